@@ -1,0 +1,56 @@
+# The verbs a person types.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: setup setup-test demo demo-real test test-cuda lint report lock clean
+
+setup: $(VENV)/workflow.done
+
+$(VENV)/workflow.done: envs/workflow.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; install a newer one, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "setting up $(VENV) (hash-locked, envs/workflow.lock)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes --no-deps -r envs/workflow.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup-test: $(VENV)/test.done
+
+$(VENV)/test.done: $(VENV)/workflow.done envs/test.lock
+	@echo "adding the test tools (hash-locked, envs/test.lock)"
+	@$(PIP) install --require-hashes --no-deps -r envs/test.lock
+	@touch $@
+
+demo: setup
+	@$(SNAKEMAKE) --configfile config/tiny.yaml
+	@$(BIN)/requant show results/Tiny-Qwen3/release
+
+demo-real: setup
+	@$(SNAKEMAKE) --configfile config/smollm2.yaml -- all answer_question
+	@$(BIN)/requant show results/SmolLM2-135M-Instruct/release
+	@cat results/SmolLM2-135M-Instruct/evaluation/answer.txt
+
+test: setup-test lint
+	@$(BIN)/python -m pytest -m "not cuda"
+
+lint: setup-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/snakefmt --check Snakefile workflow
+	@$(BIN)/shellcheck envs/lock.sh .ci/run
+	@$(BIN)/snakemake --lint --configfile config/tiny.yaml
+
+report: setup
+	@$(SNAKEMAKE) --configfile config/tiny.yaml --report results/Tiny-Qwen3/report.zip
+
+lock: setup-test
+	@PATH="$(CURDIR)/$(BIN):$$PATH" envs/lock.sh
+
+clean:
+	rm -rf results .snakemake

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Write every lock again from its .in file: `make lock` (uses the newest uv; review the diff).
+set -eu
+cd "$(dirname "$0")"
+compile() { uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet "$@"; }
+
+compile workflow.in -o workflow.lock
+compile test.in -o test.lock
+compile cuda.in -o cuda.lock
+# torch is apart: its CPU build is on no package index that everybody has, and the ordinary one needs CUDA libraries.
+compile converter.in -o torch.lock
+names=$(sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' torch.lock)
+kept=$(printf '%s\n' "$names" | grep -E '^(torch|triton|cuda-.*|nvidia-.*)$')
+omit() { printf '%s\n' "$1" | sed 's/^/--no-emit-package /' | tr '\n' ' '; }
+# shellcheck disable=SC2046 # lists of options
+compile converter.in $(omit "$kept") -o converter.lock
+# shellcheck disable=SC2046
+compile converter.in $(omit "$(printf '%s\n' "$names" | grep -vxF "$kept")") -o torch.lock

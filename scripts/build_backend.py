@@ -1,0 +1,15 @@
+"""Build the inference backend of one variant."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.build import build_backend
+from requant.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+source = Path(snakemake.input.source).with_name("source")
+folder = Path(snakemake.output.record).parent
+with job(snakemake.log[0]) as log:
+    build_backend(source, snakemake.wildcards.variant, folder, snakemake.params.commit, snakemake.threads, log)

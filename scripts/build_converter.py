@@ -1,0 +1,14 @@
+"""Install the environment of the upstream converter."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.environment import build_converter
+from requant.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+locks = Path(snakemake.input.locks[0]).parent
+with job(snakemake.log[0]) as log:
+    build_converter(locks, Path(snakemake.output.record), log)

@@ -1,0 +1,15 @@
+"""Build one llama.cpp program, strict."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.build import build_tool
+from requant.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+source = Path(snakemake.input.source).with_name("source")
+folder = Path(snakemake.output.record).parent
+with job(snakemake.log[0]) as log:
+    build_tool(source, snakemake.wildcards.tool, folder, snakemake.params.commit, snakemake.threads, log)

@@ -1,0 +1,14 @@
+"""Fetch and prove llama.cpp's source."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.job import job
+from requant.toolchain import fetch_toolchain
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+record = Path(snakemake.output.record)
+with job(snakemake.log[0]) as log:
+    fetch_toolchain(snakemake.params.pin, record.with_name("source"), record, log)

@@ -1,0 +1,13 @@
+"""Give a finished file its place in the release."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.job import job
+from requant.release import place_file
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0]):
+    place_file(Path(snakemake.input.file), Path(snakemake.output.file))

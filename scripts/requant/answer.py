@@ -1,0 +1,37 @@
+"""Ask a released model one question with llama.cpp's own llama-completion."""
+
+import logging
+from pathlib import Path
+
+from requant.build import open_built
+from requant.convert import run_built
+from requant.digests import write_bytes
+from requant.errors import ToolError
+from requant.records import THREADS
+from requant.tools import work_folder
+
+log = logging.getLogger(__name__)
+
+
+def answer_question(model: Path, tool: Path, backend: Path, question: str, out: Path, threads: int, output: Path) -> None:
+    """Ask ``question`` through the model's own chat template, greedily, and write the answer to ``out``.
+
+    Raises:
+        ToolError: when the model cannot be loaded or says nothing.
+    """
+    tools, variant = open_built(tool), open_built(backend)
+    with work_folder(out.parent / "work-answer") as work:
+        work.link(model, "model.gguf")
+        for library in variant.files:
+            work.link(variant.folder / library, library)
+        command = [
+            "llama-completion", "-m", "model.gguf", "-p", question, "-n", "64", "--temp", "0", "--jinja", "-st",
+            "-no-cnv" if False else "-cnv", "--simple-io", "--no-display-prompt", "-c", "1024", "-t", THREADS,
+        ]  # fmt: skip
+        lines: list[str] = []
+        run_built(work, tools.folder, command, threads, output, watch=lambda line: lines.append(line))
+    answer = "\n".join(lines)
+    if not answer:
+        raise ToolError(f"the model said nothing, see {output}")
+    log.info("asked: %s\nanswered: %s", question, answer)
+    write_bytes(out, f"{question}\n{answer}\n".encode())

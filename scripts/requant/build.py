@@ -1,0 +1,177 @@
+"""Build llama.cpp from its proven source: the strict tools, and one backend library per variant."""
+
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from requant.digests import Digest, digest_file, named_when_whole, write_bytes
+from requant.disk import require_space
+from requant.errors import DigestError, ToolError
+from requant.manifest import canonical, parse
+from requant.progress import progress
+from requant.tools import WorkFolder, capture, work_folder
+from requant.variants import STRICT, Variant, variant
+
+log = logging.getLogger(__name__)
+BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}
+STEP = re.compile(r"^\[(\d+)/(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Built:
+    """Built files in one folder, checked against the digests taken when they were built."""
+
+    folder: Path
+    files: Mapping[str, Digest]
+    document: Mapping[str, Any]
+
+
+def build_tool(source: Path, tool: str, folder: Path, commit: str, threads: int, output: Path) -> None:
+    """Build one llama.cpp program, strict, with its libraries into ``folder``; writes ``<tool>.json`` last."""
+    chosen = variant(STRICT)
+    with work_folder(folder.parent / "build", keep=True) as work:
+        document = _make(work, source, chosen, [tool], commit, threads, output)
+        built = work.path / "out" / "bin"
+        names = [tool, *sorted(path.name for path in built.glob("lib*.so*") if not path.is_symlink())]
+        sonames = [_soname(name) for name in names]
+        _install(built, folder, dict(zip(names, sonames, strict=True)), document, folder / f"{tool}.json")
+
+
+def build_backend(source: Path, name: str, folder: Path, commit: str, threads: int, output: Path) -> None:
+    """Build the backend libraries of one variant into ``folder``; writes ``build.json`` last."""
+    chosen = variant(name)
+    with work_folder(folder / "build", keep=True) as work:
+        targets = [f"ggml-{backend}" for backend in chosen.backends]
+        document = _make(work, source, chosen, targets, commit, threads, output)
+        names = {f"libggml-{backend}.so": f"libggml-{backend}.so" for backend in chosen.backends}
+        _install(work.path / "out" / "bin", folder, names, document, folder / "build.json")
+
+
+def open_built(record: Path) -> Built:
+    """Read a build record and check that its files are still the ones that were built.
+
+    Raises:
+        DigestError: naming the file that was changed or removed, and how to build it again.
+    """
+    document = parse(record.read_bytes(), str(record))
+    files = {name: Digest(**entry) for name, entry in document["binaries"].items()}
+    for name, digest in files.items():
+        path = record.parent / name
+        if not path.exists() or digest_file(path) != digest:
+            raise DigestError(f"{path} is not the file that was built: remove {record} and run again")
+    return Built(record.parent, files, document)
+
+
+def _make(
+    work: WorkFolder, source: Path, chosen: Variant, targets: Sequence[str], commit: str, threads: int, output: Path
+) -> dict[str, Any]:
+    """Configure and build; return the build record without the binaries."""
+    compilers = _compilers(chosen)
+    require_space(work.path, BUILD_SPACE["cuda" if chosen.architecture else "cpu"], f"building {chosen.name}")
+    # Assertions carry __FILE__: give it a name that is the same in every folder.
+    prefix_map = f"-ffile-prefix-map={source.resolve()}=llama.cpp"
+    flags = " ".join([*chosen.flags, prefix_map])
+    definitions = {
+        **chosen.definitions,
+        "CMAKE_C_FLAGS": flags,
+        "CMAKE_CXX_FLAGS": flags,
+        "LLAMA_BUILD_COMMIT": commit[:12],
+        "LLAMA_BUILD_NUMBER": "0",
+    }
+    if chosen.architecture:
+        definitions |= {"CMAKE_CUDA_COMPILER": compilers["cuda"], "CMAKE_CUDA_FLAGS": f"-Xcompiler={prefix_map}"}
+    arguments = [f"-D{key}={value}" for key, value in definitions.items()]
+    cmake, ninja = (_own_program(name) for name in ("cmake", "ninja"))
+    log.info("configuring llama.cpp, variant %s", chosen.name)
+    # --fresh keeps the objects and forgets the settings: in a kept folder CMake would hold on to the compiler it saw
+    # first, and on another one drop every definition given here.
+    configure = [cmake, "--fresh", "-S", str(source.resolve()), "-B", "out", "-G", "Ninja"]
+    configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", *arguments]
+    work.run(configure, output, explain=_explain)
+    with progress(None, f"building {' '.join(targets)}", "files") as bar:
+
+        def watch(line: str) -> None:
+            if match := STEP.match(line):
+                bar.total = int(match[2])
+                bar.update(int(match[1]) - bar.n)
+
+        work.run([ninja, "-C", "out", f"-j{threads}", *targets], output, watch=watch, explain=_explain)
+    return {
+        "variant": chosen.name,
+        "commit": commit,
+        "definitions": dict(chosen.definitions),
+        "flags": list(chosen.flags),
+        "compilers": {language: _version(path, work.path) for language, path in compilers.items()},
+    }
+
+
+def _install(built: Path, folder: Path, names: Mapping[str, str], document: dict[str, Any], record: Path) -> None:
+    """Copy ``built/<key>`` to ``folder/<value>`` where it changed, then write the record."""
+    binaries = {}
+    for name, final in sorted(names.items()):
+        digest = digest_file(built / name)
+        target = folder / final
+        if not target.exists() or digest_file(target) != digest:
+            with named_when_whole(target) as temporary:
+                shutil.copy2(built / name, temporary)
+        binaries[final] = {"size": digest.size, "sha256": digest.sha256}
+    write_bytes(record, canonical({**document, "binaries": binaries}))
+
+
+def _soname(name: str) -> str:
+    """``libllama.so.0.5.0`` is looked for as ``libllama.so.0``."""
+    match = re.match(r"^(lib.+\.so\.\d+)(\.\d+)+$", name)
+    return match[1] if match else name
+
+
+def _compilers(chosen: Variant) -> dict[str, str]:
+    """Find the compilers that CMake will take.
+
+    Raises:
+        ToolError: saying which is missing and how to get it.
+    """
+    found = {}
+    for language, variable, candidates in (("c", "CC", ("cc", "gcc", "clang")), ("c++", "CXX", ("c++", "g++", "clang++"))):
+        choices = [os.environ[variable]] if os.environ.get(variable) else list(candidates)
+        path = next(filter(None, map(shutil.which, choices)), None)
+        if path is None:
+            raise ToolError(
+                f"no {language.upper()} compiler ({', '.join(choices)}) is on the PATH: install one "
+                f"(Debian: apt install g++) or name it in {variable}"
+            )
+        found[language] = path
+    if chosen.architecture:
+        nvcc = shutil.which(os.environ.get("CUDACXX", "nvcc")) or shutil.which("/usr/local/cuda/bin/nvcc")
+        if nvcc is None:
+            raise ToolError(f"variant {chosen.name} needs nvcc 13: install the CUDA toolkit or name nvcc in CUDACXX")
+        found["cuda"] = nvcc
+    return found
+
+
+def _version(compiler: str, folder: Path) -> str:
+    """The line of ``--version`` that names the version: nvcc's says "release", other compilers' is the first."""
+    lines = capture([compiler, "--version"], folder).splitlines()
+    return next((line for line in lines if ", release " in line), lines[0])
+
+
+def _own_program(name: str) -> str:
+    """A program that the workflow environment brought along."""
+    path = Path(sys.executable).parent / name
+    found = str(path) if path.exists() else shutil.which(name)
+    if found is None:
+        raise ToolError(f"{name} is missing from the workflow environment: run make setup")
+    return found
+
+
+def _explain(said: str) -> str | None:
+    if "No space left" in said:
+        return "the disk is full: make room and run again, the build goes on where it stopped"
+    if "Killed" in said:
+        return "the compiler was killed, most likely for lack of memory: run again with fewer --cores"
+    return None

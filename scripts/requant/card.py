@@ -1,0 +1,186 @@
+"""The model card of a release: ``workflow/templates/card.md.j2``, rendered from the manifest alone.
+
+Text that people wrote (recipe, pin table) is untrusted: it is put on one line and escaped for Markdown, so it
+can end neither a table cell nor a code block nor the front matter.
+"""
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from requant.digests import write_bytes
+from requant.gguf import GGMLType
+from requant.manifest import parse
+from requant.records import THREADS
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "workflow/templates"
+MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
+BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
+URL = re.compile(r"https://[A-Za-z0-9._~:/?#%=&+-]+")
+REPO = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+BLOCK_TENSOR = re.compile(r"blk\.(\d+)\.(.+)")
+UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+# SPDX ids that, in lower case, are ids of the Hub; it refuses any other id but "other".
+HUB_LICENCES = frozenset(
+    "afl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 cc-by-3.0 cc-by-4.0 "
+    "cc-by-nc-4.0 cc-by-nc-nd-4.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 epl-2.0 eupl-1.2 "
+    "gemma isc llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 mit mpl-2.0 ms-pl ncsa unlicense zlib".split()
+)
+
+
+def write_card(manifest: Path, out: Path) -> None:
+    """Write the model card of the release that ``manifest`` describes."""
+    document = _on_one_line(parse(manifest.read_bytes(), str(manifest)))
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters |= {"text": _text, "code": _code, "link": _link, "hub": _hub, "size": _size, "shell": shlex.quote}
+    write_bytes(out, environment.get_template("card.md.j2").render(_context(document)).encode())
+
+
+def _context(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates see: parts of the manifest, and what is counted from them."""
+    recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
+    return {
+        "front_matter": _front_matter(manifest),
+        "name": recipe["name"],
+        "repo": _repo(recipe),
+        "card": recipe["card"],
+        "recipe_sha256": manifest["recipe"]["sha256"],
+        "weights": inputs["model"],
+        "generated": inputs["model"].get("generate"),
+        "corpus": inputs["corpus"],
+        "toolchain": inputs["toolchain"],
+        "variants": manifest["variants"],
+        "bf16": {**manifest["model"], "elements": _elements(manifest["model"]["tensors"])},
+        "imatrix": manifest["imatrix"],
+        "quants": [_quant(quant) for quant in manifest["quants"]],
+        "steps": [_command(step["command"]) for step in manifest["steps"]],
+        "threads": THREADS,
+    }
+
+
+def _repo(recipe: Mapping[str, Any]) -> str:
+    return f"{recipe['card']['publisher']}/{recipe['name']}-GGUF-imatrix"
+
+
+def _quant(quant: Mapping[str, Any]) -> dict[str, Any]:
+    """A quant with its bits per weight, the number of tensors of each type, and its fallbacks by kind."""
+    tensors = quant["tensors"]
+    bits = 8 * sum(_bytes(tensor) for tensor in tensors)
+    counts = Counter(tensor["type"] for tensor in tensors)
+    return {
+        **quant,
+        "bits_per_weight": f"{bits / _elements(tensors):.2f}",
+        "counts": sorted(counts.items(), key=lambda item: (-item[1], item[0])),
+        "fallback_groups": _fallback_groups(quant["fallbacks"]),
+    }
+
+
+def _elements(tensors: Iterable[Mapping[str, Any]]) -> int:
+    return sum(prod(tensor["shape"]) for tensor in tensors)
+
+
+def _bytes(tensor: Mapping[str, Any]) -> int:
+    kind = GGMLType[tensor["type"]]
+    return prod(tensor["shape"]) // kind.block_size * kind.type_size
+
+
+def _fallback_groups(fallbacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Join fallbacks that differ only in their block: ``blk.0-29.ffn_down.weight``."""
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    for tensor in fallbacks:
+        match = BLOCK_TENSOR.fullmatch(tensor["name"])
+        name, block = (f"blk.*.{match[2]}", [int(match[1])]) if match else (tensor["name"], [])
+        groups.setdefault((name, tensor["type"], tensor["row"]), []).extend(block)
+    return [
+        {"name": name.replace("*", _ranges(blocks)) if blocks else name, "type": kind, "row": row, "count": len(blocks) or 1}
+        for (name, kind, row), blocks in groups.items()
+    ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0-2,5`` for 0, 1, 2, 5."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def _command(command: Sequence[str]) -> str:
+    return " ".join(part if part == THREADS else shlex.quote(part) for part in command)
+
+
+def _front_matter(manifest: Mapping[str, Any]) -> str:
+    """The keys that Hugging Face reads, and ``tasks`` and ``frameworks`` for ModelScope."""
+    recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
+    card, weights = recipe["card"], inputs["model"]
+    keys: dict[str, Any] = _licence(weights)
+    if "generate" not in weights:
+        keys |= {"base_model": card["base_model"], "base_model_relation": "quantized"}
+    types = [quant["type"] for quant in manifest["quants"]]
+    keys |= {
+        "quantized_by": card["publisher"],
+        "pipeline_tag": "text-generation",
+        "library_name": "gguf",
+        "language": card["languages"],
+        "tags": ["gguf", "imatrix", "llama.cpp", manifest["model"]["architecture"], *types],
+    }
+    if inputs["corpus"]["repo"]:
+        keys["datasets"] = [inputs["corpus"]["repo"]]
+    keys |= {"tasks": ["text-generation"], "frameworks": ["gguf"]}
+    return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def _licence(weights: Mapping[str, Any]) -> dict[str, Any]:
+    licence = weights["licence"].lower()
+    if licence in HUB_LICENCES:
+        return {"license": licence}
+    keys = {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence).strip("-")}
+    return {**keys, "license_link": f"https://huggingface.co/{weights['repo']}"} if weights["repo"] else keys
+
+
+def _on_one_line(value: Any) -> Any:
+    """The document with every run of white space, line ends included, made one space."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, dict):
+        return {key: _on_one_line(item) for key, item in value.items()}
+    return [_on_one_line(item) for item in value] if isinstance(value, list) else value
+
+
+def _text(value: object) -> str:
+    """Plain text as Markdown, also in a table cell and at the start of a line."""
+    return BLOCK_START.sub(lambda start: f"{start[0]}\\", MARKUP.sub(r"\\\g<0>", str(value)))
+
+
+def _code(value: object) -> str:
+    """A code span, or plain text where a code span could not hold the value in every table."""
+    return _text(value) if set(str(value)) & set("`|\\") else f"`{value}`"
+
+
+def _link(value: str) -> str:
+    """A link if the text is one plain https address."""
+    return f"<{value}>" if URL.fullmatch(value) else _text(value)
+
+
+def _hub(repo: str) -> str:
+    """A link to a repository on Hugging Face if the text names one."""
+    return f"[{_text(repo)}](https://huggingface.co/{repo})" if REPO.fullmatch(repo) else _text(repo)
+
+
+def _size(size: int) -> str:
+    """``2.50 GB (2,497,281,152 B)``; below 1 kB only the bytes."""
+    unit = next(((name, scale) for name, scale in UNITS if size >= scale), None)
+    return f"{size / unit[1]:.2f} {unit[0]} ({size:,} B)" if unit else f"{size:,} B"

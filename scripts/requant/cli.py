@@ -1,0 +1,36 @@
+"""The ``requant`` command. Exit codes: 0 done, 1 the input is refused, 2 wrong usage."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from requant.disk import in_units
+from requant.errors import RequantError
+from requant.release import list_release
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except RequantError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group)
+@click.version_option(package_name="requant")
+def main() -> None:
+    """Make reproducible GGUF quantizations, and look at them."""
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def show(folder: Path) -> None:
+    """Check a release FOLDER against its SHA256SUMS and list it."""
+    entries = list_release(folder)
+    width = max(len(entry["name"]) for entry in entries)
+    click.echo(f"release: {folder}")
+    for entry in entries:
+        click.echo(f"  {entry['name']:<{width}}  {in_units(entry['size']):>8}  {entry['sha256']}")

@@ -1,0 +1,131 @@
+"""Weights to one BF16 GGUF: upstream's own converter for checkpoints, upstream's own tools for a GGUF."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from requant.build import open_built
+from requant.digests import publish
+from requant.disk import require_space
+from requant.errors import FormatError
+from requant.gguf import Description, GGMLType, describe, read_header, require_finite
+from requant.progress import progress
+from requant.records import THREADS, file_digest, file_entry, read_record, step, tensor_entries, write_record
+from requant.tools import WorkFolder, work_folder
+
+log = logging.getLogger(__name__)
+UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
+WRITTEN = re.compile(r"Writing:\s+(\d+)%")
+
+
+def convert_checkpoint(
+    files: Sequence[Path], source: Path, name: str, tree: Path, python: Path, out: Path, record: Path, output: Path
+) -> None:
+    """Convert a checkpoint's ``files`` (recorded in ``source``) to the BF16 GGUF ``out``.
+
+    The converter stores the name of the model's folder, so the folder is called ``name`` wherever the project lies.
+
+    Raises:
+        FormatError: when the converter refuses the model, or the weights hold NaN or infinity.
+    """
+    materials = {entry["name"]: file_digest(entry) for entry in read_record(source)["files"]}
+    require_space(out.parent, sum(digest.size for digest in materials.values()), "the BF16 GGUF")
+    with work_folder(out.parent / "convert") as work:
+        for file in files:
+            work.link(file, f"{name}/{file.name}")
+        work.link(tree, "llama.cpp")
+        # A link keeps the name python finds its environment by; resolving it would lose the environment.
+        command = ["llama.cpp/convert_hf_to_gguf.py", name, "--outfile", out.name, "--outtype", "bf16"]
+        with progress(100, "converting to BF16", "%") as bar:
+
+            def watch(line: str) -> bool:
+                if match := WRITTEN.search(line):
+                    bar.update(int(match[1]) - bar.n)
+                return match is not None
+
+            offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+            work.run([str(python), *command], output, watch=watch, env=offline, explain=_explain)
+        description = _describe(work.path / out.name, name)
+        publish(work.path / out.name, out)
+    _record(record, step("convert", ["python", *command], materials, {out.name: description.digest}), description, None)
+
+
+def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, threads: int, output: Path) -> None:
+    """Make the working GGUF from a GGUF: as it is if it is BF16, F16 or F32, else expanded to BF16.
+
+    Raises:
+        FormatError: when the file is hostile or its weights hold NaN or infinity.
+    """
+    header = read_header(file)
+    quantized = sorted({tensor.type.name for tensor in header.tensors if tensor.type not in UNQUANTIZED})
+    elements = sum(_elements(tensor.shape) for tensor in header.tensors)
+    require_space(out.parent, 2 * elements if quantized else header.size, "the BF16 GGUF")
+    [entry] = read_record(source)["files"]
+    built = open_built(tool)
+    with work_folder(out.parent / "expand") as work:
+        work.link(file, "source.gguf")
+        if quantized:
+            log.info("expanding %s from %s to BF16", file.name, ", ".join(quantized))
+            command = ["llama-quantize", "--allow-requantize", "source.gguf", out.name, "BF16", THREADS]
+            run_built(work, built.folder, command, threads, output)
+        else:
+            command = ["cp", "source.gguf", out.name]
+            work.run(command, output)
+        description = _describe(work.path / out.name, file.name)
+        publish(work.path / out.name, out)
+    done = step("expand", command, {file.name: file_digest(entry)}, {out.name: description.digest})
+    _record(record, done, description, ", ".join(quantized) or None)
+
+
+def run_built(work: WorkFolder, folder: Path, command: Sequence[str], threads: int, output: Path, **options: Any) -> None:
+    """Run a recorded command: the program from ``folder``, ``{threads}`` filled in."""
+    program = str((folder / command[0]).resolve())
+    work.run([program, *(part.replace(THREADS, str(threads)) for part in command[1:])], output, **options)
+
+
+def describe_with_progress(path: Path, what: str) -> Description:
+    """``requant.gguf.describe`` with a progress bar."""
+    with progress(path.stat().st_size, what, "B", scale=True) as bar:
+        return describe(path, lambda size: bar.update(size) and None)
+
+
+def _describe(path: Path, what: str) -> Description:
+    description = describe_with_progress(path, "checking the BF16 GGUF")
+    require_finite(description, f"the weights of {what}")
+    return description
+
+
+def _record(record: Path, done: dict[str, Any], description: Description, expanded_from: str | None) -> None:
+    architecture = description.header.metadata["general.architecture"].value
+    [product] = done["products"]
+    write_record(
+        record,
+        {
+            "step": done,
+            "file": file_entry(product["name"], description.digest),
+            "architecture": architecture,
+            "expanded_from": expanded_from,
+            "tensors": tensor_entries(description),
+        },
+    )
+
+
+def _elements(shape: Sequence[int]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
+
+
+def _explain(said: str) -> str | None:
+    if match := re.search(r"Model (\S+) is not supported", said):
+        raise FormatError(
+            f"the pinned converter does not know the architecture {match[1]}: pin a newer llama.cpp, or another model"
+        )
+    if "pre-tokenizer was not recognized" in said or "BPE pre-tokenizer" in said:
+        raise FormatError("the pinned converter does not recognise the model's tokenizer: pin a newer llama.cpp")
+    if match := re.search(r"(?:KeyError|FileNotFoundError|ValueError|JSONDecodeError|SafetensorError)\S*: (.+)", said):
+        raise FormatError(f"the converter refused the model: {match[1].strip()}")
+    return None

@@ -1,0 +1,121 @@
+"""Texts to calibrate and evaluate on: defined by their bytes, so by a digest, never by how they were joined.
+
+Two sources: rows of a data set on a hub, and text files of a proven source tree.
+
+The WikiText rule (https://huggingface.co/datasets/Salesforce/wikitext, configurations ``*-raw-v1``): a row
+is a line that kept its newline, and a line of the original ``wiki.*.raw`` that holds only a blank (``" \\n"``)
+has become an empty row. Putting the blanks back restores the original files byte for byte; joining
+with ``""``, ``"\\n"`` or ``"\\n\\n"``, as is often done, gives three other texts.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from requant.digests import Digest, Expected, check_file, named_when_whole
+from requant.errors import DigestError, FormatError, RecipeError
+
+BLANK_LINE = " \n"
+
+
+def raw_text(rows: Iterable[str]) -> Iterator[bytes]:
+    """Yield the UTF-8 bytes of every row, a blank line for an empty one."""
+    for row in rows:
+        yield (row or BLANK_LINE).encode()
+
+
+def write_raw_text(rows: Iterable[str], out: Path, expected: Expected) -> Digest:
+    """Write data set rows as raw text to ``out`` and return its digest; memory holds one row at a time.
+
+    Raises:
+        DigestError: if the text is not the expected one; ``out`` is then left as it was.
+    """
+    return _write_checked(raw_text(rows), out, expected, "the rows are not those of the pin, or their order is not")
+
+
+def tree_files(tree: Path, patterns: Sequence[str]) -> list[str]:
+    """List the files of ``tree`` that match any of ``patterns``: POSIX paths relative to it, by codepoint, once each.
+
+    Patterns are those of ``Path.glob``, relative to the tree: ``*`` stays in one folder, ``**`` spans any number.
+
+    Raises:
+        RecipeError: if a pattern could leave the tree, or matches no file.
+        FormatError: if a match is a symbolic link or is reached through one.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        parts = PurePosixPath(pattern).parts
+        # A pattern that ends in ** matches folders only up to Python 3.12, and files too from 3.13 on.
+        if not parts or parts[0] == "/" or ".." in parts or parts[-1] == "**":
+            raise RecipeError(f"the pattern {pattern!r} may leave the source tree: write e.g. docs/*.md")
+        matches = [path.relative_to(tree) for path in tree.glob(pattern) if not path.is_dir() or path.is_symlink()]
+        if not matches:
+            raise RecipeError(f"the pattern {pattern!r} matches no file of the source tree: correct or remove it")
+        for path in matches:
+            _check_inside(tree, path)
+            found.add(path.as_posix())
+    if not found:
+        raise RecipeError("the text has no patterns: name at least one, e.g. docs/*.md")
+    return sorted(found)
+
+
+def write_tree_text(tree: Path, patterns: Sequence[str], out: Path, expected: Expected) -> Digest:
+    """Write the files ``tree_files`` lists as one text to ``out`` and return its digest.
+
+    Each file ends with exactly one newline, and one blank line stands between two files; nothing else changes.
+
+    Raises:
+        RecipeError, FormatError: as ``tree_files`` does; FormatError also if a file is not UTF-8.
+        DigestError: if the text is not the expected one; ``out`` is then left as it was.
+    """
+    files = tree_files(tree, patterns)
+    return _write_checked(_tree_text(tree, files), out, expected, "the patterns or the source tree have changed")
+
+
+def _check_inside(tree: Path, path: Path) -> None:
+    for part in (path, *path.parents):
+        if (tree / part).is_symlink() and part != Path():
+            raise FormatError(f"{part.as_posix()} in the source tree is a symbolic link: only its own files are read")
+    if not (tree / path).is_file():
+        raise FormatError(f"{path.as_posix()} in the source tree is not a regular file: no text can be read from it")
+
+
+def _tree_text(tree: Path, files: Sequence[str]) -> Iterator[bytes]:
+    for index, name in enumerate(files):
+        data = (tree / name).read_bytes()
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{name} in the source tree is not UTF-8 text: {error}") from error
+        if index:
+            yield b"\n"
+        yield data.rstrip(b"\r\n") + b"\n"
+
+
+def _write_checked(pieces: Iterable[bytes], out: Path, expected: Expected, cause: str) -> Digest:
+    sha256 = hashlib.sha256()
+    size = 0
+    with named_when_whole(out) as temporary:
+        with temporary.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+                sha256.update(piece)
+                size += len(piece)
+        found = Digest(size, sha256.hexdigest())
+        if expected.size not in (None, size) or expected.sha256 not in (None, found.sha256):
+            raise DigestError(
+                f"{out.name} has {size:,} bytes and SHA-256 {found.sha256}, expected {_described(expected)}: {cause}"
+            )
+        if expected.git_blob is not None:
+            # A blob id begins with the size, so it cannot be had while writing.
+            check_file(temporary, expected, out.name)
+    return found
+
+
+def _described(expected: Expected) -> str:
+    parts = []
+    if expected.size is not None:
+        parts.append(f"{expected.size:,} bytes")
+    if expected.sha256 is not None:
+        parts.append(f"SHA-256 {expected.sha256}")
+    return " and ".join(parts)

@@ -1,0 +1,127 @@
+"""Digests of files, and files that only get their name once they are whole.
+
+The three digests met on model hubs are SHA-256 (LFS objects and everything of ours), the git blob
+id of small files, and sizes. See https://git-scm.com/book/en/v2/Git-Internals-Git-Objects for the
+blob id: SHA-1 of ``blob <size>\\0`` followed by the content.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from requant.errors import DigestError
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, order=True)
+class Digest:
+    """Size in bytes and lower-case hex SHA-256 of some bytes."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a file beforehand; ``None`` where nothing is known.
+
+    ``git_blob`` is the 40-digit git blob id, the only digest hubs keep for files outside LFS.
+    """
+
+    size: int | None = None
+    sha256: str | None = None
+    git_blob: str | None = None
+
+    @property
+    def proves_content(self) -> bool:
+        """Whether a match says anything about the content."""
+        return self.sha256 is not None or self.git_blob is not None
+
+
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of ``file`` in pieces of at most 1 MiB."""
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+def digest_bytes(data: bytes) -> Digest:
+    """Digest bytes that are already in memory."""
+    return Digest(len(data), hashlib.sha256(data).hexdigest())
+
+
+def digest_file(path: Path) -> Digest:
+    """Digest one file in a single read."""
+    sha256 = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        for chunk in read_chunks(file):
+            sha256.update(chunk)
+            size += len(chunk)
+    return Digest(size, sha256.hexdigest())
+
+
+def check_file(path: Path, expected: Expected, name: str | None = None) -> Digest:
+    """Read ``path`` once, compare it with everything known of it and return its digest.
+
+    Raises:
+        DigestError: naming the file (or ``name``), what was expected and what was found.
+    """
+    name = name or path.name
+    size = path.stat().st_size
+    if expected.size is not None and size != expected.size:
+        raise DigestError(f"{name} has {size:,} bytes, expected {expected.size:,}: it is truncated or another file")
+    sha256 = hashlib.sha256()
+    blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with path.open("rb") as file:
+        for chunk in read_chunks(file):
+            sha256.update(chunk)
+            if expected.git_blob:
+                blob.update(chunk)
+    for kind, found, wanted in (
+        ("SHA-256", sha256.hexdigest(), expected.sha256),
+        ("git blob id", blob.hexdigest(), expected.git_blob),
+    ):
+        if wanted is not None and found != wanted:
+            raise DigestError(f"{name} has {kind} {found}, expected {wanted}: these are not the pinned bytes")
+    return Digest(size, sha256.hexdigest())
+
+
+def sync(path: Path) -> None:
+    """Flush one file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a finished file its name: flush, rename, flush the folder. Both must lie on one file system."""
+    sync(temporary)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary.replace(final)
+    sync(final.parent)
+
+
+@contextmanager
+def named_when_whole(final: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``final`` to write to; it takes the name ``final`` only on success."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        publish(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(final: Path, data: bytes) -> None:
+    """Write a small file whole or not at all."""
+    with named_when_whole(final) as temporary:
+        temporary.write_bytes(data)

@@ -1,0 +1,36 @@
+"""Is there room, before anything big is written."""
+
+import shutil
+from pathlib import Path
+
+from requant.errors import DiskError
+
+# Logs, metadata and the file system itself.
+RESERVE = 64 << 20
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Check that the disk of ``folder`` (which need not exist yet) has ``needed`` bytes and a small reserve.
+
+    Raises:
+        DiskError: naming what is to be written, what is needed and what is free.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed + RESERVE:
+        raise DiskError(
+            f"{what} needs {in_units(needed + RESERVE)} on the disk of {existing}, but {in_units(free)} are free: "
+            "make room, or run in a folder on a larger disk (snakemake --directory)"
+        )
+
+
+def in_units(size: int) -> str:
+    """A size for people, such as ``2.5 GB`` (decimal units)."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            break
+        value /= 1000
+    else:
+        unit = "TB"
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"

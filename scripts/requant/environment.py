@@ -1,0 +1,74 @@
+"""The upstream converter's own environment, hash-locked and apart from the workflow's.
+
+torch is the difficulty: on x86-64 Linux the package index offers builds that import only with
+gigabytes of CUDA libraries. A CPU build is taken where pip finds one (``PIP_FIND_LINKS``,
+``PIP_EXTRA_INDEX_URL``); else the ordinary build and what it needs are installed, and it is said.
+"""
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from requant.disk import require_space
+from requant.errors import SourceError, ToolError
+from requant.records import write_record
+from requant.tools import WorkFolder, capture, clean_environment, work_folder
+
+log = logging.getLogger(__name__)
+ROOM = 2_500_000_000
+ROOM_CUDA = 9_000_000_000
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PROBE = ["-c", "import torch, transformers, sentencepiece, gguf; print(torch.__version__)"]
+
+
+def build_converter(locks: Path, record: Path, output: Path) -> None:
+    """Install the locks in the folder ``locks`` into a virtual environment beside ``record``, and try it.
+
+    Raises:
+        SourceError: when a package cannot be had or has other bytes.
+        ToolError: when the environment does not work.
+    """
+    folder = record.parent / "environment"
+    require_space(folder, ROOM, "the converter's environment")
+    shutil.rmtree(folder, ignore_errors=True)
+    with work_folder(record.parent / "install") as work:
+        work.run([sys.executable, "-m", "venv", str(folder.resolve())], output)
+        _install(work, folder, locks / "converter.lock", output)
+        try:
+            _install(work, folder, locks / "torch-cpu.lock", output)
+        except SourceError:
+            require_space(folder, ROOM_CUDA, "torch with its CUDA libraries")
+            log.warning(
+                "no known CPU build of torch was found; installing the ordinary one, on x86-64 Linux with CUDA libraries "
+                "of about 3 GB (to avoid that: PIP_EXTRA_INDEX_URL=%s with Python 3.11)", CPU_INDEX,
+            )  # fmt: skip
+            _install(work, folder, locks / "torch.lock", output)
+        version = capture([str(_python(folder)), *PROBE], work.path)
+    write_record(record, {"torch": version, "python": ".".join(map(str, sys.version_info[:3]))})
+
+
+def converter_python(record: Path) -> Path:
+    """The environment's interpreter.
+
+    Raises:
+        ToolError: when the environment was moved or removed.
+    """
+    python = _python(record.parent / "environment")
+    if not python.exists():
+        raise ToolError(f"{python} is missing: remove {record} and run again")
+    return python
+
+
+def _python(folder: Path) -> Path:
+    # Not resolved: the interpreter finds its environment by this very path.
+    return folder.absolute() / "bin" / "python"
+
+
+def _install(work: WorkFolder, folder: Path, lock: Path, output: Path) -> None:
+    command = [str(_python(folder)), "-m", "pip", "install", "--no-deps", "--require-hashes", "--no-compile"]
+
+    def explain(said: str) -> str:
+        raise SourceError(f"{lock.name} cannot be installed, see {output}: check the network, or set PIP_INDEX_URL")
+
+    work.run([*command, "-r", str(lock.resolve())], output, env=clean_environment({}, network=True), explain=explain)

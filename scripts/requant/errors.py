@@ -1,0 +1,33 @@
+"""Everything requant raises on purpose.
+
+Each message is one sentence that names the key or file at fault and says what to do about it.
+Only a command's entry point turns these into an exit code.
+"""
+
+
+class RequantError(Exception):
+    """Base class: the input or the world is wrong, not the code."""
+
+
+class RecipeError(RequantError):
+    """A recipe or a pin table says something that cannot be carried out."""
+
+
+class DigestError(RequantError):
+    """Bytes are not the bytes that were named."""
+
+
+class FormatError(RequantError):
+    """A file is not what its format promises; also raised for hostile files."""
+
+
+class SourceError(RequantError):
+    """A hub, registry or repository did not deliver."""
+
+
+class DiskError(RequantError):
+    """There is not enough room for what is about to be written."""
+
+
+class ToolError(RequantError):
+    """An external program is missing or failed."""

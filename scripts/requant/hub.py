@@ -1,0 +1,195 @@
+"""The Hugging Face Hub: what it records of a commit, its files, and data sets.
+
+``huggingface_hub`` is the client and honours ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and
+``HF_HUB_OFFLINE``. It compares sizes but never digests, and since 1.0 its downloads start over after
+a kill; so files are streamed by its ``http_get`` into a partial file of ours, and checked by the caller.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from requant.digests import Expected, check_file
+from requant.errors import SourceError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+MIRROR = "name a mirror in HF_ENDPOINT, take the weights from elsewhere (--config source=...), or try the tiny recipe"
+
+
+class HubSource:
+    """One repository of models or data sets at one commit."""
+
+    def __init__(self, repo: str, revision: str, kind: str = "model") -> None:
+        self.repo, self.revision, self.kind = repo, revision, kind
+        self.shown = f"{repo}@{revision[:12]} on {constants.ENDPOINT}"
+
+    def record(self, names: Sequence[str]) -> dict[str, Expected]:
+        """What the Hub records of these files at the pinned commit: size, and SHA-256 (LFS) or git blob id.
+
+        Raises:
+            SourceError: when the Hub refuses, does not answer, or lacks a file.
+        """
+        with explained(self.shown):
+            infos = retried(
+                lambda: HfApi().get_paths_info(self.repo, list(names), revision=self.revision, repo_type=self.kind)
+            )
+        found = {}
+        for info in infos:
+            lfs = getattr(info, "lfs", None)
+            if not hasattr(info, "size"):
+                continue
+            if lfs is not None:
+                found[info.path] = Expected(lfs.size, sha256=lfs.sha256)
+            else:
+                found[info.path] = Expected(info.size, git_blob=info.blob_id)
+        return found
+
+    def cached(self, name: str) -> Path | None:
+        """The file in the user's own Hugging Face cache, if it is there for this very commit."""
+        path = try_to_load_from_cache(self.repo, name, revision=self.revision, repo_type=self.kind)
+        return Path(path) if isinstance(path, str) else None
+
+    def fetch(self, name: str, part: Path) -> None:
+        """Download one file to ``part``, going on where ``part`` ends.
+
+        Raises:
+            SourceError: when the Hub refuses or keeps failing; ``part`` stays for the next try.
+        """
+        with explained(self.shown):
+            if constants.HF_HUB_OFFLINE:
+                raise OfflineModeIsEnabled("offline")
+            retried(lambda: self._stream(name, part))
+
+    def _stream(self, name: str, part: Path) -> None:
+        url = hf_hub_url(self.repo, name, repo_type=self.kind, revision=self.revision)
+        # The size of the file itself: a compressed transfer would announce another one.
+        metadata = get_hf_file_metadata(url)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        done = part.stat().st_size if part.exists() else 0
+        if metadata.size is not None and done > metadata.size:
+            part.unlink()
+            done = 0
+        with part.open("ab") as file:
+            http_get(
+                url,
+                file,
+                resume_size=done,
+                headers=build_hf_headers(),
+                expected_size=metadata.size,
+                displayed_filename=name,
+            )
+
+
+def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expected], split: str) -> Iterator[str]:
+    """Yield the ``text`` column of one split, in order.
+
+    The data files are fetched into the Hugging Face cache and checked first, so ``datasets`` parses proven bytes only.
+
+    Raises:
+        SourceError: when the Hub refuses or keeps failing, or the data set lacks the split or the column.
+        DigestError: when a file is not the pinned one.
+    """
+    from datasets import disable_progress_bars, load_dataset
+
+    source = HubSource(repo, revision, "dataset")
+    with explained(source.shown):
+        for name, expected in files.items():
+            path = Path(retried(lambda name=name: hf_hub_download(repo, name, repo_type="dataset", revision=revision)))
+            try:
+                check_file(path, expected, f"{repo}/{name}")
+            except Exception:
+                # A damaged file must not stay in the cache, where the next run would trust it.
+                path.resolve().unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                raise
+        disable_progress_bars()
+        try:
+            rows = retried(lambda: load_dataset(repo, config, revision=revision, split=split))
+        except (ValueError, KeyError) as error:
+            raise SourceError(f"{source.shown} has no split {split!r} in {config!r}: {error}") from error
+    if "text" not in rows.column_names:
+        raise SourceError(f"{source.shown} has no column text, only {', '.join(rows.column_names)}: pin another data set")
+    for row in rows:
+        yield row["text"]
+
+
+def retried(call: Callable[[], T]) -> T:
+    """Call until it succeeds: five tries on server errors and broken connections, with growing waits."""
+    for attempt in Retrying(
+        stop=stop_after_attempt(5),
+        wait=wait_exponential(multiplier=0.5, max=20),
+        retry=retry_if_exception(_is_passing),
+        before_sleep=lambda state: log.info("trying again: %s", _first_line(state.outcome and state.outcome.exception())),
+        reraise=True,
+    ):
+        with attempt:
+            return call()
+    raise AssertionError("unreachable")
+
+
+def _is_passing(error: BaseException) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code if error.response is not None else 0
+        return status >= 500 or status in (408, 429)
+    # A connection that closes early shows as a transport error, or as the client's own size check (OSError).
+    return isinstance(error, httpx2.TransportError) or (isinstance(error, OSError) and "Consistency check" in str(error))
+
+
+@contextmanager
+def explained(shown: str) -> Iterator[None]:
+    """Turn the client's exceptions into one sentence that says what to do."""
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise SourceError(f"{shown} is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand") from error
+    except GatedRepoError as error:
+        raise SourceError(f"{shown} is gated: accept its terms on its page and set HF_TOKEN (403)") from error
+    except RevisionNotFoundError as error:
+        raise SourceError(f"{shown} does not exist at that commit: correct the pin's revision (404)") from error
+    except RepositoryNotFoundError as error:
+        raise SourceError(
+            f"{shown} is private or does not exist: set HF_TOKEN to a token that may read it, or correct the pin (401)"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise SourceError(f"{shown} cannot be reached: {MIRROR}") from error
+    except EntryNotFoundError as error:
+        raise SourceError(f"{shown} lacks a file of the pin: correct the pin's files (404)") from error
+    except HfHubHTTPError as error:
+        raise SourceError(_refused(shown, error)) from error
+    except httpx2.TransportError as error:
+        raise SourceError(f"{shown} cannot be reached ({_first_line(error)}): {MIRROR}") from error
+    except OSError as error:
+        if "Consistency check" not in str(error):
+            raise
+        raise SourceError(f"{shown} closed the connection too early, again and again: run again to go on") from error
+
+
+def _refused(shown: str, error: HfHubHTTPError) -> str:
+    status = error.response.status_code if error.response is not None else 0
+    if status in (401, 403):
+        return f"{shown} refuses access: set HF_TOKEN to a token that may read it ({status})"
+    if status == 404:
+        return f"{shown} does not exist: correct the pin ({status})"
+    return f"{shown} keeps answering {status}: wait and run again, or {MIRROR}"
+
+
+def _first_line(error: Any) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

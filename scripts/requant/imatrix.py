@@ -1,0 +1,181 @@
+"""Reading importance matrices: what llama-imatrix measured, and over which text.
+
+Format: GGUF as llama.cpp's ``tools/imatrix/imatrix.cpp`` writes it and ``common/imatrix-loader.cpp`` reads it. Each
+weight has the float32 tensors ``<weight>.in_sum2`` (squared activations, summed over tokens) and ``<weight>.counts``
+(tokens); builds since llama.cpp #14891 add ``<weight>.in_sum``, which quantization does not use. The importance of a
+column is ``in_sum2 / counts``.
+"""
+
+from dataclasses import dataclass
+from io import FileIO
+from math import prod
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from requant.errors import FormatError
+from requant.gguf import GGMLType, Header, Tensor, ValueType, read_exactly, read_header
+
+SQUARES = ".in_sum2"
+SUMS = ".in_sum"
+COUNTS = ".counts"
+
+T = TypeVar("T")
+Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What was measured for one weight.
+
+    ``in_sum2`` has shape ``[experts, columns]``, ``counts`` ``[experts]``; both are read-only float32. A dense weight
+    has one expert. An expert that saw no token has count 0.
+    """
+
+    in_sum2: Floats
+    counts: Floats
+
+    @property
+    def unseen(self) -> int:
+        """How many experts saw no token."""
+        return int(np.count_nonzero(self.counts == 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Imatrix:
+    """One importance matrix, entries in the order of the file.
+
+    ``datasets`` are the names of the texts, ``chunk_size`` is in tokens. ``name`` is the file's, for messages.
+    """
+
+    name: str
+    datasets: list[str]
+    chunk_count: int
+    chunk_size: int
+    entries: dict[str, Entry]
+
+    @property
+    def unseen(self) -> dict[str, int]:
+        """Weights with experts that saw no token, and how many of them; llama-quantize treats their columns alike."""
+        return {name: entry.unseen for name, entry in self.entries.items() if entry.unseen}
+
+
+def read_imatrix(path: Path) -> Imatrix:
+    """Read an importance matrix whole.
+
+    Raises:
+        FormatError: naming the file and the key or tensor, if it is not an importance matrix, a tensor has no partner,
+            another type or another shape, or a value is negative, not finite, or (counts) not a whole number.
+    """
+    with path.open("rb", buffering=0) as file:
+        header = read_header(file, path.name)
+        kind = _value(header, "general.type", str, ValueType.STRING)
+        if kind != "imatrix":
+            raise FormatError(f"{header.name} has general.type {kind!r}: it is not an importance matrix")
+        entries = {weight: _read_entry(file, header.name, *pair) for weight, pair in _pairs(header).items()}
+    return Imatrix(
+        header.name,
+        _datasets(header),
+        _value(header, "imatrix.chunk_count", int, ValueType.UINT32),
+        _value(header, "imatrix.chunk_size", int, ValueType.UINT32),
+        entries,
+    )
+
+
+def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str) -> None:
+    """Check that an importance matrix comes from the run that was asked for: all of the text, once.
+
+    Args:
+        imatrix: what was read.
+        chunks: how many chunks were to be run.
+        chunk_size: tokens in each.
+        dataset: the one text's name, as it was given to llama-imatrix.
+
+    Raises:
+        FormatError: naming what was expected and what was found. Every token must have passed each dense weight. With
+            experts, none can have seen more tokens than there were, and each token takes the same number of them.
+    """
+    for what, found, expected in (
+        ("imatrix.chunk_count", imatrix.chunk_count, chunks),
+        ("imatrix.chunk_size", imatrix.chunk_size, chunk_size),
+        ("imatrix.datasets", imatrix.datasets, [dataset]),
+    ):
+        if found != expected:
+            raise FormatError(f"{imatrix.name} has {what} {found}, expected {expected}: it comes from another run")
+    tokens = chunks * chunk_size
+    for weight, entry in imatrix.entries.items():
+        # Counts are stored as float32, so a huge number of tokens is rounded there as here.
+        most, total = entry.counts.max(), entry.counts.sum(dtype=np.float64)
+        if len(entry.counts) == 1 and most != np.float32(tokens):
+            raise FormatError(
+                f"{imatrix.name} counts {most:,.0f} tokens for {weight!r}, expected {tokens:,}: "
+                "it comes from another or an unfinished run"
+            )
+        if most > np.float32(tokens) or not total or total % tokens:
+            raise FormatError(
+                f"{imatrix.name} counts {total:,.0f} tokens for the experts of {weight!r}, {most:,.0f} for one of "
+                f"them, expected a multiple of {tokens:,} and no more than that for one: it comes from another run"
+            )
+
+
+def _value(header: Header, key: str, python: type[T], kind: ValueType, item: ValueType | None = None) -> T:
+    field = header.metadata.get(key)
+    if field is None:
+        raise FormatError(f"{header.name} has no {key}: it is not an importance matrix of a current llama-imatrix")
+    if (field.type, field.item) != (kind, item) or not isinstance(field.value, python):
+        raise FormatError(f"{header.name} has a {key} that is not of type {(item or kind).name}: it is damaged")
+    return field.value
+
+
+def _datasets(header: Header) -> list[str]:
+    names = []
+    for name in _value(header, "imatrix.datasets", list, ValueType.ARRAY, ValueType.STRING):
+        if not isinstance(name, str):
+            raise FormatError(f"{header.name} has a name in imatrix.datasets that is not UTF-8: it is damaged")
+        names.append(name)
+    return names
+
+
+def _pairs(header: Header) -> dict[str, tuple[Tensor, Tensor]]:
+    """Group the tensors by weight."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for tensor in header.tensors:
+        weight, _, suffix = tensor.name.rpartition(".")
+        if not weight or f".{suffix}" not in {SQUARES, SUMS, COUNTS}:
+            raise FormatError(f"{header.name} holds {tensor.name!r}, which belongs in no importance matrix: remove it")
+        if tensor.type is not GGMLType.F32:
+            raise FormatError(f"{header.name} holds {tensor.name!r} as {tensor.type.name}, not F32: it is damaged")
+        groups.setdefault(weight, {})[f".{suffix}"] = tensor
+    for weight, group in groups.items():
+        for suffix in (SQUARES, COUNTS):
+            if suffix not in group:
+                raise FormatError(f"{header.name} has no tensor {weight + suffix!r} beside its partner: it is damaged")
+    if not groups:
+        raise FormatError(f"{header.name} holds no tensors: it is an empty importance matrix")
+    return {weight: (group[SQUARES], group[COUNTS]) for weight, group in groups.items()}
+
+
+def _read_entry(file: FileIO, name: str, squares: Tensor, counts: Tensor) -> Entry:
+    # ggml drops trailing dimensions of 1, so dense weights come as [columns] and [1].
+    columns, experts = (*squares.shape, 1)[:2]
+    if prod(squares.shape) != columns * experts or (*counts.shape, 1, 1, 1)[:4] != (1, experts, 1, 1):
+        raise FormatError(
+            f"{name} has {squares.name!r} of shape {list(squares.shape)} with counts of {list(counts.shape)}, "
+            "expected [columns, experts] and [1, experts]: it is damaged"
+        )
+    entry = Entry(_read_floats(file, name, squares).reshape(experts, columns), _read_floats(file, name, counts))
+    if (entry.counts % 1).any():
+        raise FormatError(f"{name} has a count in {counts.name!r} that is not a whole number: it is damaged")
+    return entry
+
+
+def _read_floats(file: FileIO, name: str, tensor: Tensor) -> Floats:
+    """Read a tensor flat; the header parser has found all of it inside the file."""
+    data = memoryview(bytearray(tensor.nbytes))
+    file.seek(tensor.offset)
+    read_exactly(file, data, name)
+    floats: Floats = np.frombuffer(data.toreadonly(), np.dtype("<f4"))
+    if not np.isfinite(floats).all() or floats.min() < 0:
+        raise FormatError(f"{name} has a value in {tensor.name!r} that is negative or not finite: it is damaged")
+    return floats

@@ -1,0 +1,26 @@
+"""What every rule's script shares: one log, and errors as one sentence instead of a traceback."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from requant.errors import RequantError
+
+
+@contextmanager
+def job(log: str) -> Iterator[Path]:
+    """Log the body to ``log`` and the terminal; a RequantError ends the process with one sentence and code 1."""
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    # Appending, because tools write to the same file.
+    handlers = [logging.FileHandler(path, mode="a", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        yield path
+    except RequantError as error:
+        logging.getLogger("requant").error("error: %s", error)
+        sys.exit(1)

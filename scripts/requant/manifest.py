@@ -1,0 +1,96 @@
+"""Canonical JSON, and the manifest that says what a release is made of.
+
+Canonical here: sorted keys, two spaces, UTF-8, no floats, no NaN, one newline at the end. Equal
+documents have equal bytes, so a manifest can be compared by digest.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from requant.errors import FormatError
+
+SCHEMA = "requant/manifest/v1"
+
+
+def canonical(document: Any) -> bytes:
+    """The one serialization of ``document`` (law: ``parse(canonical(d)) == d``).
+
+    Raises:
+        FormatError: when the document holds a float, whose text form is not the same everywhere.
+    """
+    _refuse_floats(document, "")
+    text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def parse(data: bytes, name: str) -> Any:
+    """Parse JSON from outside.
+
+    Raises:
+        FormatError: naming the file, for anything that is not one JSON document with unique keys.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name} is not valid JSON ({error}): get the file again") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _refuse_floats(value: Any, where: str) -> None:
+    if isinstance(value, float):
+        raise FormatError(f"{where or 'the document'} is the float {value!r}; write an integer or text")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_floats(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_floats(item, f"{where}[{index}]")
+
+
+def build_manifest(
+    recipe: Mapping[str, Any],
+    inputs: Mapping[str, Mapping[str, Any]],
+    variants: Sequence[Mapping[str, Any]],
+    model: Mapping[str, Any],
+    imatrix: Mapping[str, Any],
+    quants: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Join the step records of one recipe into a manifest.
+
+    Args:
+        recipe: the recipe's document, without machine facts.
+        inputs: the records of ``model``, ``corpus`` and ``toolchain``, as they were fetched and proven.
+        variants: build records; only what is the same on every machine is taken over.
+        model: the record of the working GGUF.
+        imatrix: the record of the calibration.
+        quants: the records of the quants, in the recipe's order.
+    """
+    builds = {build["variant"]: {key: build[key] for key in ("definitions", "flags")} for build in variants}
+    # Only native bytes depend on the processor; elsewhere naming it would make equal releases unequal.
+    features = imatrix["features"] if imatrix["arithmetic"] == "native" else []
+    return {
+        "schema": SCHEMA,
+        "recipe": {"sha256": hashlib.sha256(canonical(recipe)).hexdigest(), "document": recipe},
+        "inputs": inputs,
+        "variants": builds,
+        "model": _without_step(model),
+        "imatrix": {**_without_step(imatrix), "features": features},
+        "quants": [_without_step(quant) for quant in quants],
+        "steps": [record["step"] for record in (model, imatrix, *quants)],
+    }
+
+
+def _without_step(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "step"}

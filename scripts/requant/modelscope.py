@@ -1,0 +1,57 @@
+"""ModelScope, with its own client ``modelscope_hub``; honours ``MODELSCOPE_ENDPOINT`` and ``MODELSCOPE_API_TOKEN``."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from modelscope_hub import HubApi
+from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, NotExistError, PermissionDeniedError
+
+from requant.digests import Expected
+from requant.errors import SourceError
+
+
+class ModelScopeSource:
+    """One model repository at one commit, or at ``master`` where every file has a pinned digest."""
+
+    def __init__(self, repo: str, revision: str | None) -> None:
+        self.repo, self.revision = repo, revision or "master"
+        self.shown = f"{repo}@{self.revision[:12]} on ModelScope"
+
+    def record(self, names: Sequence[str]) -> dict[str, Expected]:
+        """Size and SHA-256 that ModelScope records of these files.
+
+        Raises:
+            SourceError: when ModelScope refuses or does not answer.
+        """
+        with self._explained():
+            listing = HubApi().list_repo_files(self.repo, repo_type="model", revision=self.revision)
+            return {file.path: Expected(file.size, sha256=file.sha256) for file in listing if file.path in names}
+
+    def cached(self, name: str) -> Path | None:
+        """ModelScope's cache is not looked at."""
+        return None
+
+    def fetch(self, name: str, part: Path) -> None:
+        """Download one file to ``part``; the client goes on where an interrupted download ended.
+
+        Raises:
+            SourceError: when ModelScope refuses or keeps failing.
+        """
+        folder = part.with_name(part.name + ".modelscope")
+        with self._explained():
+            path = HubApi().download_file(self.repo, "model", name, revision=self.revision, local_dir=folder)
+        Path(path).replace(part)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except NotExistError as error:
+            raise SourceError(f"{self.shown} lacks the repository or a file: correct the pin (404)") from error
+        except (AuthenticationError, PermissionDeniedError) as error:
+            raise SourceError(f"{self.shown} refuses access: set MODELSCOPE_API_TOKEN") from error
+        except NetworkError as error:
+            raise SourceError(f"{self.shown} cannot be reached: check the network, or use source=huggingface") from error
+        except HubError as error:
+            raise SourceError(f"{self.shown} failed: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,163 @@
+"""The pin table: every external thing by name, revision, size and digest (``config/pins.yaml``)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from requant.digests import Expected
+from requant.errors import RecipeError
+from requant.schema import check, read_yaml
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+@dataclass(frozen=True)
+class PackagePin:
+    """A distribution on the package index; ``folder`` is the part of it that is used."""
+
+    project: str
+    version: str
+    expected: Expected
+    folder: str
+
+
+@dataclass(frozen=True)
+class ModelPin:
+    """A model's files: from a hub repository at a commit, or from a package."""
+
+    name: str
+    repo: str
+    revision: str | None
+    licence: str
+    package: PackagePin | None
+    modelscope: Mapping[str, str] | None
+    files: Mapping[str, Expected]
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the pin is one GGUF file instead of a checkpoint."""
+        return all(name.endswith(".gguf") for name in self.files)
+
+
+@dataclass(frozen=True)
+class TextPin:
+    """One text of a corpus: rows of a data set's split, or files of the llama.cpp tree."""
+
+    name: str
+    split: str | None
+    paths: tuple[str, ...]
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class CorpusPin:
+    """A data set at a commit, or (``repo`` is None) text from the llama.cpp source tree."""
+
+    name: str
+    repo: str | None
+    revision: str | None
+    config: str | None
+    licence: str
+    files: Mapping[str, Expected]
+    texts: Mapping[str, TextPin]
+
+
+@dataclass(frozen=True)
+class ToolchainPin:
+    """A llama.cpp commit, its tree, and one way to get it."""
+
+    name: str
+    commit: str
+    tree: str
+    sdist: PackagePin | None
+    git: str | None
+    checkout: str | None
+
+
+@dataclass(frozen=True)
+class Pins:
+    """The whole table."""
+
+    path: str
+    models: Mapping[str, ModelPin]
+    corpora: Mapping[str, CorpusPin]
+    toolchains: Mapping[str, ToolchainPin]
+
+
+def read_pins(path: Path, shown: str | None = None) -> Pins:
+    """Read and check a pin table; ``shown`` is how errors name it.
+
+    Raises:
+        RecipeError: one sentence naming the key, what was found and what to write.
+    """
+    where = shown or str(path)
+    document = read_yaml(path)
+    check(document, "pins", where)
+    models = {name: _model(name, entry, where) for name, entry in document["models"].items()}
+    corpora = {name: _corpus(name, entry, where) for name, entry in document["corpora"].items()}
+    toolchains = {name: _toolchain(name, entry, where) for name, entry in document["toolchains"].items()}
+    return Pins(where, models, corpora, toolchains)
+
+
+def _expected(entry: Mapping[str, Any]) -> Expected:
+    return Expected(size=entry.get("size"), sha256=entry.get("sha256"))
+
+
+def _files(entry: Mapping[str, Any]) -> dict[str, Expected]:
+    return {name: _expected(known) for name, known in sorted(entry.get("files", {}).items())}
+
+
+def _package(entry: Mapping[str, Any] | None) -> PackagePin | None:
+    if entry is None:
+        return None
+    return PackagePin(entry["project"], entry["version"], _expected(entry), entry["folder"])
+
+
+def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
+    key = f"{where}: models.{name}"
+    files = _files(entry)
+    for file in files:
+        if file.endswith(PICKLED):
+            raise RecipeError(
+                f"{key}.files.{file} is a pickle, which can run code when read; pin safetensors or GGUF files instead"
+            )
+        if file.endswith(".py"):
+            raise RecipeError(f"{key}.files.{file} is code from a model repository, which is never run; leave it out")
+    if not any(file.endswith((".safetensors", ".gguf")) for file in files):
+        raise RecipeError(f"{key}.files names no weights; list its .safetensors files or one .gguf file")
+    if entry.get("revision") is None and entry.get("package") is None:
+        raise RecipeError(f"{key}.revision is missing; write a full commit id of {entry['repo']}, or a package")
+    undigested = [file for file, known in files.items() if known.sha256 is None]
+    if entry.get("package") is not None and undigested:
+        raise RecipeError(f"{key}.files.{undigested[0]}.sha256 is missing; write the SHA-256 of the packaged file")
+    return ModelPin(
+        name, entry["repo"], entry.get("revision"), entry["licence"], _package(entry.get("package")),
+        entry.get("modelscope"), files,
+    )  # fmt: skip
+
+
+def _corpus(name: str, entry: Mapping[str, Any], where: str) -> CorpusPin:
+    key = f"{where}: corpora.{name}"
+    needed = "split" if "repo" in entry else "paths"
+    for missing in [part for part in ("revision", "config", "files") if "repo" in entry and part not in entry]:
+        raise RecipeError(f"{key}.{missing} is missing; a data set needs repo, revision, config and files")
+    texts = {}
+    for role, text in entry["texts"].items():
+        if needed not in text:
+            raise RecipeError(f"{key}.texts.{role}.{needed} is missing; write where the text comes from")
+        paths = tuple(text.get("paths", ()))
+        texts[role] = TextPin(text["name"], text.get("split"), paths, _expected(text))
+    return CorpusPin(
+        name, entry.get("repo"), entry.get("revision"), entry.get("config"), entry["licence"], _files(entry), texts
+    )
+
+
+def _toolchain(name: str, entry: Mapping[str, Any], where: str) -> ToolchainPin:
+    ways = [way for way in ("sdist", "git", "checkout") if way in entry]
+    if len(ways) != 1:
+        found = " and ".join(ways) or "none"
+        raise RecipeError(f"{where}: toolchains.{name} has {found}; write exactly one of sdist, git or checkout")
+    return ToolchainPin(
+        name, entry["commit"], entry["tree"], _package(entry.get("sdist")), entry.get("git"), entry.get("checkout")
+    )

@@ -1,0 +1,106 @@
+"""A recipe: everything that decides the bytes of a release, checked for shape and then for meaning."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from requant.errors import RecipeError
+from requant.pins import CorpusPin, ModelPin, Pins, TextPin, ToolchainPin, read_pins
+from requant.schema import check
+
+T = TypeVar("T")
+DEFAULT_PINS = "config/pins.yaml"
+# Where weights come from on this machine, and where the pin table lies, move no released byte.
+MACHINE_KEYS = ("source", "pins")
+# Upper bounds in bits per weight, for the disk-space check only.
+BITS = {"1": 3.0, "2": 3.6, "3": 4.6, "4": 5.6, "5": 6.4, "6": 7.0, "8": 9.0}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe with its pins looked up.
+
+    ``document`` is the recipe without machine facts, as it enters the manifest.
+    """
+
+    document: Mapping[str, Any]
+    name: str
+    model: ModelPin | None
+    generate: Mapping[str, int] | None
+    corpus: CorpusPin
+    calibration_text: TextPin
+    evaluation_text: TextPin
+    toolchain: ToolchainPin
+    calibration: Mapping[str, Any]
+    quants: tuple[str, ...]
+    card: Mapping[str, Any]
+    source: str
+
+
+def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
+    """Check a parsed recipe and look up its pins.
+
+    ``root`` is the folder that a relative ``pins`` path starts from; ``where`` is how errors name the recipe.
+
+    Raises:
+        RecipeError: one sentence naming the key, what was found and what to write.
+    """
+    config = copy.deepcopy(dict(config))
+    check(config, "recipe", where)
+    shown = config.get("pins", DEFAULT_PINS)
+    pins = read_pins(root / shown, shown)
+    model, generate = _model(config["model"], pins, where)
+    corpus = _look_up(pins.corpora, config["corpus"]["pin"], f"{where}: corpus.pin", pins.path)
+    _check_calibration(config["calibration"], where)
+    source = config.get("source", "huggingface")
+    if source == "modelscope" and (model is None or model.modelscope is None):
+        raise RecipeError(f"{where}: source is 'modelscope', but {pins.path} names no modelscope repository for the model")
+    return Recipe(
+        document={key: value for key, value in config.items() if key not in MACHINE_KEYS},
+        name=config["name"],
+        model=model,
+        generate=generate,
+        corpus=corpus,
+        calibration_text=_look_up(corpus.texts, config["corpus"]["calibration"], f"{where}: corpus.calibration", pins.path),
+        evaluation_text=_look_up(corpus.texts, config["corpus"]["evaluation"], f"{where}: corpus.evaluation", pins.path),
+        toolchain=_look_up(pins.toolchains, config["toolchain"], f"{where}: toolchain", pins.path),
+        calibration=config["calibration"],
+        quants=tuple(config["quants"]),
+        card=config["card"],
+        source=source,
+    )
+
+
+def quant_bytes(weights: int, quant: str) -> int:
+    """Upper bound of the size of a quant, for ``weights`` bytes of BF16 weights."""
+    digit = next(char for char in quant if char.isdigit())
+    return int(weights * BITS[digit] / 16)
+
+
+def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
+    """Upper bound of the bytes that the steps after the download write, for ``weights`` bytes of BF16 weights."""
+    return weights + sum(quant_bytes(weights, quant) for quant in quants)
+
+
+def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin | None, Mapping[str, int] | None]:
+    if len(entry) != 1:
+        raise RecipeError(f"{where}: model has both pin and generate; write one of them")
+    if "generate" in entry:
+        return None, entry["generate"]
+    return _look_up(pins.models, entry["pin"], f"{where}: model.pin", pins.path), None
+
+
+def _look_up(table: Mapping[str, T], name: str, key: str, where: str) -> T:
+    if name not in table:
+        raise RecipeError(f"{key} is {name!r}; write one of the names in {where}: {', '.join(table)}")
+    return table[name]
+
+
+def _check_calibration(calibration: Mapping[str, Any], where: str) -> None:
+    context, batch, ubatch = (calibration[key] for key in ("context", "batch", "ubatch"))
+    if batch < context or batch % context:
+        raise RecipeError(f"{where}: calibration.batch is {batch}; write a multiple of calibration.context ({context})")
+    if ubatch > batch:
+        raise RecipeError(f"{where}: calibration.ubatch is {ubatch}; write at most calibration.batch ({batch})")

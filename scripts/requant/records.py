@@ -1,0 +1,59 @@
+"""The record that each step leaves beside its product, in the manner of an in-toto link.
+
+A record holds digests and the exact command, and nothing that differs between two machines. Threads
+are written as ``{threads}``, programs by their bare name.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from requant.digests import Digest, write_bytes
+from requant.errors import FormatError
+from requant.gguf import Description
+from requant.manifest import canonical, parse
+
+THREADS = "{threads}"
+
+
+def file_entry(name: str, digest: Digest) -> dict[str, Any]:
+    """One file as records and manifests write it."""
+    return {"name": name, "size": digest.size, "sha256": digest.sha256}
+
+
+def file_digest(entry: Mapping[str, Any]) -> Digest:
+    """The digest in such an entry."""
+    return Digest(entry["size"], entry["sha256"])
+
+
+def step(
+    name: str, command: Sequence[str], materials: Mapping[str, Digest], products: Mapping[str, Digest]
+) -> dict[str, Any]:
+    """One step: what went in, what was run, what came out; files sorted by name."""
+    return {
+        "name": name,
+        "command": list(command),
+        "materials": [file_entry(file, digest) for file, digest in sorted(materials.items())],
+        "products": [file_entry(file, digest) for file, digest in sorted(products.items())],
+    }
+
+
+def tensor_entries(description: Description) -> list[dict[str, Any]]:
+    """Every tensor of a GGUF file: name, type, shape (row length first) and SHA-256 of its bytes."""
+    return [
+        {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "sha256": tensor.sha256}
+        for tensor in description.tensors
+    ]
+
+
+def write_record(path: Path, document: Mapping[str, Any]) -> None:
+    """Write one record, canonical and whole."""
+    write_bytes(path, canonical(document))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record that an earlier step of this workflow wrote."""
+    document = parse(path.read_bytes(), str(path))
+    if not isinstance(document, dict):
+        raise FormatError(f"{path} is not a record: remove it and run again")
+    return document

@@ -1,0 +1,86 @@
+"""The release folder: what gets uploaded, and nothing else."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from requant.digests import Digest, Expected, check_file, digest_file, named_when_whole, write_bytes
+from requant.disk import require_space
+from requant.errors import FormatError
+from requant.manifest import build_manifest, canonical
+from requant.records import file_digest, file_entry, read_record
+
+SUMS = "SHA256SUMS"
+
+
+def write_manifest(
+    recipe: dict[str, Any], inputs: dict[str, Path], variants: Sequence[Path], model: Path, imatrix: Path,
+    quants: Sequence[Path], out: Path,
+) -> None:  # fmt: skip
+    """Write ``manifest.json`` from the records of every step; all arguments but ``recipe`` are record files."""
+    manifest = build_manifest(
+        recipe,
+        {name: read_record(path) for name, path in sorted(inputs.items())},
+        [read_record(path) for path in variants],
+        read_record(model),
+        read_record(imatrix),
+        [read_record(path) for path in quants],
+    )
+    write_bytes(out, canonical(manifest))
+
+
+def place_file(source: Path, out: Path) -> None:
+    """Give a finished product its place in the release: a hard link where the disk allows one, else a copy.
+
+    ``write_sums`` reads the placed bytes once more and compares them with the manifest.
+    """
+    with named_when_whole(out) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            require_space(out.parent, source.stat().st_size, out.name)
+            shutil.copyfile(source, temporary)
+
+
+def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
+    """Write ``SHA256SUMS`` for ``sha256sum -c``, after checking every product against the manifest.
+
+    Raises:
+        FormatError: when a file of the release is not the one that the manifest describes.
+    """
+    document = read_record(manifest)
+    described = {entry["file"]["name"]: file_digest(entry["file"]) for entry in [document["imatrix"], *document["quants"]]}
+    lines = []
+    for file in sorted([*files, manifest], key=lambda path: path.name):
+        found = digest_file(file)
+        if described.get(file.name, found) != found:
+            raise FormatError(f"{file} is not the file that {manifest.name} describes: remove the release and run again")
+        lines.append(f"{found.sha256}  {file.name}\n")
+    write_bytes(out, "".join(lines).encode())
+
+
+def list_release(folder: Path) -> list[dict[str, Any]]:
+    """Every file that ``SHA256SUMS`` names, checked: name, size, sha256.
+
+    Raises:
+        FormatError: when the folder is no release or a line is not of the form ``<sha256>  <name>``.
+        DigestError: when a file is missing or has other bytes.
+    """
+    sums = folder / SUMS
+    if not sums.is_file():
+        raise FormatError(f"{folder} holds no {SUMS}: it is not a finished release")
+    return [file_entry(name, digest) for name, digest in _checked(folder, sums.read_text(encoding="utf-8"))]
+
+
+def _checked(folder: Path, text: str) -> list[tuple[str, Digest]]:
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        sha256, separator, name = line.partition("  ")
+        if not separator or len(sha256) != 64 or Path(name).name != name or name in ("", ".", ".."):
+            raise FormatError(f"{folder / SUMS} line {number} is not '<sha256>  <name>': get the file again")
+        if not (folder / name).is_file():
+            raise FormatError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
+        found.append((name, check_file(folder / name, Expected(sha256=sha256))))
+    return found

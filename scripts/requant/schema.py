@@ -1,0 +1,102 @@
+"""Check YAML documents against the JSON schemas in ``workflow/schemas``, one sentence per error."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from requant.errors import RecipeError
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "workflow" / "schemas"
+NAMES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML file; only plain data, no tags.
+
+    Raises:
+        RecipeError: when the file is missing or not YAML, naming the line.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = f" at line {error.problem_mark.line + 1}" if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else ""
+        raise RecipeError(f"{path} is not valid YAML{place}: fix the syntax there") from error
+
+
+def check(document: object, schema: str, where: str) -> None:
+    """Check ``document`` against ``workflow/schemas/<schema>.schema.yaml``.
+
+    Raises:
+        RecipeError: one sentence naming the key, what was found and what to write.
+    """
+    definition = read_yaml(SCHEMAS / f"{schema}.schema.yaml")
+    error = best_match(Draft202012Validator(definition).iter_errors(document))
+    if error is not None:
+        raise RecipeError(f"{where}: {_sentence(error)}")
+
+
+def _sentence(error: ValidationError) -> str:
+    key = ".".join(str(part) for part in error.absolute_path) or "the document"
+    rule, found, schema = error.validator, error.instance, error.schema
+    assert isinstance(schema, Mapping)
+    wanted = str(schema.get("description", "")).rstrip(".")
+    if rule == "additionalProperties":
+        return _unknown_key(key, found, schema)
+    if rule == "required":
+        missing = next(name for name in error.validator_value if name not in found)
+        hint = schema["properties"].get(missing, {}).get("description", "").rstrip(".")
+        return f"{_below(key, missing)} is missing; write {hint}"
+    if rule == "type":
+        kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        return f"{key} is {_show(found)}; write {' or '.join(NAMES[kind] for kind in kinds)}: {wanted}"
+    if rule == "enum":
+        choices = ", ".join(str(choice) for choice in error.validator_value)
+        return f"{key} is {_show(found)}; write one of {choices}{_close(str(found), error.validator_value)}"
+    if rule == "pattern":
+        return f"{key} is {_show(found)}; write {wanted}"
+    if rule in ("minimum", "exclusiveMinimum", "maximum", "minItems", "minLength", "minProperties", "const"):
+        return f"{key} is {_show(found)}; write {wanted}"
+    if rule == "uniqueItems":
+        return f"{key} lists something twice; write each entry once"
+    return f"{key}: {error.message}; write {wanted}"
+
+
+def _unknown_key(key: str, found: Mapping[str, object], schema: Mapping[str, Any]) -> str:
+    known = list(schema.get("properties", {}))
+    patterns = "|".join(schema.get("patternProperties", {}))
+    extra = next(name for name in found if name not in known)
+    if patterns and not known:
+        return f"{_below(key, extra)} is not a valid name; write {str(schema.get('description', '')).rstrip('.')}"
+    return f"{_below(key, extra)} is not a known key{_close(extra, known)}; write only {', '.join(known)}"
+
+
+def _below(key: str, name: str) -> str:
+    return name if key == "the document" else f"{key}.{name}"
+
+
+def _close(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, [str(name) for name in known], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _show(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "an empty list" if not value else "a list"
+    return "empty" if value is None else repr(value)

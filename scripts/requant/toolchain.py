@@ -1,0 +1,127 @@
+"""Get llama.cpp's source and prove that it equals one upstream commit.
+
+The proof needs no trust in the git store that comes along: every file of the tree is hashed again
+into a fresh index, and the tree id that comes out must be the pinned one. A tree id is a SHA-1 over
+names, modes and contents, see https://git-scm.com/book/en/v2/Git-Internals-Git-Objects.
+"""
+
+import logging
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+from requant.digests import write_bytes
+from requant.disk import require_space
+from requant.errors import FormatError, SourceError, ToolError
+from requant.manifest import canonical
+from requant.packages import fetch_package
+from requant.pins import ToolchainPin
+from requant.tools import capture, work_folder
+
+log = logging.getLogger(__name__)
+UNPACKED = 500_000_000
+# The caller's own git settings must not decide what a tree's bytes are.
+GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0"}
+SAFE = ["-c", "safe.directory=*", "-c", "core.autocrlf=false", "-c", "core.fsmonitor=false"]
+
+
+def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, output: Path) -> None:
+    """Put the pinned source into ``tree``, prove it, and write what was proven to ``record`` (JSON).
+
+    Raises:
+        DigestError, SourceError: when the source cannot be had or is other bytes.
+        FormatError: when the tree does not equal the pinned commit.
+    """
+    tree = tree.absolute()
+    require_space(tree.parent, UNPACKED, "unpacking llama.cpp's source")
+    with work_folder(tree.parent / "unpack") as work:
+        if pin.sdist is not None:
+            fetched = _from_sdist(pin, work.path, output)
+        elif pin.git is not None:
+            fetched = _from_git(pin, pin.git, work.path)
+        else:
+            fetched = _from_checkout(pin, work.path)
+        prove_tree(fetched, pin)
+        shutil.rmtree(tree, ignore_errors=True)
+        fetched.rename(tree)
+    log.info("the source equals commit %s, tree %s", pin.commit, pin.tree)
+    source = {"project": pin.sdist.project, "version": pin.sdist.version, "sha256": pin.sdist.expected.sha256,
+              "size": pin.sdist.expected.size} if pin.sdist else None  # fmt: skip
+    proven = {"name": pin.name, "commit": pin.commit, "tree": pin.tree, "sdist": source}
+    write_bytes(record, canonical(proven))
+
+
+def prove_tree(tree: Path, pin: ToolchainPin) -> None:
+    """Check that the files in ``tree`` are exactly those of the pinned commit, ignored files included.
+
+    Raises:
+        FormatError: naming the first differing files.
+    """
+    tree = tree.absolute()
+    head = capture(["git", *SAFE, "rev-parse", "--verify", "HEAD^{commit}"], tree, GIT)
+    if head != pin.commit:
+        raise FormatError(f"the source of {pin.name} is at commit {head}, pinned is {pin.commit}: pin the one you mean")
+    body = capture(["git", *SAFE, "rev-parse", f"{head}^{{tree}}"], tree, GIT)
+    with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
+        store = Path(scratch, "objects")
+        store.mkdir()
+        index = GIT | {"GIT_INDEX_FILE": f"{scratch}/index", "GIT_OBJECT_DIRECTORY": str(store)}
+        capture(["git", *SAFE, "add", "--all", "--force", "."], tree, index)
+        found = capture(["git", *SAFE, "write-tree"], tree, index)
+    if found == pin.tree == body:
+        return
+    changed = capture(["git", *SAFE, "status", "--porcelain", "--ignored"], tree, GIT).splitlines()
+    names = ", ".join(line[3:] for line in changed[:3]) or "the committed tree itself"
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    raise FormatError(
+        f"the source of {pin.name} has tree {found}, pinned is {pin.tree}; it differs in {names}{more}: use a clean source"
+    )
+
+
+def _from_sdist(pin: ToolchainPin, work: Path, output: Path) -> Path:
+    assert pin.sdist is not None
+    archive = work.parent / f"{pin.sdist.project}-{pin.sdist.version}.tar.gz"
+    fetch_package(pin.sdist, "sdist", archive, output)
+    log.info("unpacking %s", archive.name)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(work, filter="data")
+    except tarfile.TarError as error:
+        raise FormatError(f"{archive.name} is not a usable archive: {error}") from error
+    root = next(work.iterdir())
+    tree, store = root / pin.sdist.folder, root / ".git" / "modules" / pin.sdist.folder
+    if not (tree.is_dir() and store.is_dir()):
+        raise FormatError(f"{archive.name} holds no {pin.sdist.folder} with its git store: pin another version")
+    (tree / ".git").unlink()
+    store.rename(tree / ".git")
+    # The submodule's store named the work tree by a relative path that no longer holds.
+    capture(["git", "config", "--file", str((tree / ".git" / "config").resolve()), "--unset", "core.worktree"], work, GIT)
+    archive.unlink()
+    return tree
+
+
+def _from_git(pin: ToolchainPin, url: str, work: Path) -> Path:
+    tree = work / "source"
+    tree.mkdir()
+    log.info("fetching commit %s from %s", pin.commit, url)
+    try:
+        capture(["git", "init", "--quiet"], tree, GIT)
+        capture(["git", "fetch", "--quiet", "--depth", "1", url, pin.commit], tree, GIT)
+        capture(["git", "checkout", "--quiet", "--detach", pin.commit], tree, GIT)
+    except ToolError as error:
+        raise SourceError(f"commit {pin.commit} cannot be fetched from {url}: {error}") from error
+    return tree
+
+
+def _from_checkout(pin: ToolchainPin, work: Path) -> Path:
+    checkout = Path(pin.checkout or "").expanduser()
+    if not (checkout / ".git").exists():
+        raise SourceError(f"toolchain {pin.name}: {checkout} is not a git checkout; write the path of a llama.cpp clone")
+    changed = capture(["git", *SAFE, "status", "--porcelain"], checkout, GIT).splitlines()
+    if changed:
+        raise FormatError(f"the checkout {checkout} differs from its commit in {changed[0][3:]}: commit or stash it first")
+    tree = work / "source"
+    capture(["git", *SAFE, "clone", "--quiet", "--no-checkout", str(checkout.resolve()), str(tree)], work, GIT)
+    capture(["git", "checkout", "--quiet", "--detach", pin.commit], tree, GIT)
+    return tree

@@ -1,0 +1,151 @@
+"""Run external programs in a fixed world: one work folder, relative names, a cleaned environment.
+
+Tools write their arguments into their output (``quantize.imatrix.file``, ``imatrix.datasets``), so
+every command is built from names inside the work folder and never from absolute paths.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from requant.errors import ToolError
+
+log = logging.getLogger(__name__)
+# Machine facts that a tool may need and that move no byte of its output.
+KEPT = ("PATH", "CUDACXX", "CUDAToolkit_ROOT", "HOME", "TMPDIR", "CC", "CXX", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CCACHE_DIR")
+KEPT_FOR_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+TAIL = 12
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """A folder that one job works in, and the lock that says so."""
+
+    path: Path
+    lock: int
+
+    def run(
+        self,
+        command: Sequence[str],
+        output: Path,
+        *,
+        watch: Callable[[str], bool | None] | None = None,
+        env: Mapping[str, str] | None = None,
+        explain: Callable[[str], str | None] | None = None,
+    ) -> None:
+        """Run ``command`` in this folder and append what it prints to ``output``.
+
+        ``watch`` sees every line as it comes and returns True to keep a line out of the log; it may raise to stop the
+        tool. ``explain`` turns the last lines of a failed tool into a sentence for people.
+
+        Raises:
+            ToolError: when the program is missing or exits with a status other than 0.
+        """
+        tail: deque[str] = deque(maxlen=TAIL)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with output.open("a", encoding="utf-8") as file:
+            process = self._start(command, env or {})
+            try:
+                for line in _lines(process):
+                    if not (watch and watch(line)):
+                        file.write(line + "\n")
+                        tail.append(line)
+                status = process.wait()
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+        if status != 0:
+            said = "\n".join(tail)
+            name = Path(command[0]).name
+            raise ToolError((explain and explain(said)) or f"{name} ended with status {status}; its log is {output}")
+
+    def _start(self, command: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        try:
+            return subprocess.Popen(
+                list(command),
+                cwd=self.path,
+                env=clean_environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                # The tool holds the lock too: if this process is killed, a rerun waits for the orphan.
+                pass_fds=(self.lock,),
+            )
+        except OSError as error:
+            raise ToolError(f"{command[0]} cannot be started ({error.strerror}): install it or build it again") from error
+
+    def link(self, target: Path, name: str) -> None:
+        """Give a file or folder from elsewhere a fixed name in this folder."""
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).symlink_to(target.resolve())
+
+
+@contextmanager
+def work_folder(path: Path, *, keep: bool = False) -> Iterator[WorkFolder]:
+    """Open a work folder, empty and removed afterwards unless ``keep`` (for build folders).
+
+    A lock beside it makes two jobs, or a rerun and the orphaned tool of a killed run, take turns.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(f".{path.name}.lock")
+    with lock_path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another run that still works in %s", path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not keep:
+            shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            yield WorkFolder(path, lock.fileno())
+        finally:
+            if not keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def clean_environment(extra: Mapping[str, str], *, network: bool = False) -> dict[str, str]:
+    """The environment that tools see: a few machine facts, a fixed locale, and ``extra``."""
+    names = KEPT + (tuple(KEPT_FOR_NETWORK) + tuple(name.lower() for name in KEPT_FOR_NETWORK) if network else ())
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    if network:
+        kept |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return kept | {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"} | dict(extra)
+
+
+def capture(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run a short command and return its standard output, stripped.
+
+    Raises:
+        ToolError: naming the command and its last line of output.
+    """
+    try:
+        done = subprocess.run(
+            list(command), cwd=cwd, env=clean_environment(env or {}), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be started ({error.strerror}): install it") from error
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
+        raise ToolError(f"{' '.join(command[:3])} failed: {said[-1]}")
+    return done.stdout.decode(errors="replace").strip()
+
+
+def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
+    """Yield lines that end in a newline or a carriage return, as progress bars write them."""
+    assert process.stdout is not None
+    rest = b""
+    while data := process.stdout.read1(65536):  # type: ignore[union-attr]
+        *whole, rest = re.split(rb"[\r\n]+", rest + data)
+        yield from (line.decode(errors="replace") for line in whole if line)
+    if rest:
+        yield rest.decode(errors="replace")

@@ -1,0 +1,83 @@
+"""The arithmetics that llama.cpp is built in.
+
+The tools and ``libggml-base``, which quantizes, are built once, strict: no contraction of products and
+sums into fused operations, so quantization gives the same bytes for every compiler and processor. The
+tools are built without any inference backend. A variant adds one: a library that the tools load at run
+time from their work folder (llama.cpp's ``GGML_BACKEND_DL``).
+"""
+
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from requant.errors import RecipeError
+
+STRICT = "strict"
+CUDA = re.compile(r"^cuda-sm(\d{2,3})$")
+# Architectures whose specific features need the "a" suffix; the rest are built for the plain number.
+ARCHITECTURE_SPECIFIC = ("90", "100", "103", "110", "120", "121")
+
+COMMON: Mapping[str, str] = {
+    "CMAKE_BUILD_TYPE": "Release",
+    "BUILD_SHARED_LIBS": "ON",
+    "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
+    "CMAKE_INSTALL_RPATH": "$ORIGIN",
+    "GGML_BACKEND_DL": "ON",
+    "GGML_NATIVE": "OFF",
+    "GGML_OPENMP": "OFF",
+    "GGML_BLAS": "OFF",
+    "LLAMA_BUILD_APP": "OFF",
+    "LLAMA_BUILD_EXAMPLES": "OFF",
+    "LLAMA_BUILD_TESTS": "OFF",
+    "LLAMA_BUILD_UI": "OFF",
+    "LLAMA_OPENSSL": "OFF",
+    "LLAMA_USE_PREBUILT_UI": "OFF",
+}
+NO_TOOLS: Mapping[str, str] = {"LLAMA_BUILD_COMMON": "OFF", "LLAMA_BUILD_SERVER": "OFF", "LLAMA_BUILD_TOOLS": "OFF"}
+# GGML_NATIVE excludes GGML_BACKEND_DL; the compiler's own "native" says the same.
+NO_X86_LEVELS: Mapping[str, str] = {
+    f"GGML_{level}": "OFF" for level in ("SSE42", "AVX", "AVX2", "FMA", "F16C", "BMI2")
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How one variant is configured: CMake definitions, compiler flags, and the libraries it gives."""
+
+    name: str
+    definitions: Mapping[str, str]
+    flags: tuple[str, ...]
+    backends: tuple[str, ...]
+
+    @property
+    def architecture(self) -> str | None:
+        """The CUDA architecture as CMake names it, such as ``121a-real``; None for CPU variants."""
+        return self.definitions.get("CMAKE_CUDA_ARCHITECTURES")
+
+
+def variant(name: str) -> Variant:
+    """Look a variant up by name: ``strict``, ``native`` or ``cuda-smNN``.
+
+    Raises:
+        RecipeError: for any other name.
+    """
+    if name == STRICT:
+        return Variant(name, {**COMMON, "GGML_CPU": "OFF"}, ("-ffp-contract=off",), ())
+    native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+    if name == "native":
+        return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, (native,), ("cpu",))
+    match = CUDA.match(name)
+    if not match:
+        raise RecipeError(f"{name!r} is not a variant; write strict, native or cuda-smNN")
+    suffix = "a" if match[1] in ARCHITECTURE_SPECIFIC else ""
+    cuda = {
+        "GGML_CUDA": "ON",
+        "CMAKE_CUDA_ARCHITECTURES": f"{match[1]}{suffix}-real",
+        # Virtual memory management would link the driver library, which build machines lack.
+        "GGML_CUDA_NO_VMM": "ON",
+        "GGML_CUDA_NCCL": "OFF",
+        # No symbol table: nvcc's temporary files, named after its process, would make every build another file.
+        "CMAKE_MODULE_LINKER_FLAGS": "-s",
+    }
+    return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **cuda, "GGML_LLAMAFILE": "ON"}, (native,), ("cpu", "cuda"))

@@ -1,0 +1,13 @@
+"""Write the model card of a release."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.card import write_card
+from requant.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0]):
+    write_card(Path(snakemake.input.manifest), Path(snakemake.output.card))

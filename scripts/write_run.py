@@ -1,0 +1,15 @@
+"""Write what this run took."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.job import job
+from requant.run import write_run
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+folders = [Path(folder) for folder in snakemake.params.benchmarks]
+builds = [Path(build) for build in snakemake.input.builds]
+with job(snakemake.log[0]):
+    write_run(folders, builds, Path(snakemake.output.run), Path(snakemake.output.table))

@@ -1,0 +1,110 @@
+"""Faults that tests switch on while the hub runs."""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .wire import Reply, Request
+
+Kind = Literal["status", "unauthorized", "forbidden", "missing", "truncate", "corrupt", "slow"]
+
+# The three answers that clients map to exceptions of their own (hf_raise_for_status): status, code, message.
+_REFUSALS = {
+    "unauthorized": (401, "", "Invalid credentials in Authorization header"),
+    "forbidden": (403, "GatedRepo", "Access to this repository is restricted."),
+    "missing": (404, "EntryNotFound", "Entry not found"),
+}
+
+
+@dataclass
+class Fault:
+    """One fault.
+
+    `path` is a glob over the unescaped path and query; `times` is how often it strikes, None for ever.
+    status: answer with `status` and `headers` (`Retry-After: 0` shortens huggingface_hub's waits to 1 s).
+    truncate: announce everything, close after `after` bytes of the body.
+    corrupt: invert the body's byte number `after`.
+    slow: send `rate` bytes per second.
+    The last three touch only bodies that carry data, so a redirect or a HEAD does not use them up.
+    """
+
+    path: str = "*"
+    kind: Kind = "status"
+    times: int | None = None
+    method: str | None = None
+    status: int = 503
+    headers: Mapping[str, str] = field(default_factory=dict)
+    after: int = 0
+    rate: float = 1 << 20
+    hits: int = field(default=0, init=False)
+
+    def applies(self, request: Request) -> bool:
+        spent = self.times is not None and self.hits >= self.times
+        other = self.method is not None and self.method != request.method
+        return not spent and not other and fnmatch.fnmatchcase(request.text, self.path)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one body is sent: up to `stop` bytes, with byte `flip` inverted, at `rate` bytes per second."""
+
+    stop: int | None = None
+    flip: int | None = None
+    rate: float | None = None
+
+    def shape(self, chunk: bytes, position: int) -> bytes:
+        if self.flip is None or not position <= self.flip < position + len(chunk):
+            return chunk
+        at = self.flip - position
+        return chunk[:at] + bytes([chunk[at] ^ 0xFF]) + chunk[at + 1 :]
+
+
+class Faults:
+    """The faults in force. Safe to change while requests are being answered."""
+
+    def __init__(self) -> None:
+        self._active: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> Fault:
+        with self._lock:
+            self._active.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        with self._lock:
+            self._active.clear()
+
+    def refusal(self, request: Request) -> Reply | None:
+        """The error to answer instead of the truth, if a fault says so."""
+        with self._lock:
+            for fault in self._active:
+                if fault.kind in ("status", *_REFUSALS) and fault.applies(request):
+                    fault.hits += 1
+                    return _error(fault)
+        return None
+
+    def plan(self, request: Request) -> Plan:
+        """How to send the body that answers `request`; counts as a hit of every fault that takes part."""
+        found: dict[str, Fault] = {}
+        with self._lock:
+            for fault in self._active:
+                if fault.kind in ("truncate", "corrupt", "slow") and fault.applies(request):
+                    found.setdefault(fault.kind, fault)
+            for fault in found.values():
+                fault.hits += 1
+        return Plan(
+            stop=found["truncate"].after if "truncate" in found else None,
+            flip=found["corrupt"].after if "corrupt" in found else None,
+            rate=found["slow"].rate if "slow" in found else None,
+        )
+
+
+def _error(fault: Fault) -> Reply:
+    status, code, message = _REFUSALS.get(fault.kind, (fault.status, "", "injected fault"))
+    headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {}), **fault.headers}
+    return Reply.json({"error": message, "Code": status, "Message": message, "Success": False}, status, headers)

@@ -1,0 +1,168 @@
+"""Repositories: plain folders seen as git commits, with LFS pointers where the Hub would store them.
+
+Blob, tree and commit ids are real git object ids, so `git hash-object` agrees with what clients are told.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypedDict
+
+LFS_PATTERNS = ("*.safetensors", "*.parquet", "*.gguf", "*.bin")
+CHUNK = 1 << 20
+KINDS = ("models", "datasets")
+
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class RepoFile:
+    """One file of a commit. `blob_id` is git's id of what git stores: the content, or the LFS pointer."""
+
+    path: str
+    source: Path
+    size: int
+    blob_id: str
+    sha256: str
+    lfs: bool
+
+    @property
+    def etag(self) -> str:
+        """What `get_hf_file_metadata` takes as the etag: SHA-256 for LFS files, else the git blob id."""
+        return self.sha256 if self.lfs else self.blob_id
+
+    @property
+    def pointer_size(self) -> int:
+        return len(_pointer(self.sha256, self.size))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One commit of one repository; `trees` maps each folder ("" is the root) to its git tree id."""
+
+    kind: str
+    repo_id: str
+    commit: str
+    files: Mapping[str, RepoFile]
+    trees: Mapping[str, str]
+
+
+@dataclass
+class Repo:
+    """A repository: its commits, the branches that name them, and who may read it."""
+
+    kind: str
+    repo_id: str
+    token: str | None = None
+    gated: bool = False
+    info: Mapping[str, object] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+
+    def at(self, revision: str) -> Snapshot | None:
+        """The commit that a branch name or a full commit id stands for."""
+        return self.snapshots.get(self.branches.get(revision, revision))
+
+
+class Options(TypedDict, total=False):
+    """How a folder is served.
+
+    lfs: globs of the paths stored in LFS; `LFS_PATTERNS` by default.
+    digests: SHA-256 of LFS files, by path, that shall not be hashed here (sparse ones of many gigabytes).
+    commit: the commit id; by default the id that git would give to this content.
+    branch: the branch that names the commit; `main` by default.
+    token: who may read a private repository, or, with `gated`, the content of a public one.
+    info: more keys for the metadata answer, such as `cardData`.
+    """
+
+    lfs: Sequence[str]
+    digests: Mapping[str, str]
+    commit: str
+    branch: str
+    token: str
+    gated: bool
+    info: Mapping[str, object]
+
+
+def take_snapshot(kind: str, repo_id: str, folder: Path, options: Options) -> Snapshot:
+    """Describe `folder` as a commit."""
+    commit = options.get("commit")
+    if kind not in KINDS or not _REPO_ID.fullmatch(repo_id):
+        raise ValueError(f"not a repository: {kind} {repo_id!r}, expected one of {KINDS} and owner/name")
+    if commit is not None and not _COMMIT_ID.fullmatch(commit):
+        raise ValueError(f"not a commit id: {commit!r}")
+    digests = options.get("digests", {})
+    sources = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    if unknown := digests.keys() - sources.keys():
+        raise ValueError(f"digests of files that are not in {folder}: {sorted(unknown)}")
+    files: dict[str, RepoFile] = {}
+    for path, source in sorted(sources.items()):
+        is_lfs = any(fnmatch.fnmatchcase(path, pattern) for pattern in options.get("lfs", LFS_PATTERNS))
+        files[path] = _describe(path, source, digests.get(path), lfs=is_lfs)
+    trees = _tree_ids(files.values())
+    return Snapshot(kind, repo_id, commit or _commit_id(trees[""], repo_id), files, trees)
+
+
+def _describe(path: str, source: Path, digest: str | None, *, lfs: bool) -> RepoFile:
+    size = source.stat().st_size
+    if lfs:
+        if digest is None:
+            sha256 = hashlib.sha256()
+            _feed(source, sha256)
+            digest = sha256.hexdigest()
+        return RepoFile(path, source, size, _git_id("blob", _pointer(digest, size)), digest, lfs=True)
+    sha256, blob = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    _feed(source, sha256, blob)
+    return RepoFile(path, source, size, blob.hexdigest(), sha256.hexdigest(), lfs=False)
+
+
+def _feed(source: Path, *digests: _Hash) -> None:
+    with source.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            for digest in digests:
+                digest.update(chunk)
+
+
+def _pointer(sha256: str, size: int) -> bytes:
+    """The text that git stores in place of an LFS file (git-lfs spec v1)."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def _git_id(kind: str, body: bytes) -> str:
+    return hashlib.sha1(b"%s %d\0%s" % (kind.encode(), len(body), body), usedforsecurity=False).hexdigest()
+
+
+def _tree_ids(files: Iterable[RepoFile]) -> dict[str, str]:
+    """Git's tree id of every folder, computed from the deepest folder up."""
+    entries: dict[str, dict[str, tuple[str, str]]] = {"": {}}
+    for file in files:
+        parent, _, name = file.path.rpartition("/")
+        entries.setdefault(parent, {})[name] = ("100644", file.blob_id)
+        while parent:
+            parent = parent.rpartition("/")[0]
+            entries.setdefault(parent, {})
+    trees: dict[str, str] = {}
+    for folder in sorted(entries, key=lambda name: (name.count("/") + bool(name), name), reverse=True):
+        # Git orders a folder as if its name ended in a slash.
+        ordered = sorted(entries[folder].items(), key=lambda e: (e[0] + "/" * (e[1][0] == "40000")).encode())
+        body = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(oid) for name, (mode, oid) in ordered)
+        trees[folder] = _git_id("tree", body)
+        if folder:
+            parent, _, name = folder.rpartition("/")
+            entries[parent][name] = ("40000", trees[folder])
+    return trees
+
+
+def _commit_id(tree: str, repo_id: str) -> str:
+    who = "loopback hub <hub@127.0.0.1> 0 +0000"
+    return _git_id("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\n\n{repo_id}\n".encode())

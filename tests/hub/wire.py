@@ -1,0 +1,101 @@
+"""What passes between the socket and the protocols: requests, replies, byte ranges, the log."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as the protocols see it. `raw_path` keeps its percent escapes: a quoted slash is no separator."""
+
+    method: str
+    target: str
+    headers: Message  # looks names up whatever their case; clients differ
+    body: bytes = b""
+
+    @property
+    def raw_path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def path(self) -> str:
+        return unquote(self.raw_path)
+
+    @property
+    def text(self) -> str:
+        """Path and query, unescaped: what the patterns of faults are matched against."""
+        return unquote(self.target)
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {key: values[-1] for key, values in parse_qs(urlsplit(self.target).query).items()}
+
+    @property
+    def form(self) -> dict[str, list[str]]:
+        return parse_qs(self.body.decode())
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token, or ModelScope's `m_session_id` cookie, which carries the same token."""
+        scheme, _, value = self.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and value:
+            return value
+        found = re.search(r"\bm_session_id=([^;\s]+)", self.headers.get("Cookie", ""))
+        return found.group(1) if found else None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer. A file body is streamed from disk; `ranges` says whether a Range header is honoured."""
+
+    status: int = 200
+    body: bytes | Path = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ranges: bool = False
+
+    @classmethod
+    def json(cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+    @property
+    def size(self) -> int:
+        return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
+
+    def open(self) -> BinaryIO:
+        return self.body.open("rb") if isinstance(self.body, Path) else BytesIO(self.body)
+
+
+@dataclass
+class Exchange:
+    """One line of the request log. `sent` counts body bytes given to the socket and grows meanwhile."""
+
+    method: str
+    path: str
+    query: str
+    range: str | None
+    authorized: bool
+    status: int = 0
+    sent: int = 0
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte + 1 that a Range header asks for, None for all of it; ValueError means 416."""
+    found = _RANGE.fullmatch(header.strip()) if header else None
+    if found is None or found.group(0) == "bytes=-":
+        return None  # RFC 9110: a range that is not understood (several, other units) is ignored
+    first, last = found.groups()
+    start, stop = (int(first), int(last) + 1 if last else size) if first else (max(size - int(last), 0), size)
+    if start >= size or stop <= start:
+        raise ValueError(f"{header} of {size} bytes")
+    return start, min(stop, size)

@@ -1,0 +1,23 @@
+rule calibrate:
+    input:
+        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+        model_record=f"<results>/bf16/{MODEL}/model.json",
+        text=f"<results>/corpus/{recipe.calibration_text.name}",
+        tool="<toolchain>/strict/bin/llama-imatrix.json",
+        backend=f"<toolchain>/{recipe.calibration['arithmetic']}/build.json",
+    output:
+        imatrix="<results>/calibration/imatrix.gguf",
+        record="<results>/calibration/imatrix.json",
+    log:
+        "<logs>/calibrate.log",
+    benchmark:
+        "<benchmarks>/calibrate.jsonl"
+    threads: MANY
+    resources:
+        gpu=1 if ON_GPU else 0,
+    params:
+        settings=recipe.calibration,
+    message:
+        "calibrating {recipe.name} on {input.text}"
+    script:
+        "../../scripts/calibrate.py"

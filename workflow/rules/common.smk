@@ -1,0 +1,47 @@
+# The recipe, and the names that every stage shares.
+import fcntl
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from requant.errors import RequantError
+from requant.recipe import load_recipe
+from requant.tinymodel import TINY_FILES
+
+ROOT = Path(workflow.basedir)
+# As many as --cores allows; a tool that can use more is not known.
+MANY = 64
+
+try:
+    recipe = load_recipe(config, ROOT, (workflow.configfiles or ["the recipe"])[-1])
+except RequantError as error:
+    raise WorkflowError(str(error))
+
+
+def quant_name(kind):
+    return f"{recipe.name}-{kind}-imatrix.gguf"
+
+
+SOURCE = "generated" if recipe.generate else "source"
+SOURCE_FILES = list(recipe.model.files) if recipe.model else []
+MODEL = "expanded" if recipe.model and recipe.model.is_gguf else "converted"
+QUANTS = [quant_name(kind) for kind in recipe.quants]
+RELEASE = [f"<results>/release/{name}" for name in (*QUANTS, "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS")]
+ON_GPU = recipe.calibration["arithmetic"].startswith("cuda-")
+
+
+wildcard_constraints:
+    kind="[A-Z0-9_]+",
+    tool="llama-[a-z-]+",
+    variant="native|cuda-sm[0-9]+",
+
+
+def lock_results():
+    """Refuse a second run in this folder; unlike a lock file, this one ends with the process that holds it."""
+    Path("results").mkdir(exist_ok=True)
+    lock = open("results/.lock", "a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(f"another run is working in {Path.cwd()}: wait for it, or use another folder (--directory)")
+    globals()["results_lock"] = lock

@@ -1,0 +1,18 @@
+rule fetch_corpus:
+    input:
+        toolchain="<toolchain>/source.json",
+    output:
+        calibration=f"<results>/corpus/{recipe.calibration_text.name}",
+        evaluation=f"<results>/corpus/{recipe.evaluation_text.name}",
+        record="<results>/corpus/corpus.json",
+    log:
+        "<logs>/fetch_corpus.log",
+    benchmark:
+        "<benchmarks>/fetch_corpus.jsonl"
+    params:
+        pin=recipe.corpus,
+        texts={"calibration": recipe.calibration_text, "evaluation": recipe.evaluation_text},
+    message:
+        "rebuilding the corpus {recipe.corpus.name}"
+    script:
+        "../../scripts/fetch_corpus.py"

@@ -1,0 +1,38 @@
+rule convert_checkpoint:
+    input:
+        files=[f"<results>/{SOURCE}/{name}" for name in (SOURCE_FILES or TINY_FILES)],
+        source=f"<results>/{SOURCE}/source.json",
+        toolchain="<toolchain>/source.json",
+        converter="results/toolchains/converter/environment.json",
+    output:
+        model=f"<results>/bf16/converted/{recipe.name}.gguf",
+        record="<results>/bf16/converted/model.json",
+    log:
+        "<logs>/convert_checkpoint.log",
+    benchmark:
+        "<benchmarks>/convert_checkpoint.jsonl"
+    params:
+        name=recipe.name,
+    message:
+        "converting the weights of {recipe.name} to a BF16 GGUF"
+    script:
+        "../../scripts/convert_checkpoint.py"
+
+
+rule expand_gguf:
+    input:
+        files=[f"<results>/source/{name}" for name in SOURCE_FILES],
+        source="<results>/source/source.json",
+        tool="<toolchain>/strict/bin/llama-quantize.json",
+    output:
+        model=f"<results>/bf16/expanded/{recipe.name}.gguf",
+        record="<results>/bf16/expanded/model.json",
+    log:
+        "<logs>/expand_gguf.log",
+    benchmark:
+        "<benchmarks>/expand_gguf.jsonl"
+    threads: MANY
+    message:
+        "making a BF16 GGUF of {recipe.name} from a GGUF"
+    script:
+        "../../scripts/expand_gguf.py"

@@ -1,0 +1,19 @@
+rule quantize:
+    input:
+        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+        model_record=f"<results>/bf16/{MODEL}/model.json",
+        imatrix="<results>/calibration/imatrix.gguf",
+        imatrix_record="<results>/calibration/imatrix.json",
+        tool="<toolchain>/strict/bin/llama-quantize.json",
+    output:
+        quant=f"<results>/quants/{quant_name('{kind}')}",
+        record="<results>/quants/{kind}.json",
+    log:
+        "<logs>/quantize_{kind}.log",
+    benchmark:
+        "<benchmarks>/quantize_{kind}.jsonl"
+    threads: MANY
+    message:
+        "quantizing {recipe.name} to {wildcards.kind}"
+    script:
+        "../../scripts/quantize.py"

@@ -1,0 +1,109 @@
+rule write_manifest:
+    input:
+        model_source=f"<results>/{SOURCE}/source.json",
+        corpus="<results>/corpus/corpus.json",
+        toolchain="<toolchain>/source.json",
+        variants=[
+            "<toolchain>/strict/bin/llama-quantize.json",
+            f"<toolchain>/{recipe.calibration['arithmetic']}/build.json",
+        ],
+        model=f"<results>/bf16/{MODEL}/model.json",
+        imatrix="<results>/calibration/imatrix.json",
+        quants=[f"<results>/quants/{kind}.json" for kind in recipe.quants],
+    output:
+        manifest=report(
+            "<results>/release/manifest.json", caption="../report/manifest.rst", category="Release"
+        ),
+    log:
+        "<logs>/write_manifest.log",
+    benchmark:
+        "<benchmarks>/write_manifest.jsonl"
+    params:
+        recipe=recipe.document,
+    message:
+        "writing the manifest"
+    script:
+        "../../scripts/write_manifest.py"
+
+
+rule write_card:
+    input:
+        manifest="<results>/release/manifest.json",
+        templates=sorted(ROOT.glob("workflow/templates/*.j2")),
+    output:
+        card=report("<results>/release/README.md", caption="../report/card.rst", category="Release"),
+    log:
+        "<logs>/write_card.log",
+    benchmark:
+        "<benchmarks>/write_card.jsonl"
+    message:
+        "writing the model card"
+    script:
+        "../../scripts/write_card.py"
+
+
+rule place_quant:
+    input:
+        file="<results>/quants/{name}.gguf",
+    output:
+        file="<results>/release/{name}.gguf",
+    log:
+        "<logs>/place_{name}.log",
+    benchmark:
+        "<benchmarks>/place_{name}.jsonl"
+    wildcard_constraints:
+        name=".+-imatrix",
+    message:
+        "placing {wildcards.name}.gguf in the release"
+    script:
+        "../../scripts/place_file.py"
+
+
+use rule place_quant as place_imatrix with:
+    input:
+        file="<results>/calibration/{name}.gguf",
+    wildcard_constraints:
+        name="imatrix",
+    log:
+        "<logs>/place_{name}.log",
+    benchmark:
+        "<benchmarks>/place_{name}.jsonl"
+
+
+rule write_sums:
+    input:
+        files=[f"<results>/release/{name}" for name in (*QUANTS, "imatrix.gguf", "README.md")],
+        manifest="<results>/release/manifest.json",
+    output:
+        sums=report("<results>/release/SHA256SUMS", caption="../report/sums.rst", category="Release"),
+    log:
+        "<logs>/write_sums.log",
+    benchmark:
+        "<benchmarks>/write_sums.jsonl"
+    message:
+        "checking the release and writing SHA256SUMS"
+    script:
+        "../../scripts/write_sums.py"
+
+
+rule write_run:
+    input:
+        sums="<results>/release/SHA256SUMS",
+        builds=[
+            "<toolchain>/strict/bin/llama-quantize.json",
+            "<toolchain>/strict/bin/llama-imatrix.json",
+            f"<toolchain>/{recipe.calibration['arithmetic']}/build.json",
+        ],
+    output:
+        run=report("<results>/run.json", caption="../report/run.rst", category="Run"),
+        table=report("<results>/run.tsv", caption="../report/times.rst", category="Run"),
+    log:
+        "<logs>/write_run.log",
+    benchmark:
+        "<benchmarks>/write_run.jsonl"
+    params:
+        benchmarks=[f"results/{recipe.name}/benchmarks", f"results/toolchains/{recipe.toolchain.name}/benchmarks"],
+    message:
+        "writing what this run took"
+    script:
+        "../../scripts/write_run.py"

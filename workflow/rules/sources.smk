@@ -1,0 +1,36 @@
+rule fetch_model:
+    output:
+        files=[f"<results>/source/{name}" for name in SOURCE_FILES],
+        record="<results>/source/source.json",
+    log:
+        "<logs>/fetch_model.log",
+    benchmark:
+        "<benchmarks>/fetch_model.jsonl"
+    threads: 4
+    params:
+        pin=recipe.model,
+        source=recipe.source,
+        quants=recipe.quants,
+    message:
+        "fetching the weights of {recipe.name}"
+    script:
+        "../../scripts/fetch_model.py"
+
+
+rule generate_model:
+    input:
+        toolchain="<toolchain>/source.json",
+    output:
+        files=[f"<results>/generated/{name}" for name in TINY_FILES],
+        record="<results>/generated/source.json",
+    log:
+        "<logs>/generate_model.log",
+    benchmark:
+        "<benchmarks>/generate_model.jsonl"
+    params:
+        name=recipe.name,
+        shape=recipe.generate,
+    message:
+        "generating the random model {recipe.name}"
+    script:
+        "../../scripts/generate_model.py"

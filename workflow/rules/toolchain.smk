@@ -1,0 +1,66 @@
+rule fetch_toolchain:
+    output:
+        record="<toolchain>/source.json",
+    log:
+        "<toolchain>/logs/fetch_toolchain.log",
+    benchmark:
+        "<toolchain>/benchmarks/fetch_toolchain.jsonl"
+    params:
+        pin=recipe.toolchain,
+    message:
+        "fetching and proving llama.cpp {recipe.toolchain.commit}"
+    script:
+        "../../scripts/fetch_toolchain.py"
+
+
+rule build_tool:
+    input:
+        source="<toolchain>/source.json",
+    output:
+        tool="<toolchain>/strict/bin/{tool}",
+        record="<toolchain>/strict/bin/{tool}.json",
+    log:
+        "<toolchain>/logs/build_{tool}.log",
+    benchmark:
+        "<toolchain>/benchmarks/build_{tool}.jsonl"
+    # All cores: the tools share one build folder, so a second build at the same time would only wait.
+    threads: MANY
+    params:
+        commit=recipe.toolchain.commit,
+    message:
+        "building {wildcards.tool}"
+    script:
+        "../../scripts/build_tool.py"
+
+
+rule build_backend:
+    input:
+        source="<toolchain>/source.json",
+    output:
+        record="<toolchain>/{variant}/build.json",
+    log:
+        "<toolchain>/logs/build_{variant}.log",
+    benchmark:
+        "<toolchain>/benchmarks/build_{variant}.jsonl"
+    threads: MANY
+    params:
+        commit=recipe.toolchain.commit,
+    message:
+        "building the inference backend {wildcards.variant}"
+    script:
+        "../../scripts/build_backend.py"
+
+
+rule build_converter:
+    input:
+        locks=[ROOT / "envs" / f"{name}.lock" for name in ("converter", "torch", "torch-cpu")],
+    output:
+        record="results/toolchains/converter/environment.json",
+    log:
+        "results/toolchains/converter/build_converter.log",
+    benchmark:
+        "results/toolchains/converter/build_converter.jsonl"
+    message:
+        "installing the upstream converter's environment (torch and transformers, about 1.5 GB)"
+    script:
+        "../../scripts/build_converter.py"
