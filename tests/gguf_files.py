@@ -29,7 +29,7 @@ def tensor(name: str | bytes, shape: Sequence[int], kind: int = 0, offset: int =
     return string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
 
 
-def gguf_bytes(  # noqa: PLR0913
+def gguf_bytes(
     pairs: Sequence[bytes] = (),
     tensors: Sequence[bytes] = (),
     data: bytes = b"",

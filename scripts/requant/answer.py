@@ -13,7 +13,9 @@ from requant.tools import work_folder
 log = logging.getLogger(__name__)
 
 
-def answer_question(model: Path, tool: Path, backend: Path, question: str, out: Path, threads: int, output: Path) -> None:
+def answer_question(
+    model: Path, tool: Path, backend: Path, question: str, out: Path, threads: int, output: Path
+) -> None:
     """Ask ``question`` through the model's own chat template, greedily, and write the answer to ``out``.
 
     Raises:

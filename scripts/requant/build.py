@@ -137,7 +137,10 @@ def _compilers(chosen: Variant) -> dict[str, str]:
         ToolError: saying which is missing and how to get it.
     """
     found = {}
-    for language, variable, candidates in (("c", "CC", ("cc", "gcc", "clang")), ("c++", "CXX", ("c++", "g++", "clang++"))):
+    for language, variable, candidates in (
+        ("c", "CC", ("cc", "gcc", "clang")),
+        ("c++", "CXX", ("c++", "g++", "clang++")),
+    ):
         choices = [os.environ[variable]] if os.environ.get(variable) else list(candidates)
         path = next(filter(None, map(shutil.which, choices)), None)
         if path is None:

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant.digests import write_bytes
-from requant.gguf import GGMLType
+from requant.ggml_types import GGMLType
 from requant.manifest import parse
 from requant.records import THREADS
 
@@ -28,22 +29,35 @@ REPO = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 BLOCK_TENSOR = re.compile(r"blk\.(\d+)\.(.+)")
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 # SPDX ids that, in lower case, are ids of the Hub; it refuses any other id but "other".
-HUB_LICENCES = frozenset(
-    "afl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 cc-by-3.0 cc-by-4.0 "
-    "cc-by-nc-4.0 cc-by-nc-nd-4.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 epl-2.0 eupl-1.2 "
-    "gemma isc llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 mit mpl-2.0 ms-pl ncsa unlicense zlib".split()
-)
+HUB_LICENCES = {
+    "afl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0",
+    "cc-by-3.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc0-1.0", "epl-2.0", "eupl-1.2", "gemma", "isc", "llama2", "llama3", "llama3.1", "llama3.2",
+    "llama3.3", "llama4", "mit", "mpl-2.0", "ms-pl", "ncsa", "unlicense", "zlib",
+}  # fmt: skip
 
 
 def write_card(manifest: Path, out: Path) -> None:
     """Write the model card of the release that ``manifest`` describes."""
     document = _on_one_line(parse(manifest.read_bytes(), str(manifest)))
+    write_bytes(out, _environment().get_template("card.md.j2").render(_context(document)).encode())
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"text": _text, "code": _code, "link": _link, "hub": _hub, "size": _size, "shell": shlex.quote}
-    write_bytes(out, environment.get_template("card.md.j2").render(_context(document)).encode())
+    environment.filters |= {
+        "text": _text,
+        "code": _code,
+        "link": _link,
+        "hub": _hub,
+        "size": _size,
+        "shell": shlex.quote,
+    }
+    return environment
 
 
 def _context(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +105,7 @@ def _elements(tensors: Iterable[Mapping[str, Any]]) -> int:
 
 def _bytes(tensor: Mapping[str, Any]) -> int:
     kind = GGMLType[tensor["type"]]
-    return prod(tensor["shape"]) // kind.block_size * kind.type_size
+    return _elements([tensor]) // kind.block_size * kind.type_size
 
 
 def _fallback_groups(fallbacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -102,7 +116,12 @@ def _fallback_groups(fallbacks: Sequence[Mapping[str, Any]]) -> list[dict[str, A
         name, block = (f"blk.*.{match[2]}", [int(match[1])]) if match else (tensor["name"], [])
         groups.setdefault((name, tensor["type"], tensor["row"]), []).extend(block)
     return [
-        {"name": name.replace("*", _ranges(blocks)) if blocks else name, "type": kind, "row": row, "count": len(blocks) or 1}
+        {
+            "name": name.replace("*", _ranges(blocks)) if blocks else name,
+            "type": kind,
+            "row": row,
+            "count": len(blocks) or 1,
+        }
         for (name, kind, row), blocks in groups.items()
     ]
 

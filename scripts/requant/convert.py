@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from requant.build import open_built
+from requant.describe import Description, describe, require_finite
 from requant.digests import publish
 from requant.disk import require_space
 from requant.errors import FormatError
-from requant.gguf import Description, GGMLType, describe, read_header, require_finite
+from requant.ggml_types import GGMLType
+from requant.gguf import read_header
 from requant.progress import progress
 from requant.records import THREADS, file_digest, file_entry, read_record, step, tensor_entries, write_record
 from requant.tools import WorkFolder, work_folder
@@ -79,7 +81,9 @@ def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, t
     _record(record, done, description, ", ".join(quantized) or None)
 
 
-def run_built(work: WorkFolder, folder: Path, command: Sequence[str], threads: int, output: Path, **options: Any) -> None:
+def run_built(
+    work: WorkFolder, folder: Path, command: Sequence[str], threads: int, output: Path, **options: Any
+) -> None:
     """Run a recorded command: the program from ``folder``, ``{threads}`` filled in."""
     program = str((folder / command[0]).resolve())
     work.run([program, *(part.replace(THREADS, str(threads)) for part in command[1:])], output, **options)
@@ -88,7 +92,11 @@ def run_built(work: WorkFolder, folder: Path, command: Sequence[str], threads: i
 def describe_with_progress(path: Path, what: str) -> Description:
     """``requant.gguf.describe`` with a progress bar."""
     with progress(path.stat().st_size, what, "B", scale=True) as bar:
-        return describe(path, lambda size: bar.update(size) and None)
+
+        def advance(size: int) -> None:
+            bar.update(size)
+
+        return describe(path, advance)
 
 
 def _describe(path: Path, what: str) -> Description:

@@ -26,11 +26,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 def in_units(size: int) -> str:
     """A size for people, such as ``2.5 GB`` (decimal units)."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            break
-        value /= 1000
-    else:
-        unit = "TB"
-    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+    for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"

@@ -40,8 +40,8 @@ def build_converter(locks: Path, record: Path, output: Path) -> None:
         except SourceError:
             require_space(folder, ROOM_CUDA, "torch with its CUDA libraries")
             log.warning(
-                "no known CPU build of torch was found; installing the ordinary one, on x86-64 Linux with CUDA libraries "
-                "of about 3 GB (to avoid that: PIP_EXTRA_INDEX_URL=%s with Python 3.11)", CPU_INDEX,
+                "no known CPU build of torch was found; installing the ordinary one, on Linux with "
+                "about 3 GB of CUDA libraries (to avoid that: PIP_EXTRA_INDEX_URL=%s with Python 3.11)", CPU_INDEX,
             )  # fmt: skip
             _install(work, folder, locks / "torch.lock", output)
         version = capture([str(_python(folder)), *PROBE], work.path)
@@ -68,7 +68,7 @@ def _python(folder: Path) -> Path:
 def _install(work: WorkFolder, folder: Path, lock: Path, output: Path) -> None:
     command = [str(_python(folder)), "-m", "pip", "install", "--no-deps", "--require-hashes", "--no-compile"]
 
-    def explain(said: str) -> str:
+    def explain(said: str) -> str:  # noqa: ARG001 - the same sentence whatever pip said
         raise SourceError(f"{lock.name} cannot be installed, see {output}: check the network, or set PIP_INDEX_URL")
 
     work.run([*command, "-r", str(lock.resolve())], output, env=clean_environment({}, network=True), explain=explain)

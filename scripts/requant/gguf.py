@@ -1,26 +1,22 @@
-"""Reading GGUF files that nobody vouches for: headers, digests of every tensor, and a check for NaN and infinity.
+"""Reading the headers of GGUF files that nobody vouches for.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. Block and type
-sizes: ``ggml-common.h`` of llama.cpp. Every length is compared with what is left of the file, and with a limit, before
-anything is allocated. Where the specification leaves a choice, this reader is as strict as llama.cpp's own
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
+Every length is compared with what is left of the file, and with a limit, before anything is allocated.
+Where the specification leaves a choice, this reader is as strict as llama.cpp's own
 (``ggml/src/gguf.cpp``), except that tensors may lie in any order and with gaps, as long as the gaps are zero.
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from io import FileIO
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Self, TypeAlias
+from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from requant.digests import CHUNK, Digest
 from requant.errors import FormatError
+from requant.ggml_types import GGML_TYPES, VALUE_TYPES, GGMLType, ValueType
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -45,96 +41,6 @@ READ_AHEAD = 1 << 18
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Value: TypeAlias = "int | float | bool | str | bytes | list[str | bytes] | list[Field] | Array"
-
-
-class ValueType(IntEnum):
-    """``gguf_metadata_value_type``, with the numpy type that holds it; ``None`` for strings and arrays."""
-
-    dtype: np.dtype[Any] | None
-
-    def __new__(cls, value: int, dtype: str | None) -> Self:
-        """Attach the numpy type to the number that stands in files."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.dtype = np.dtype(dtype) if dtype else None
-        return member
-
-    UINT8 = 0, "u1"
-    INT8 = 1, "i1"
-    UINT16 = 2, "<u2"
-    INT16 = 3, "<i2"
-    UINT32 = 4, "<u4"
-    INT32 = 5, "<i4"
-    FLOAT32 = 6, "<f4"
-    BOOL = 7, "?"
-    STRING = 8, None
-    ARRAY = 9, None
-    UINT64 = 10, "<u8"
-    INT64 = 11, "<i8"
-    FLOAT64 = 12, "<f8"
-
-
-class GGMLType(IntEnum):
-    """``ggml_type``: how the numbers of a tensor are stored, with weights per block and bytes per block."""
-
-    block_size: int
-    type_size: int
-
-    def __new__(cls, value: int, block_size: int, type_size: int) -> Self:
-        """Attach both sizes to the number that stands in files."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.block_size = block_size
-        member.type_size = type_size
-        return member
-
-    F32 = 0, 1, 4
-    F16 = 1, 1, 2
-    Q4_0 = 2, 32, 18
-    Q4_1 = 3, 32, 20
-    Q5_0 = 6, 32, 22
-    Q5_1 = 7, 32, 24
-    Q8_0 = 8, 32, 34
-    Q8_1 = 9, 32, 40
-    Q2_K = 10, 256, 84
-    Q3_K = 11, 256, 110
-    Q4_K = 12, 256, 144
-    Q5_K = 13, 256, 176
-    Q6_K = 14, 256, 210
-    Q8_K = 15, 256, 292
-    IQ2_XXS = 16, 256, 66
-    IQ2_XS = 17, 256, 74
-    IQ3_XXS = 18, 256, 98
-    IQ1_S = 19, 256, 50
-    IQ4_NL = 20, 32, 18
-    IQ3_S = 21, 256, 110
-    IQ2_S = 22, 256, 82
-    IQ4_XS = 23, 256, 136
-    I8 = 24, 1, 1
-    I16 = 25, 1, 2
-    I32 = 26, 1, 4
-    I64 = 27, 1, 8
-    F64 = 28, 1, 8
-    IQ1_M = 29, 256, 56
-    BF16 = 30, 1, 2
-    TQ1_0 = 34, 256, 54
-    TQ2_0 = 35, 256, 66
-    MXFP4 = 39, 32, 17
-    NVFP4 = 40, 64, 36
-    Q1_0 = 41, 128, 18
-    Q2_0 = 42, 64, 18
-
-
-_GGML_TYPES = {int(kind): kind for kind in GGMLType}
-_VALUE_TYPES = {int(kind): kind for kind in ValueType}
-
-# NaN and infinity are the numbers whose exponent bits are all set.
-_EXPONENTS: dict[GGMLType, tuple[str, int]] = {
-    GGMLType.F32: ("<u4", 0x7F80_0000),
-    GGMLType.F16: ("<u2", 0x7C00),
-    GGMLType.BF16: ("<u2", 0x7F80),
-    GGMLType.F64: ("<u8", 0x7FF0_0000_0000_0000),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,36 +95,6 @@ class Header:
     size: int
 
 
-@dataclass(frozen=True)
-class TensorRecord:
-    """What was found in one tensor's bytes.
-
-    ``non_finite_row`` is the index of the first row holding NaN or infinity, counted over all but the first dimension;
-    ``None`` where there is none, and for types other than F32, F16, BF16 and F64, which are not checked.
-    """
-
-    name: str
-    type: GGMLType
-    shape: tuple[int, ...]
-    nbytes: int
-    sha256: str
-    non_finite_row: int | None
-
-
-@dataclass(frozen=True)
-class Description:
-    """One whole file: its header, its digest and its tensors in the order of the header."""
-
-    header: Header
-    digest: Digest
-    tensors: tuple[TensorRecord, ...]
-
-    @property
-    def non_finite(self) -> dict[str, int]:
-        """Tensors that hold NaN or infinity, with the first such row."""
-        return {tensor.name: tensor.non_finite_row for tensor in self.tensors if tensor.non_finite_row is not None}
-
-
 def read_header(source: Path | BinaryIO, name: str | None = None) -> Header:
     """Read the header of a GGUF file, and of nothing else but up to ``READ_AHEAD`` bytes behind it.
 
@@ -243,68 +119,12 @@ def read_header(source: Path | BinaryIO, name: str | None = None) -> Header:
         # Writers pad a file without tensors, or do not.
         if not end <= reader.size <= data_offset:
             reader.fail(f"has {reader.size - end:,} bytes after its header although it holds no tensors")
-        _require_zeros(reader.take(reader.size - end, "its padding"), reader.name)
+        require_zeros(reader.take(reader.size - end, "its padding"), reader.name)
         return Header(reader.name, version, metadata, (), alignment, data_offset, reader.size)
-    _require_zeros(reader.take(data_offset - end, "the padding after its header"), reader.name)
+    require_zeros(reader.take(data_offset - end, "the padding after its header"), reader.name)
     tensors = [replace(tensor, offset=data_offset + tensor.offset) for tensor in tensors]
     _check_layout(reader, tensors, alignment, data_offset)
     return Header(reader.name, version, metadata, tuple(tensors), alignment, data_offset, reader.size)
-
-
-def describe(path: Path, progress: Callable[[int], None] | None = None) -> Description:
-    """Digest a GGUF file and each of its tensors, and look for NaN and infinity, in one pass and constant memory.
-
-    Args:
-        path: the file.
-        progress: called with the number of bytes read since its last call.
-
-    Raises:
-        FormatError: if the header breaks the format, the padding is not zero or the file shrinks while it is read.
-            Not for non-finite weights: see `require_finite`.
-    """
-    whole = hashlib.sha256()
-    records: dict[str, TensorRecord] = {}
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as pool:
-        header = read_header(file, path.name)
-        file.seek(0)
-        buffer = memoryview(bytearray(CHUNK))
-        for start, end, tensor in _regions(header):
-            part = hashlib.sha256()
-            bad_row = None
-            for position in range(start, end, CHUNK):
-                chunk = buffer[: min(CHUNK, end - position)]
-                read_exactly(file, chunk, path.name)
-                # hashlib lets go of the interpreter lock, so both digests of a chunk run side by side.
-                hashing = pool.submit(whole.update, chunk)
-                if tensor:
-                    part.update(chunk)
-                    if bad_row is None:
-                        bad_row = _non_finite_row(chunk, tensor, position - start)
-                elif position >= header.data_offset:
-                    _require_zeros(chunk, path.name)
-                hashing.result()
-                if progress:
-                    progress(len(chunk))
-            if tensor:
-                name, shape, kind = tensor.name, tensor.shape, tensor.type
-                records[name] = TensorRecord(name, kind, shape, tensor.nbytes, part.hexdigest(), bad_row)
-    digest = Digest(header.size, whole.hexdigest())
-    return Description(header, digest, tuple(records[tensor.name] for tensor in header.tensors))
-
-
-def require_finite(description: Description, what: str) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Raises:
-        FormatError: naming ``what``, the first such tensor, its first such row and how many tensors more.
-    """
-    bad = description.non_finite
-    if bad:
-        name, row = next(iter(bad.items()))
-        more = f" and so do {len(bad) - 1:,} more of its tensors" if len(bad) > 1 else ""
-        raise FormatError(
-            f"{what}: tensor {_quoted(name)} holds NaN or infinity, first in row {row:,}{more}: use other weights"
-        )
 
 
 class _Reader:
@@ -377,9 +197,9 @@ class _Reader:
     def value_type(self, what: str) -> ValueType:
         """Consume the type of a value."""
         number = self.number(4, what)
-        if number not in _VALUE_TYPES:
+        if number not in VALUE_TYPES:
             self.fail(f"has the unknown value type {number:,} in {what}: it is damaged or newer than this program")
-        return _VALUE_TYPES[number]
+        return VALUE_TYPES[number]
 
 
 def _read_start(reader: _Reader) -> tuple[int, int]:
@@ -405,10 +225,10 @@ def _read_metadata(reader: _Reader) -> dict[str, Field]:
         raw = reader.raw(f"metadata key {index:,}", MAX_KEY_LENGTH)
         key = raw.decode("ascii", "replace")
         if not key.isprintable() or not key.isascii() or not key:
-            reader.fail(f"has metadata key {index:,} {_quoted(raw)}: keys must be printable ASCII and not empty")
+            reader.fail(f"has metadata key {index:,} {quoted(raw)}: keys must be printable ASCII and not empty")
         if key in metadata:
-            reader.fail(f"has metadata key {_quoted(key)} twice: it is ambiguous")
-        what = f"the value of {_quoted(key)}"
+            reader.fail(f"has metadata key {quoted(key)} twice: it is ambiguous")
+        what = f"the value of {quoted(key)}"
         metadata[key] = _read_value(reader, reader.value_type(what), what)
     return metadata
 
@@ -458,23 +278,23 @@ def _read_tensors(reader: _Reader, count: int) -> list[Tensor]:
         name = raw.decode("utf-8", "replace")
         # llama.cpp ends names at NUL, and they are shown on terminals: nothing unprintable gets in.
         if not name.isprintable() or not name or "\ufffd" in name:
-            reader.fail(f"has tensor {index:,} named {_quoted(raw)}: names must be printable UTF-8 and not empty")
+            reader.fail(f"has tensor {index:,} named {quoted(raw)}: names must be printable UTF-8 and not empty")
         if name in tensors:
-            reader.fail(f"has two tensors named {_quoted(name)}: it is ambiguous")
+            reader.fail(f"has two tensors named {quoted(name)}: it is ambiguous")
         tensors[name] = _read_tensor(reader, name)
     return list(tensors.values())
 
 
 def _read_tensor(reader: _Reader, name: str) -> Tensor:
-    what = f"tensor {_quoted(name)}"
+    what = f"tensor {quoted(name)}"
     dimensions = reader.number(4, what)
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         reader.fail(f"gives {what} {dimensions:,} dimensions: 1 to {MAX_DIMENSIONS} are allowed")
     shape = tuple(reader.number(8, what) for _ in range(dimensions))
     number = reader.number(4, what)
-    if number not in _GGML_TYPES:
+    if number not in GGML_TYPES:
         reader.fail(f"gives {what} the unknown type {number:,}: it is damaged or newer than this program")
-    kind = _GGML_TYPES[number]
+    kind = GGML_TYPES[number]
     nbytes = prod(shape) // kind.block_size * kind.type_size
     if 0 in shape or max(prod(shape), nbytes) > MAX_COUNT:
         reader.fail(f"gives {what} the impossible shape {list(shape)}: it is damaged or hostile")
@@ -487,7 +307,7 @@ def _check_layout(reader: _Reader, tensors: list[Tensor], alignment: int, data_o
     """Refuse tensors that are misaligned, share bytes or leave the file, and bytes that belong to none."""
     end = data_offset
     for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
-        what = f"tensor {_quoted(tensor.name)}"
+        what = f"tensor {quoted(tensor.name)}"
         if tensor.offset % alignment:
             reader.fail(f"puts {what} at byte {tensor.offset:,}, not a multiple of its alignment {alignment:,}")
         if tensor.offset < end:
@@ -500,20 +320,6 @@ def _check_layout(reader: _Reader, tensors: list[Tensor], alignment: int, data_o
         reader.fail(f"has {reader.size:,} bytes, its last tensor with padding ends at byte {end:,}: it is damaged")
 
 
-def _regions(header: Header) -> Iterator[tuple[int, int, Tensor | None]]:
-    """Cut the file into consecutive ranges of bytes: tensors, and what lies before, between and after them."""
-    position = 0
-    for tensor in sorted(header.tensors, key=lambda tensor: tensor.offset):
-        # The header is a range of its own, as the gaps after it must be zero.
-        for stop in (header.data_offset, tensor.offset):
-            if position < stop:
-                yield position, stop, None
-                position = stop
-        position = tensor.offset + tensor.nbytes
-        yield tensor.offset, position, tensor
-    yield position, header.size, None
-
-
 def read_exactly(file: FileIO, view: memoryview, name: str) -> None:
     """Fill ``view`` from ``file``; raises FormatError naming ``name`` if the file ends before."""
     while view:
@@ -523,20 +329,8 @@ def read_exactly(file: FileIO, view: memoryview, name: str) -> None:
         view = view[count:]
 
 
-def _non_finite_row(chunk: memoryview, tensor: Tensor, start: int) -> int | None:
-    """Find the first NaN or infinity in a piece of a tensor that starts at its byte ``start``; give its row."""
-    if tensor.type not in _EXPONENTS:
-        return None
-    dtype, mask = _EXPONENTS[tensor.type]
-    exponents = np.frombuffer(chunk, np.dtype(dtype)) & mask
-    # The maximum is several times faster than comparing every element.
-    if exponents.max() != mask:
-        return None
-    element = start // tensor.type.type_size + int((exponents == mask).argmax())
-    return element // tensor.shape[0]
-
-
-def _require_zeros(data: bytes | memoryview, name: str) -> None:
+def require_zeros(data: bytes | memoryview, name: str) -> None:
+    """Refuse padding that hides something; raises FormatError naming ``name``."""
     if np.frombuffer(data, np.uint8).any():
         raise FormatError(f"{name} has bytes other than zero in its padding: it is damaged or hides something")
 
@@ -552,7 +346,8 @@ def _text(raw: bytes) -> str | bytes:
         return raw
 
 
-def _quoted(name: str | bytes) -> str:
+def quoted(name: str | bytes) -> str:
+    """A tensor's name for messages, cut to a sane length."""
     return repr(name[:MAX_NAME_LENGTH])
 
 

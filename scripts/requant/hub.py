@@ -8,6 +8,7 @@ a kill; so files are streamed by its ``http_get`` into a partial file of ours, a
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from requant.digests import Expected, check_file
@@ -53,11 +55,10 @@ class HubSource:
             )
         found = {}
         for info in infos:
-            lfs = getattr(info, "lfs", None)
-            if not hasattr(info, "size"):
+            if not isinstance(info, RepoFile):
                 continue
-            if lfs is not None:
-                found[info.path] = Expected(lfs.size, sha256=lfs.sha256)
+            if info.lfs is not None:
+                found[info.path] = Expected(info.lfs.size, sha256=info.lfs.sha256)
             else:
                 found[info.path] = Expected(info.size, git_blob=info.blob_id)
         return found
@@ -112,7 +113,8 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expe
     source = HubSource(repo, revision, "dataset")
     with explained(source.shown):
         for name, expected in files.items():
-            path = Path(retried(lambda name=name: hf_hub_download(repo, name, repo_type="dataset", revision=revision)))
+            download = partial(hf_hub_download, repo, name, repo_type="dataset", revision=revision)
+            path = Path(retried(download))
             try:
                 check_file(path, expected, f"{repo}/{name}")
             except Exception:
@@ -126,7 +128,9 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expe
         except (ValueError, KeyError) as error:
             raise SourceError(f"{source.shown} has no split {split!r} in {config!r}: {error}") from error
     if "text" not in rows.column_names:
-        raise SourceError(f"{source.shown} has no column text, only {', '.join(rows.column_names)}: pin another data set")
+        raise SourceError(
+            f"{source.shown} has no column text, only {', '.join(rows.column_names)}: pin another data set"
+        )
     for row in rows:
         yield row["text"]
 
@@ -137,7 +141,9 @@ def retried(call: Callable[[], T]) -> T:
         stop=stop_after_attempt(5),
         wait=wait_exponential(multiplier=0.5, max=20),
         retry=retry_if_exception(_is_passing),
-        before_sleep=lambda state: log.info("trying again: %s", _first_line(state.outcome and state.outcome.exception())),
+        before_sleep=lambda state: log.info(
+            "trying again: %s", _first_line(state.outcome and state.outcome.exception())
+        ),
         reraise=True,
     ):
         with attempt:
@@ -150,7 +156,24 @@ def _is_passing(error: BaseException) -> bool:
         status = error.response.status_code if error.response is not None else 0
         return status >= 500 or status in (408, 429)
     # A connection that closes early shows as a transport error, or as the client's own size check (OSError).
-    return isinstance(error, httpx2.TransportError) or (isinstance(error, OSError) and "Consistency check" in str(error))
+    return isinstance(error, httpx2.TransportError) or (
+        isinstance(error, OSError) and "Consistency check" in str(error)
+    )
+
+
+# In this order: some of these classes derive from others.
+SENTENCES: tuple[tuple[type[Exception], str], ...] = (
+    (OfflineModeIsEnabled, "is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand"),
+    (GatedRepoError, "is gated: accept its terms on its page and set HF_TOKEN (403)"),
+    (RevisionNotFoundError, "does not exist at that commit: correct the pin's revision (404)"),
+    (
+        RepositoryNotFoundError,
+        "is private or does not exist: set HF_TOKEN to a token that may read it, or fix the pin (401)",
+    ),
+    (LocalEntryNotFoundError, f"cannot be reached: {MIRROR}"),
+    (EntryNotFoundError, "lacks a file of the pin: correct the pin's files (404)"),
+    (httpx2.TransportError, f"cannot be reached: {MIRROR}"),
+)
 
 
 @contextmanager
@@ -158,28 +181,19 @@ def explained(shown: str) -> Iterator[None]:
     """Turn the client's exceptions into one sentence that says what to do."""
     try:
         yield
-    except OfflineModeIsEnabled as error:
-        raise SourceError(f"{shown} is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand") from error
-    except GatedRepoError as error:
-        raise SourceError(f"{shown} is gated: accept its terms on its page and set HF_TOKEN (403)") from error
-    except RevisionNotFoundError as error:
-        raise SourceError(f"{shown} does not exist at that commit: correct the pin's revision (404)") from error
-    except RepositoryNotFoundError as error:
-        raise SourceError(
-            f"{shown} is private or does not exist: set HF_TOKEN to a token that may read it, or correct the pin (401)"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise SourceError(f"{shown} cannot be reached: {MIRROR}") from error
-    except EntryNotFoundError as error:
-        raise SourceError(f"{shown} lacks a file of the pin: correct the pin's files (404)") from error
-    except HfHubHTTPError as error:
-        raise SourceError(_refused(shown, error)) from error
-    except httpx2.TransportError as error:
-        raise SourceError(f"{shown} cannot be reached ({_first_line(error)}): {MIRROR}") from error
-    except OSError as error:
-        if "Consistency check" not in str(error):
-            raise
-        raise SourceError(f"{shown} closed the connection too early, again and again: run again to go on") from error
+    except (HfHubHTTPError, httpx2.TransportError, OSError, EntryNotFoundError) as error:
+        # hf_hub_download hides why it found nothing behind one exception.
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        for kind, sentence in SENTENCES:
+            if isinstance(cause, kind):
+                raise SourceError(f"{shown} {sentence}") from error
+        if isinstance(cause, HfHubHTTPError):
+            raise SourceError(_refused(shown, cause)) from error
+        if "Consistency check" in str(error):
+            raise SourceError(
+                f"{shown} closed the connection too early, again and again: run again to go on"
+            ) from error
+        raise
 
 
 def _refused(shown: str, error: HfHubHTTPError) -> str:

@@ -15,7 +15,8 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from requant.errors import FormatError
-from requant.gguf import GGMLType, Header, Tensor, ValueType, read_exactly, read_header
+from requant.ggml_types import GGMLType, ValueType
+from requant.gguf import Header, Tensor, read_exactly, read_header
 
 SQUARES = ".in_sum2"
 SUMS = ".in_sum"

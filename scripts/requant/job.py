@@ -16,7 +16,10 @@ def job(log: str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     # Appending, because tools write to the same file.
-    handlers = [logging.FileHandler(path, mode="a", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [
+        logging.FileHandler(path, mode="a", encoding="utf-8"),
+        logging.StreamHandler(sys.stderr),
+    ]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

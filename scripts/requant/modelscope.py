@@ -28,7 +28,7 @@ class ModelScopeSource:
             listing = HubApi().list_repo_files(self.repo, repo_type="model", revision=self.revision)
             return {file.path: Expected(file.size, sha256=file.sha256) for file in listing if file.path in names}
 
-    def cached(self, name: str) -> Path | None:
+    def cached(self, name: str) -> Path | None:  # noqa: ARG002 - the protocol's argument
         """ModelScope's cache is not looked at."""
         return None
 
@@ -52,6 +52,8 @@ class ModelScopeSource:
         except (AuthenticationError, PermissionDeniedError) as error:
             raise SourceError(f"{self.shown} refuses access: set MODELSCOPE_API_TOKEN") from error
         except NetworkError as error:
-            raise SourceError(f"{self.shown} cannot be reached: check the network, or use source=huggingface") from error
+            raise SourceError(
+                f"{self.shown} cannot be reached: check the network, or use source=huggingface"
+            ) from error
         except HubError as error:
             raise SourceError(f"{self.shown} failed: {str(error).splitlines()[0]}") from error

@@ -48,12 +48,13 @@ def fetch_package(pin: PackagePin, kind: str, out: Path, output: Path) -> None:
 
 
 def _explain(said: str, name: str, output: Path) -> str | None:
-    if "DO NOT MATCH THE HASHES" in said or "hash" in said.lower() and "mismatch" in said.lower():
+    if "DO NOT MATCH THE HASHES" in said or ("hash" in said.lower() and "mismatch" in said.lower()):
         digests = re.findall(r"[0-9a-f]{64}", said)
         found = f", it has {digests[-1]}" if len(digests) > 1 else ""
         raise DigestError(f"the index's {name} does not have the pinned SHA-256 {digests[0] if digests else ''}{found}")
     if "No matching distribution" in said or "connection" in said.lower() or "timed out" in said.lower():
         raise SourceError(
-            f"{name} cannot be had from the package index: check the network, or name a mirror in PIP_INDEX_URL (log: {output})"
+            f"{name} cannot be had from the package index: check the network, or name a mirror in PIP_INDEX_URL "
+            f"(log: {output})"
         )
     return None

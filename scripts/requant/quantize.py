@@ -6,13 +6,14 @@ from typing import Any
 
 from requant.build import open_built
 from requant.convert import describe_with_progress, run_built
+from requant.describe import Description, require_finite
 from requant.digests import publish
 from requant.disk import require_space
 from requant.errors import FormatError, ToolError
-from requant.gguf import Description, GGMLType, require_finite
+from requant.ggml_types import GGMLType
 from requant.progress import progress
-from requant.records import THREADS, file_digest, file_entry, read_record, step, tensor_entries, write_record
 from requant.recipe import quant_bytes
+from requant.records import THREADS, file_digest, file_entry, read_record, step, tensor_entries, write_record
 from requant.tools import work_folder
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")

@@ -56,15 +56,21 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     _check_calibration(config["calibration"], where)
     source = config.get("source", "huggingface")
     if source == "modelscope" and (model is None or model.modelscope is None):
-        raise RecipeError(f"{where}: source is 'modelscope', but {pins.path} names no modelscope repository for the model")
+        raise RecipeError(
+            f"{where}: source is 'modelscope', but {pins.path} names no modelscope repository for the model"
+        )
     return Recipe(
         document={key: value for key, value in config.items() if key not in MACHINE_KEYS},
         name=config["name"],
         model=model,
         generate=generate,
         corpus=corpus,
-        calibration_text=_look_up(corpus.texts, config["corpus"]["calibration"], f"{where}: corpus.calibration", pins.path),
-        evaluation_text=_look_up(corpus.texts, config["corpus"]["evaluation"], f"{where}: corpus.evaluation", pins.path),
+        calibration_text=_look_up(
+            corpus.texts, config["corpus"]["calibration"], f"{where}: corpus.calibration", pins.path
+        ),
+        evaluation_text=_look_up(
+            corpus.texts, config["corpus"]["evaluation"], f"{where}: corpus.evaluation", pins.path
+        ),
         toolchain=_look_up(pins.toolchains, config["toolchain"], f"{where}: toolchain", pins.path),
         calibration=config["calibration"],
         quants=tuple(config["quants"]),

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from requant.describe import Description
 from requant.digests import Digest, write_bytes
 from requant.errors import FormatError
-from requant.gguf import Description
 from requant.manifest import canonical, parse
 
 THREADS = "{threads}"

@@ -51,12 +51,16 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
         FormatError: when a file of the release is not the one that the manifest describes.
     """
     document = read_record(manifest)
-    described = {entry["file"]["name"]: file_digest(entry["file"]) for entry in [document["imatrix"], *document["quants"]]}
+    described = {
+        entry["file"]["name"]: file_digest(entry["file"]) for entry in [document["imatrix"], *document["quants"]]
+    }
     lines = []
     for file in sorted([*files, manifest], key=lambda path: path.name):
         found = digest_file(file)
         if described.get(file.name, found) != found:
-            raise FormatError(f"{file} is not the file that {manifest.name} describes: remove the release and run again")
+            raise FormatError(
+                f"{file} is not the file that {manifest.name} describes: remove the release and run again"
+            )
         lines.append(f"{found.sha256}  {file.name}\n")
     write_bytes(out, "".join(lines).encode())
 

@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from requant.digests import write_bytes
 from requant.manifest import parse
@@ -14,7 +15,7 @@ COLUMNS = ("step", "seconds", "peak_memory_mb")
 
 def write_run(folders: Sequence[Path], builds: Sequence[Path], out: Path, table: Path) -> None:
     """Join the benchmark files in ``folders`` and the ``builds`` records into ``out`` (JSON) and ``table`` (TSV)."""
-    steps = {}
+    steps: dict[str, dict[str, Any]] = {}
     for path in sorted(file for folder in folders for file in folder.glob("*.jsonl")):
         last = parse(path.read_bytes().splitlines()[-1], str(path))
         steps[path.stem] = {"seconds": round(float(last["s"]), 1), "peak_memory_mb": _number(last.get("max_rss"))}

@@ -34,7 +34,11 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}): check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = f" at line {error.problem_mark.line + 1}" if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else ""
+        place = (
+            f" at line {error.problem_mark.line + 1}"
+            if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark
+            else ""
+        )
         raise RecipeError(f"{path} is not valid YAML{place}: fix the syntax there") from error
 
 
@@ -52,21 +56,24 @@ def check(document: object, schema: str, where: str) -> None:
 
 def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in error.absolute_path) or "the document"
-    rule, found, schema = error.validator, error.instance, error.schema
+    rule, schema = error.validator, error.schema
+    # These are set on every error that comes out of a validator.
+    found: Any = error.instance
+    value: Any = error.validator_value
     assert isinstance(schema, Mapping)
     wanted = str(schema.get("description", "")).rstrip(".")
     if rule == "additionalProperties":
         return _unknown_key(key, found, schema)
     if rule == "required":
-        missing = next(name for name in error.validator_value if name not in found)
+        missing = next(name for name in value if name not in found)
         hint = schema["properties"].get(missing, {}).get("description", "").rstrip(".")
         return f"{_below(key, missing)} is missing; write {hint}"
     if rule == "type":
-        kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        kinds = [value] if isinstance(value, str) else value
         return f"{key} is {_show(found)}; write {' or '.join(NAMES[kind] for kind in kinds)}: {wanted}"
     if rule == "enum":
-        choices = ", ".join(str(choice) for choice in error.validator_value)
-        return f"{key} is {_show(found)}; write one of {choices}{_close(str(found), error.validator_value)}"
+        choices = ", ".join(str(choice) for choice in value)
+        return f"{key} is {_show(found)}; write one of {choices}{_close(str(found), value)}"
     if rule == "pattern":
         return f"{key} is {_show(found)}; write {wanted}"
     if rule in ("minimum", "exclusiveMinimum", "maximum", "minItems", "minLength", "minProperties", "const"):

@@ -45,7 +45,9 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         self.folder, self.shown = folder, f"the folder {folder}"
         if not folder.is_dir():
-            raise SourceError(f"source is {str(folder)!r}, which is no folder; write huggingface, modelscope or a folder")
+            raise SourceError(
+                f"source is {str(folder)!r}, which is no folder; write huggingface, modelscope or a folder"
+            )
 
     def record(self, names: Sequence[str]) -> dict[str, Expected]:
         """Sizes only: a folder proves nothing about its content."""
@@ -56,7 +58,7 @@ class FolderSource:
         """The file itself."""
         return self.folder / name
 
-    def fetch(self, name: str, part: Path) -> None:
+    def fetch(self, name: str, part: Path) -> None:  # noqa: ARG002 - the protocol's argument
         """Never needed: every file is ``cached``."""
         raise AssertionError(name)
 
@@ -122,7 +124,13 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
             digest = write_raw_text(rows, out / text.name, text.expected)
         log.info("%s is the pinned text, %s bytes", text.name, f"{digest.size:,}")
         entries[role] = file_entry(text.name, digest)
-    origin = {"name": pin.name, "repo": pin.repo, "config": pin.config, "revision": pin.revision, "licence": pin.licence}
+    origin = {
+        "name": pin.name,
+        "repo": pin.repo,
+        "config": pin.config,
+        "revision": pin.revision,
+        "licence": pin.licence,
+    }
     files = [{"name": name, **_known(expected)} for name, expected in pin.files.items()]
     write_record(record, {**origin, "files": files, "texts": entries})
 
@@ -160,10 +168,16 @@ def _merge(pin: ModelPin, source: Source, names: Sequence[str]) -> dict[str, Exp
         for what in ("size", "sha256"):
             ours, theirs = getattr(pinned, what), getattr(known, what)
             if ours is not None and theirs is not None and ours != theirs:
-                raise DigestError(f"{source.shown} records {what} {theirs} for {name}, pinned is {ours}: it is another file")
-        joined = Expected(known.size if pinned.size is None else pinned.size, pinned.sha256 or known.sha256, known.git_blob)
+                raise DigestError(
+                    f"{source.shown} records {what} {theirs} for {name}, pinned is {ours}: it is another file"
+                )
+        joined = Expected(
+            known.size if pinned.size is None else pinned.size, pinned.sha256 or known.sha256, known.git_blob
+        )
         if not joined.proves_content:
-            raise SourceError(f"{source.shown} cannot prove {name}, which has no pinned SHA-256: add it to the pin table")
+            raise SourceError(
+                f"{source.shown} cannot prove {name}, which has no pinned SHA-256: add it to the pin table"
+            )
         expected[name] = joined
     return expected
 

@@ -75,7 +75,8 @@ def prove_tree(tree: Path, pin: ToolchainPin) -> None:
     names = ", ".join(line[3:] for line in changed[:3]) or "the committed tree itself"
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     raise FormatError(
-        f"the source of {pin.name} has tree {found}, pinned is {pin.tree}; it differs in {names}{more}: use a clean source"
+        f"the source of {pin.name} has tree {found}, pinned is {pin.tree}; it differs in {names}{more}: "
+        "use a clean source"
     )
 
 
@@ -96,7 +97,9 @@ def _from_sdist(pin: ToolchainPin, work: Path, output: Path) -> Path:
     (tree / ".git").unlink()
     store.rename(tree / ".git")
     # The submodule's store named the work tree by a relative path that no longer holds.
-    capture(["git", "config", "--file", str((tree / ".git" / "config").resolve()), "--unset", "core.worktree"], work, GIT)
+    capture(
+        ["git", "config", "--file", str((tree / ".git" / "config").resolve()), "--unset", "core.worktree"], work, GIT
+    )
     archive.unlink()
     return tree
 
@@ -117,10 +120,14 @@ def _from_git(pin: ToolchainPin, url: str, work: Path) -> Path:
 def _from_checkout(pin: ToolchainPin, work: Path) -> Path:
     checkout = Path(pin.checkout or "").expanduser()
     if not (checkout / ".git").exists():
-        raise SourceError(f"toolchain {pin.name}: {checkout} is not a git checkout; write the path of a llama.cpp clone")
+        raise SourceError(
+            f"toolchain {pin.name}: {checkout} is not a git checkout; write the path of a llama.cpp clone"
+        )
     changed = capture(["git", *SAFE, "status", "--porcelain"], checkout, GIT).splitlines()
     if changed:
-        raise FormatError(f"the checkout {checkout} differs from its commit in {changed[0][3:]}: commit or stash it first")
+        raise FormatError(
+            f"the checkout {checkout} differs from its commit in {changed[0][3:]}: commit or stash it first"
+        )
     tree = work / "source"
     capture(["git", *SAFE, "clone", "--quiet", "--no-checkout", str(checkout.resolve()), str(tree)], work, GIT)
     capture(["git", "checkout", "--quiet", "--detach", pin.commit], tree, GIT)

@@ -5,6 +5,7 @@ every command is built from names inside the work folder and never from absolute
 """
 
 import fcntl
+import io
 import logging
 import os
 import re
@@ -20,7 +21,18 @@ from requant.errors import ToolError
 
 log = logging.getLogger(__name__)
 # Machine facts that a tool may need and that move no byte of its output.
-KEPT = ("PATH", "CUDACXX", "CUDAToolkit_ROOT", "HOME", "TMPDIR", "CC", "CXX", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CCACHE_DIR")
+KEPT = (
+    "PATH",
+    "CUDACXX",
+    "CUDAToolkit_ROOT",
+    "HOME",
+    "TMPDIR",
+    "CC",
+    "CXX",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "CCACHE_DIR",
+)
 KEPT_FOR_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 TAIL = 12
 
@@ -81,7 +93,9 @@ class WorkFolder:
                 pass_fds=(self.lock,),
             )
         except OSError as error:
-            raise ToolError(f"{command[0]} cannot be started ({error.strerror}): install it or build it again") from error
+            raise ToolError(
+                f"{command[0]} cannot be started ({error.strerror}): install it or build it again"
+            ) from error
 
     def link(self, target: Path, name: str) -> None:
         """Give a file or folder from elsewhere a fixed name in this folder."""
@@ -130,7 +144,12 @@ def capture(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = N
     """
     try:
         done = subprocess.run(
-            list(command), cwd=cwd, env=clean_environment(env or {}), stdin=subprocess.DEVNULL, capture_output=True, check=False
+            list(command),
+            cwd=cwd,
+            env=clean_environment(env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be started ({error.strerror}): install it") from error
@@ -142,9 +161,9 @@ def capture(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = N
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
     """Yield lines that end in a newline or a carriage return, as progress bars write them."""
-    assert process.stdout is not None
+    assert isinstance(process.stdout, io.BufferedReader)
     rest = b""
-    while data := process.stdout.read1(65536):  # type: ignore[union-attr]
+    while data := process.stdout.read1(65536):
         *whole, rest = re.split(rb"[\r\n]+", rest + data)
         yield from (line.decode(errors="replace") for line in whole if line)
     if rest:

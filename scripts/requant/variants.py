@@ -36,9 +36,7 @@ COMMON: Mapping[str, str] = {
 }
 NO_TOOLS: Mapping[str, str] = {"LLAMA_BUILD_COMMON": "OFF", "LLAMA_BUILD_SERVER": "OFF", "LLAMA_BUILD_TOOLS": "OFF"}
 # GGML_NATIVE excludes GGML_BACKEND_DL; the compiler's own "native" says the same.
-NO_X86_LEVELS: Mapping[str, str] = {
-    f"GGML_{level}": "OFF" for level in ("SSE42", "AVX", "AVX2", "FMA", "F16C", "BMI2")
-}
+NO_X86_LEVELS: Mapping[str, str] = {f"GGML_{level}": "OFF" for level in ("SSE42", "AVX", "AVX2", "FMA", "F16C", "BMI2")}
 
 
 @dataclass(frozen=True)
@@ -80,4 +78,6 @@ def variant(name: str) -> Variant:
         # No symbol table: nvcc's temporary files, named after its process, would make every build another file.
         "CMAKE_MODULE_LINKER_FLAGS": "-s",
     }
-    return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **cuda, "GGML_LLAMAFILE": "ON"}, (native,), ("cpu", "cuda"))
+    return Variant(
+        name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **cuda, "GGML_LLAMAFILE": "ON"}, (native,), ("cpu", "cuda")
+    )

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from requant.card import write_card
-from requant.gguf import GGMLType
+from requant.ggml_types import GGMLType
 from requant.manifest import build_manifest, canonical
 
 Manifest = dict[str, Any]
@@ -164,7 +164,11 @@ def tables(card: str) -> list[list[list[str]]]:
 
 
 def markdown(card: str) -> list[Any]:
-    return MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(ModelCard(card, ignore_metadata_errors=False).text)
+    return (
+        MarkdownIt("commonmark")
+        .enable(["table", "strikethrough"])
+        .parse(ModelCard(card, ignore_metadata_errors=False).text)
+    )
 
 
 def file_entries(value: Any) -> list[dict[str, Any]]:
@@ -207,7 +211,9 @@ def test_a_licence_unknown_to_the_hub_is_other(render: Callable[[Manifest], str]
 
 
 @every_kind
-def test_both_halves_hold_every_file_and_number(kind: Callable[[], Manifest], render: Callable[[Manifest], str]) -> None:
+def test_both_halves_hold_every_file_and_number(
+    kind: Callable[[], Manifest], render: Callable[[Manifest], str]
+) -> None:
     document = kind()
     found = file_entries({**document["inputs"], "bf16": document["model"]["file"], "imatrix": document["imatrix"]["file"],
                           "quants": [quant["file"] for quant in document["quants"]]})  # fmt: skip
@@ -269,10 +275,10 @@ def test_a_generated_model_says_that_it_is_useless(render: Callable[[Manifest], 
     assert "useless" not in render(hub_model())
 
 
-@pytest.mark.parametrize(("kind", "heading", "switch"), [(hub_model, 1, 0), (generated_model, 1, 1), (packaged_model, 0, 0)])
-def test_thinking(
-    kind: Callable[[], Manifest], heading: int, switch: int, render: Callable[[Manifest], str]
-) -> None:
+@pytest.mark.parametrize(
+    ("kind", "heading", "switch"), [(hub_model, 1, 0), (generated_model, 1, 1), (packaged_model, 0, 0)]
+)
+def test_thinking(kind: Callable[[], Manifest], heading: int, switch: int, render: Callable[[Manifest], str]) -> None:
     for half in halves(render(kind())):
         assert len(re.findall("^### (?:Thinking|思考模式)$", half, re.MULTILINE)) == heading
         assert half.count('"chat_template_kwargs": {"enable_thinking": false}') == switch
@@ -297,7 +303,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-@every_kind
+@pytest.mark.parametrize("kind", [hub_model, packaged_model])
 def test_hostile_text_changes_no_structure(
     kind: Callable[[], Manifest], value: str, render: Callable[[Manifest], str]
 ) -> None:
@@ -309,12 +315,19 @@ def test_hostile_text_changes_no_structure(
             kept.append(f"{token.type} {children}")
         return kept
 
-    plain, hostile = kind(), poison(kind(), value)
-    card = render(hostile)
-    assert structure(card) == structure(render(plain))
-    links = [child.attrs["href"] for token in markdown(card) for child in token.children or [] if child.type == "link_open"]
+    def columns(card: str) -> list[int]:
+        """Cell borders in each row: readers drop surplus cells, so the structure does not show them."""
+        body = card.split("---\n", 2)[2]
+        return [len(re.findall(r"(?<!\\)\|", line)) for line in body.splitlines() if line.startswith("|")]
+
+    plain, card = render(kind()), render(poison(kind(), value))
+    assert structure(card) == structure(plain)
+    assert columns(card) == columns(plain)
+    links = [
+        child.attrs["href"] for token in markdown(card) for child in token.children or [] if child.type == "link_open"
+    ]
     assert all(str(link).startswith(("https://", "#")) for link in links)
-    keys = {*ModelCard(render(plain)).data.to_dict(), "license_name", "license_link"}
+    keys = {*ModelCard(plain).data.to_dict(), "license_name", "license_link"}
     data = ModelCard(card, ignore_metadata_errors=False).data.to_dict()
     assert set(data) <= keys and data["license"] == "other"
     if "base_model" in data:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from requant.corpus import raw_text, tree_files, write_raw_text, write_tree_text
 from requant.digests import Digest, Expected, digest_bytes
 from requant.errors import DigestError, FormatError, RecipeError

@@ -15,9 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gguf_files import array, gguf_bytes, pair, string, tensor
+from requant import describe as describing
 from requant import gguf
+from requant.describe import describe, require_finite
 from requant.errors import FormatError
-from requant.gguf import Field, GGMLType, ValueType, describe, read_header, require_finite
+from requant.ggml_types import GGMLType, ValueType
+from requant.gguf import Field, read_header
 
 SCALARS = {
     ValueType.UINT8: 255,
@@ -336,7 +339,7 @@ def test_fields_with_other_types_or_bits_differ() -> None:
 
 
 def test_describe_digests_file_and_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf, "CHUNK", 4096)
+    monkeypatch.setattr(describing, "CHUNK", 4096)
     rng = np.random.default_rng(2)
     tensors = {"long": (rng.random((37, 101), np.float32), None), "short": (np.ones(3, np.float16), None)}
     tensors["quant"] = (rng.integers(0, 256, (5, 144 * 7), np.uint8), GGMLType.Q4_K)
@@ -364,7 +367,7 @@ def test_describe_digests_file_and_tensors(tmp_path: Path, monkeypatch: pytest.M
 def test_the_first_non_finite_row_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: GGMLType, bad: float
 ) -> None:
-    monkeypatch.setattr(gguf, "CHUNK", 1024)
+    monkeypatch.setattr(describing, "CHUNK", 1024)
     # Subnormal and largest numbers must not be taken for infinity.
     values = np.full((3, 50, 40), 6e-8)
     values[0, 0, :2] = -6.5e4, 0.0

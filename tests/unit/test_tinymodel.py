@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from gguf import GGUFWriter, TokenType
+
 from requant.digests import digest_bytes
 from requant.errors import FormatError, RecipeError
 from requant.tinymodel import (

@@ -12,6 +12,8 @@ rule calibrate:
         "<logs>/calibrate.log",
     benchmark:
         "<benchmarks>/calibrate.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     threads: MANY
     resources:
         gpu=1 if ON_GPU else 0,

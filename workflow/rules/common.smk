@@ -26,7 +26,10 @@ SOURCE = "generated" if recipe.generate else "source"
 SOURCE_FILES = list(recipe.model.files) if recipe.model else []
 MODEL = "expanded" if recipe.model and recipe.model.is_gguf else "converted"
 QUANTS = [quant_name(kind) for kind in recipe.quants]
-RELEASE = [f"<results>/release/{name}" for name in (*QUANTS, "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS")]
+RELEASE = [
+    f"<results>/release/{name}"
+    for name in (*QUANTS, "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS")
+]
 ON_GPU = recipe.calibration["arithmetic"].startswith("cuda-")
 
 
@@ -43,5 +46,7 @@ def lock_results():
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise WorkflowError(f"another run is working in {Path.cwd()}: wait for it, or use another folder (--directory)")
+        raise WorkflowError(
+            f"another run is working in {Path.cwd()}: wait for it, or use another folder (--directory)"
+        )
     globals()["results_lock"] = lock

@@ -9,9 +9,14 @@ rule fetch_corpus:
         "<logs>/fetch_corpus.log",
     benchmark:
         "<benchmarks>/fetch_corpus.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     params:
         pin=recipe.corpus,
-        texts={"calibration": recipe.calibration_text, "evaluation": recipe.evaluation_text},
+        texts={
+            "calibration": recipe.calibration_text,
+            "evaluation": recipe.evaluation_text,
+        },
     message:
         "rebuilding the corpus {recipe.corpus.name}"
     script:

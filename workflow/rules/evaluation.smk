@@ -10,6 +10,8 @@ rule answer_question:
         "<logs>/answer_question.log",
     benchmark:
         "<benchmarks>/answer_question.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     threads: MANY
     params:
         question="What is the capital of France? Answer in one short sentence.",

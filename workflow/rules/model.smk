@@ -11,6 +11,8 @@ rule convert_checkpoint:
         "<logs>/convert_checkpoint.log",
     benchmark:
         "<benchmarks>/convert_checkpoint.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     params:
         name=recipe.name,
     message:
@@ -31,6 +33,8 @@ rule expand_gguf:
         "<logs>/expand_gguf.log",
     benchmark:
         "<benchmarks>/expand_gguf.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     threads: MANY
     message:
         "making a BF16 GGUF of {recipe.name} from a GGUF"

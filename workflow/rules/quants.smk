@@ -12,6 +12,8 @@ rule quantize:
         "<logs>/quantize_{kind}.log",
     benchmark:
         "<benchmarks>/quantize_{kind}.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     threads: MANY
     message:
         "quantizing {recipe.name} to {wildcards.kind}"

@@ -12,12 +12,16 @@ rule write_manifest:
         quants=[f"<results>/quants/{kind}.json" for kind in recipe.quants],
     output:
         manifest=report(
-            "<results>/release/manifest.json", caption="../report/manifest.rst", category="Release"
+            "<results>/release/manifest.json",
+            caption="../report/manifest.rst",
+            category="Release",
         ),
     log:
         "<logs>/write_manifest.log",
     benchmark:
         "<benchmarks>/write_manifest.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     params:
         recipe=recipe.document,
     message:
@@ -31,11 +35,17 @@ rule write_card:
         manifest="<results>/release/manifest.json",
         templates=sorted(ROOT.glob("workflow/templates/*.j2")),
     output:
-        card=report("<results>/release/README.md", caption="../report/card.rst", category="Release"),
+        card=report(
+            "<results>/release/README.md",
+            caption="../report/card.rst",
+            category="Release",
+        ),
     log:
         "<logs>/write_card.log",
     benchmark:
         "<benchmarks>/write_card.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     message:
         "writing the model card"
     script:
@@ -53,6 +63,8 @@ rule place_quant:
         "<benchmarks>/place_{name}.jsonl"
     wildcard_constraints:
         name=".+-imatrix",
+    conda:
+        "../../envs/workflow.yaml"
     message:
         "placing {wildcards.name}.gguf in the release"
     script:
@@ -62,24 +74,35 @@ rule place_quant:
 use rule place_quant as place_imatrix with:
     input:
         file="<results>/calibration/{name}.gguf",
-    wildcard_constraints:
-        name="imatrix",
     log:
         "<logs>/place_{name}.log",
     benchmark:
         "<benchmarks>/place_{name}.jsonl"
+    wildcard_constraints:
+        name="imatrix",
+    conda:
+        "../../envs/workflow.yaml"
 
 
 rule write_sums:
     input:
-        files=[f"<results>/release/{name}" for name in (*QUANTS, "imatrix.gguf", "README.md")],
+        files=[
+            f"<results>/release/{name}"
+            for name in (*QUANTS, "imatrix.gguf", "README.md")
+        ],
         manifest="<results>/release/manifest.json",
     output:
-        sums=report("<results>/release/SHA256SUMS", caption="../report/sums.rst", category="Release"),
+        sums=report(
+            "<results>/release/SHA256SUMS",
+            caption="../report/sums.rst",
+            category="Release",
+        ),
     log:
         "<logs>/write_sums.log",
     benchmark:
         "<benchmarks>/write_sums.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     message:
         "checking the release and writing SHA256SUMS"
     script:
@@ -101,8 +124,13 @@ rule write_run:
         "<logs>/write_run.log",
     benchmark:
         "<benchmarks>/write_run.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     params:
-        benchmarks=[f"results/{recipe.name}/benchmarks", f"results/toolchains/{recipe.toolchain.name}/benchmarks"],
+        benchmarks=[
+            f"results/{recipe.name}/benchmarks",
+            f"results/toolchains/{recipe.toolchain.name}/benchmarks",
+        ],
     message:
         "writing what this run took"
     script:

@@ -6,6 +6,8 @@ rule fetch_model:
         "<logs>/fetch_model.log",
     benchmark:
         "<benchmarks>/fetch_model.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     threads: 4
     params:
         pin=recipe.model,
@@ -27,6 +29,8 @@ rule generate_model:
         "<logs>/generate_model.log",
     benchmark:
         "<benchmarks>/generate_model.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     params:
         name=recipe.name,
         shape=recipe.generate,

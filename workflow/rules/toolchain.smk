@@ -5,6 +5,8 @@ rule fetch_toolchain:
         "<toolchain>/logs/fetch_toolchain.log",
     benchmark:
         "<toolchain>/benchmarks/fetch_toolchain.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     params:
         pin=recipe.toolchain,
     message:
@@ -23,6 +25,8 @@ rule build_tool:
         "<toolchain>/logs/build_{tool}.log",
     benchmark:
         "<toolchain>/benchmarks/build_{tool}.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     # All cores: the tools share one build folder, so a second build at the same time would only wait.
     threads: MANY
     params:
@@ -42,6 +46,8 @@ rule build_backend:
         "<toolchain>/logs/build_{variant}.log",
     benchmark:
         "<toolchain>/benchmarks/build_{variant}.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     threads: MANY
     params:
         commit=recipe.toolchain.commit,
@@ -53,13 +59,18 @@ rule build_backend:
 
 rule build_converter:
     input:
-        locks=[ROOT / "envs" / f"{name}.lock" for name in ("converter", "torch", "torch-cpu")],
+        locks=[
+            ROOT / "envs" / f"{name}.lock"
+            for name in ("converter", "torch", "torch-cpu")
+        ],
     output:
         record="results/toolchains/converter/environment.json",
     log:
         "results/toolchains/converter/build_converter.log",
     benchmark:
         "results/toolchains/converter/build_converter.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
     message:
         "installing the upstream converter's environment (torch and transformers, about 1.5 GB)"
     script:

@@ -1,0 +1,135 @@
+"""One pass over a whole GGUF file: its digest, the digest of every tensor, and a look for NaN and infinity."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from requant.digests import CHUNK, Digest
+from requant.errors import FormatError
+from requant.ggml_types import GGMLType
+from requant.gguf import Header, Tensor, quoted, read_exactly, read_header, require_zeros
+
+# NaN and infinity are the numbers whose exponent bits are all set.
+_EXPONENTS: dict[GGMLType, tuple[str, int]] = {
+    GGMLType.F32: ("<u4", 0x7F80_0000),
+    GGMLType.F16: ("<u2", 0x7C00),
+    GGMLType.BF16: ("<u2", 0x7F80),
+    GGMLType.F64: ("<u8", 0x7FF0_0000_0000_0000),
+}
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """What was found in one tensor's bytes.
+
+    ``non_finite_row`` is the index of the first row holding NaN or infinity, counted over all but the first dimension;
+    ``None`` where there is none, and for types other than F32, F16, BF16 and F64, which are not checked.
+    """
+
+    name: str
+    type: GGMLType
+    shape: tuple[int, ...]
+    nbytes: int
+    sha256: str
+    non_finite_row: int | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """One whole file: its header, its digest and its tensors in the order of the header."""
+
+    header: Header
+    digest: Digest
+    tensors: tuple[TensorRecord, ...]
+
+    @property
+    def non_finite(self) -> dict[str, int]:
+        """Tensors that hold NaN or infinity, with the first such row."""
+        return {tensor.name: tensor.non_finite_row for tensor in self.tensors if tensor.non_finite_row is not None}
+
+
+def describe(path: Path, progress: Callable[[int], None] | None = None) -> Description:
+    """Digest a GGUF file and each of its tensors, and look for NaN and infinity, in one pass and constant memory.
+
+    Args:
+        path: the file.
+        progress: called with the number of bytes read since its last call.
+
+    Raises:
+        FormatError: if the header breaks the format, the padding is not zero or the file shrinks while it is read.
+            Not for non-finite weights: see `require_finite`.
+    """
+    whole = hashlib.sha256()
+    records: dict[str, TensorRecord] = {}
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as pool:
+        header = read_header(file, path.name)
+        file.seek(0)
+        buffer = memoryview(bytearray(CHUNK))
+        for start, end, tensor in _regions(header):
+            part = hashlib.sha256()
+            bad_row = None
+            for position in range(start, end, CHUNK):
+                chunk = buffer[: min(CHUNK, end - position)]
+                read_exactly(file, chunk, path.name)
+                # hashlib lets go of the interpreter lock, so both digests of a chunk run side by side.
+                hashing = pool.submit(whole.update, chunk)
+                if tensor:
+                    part.update(chunk)
+                    if bad_row is None:
+                        bad_row = _non_finite_row(chunk, tensor, position - start)
+                elif position >= header.data_offset:
+                    require_zeros(chunk, path.name)
+                hashing.result()
+                if progress:
+                    progress(len(chunk))
+            if tensor:
+                name, shape, kind = tensor.name, tensor.shape, tensor.type
+                records[name] = TensorRecord(name, kind, shape, tensor.nbytes, part.hexdigest(), bad_row)
+    digest = Digest(header.size, whole.hexdigest())
+    return Description(header, digest, tuple(records[tensor.name] for tensor in header.tensors))
+
+
+def require_finite(description: Description, what: str) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        FormatError: naming ``what``, the first such tensor, its first such row and how many tensors more.
+    """
+    bad = description.non_finite
+    if bad:
+        name, row = next(iter(bad.items()))
+        more = f" and so do {len(bad) - 1:,} more of its tensors" if len(bad) > 1 else ""
+        raise FormatError(
+            f"{what}: tensor {quoted(name)} holds NaN or infinity, first in row {row:,}{more}: use other weights"
+        )
+
+
+def _regions(header: Header) -> Iterator[tuple[int, int, Tensor | None]]:
+    """Cut the file into consecutive ranges of bytes: tensors, and what lies before, between and after them."""
+    position = 0
+    for tensor in sorted(header.tensors, key=lambda tensor: tensor.offset):
+        # The header is a range of its own, as the gaps after it must be zero.
+        for stop in (header.data_offset, tensor.offset):
+            if position < stop:
+                yield position, stop, None
+                position = stop
+        position = tensor.offset + tensor.nbytes
+        yield tensor.offset, position, tensor
+    yield position, header.size, None
+
+
+def _non_finite_row(chunk: memoryview, tensor: Tensor, start: int) -> int | None:
+    """Find the first NaN or infinity in a piece of a tensor that starts at its byte ``start``; give its row."""
+    if tensor.type not in _EXPONENTS:
+        return None
+    dtype, mask = _EXPONENTS[tensor.type]
+    exponents = np.frombuffer(chunk, np.dtype(dtype)) & mask
+    # The maximum is several times faster than comparing every element.
+    if exponents.max() != mask:
+        return None
+    element = start // tensor.type.type_size + int((exponents == mask).argmax())
+    return element // tensor.shape[0]

@@ -1,0 +1,91 @@
+"""The types of GGUF metadata values and of ggml tensors, with the sizes of the latter's blocks.
+
+Numbers and names: ``gguf.h`` and ``ggml.h`` of llama.cpp; block and type sizes: its ``ggml-common.h``.
+"""
+
+from enum import IntEnum
+from typing import Any, Self
+
+import numpy as np
+
+
+class ValueType(IntEnum):
+    """``gguf_metadata_value_type``, with the numpy type that holds it; ``None`` for strings and arrays."""
+
+    dtype: np.dtype[Any] | None
+
+    def __new__(cls, value: int, dtype: str | None) -> Self:
+        """Attach the numpy type to the number that stands in files."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.dtype = np.dtype(dtype) if dtype else None
+        return member
+
+    UINT8 = 0, "u1"
+    INT8 = 1, "i1"
+    UINT16 = 2, "<u2"
+    INT16 = 3, "<i2"
+    UINT32 = 4, "<u4"
+    INT32 = 5, "<i4"
+    FLOAT32 = 6, "<f4"
+    BOOL = 7, "?"
+    STRING = 8, None
+    ARRAY = 9, None
+    UINT64 = 10, "<u8"
+    INT64 = 11, "<i8"
+    FLOAT64 = 12, "<f8"
+
+
+class GGMLType(IntEnum):
+    """``ggml_type``: how the numbers of a tensor are stored, with weights per block and bytes per block."""
+
+    block_size: int
+    type_size: int
+
+    def __new__(cls, value: int, block_size: int, type_size: int) -> Self:
+        """Attach both sizes to the number that stands in files."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.block_size = block_size
+        member.type_size = type_size
+        return member
+
+    F32 = 0, 1, 4
+    F16 = 1, 1, 2
+    Q4_0 = 2, 32, 18
+    Q4_1 = 3, 32, 20
+    Q5_0 = 6, 32, 22
+    Q5_1 = 7, 32, 24
+    Q8_0 = 8, 32, 34
+    Q8_1 = 9, 32, 40
+    Q2_K = 10, 256, 84
+    Q3_K = 11, 256, 110
+    Q4_K = 12, 256, 144
+    Q5_K = 13, 256, 176
+    Q6_K = 14, 256, 210
+    Q8_K = 15, 256, 292
+    IQ2_XXS = 16, 256, 66
+    IQ2_XS = 17, 256, 74
+    IQ3_XXS = 18, 256, 98
+    IQ1_S = 19, 256, 50
+    IQ4_NL = 20, 32, 18
+    IQ3_S = 21, 256, 110
+    IQ2_S = 22, 256, 82
+    IQ4_XS = 23, 256, 136
+    I8 = 24, 1, 1
+    I16 = 25, 1, 2
+    I32 = 26, 1, 4
+    I64 = 27, 1, 8
+    F64 = 28, 1, 8
+    IQ1_M = 29, 256, 56
+    BF16 = 30, 1, 2
+    TQ1_0 = 34, 256, 54
+    TQ2_0 = 35, 256, 66
+    MXFP4 = 39, 32, 17
+    NVFP4 = 40, 64, 36
+    Q1_0 = 41, 128, 18
+    Q2_0 = 42, 64, 18
+
+
+GGML_TYPES = {int(kind): kind for kind in GGMLType}
+VALUE_TYPES = {int(kind): kind for kind in ValueType}
