@@ -10,6 +10,7 @@ from requant.errors import ToolError
 from requant.records import THREADS
 from requant.tools import work_folder
 
+END = "[end of text]"
 log = logging.getLogger(__name__)
 
 
@@ -27,12 +28,12 @@ def answer_question(
         for library in variant.files:
             work.link(variant.folder / library, library)
         command = [
-            "llama-completion", "-m", "model.gguf", "-p", question, "-n", "64", "--temp", "0", "--jinja", "-st",
-            "-no-cnv" if False else "-cnv", "--simple-io", "--no-display-prompt", "-c", "1024", "-t", THREADS,
+            "llama-completion", "-m", "model.gguf", "-p", question, "-n", "64", "--temp", "0", "--jinja",
+            "--single-turn", "--no-display-prompt", "-lv", "1", "-c", "1024", "-t", THREADS,
         ]  # fmt: skip
         lines: list[str] = []
-        run_built(work, tools.folder, command, threads, output, watch=lambda line: lines.append(line))
-    answer = "\n".join(lines)
+        run_built(work, tools.folder, command, threads, output, watch=lines.append)
+    answer = "\n".join(lines).removesuffix(END).strip()
     if not answer:
         raise ToolError(f"the model said nothing, see {output}")
     log.info("asked: %s\nanswered: %s", question, answer)

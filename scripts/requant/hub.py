@@ -49,10 +49,14 @@ class HubSource:
         Raises:
             SourceError: when the Hub refuses, does not answer, or lacks a file.
         """
-        with explained(self.shown):
-            infos = retried(
-                lambda: HfApi().get_paths_info(self.repo, list(names), revision=self.revision, repo_type=self.kind)
-            )
+        try:
+            with explained(self.shown):
+                infos = retried(
+                    lambda: HfApi().get_paths_info(self.repo, list(names), revision=self.revision, repo_type=self.kind)
+                )
+        except (KeyError, TypeError, ValueError) as error:
+            # Such as the page that a hotel's network puts before every answer.
+            raise SourceError(f"{self.shown} does not speak the Hub's protocol: correct HF_ENDPOINT") from error
         found = {}
         for info in infos:
             if not isinstance(info, RepoFile):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from requant.digests import Expected
@@ -108,9 +108,12 @@ def _files(entry: Mapping[str, Any]) -> dict[str, Expected]:
     return {name: _expected(known) for name, known in sorted(entry.get("files", {}).items())}
 
 
-def _package(entry: Mapping[str, Any] | None) -> PackagePin | None:
+def _package(entry: Mapping[str, Any] | None, key: str) -> PackagePin | None:
     if entry is None:
         return None
+    folder = PurePosixPath(entry["folder"])
+    if folder.is_absolute() or ".." in folder.parts:
+        raise RecipeError(f"{key}.folder is {entry['folder']!r}; write a path inside the distribution")
     return PackagePin(entry["project"], entry["version"], _expected(entry), entry["folder"])
 
 
@@ -118,7 +121,7 @@ def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
     key = f"{where}: models.{name}"
     files = _files(entry)
     for file in files:
-        if file.endswith(PICKLED):
+        if file.lower().endswith(PICKLED):
             raise RecipeError(
                 f"{key}.files.{file} is a pickle, which can run code when read; pin safetensors or GGUF files instead"
             )
@@ -132,7 +135,7 @@ def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
     if entry.get("package") is not None and undigested:
         raise RecipeError(f"{key}.files.{undigested[0]}.sha256 is missing; write the SHA-256 of the packaged file")
     return ModelPin(
-        name, entry["repo"], entry.get("revision"), entry["licence"], _package(entry.get("package")),
+        name, entry["repo"], entry.get("revision"), entry["licence"], _package(entry.get("package"), f"{key}.package"),
         entry.get("modelscope"), files,
     )  # fmt: skip
 
@@ -142,6 +145,11 @@ def _corpus(name: str, entry: Mapping[str, Any], where: str) -> CorpusPin:
     needed = "split" if "repo" in entry else "paths"
     for missing in [part for part in ("revision", "config", "files") if "repo" in entry and part not in entry]:
         raise RecipeError(f"{key}.{missing} is missing; a data set needs repo, revision, config and files")
+    files = _files(entry)
+    for file, known in files.items():
+        # The clients that read data sets check no digests, so the Hub's own record is not asked for them.
+        if known.sha256 is None:
+            raise RecipeError(f"{key}.files.{file}.sha256 is missing; write the SHA-256 of the data file")
     texts = {}
     for role, text in entry["texts"].items():
         if needed not in text:
@@ -149,7 +157,7 @@ def _corpus(name: str, entry: Mapping[str, Any], where: str) -> CorpusPin:
         paths = tuple(text.get("paths", ()))
         texts[role] = TextPin(text["name"], text.get("split"), paths, _expected(text))
     return CorpusPin(
-        name, entry.get("repo"), entry.get("revision"), entry.get("config"), entry["licence"], _files(entry), texts
+        name, entry.get("repo"), entry.get("revision"), entry.get("config"), entry["licence"], files, texts
     )
 
 
@@ -158,6 +166,5 @@ def _toolchain(name: str, entry: Mapping[str, Any], where: str) -> ToolchainPin:
     if len(ways) != 1:
         found = " and ".join(ways) or "none"
         raise RecipeError(f"{where}: toolchains.{name} has {found}; write exactly one of sdist, git or checkout")
-    return ToolchainPin(
-        name, entry["commit"], entry["tree"], _package(entry.get("sdist")), entry.get("git"), entry.get("checkout")
-    )
+    sdist = _package(entry.get("sdist"), f"{where}: toolchains.{name}.sdist")
+    return ToolchainPin(name, entry["commit"], entry["tree"], sdist, entry.get("git"), entry.get("checkout"))

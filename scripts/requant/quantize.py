@@ -1,6 +1,7 @@
 """Quantize the BF16 GGUF with the strict tools and the importance matrix."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from requant.records import THREADS, file_digest, file_entry, read_record, step,
 from requant.tools import work_folder
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
-FELL_BACK = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback")
+FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")
 KEPT = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 # Types whose blocks are one super-block of 256 weights; rows of other lengths cannot take them.
 SUPER_BLOCK = 256
@@ -30,34 +31,28 @@ def quantize(
     """Write the quant ``out`` of type ``kind`` (such as ``Q4_K_M``) and its ``record``.
 
     Raises:
-        FormatError: when the result holds NaN or infinity, or a fallback was not accounted for.
+        FormatError: when the result holds NaN or infinity, or is not what llama-quantize said.
         ToolError: when llama-quantize fails.
     """
     built = open_built(tool)
     require_space(out.parent, quant_bytes(model.stat().st_size, kind), f"the {kind} file")
     command = ["llama-quantize", "--imatrix", "imatrix.gguf", "model.gguf", out.name, kind, THREADS]
-    said_fallbacks = 0
+    said: dict[str, str] = {}
     with work_folder(out.parent / f"work-{kind}") as work, progress(None, f"quantizing {kind}", "tensors") as bar:
         work.link(model, "model.gguf")
         work.link(imatrix, "imatrix.gguf")
 
         def watch(line: str) -> None:
-            nonlocal said_fallbacks
             if match := TENSOR.match(line):
                 bar.total = int(match[2])
                 bar.update(int(match[1]) - bar.n)
             if match := FELL_BACK.search(line):
-                said_fallbacks = int(match[1])
+                said[match[1]] = match[2].upper()
 
         run_built(work, built.folder, command, threads, output, watch=watch, explain=_explain)
         description = describe_with_progress(work.path / out.name, f"checking {kind}")
         require_finite(description, f"the {kind} file")
-        found = fallbacks(description, kind)
-        if len(found) != said_fallbacks:
-            raise FormatError(
-                f"llama-quantize reports {said_fallbacks} fallback tensors in {kind}, the file holds {len(found)}: "
-                "the pinned llama.cpp behaves in a way requant does not know"
-            )
+        found = fallbacks(description, kind, said)
         publish(work.path / out.name, out)
     materials = {model.name: read_record(model_record)["file"], imatrix.name: read_record(imatrix_record)["file"]}
     digests = {name: file_digest(entry) for name, entry in materials.items()}
@@ -73,17 +68,26 @@ def quantize(
     )
 
 
-def fallbacks(description: Description, kind: str) -> list[dict[str, Any]]:
-    """Tensors that could not take the type they were meant for, because their rows are no multiple of 256.
+def fallbacks(description: Description, kind: str, said: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Tensors that could not take the type they were meant for, because of the length of their rows.
 
-    llama-quantize then takes a type of 32-weight blocks without failing. Types of 32-weight blocks never fall back.
+    llama-quantize names most of them (``said``: tensor to type) and goes on; it is silent about the output and
+    embedding tensors, which it moves to Q8_0 when their rows are no multiple of 256.
+
+    Raises:
+        FormatError: when the file is not what llama-quantize said.
     """
-    if not (kind.endswith("_K") or "_K_" in kind or kind.startswith("IQ")) or kind == "IQ4_NL":
-        return []
+    in_super_blocks = kind.endswith("_K") or "_K_" in kind or (kind.startswith("IQ") and kind != "IQ4_NL")
+    types = {tensor.name: tensor.type.name for tensor in description.tensors}
+    for name, promised in said.items():
+        if types.get(name) != promised:
+            raise FormatError(
+                f"llama-quantize says that {name} became {promised}, the file has {types.get(name)}: run again"
+            )
     return [
         {"name": tensor.name, "type": tensor.type.name, "row": tensor.shape[0]}
         for tensor in description.tensors
-        if tensor.type not in KEPT and tensor.shape[0] % SUPER_BLOCK
+        if tensor.name in said or (in_super_blocks and tensor.type not in KEPT and tensor.shape[0] % SUPER_BLOCK)
     ]
 
 

@@ -1,13 +1,15 @@
 """Check YAML documents against the JSON schemas in ``workflow/schemas``, one sentence per error."""
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend
 
 from requant.errors import RecipeError
 
@@ -49,12 +51,34 @@ def check(document: object, schema: str, where: str) -> None:
         RecipeError: one sentence naming the key, what was found and what to write.
     """
     definition = read_yaml(SCHEMAS / f"{schema}.schema.yaml")
-    error = best_match(Draft202012Validator(definition).iter_errors(document))
+    odd = next(_odd_keys(document, "the document"), None)
+    if odd is not None:
+        raise RecipeError(f"{where}: {odd} is not one line of text; write it in quotes")
+    error = best_match(VALIDATOR(definition).iter_errors(document))
     if error is not None:
-        raise RecipeError(f"{where}: {_sentence(error)}")
+        raise RecipeError(f"{where}: {_sentence(error, definition)}")
 
 
-def _sentence(error: ValidationError) -> str:
+def _odd_keys(document: object, place: str) -> Iterator[str]:
+    """Keys that YAML reads as numbers, dates or truth values (``on``, ``no``), or that hold a line end."""
+    for key, value in document.items() if isinstance(document, Mapping) else ():
+        if not (isinstance(key, str) and key.isprintable()):
+            yield _below(place, str(key) if not isinstance(key, str) else repr(key))
+        yield from _odd_keys(value, _below(place, str(key)))
+    for index, value in enumerate(document if isinstance(document, list) else ()):
+        yield from _odd_keys(value, _below(place, str(index)))
+
+
+def _whole_pattern(validator: Any, pattern: str, instance: object, _schema: object) -> Iterator[ValidationError]:
+    """Our patterns are anchored, but Python's ``$`` also matches before a line end at the end of a text."""
+    if validator.is_type(instance, "string") and not re.fullmatch(pattern, str(instance)):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+VALIDATOR = extend(Draft202012Validator, {"pattern": _whole_pattern})  # type: ignore[no-untyped-call]
+
+
+def _sentence(error: ValidationError, definition: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in error.absolute_path) or "the document"
     rule, schema = error.validator, error.schema
     # These are set on every error that comes out of a validator.
@@ -66,7 +90,9 @@ def _sentence(error: ValidationError) -> str:
         return _unknown_key(key, found, schema)
     if rule == "required":
         missing = next(name for name in value if name not in found)
-        hint = schema["properties"].get(missing, {}).get("description", "").rstrip(".")
+        part = schema["properties"].get(missing, {})
+        named = definition.get("$defs", {}).get(part.get("$ref", "").rpartition("/")[2], {})
+        hint = (part.get("description") or named.get("description", "")).rstrip(".")
         return f"{_below(key, missing)} is missing; write {hint}"
     if rule == "type":
         kinds = [value] if isinstance(value, str) else value
@@ -86,7 +112,7 @@ def _sentence(error: ValidationError) -> str:
 def _unknown_key(key: str, found: Mapping[str, object], schema: Mapping[str, Any]) -> str:
     known = list(schema.get("properties", {}))
     patterns = "|".join(schema.get("patternProperties", {}))
-    extra = next(name for name in found if name not in known)
+    extra = next(name for name in found if name not in known and not (patterns and re.search(patterns, name)))
     if patterns and not known:
         return f"{_below(key, extra)} is not a valid name; write {str(schema.get('description', '')).rstrip('.')}"
     return f"{_below(key, extra)} is not a known key{_close(extra, known)}; write only {', '.join(known)}"
@@ -103,7 +129,7 @@ def _close(word: str, known: list[str]) -> str:
 
 def _show(value: object) -> str:
     if isinstance(value, Mapping):
-        return "a mapping"
+        return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
         return "an empty list" if not value else "a list"
     return "empty" if value is None else repr(value)

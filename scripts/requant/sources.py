@@ -82,7 +82,7 @@ def fetch_model(pin: ModelPin, source: str, quants: Sequence[str], out: Path, re
             expected = _merge(pin, chosen, names)
             _require_space(work.path, expected, quants)
             _fetch_all(chosen, expected, work.path)
-            found = _check_all(expected, work.path)
+            found = _check_all(expected, work.path, chosen)
         out.mkdir(parents=True, exist_ok=True)
         for name in names:
             publish(work.path / name, out / name)
@@ -185,6 +185,8 @@ def _merge(pin: ModelPin, source: Source, names: Sequence[str]) -> dict[str, Exp
 def _recorded(pin: ModelPin, source: Source, names: Sequence[str]) -> dict[str, Expected]:
     """The source's record. A folder has none, so files without a pinned digest are looked up on the Hub."""
     if not isinstance(source, FolderSource):
+        if all(pin.files[name].proves_content and source.cached(name) for name in names):
+            return dict(pin.files)  # nothing to ask: the source need not even be reachable
         return source.record(names)
     found = source.record(names)
     unproven = [name for name in names if pin.files[name].sha256 is None and name in found]
@@ -225,15 +227,18 @@ def _fetch_all(source: Source, expected: Mapping[str, Expected], folder: Path) -
         future.result()
 
 
-def _check_all(expected: Mapping[str, Expected], folder: Path) -> dict[str, Digest]:
+def _check_all(expected: Mapping[str, Expected], folder: Path, source: Source | None = None) -> dict[str, Digest]:
     """Check every file; one that is wrong is removed, so that the next run fetches it again."""
     found = {}
     for name, known in expected.items():
         try:
             found[name] = check_file(folder / name, known, name)
-        except DigestError:
+        except DigestError as error:
             (folder / name).unlink()
-            raise
+            here = source.cached(name) if source else None
+            if here is None:
+                raise
+            raise DigestError(f"{error}; it was copied from {here}: remove or replace that file") from error
     log.info("%d files have the pinned or recorded digests", len(found))
     return found
 

@@ -35,6 +35,8 @@ COMMON: Mapping[str, str] = {
     "LLAMA_USE_PREBUILT_UI": "OFF",
 }
 NO_TOOLS: Mapping[str, str] = {"LLAMA_BUILD_COMMON": "OFF", "LLAMA_BUILD_SERVER": "OFF", "LLAMA_BUILD_TOOLS": "OFF"}
+# llama.cpp's AMX kernels crash on some quants (https://github.com/ggml-org/llama.cpp/issues/20824); they do not serve BF16.
+WITHOUT_AMX = "-U__AMX_INT8__"
 # GGML_NATIVE excludes GGML_BACKEND_DL; the compiler's own "native" says the same.
 NO_X86_LEVELS: Mapping[str, str] = {f"GGML_{level}": "OFF" for level in ("SSE42", "AVX", "AVX2", "FMA", "F16C", "BMI2")}
 
@@ -62,9 +64,9 @@ def variant(name: str) -> Variant:
     """
     if name == STRICT:
         return Variant(name, {**COMMON, "GGML_CPU": "OFF"}, ("-ffp-contract=off",), ())
-    native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+    native = ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native", WITHOUT_AMX)
     if name == "native":
-        return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, (native,), ("cpu",))
+        return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, native, ("cpu",))
     match = CUDA.match(name)
     if not match:
         raise RecipeError(f"{name!r} is not a variant; write strict, native or cuda-smNN")
@@ -79,5 +81,5 @@ def variant(name: str) -> Variant:
         "CMAKE_MODULE_LINKER_FLAGS": "-s",
     }
     return Variant(
-        name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **cuda, "GGML_LLAMAFILE": "ON"}, (native,), ("cpu", "cuda")
+        name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **cuda, "GGML_LLAMAFILE": "ON"}, native, ("cpu", "cuda")
     )

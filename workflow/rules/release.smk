@@ -130,6 +130,7 @@ rule write_run:
         benchmarks=[
             f"results/{recipe.name}/benchmarks",
             f"results/toolchains/{recipe.toolchain.name}/benchmarks",
+            "results/toolchains/converter/benchmarks",
         ],
     message:
         "writing what this run took"

@@ -66,9 +66,9 @@ rule build_converter:
     output:
         record="results/toolchains/converter/environment.json",
     log:
-        "results/toolchains/converter/build_converter.log",
+        "results/toolchains/converter/logs/build_converter.log",
     benchmark:
-        "results/toolchains/converter/build_converter.jsonl"
+        "results/toolchains/converter/benchmarks/build_converter.jsonl"
     conda:
         "../../envs/workflow.yaml"
     message:

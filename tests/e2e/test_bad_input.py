@@ -1,0 +1,137 @@
+"""Bad input that only shows when the real tools run: one sentence each, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from e2e.conftest import ROOT, TOOLCHAIN, Workplace, tiny_recipe
+
+
+def local_model(workplace: Workplace, demo: Workplace, change: Callable[[Path], None]) -> None:
+    """Make the recipe take the tiny weights from a folder, after ``change`` was done to them."""
+    folder = workplace.folder / "weights"
+    shutil.copytree(demo.results / "generated", folder, ignore=shutil.ignore_patterns("source.json"))
+    change(folder)
+    table = yaml.safe_load((ROOT / "config" / "pins.yaml").read_text())
+    table["models"]["local"] = {
+        "repo": "nobody/local",
+        "revision": "0" * 40,
+        "licence": "MIT",
+        "files": {path.name: pinned(path) for path in folder.iterdir()},
+    }
+    (workplace.folder / "pins.yaml").write_text(yaml.safe_dump(table))
+    pins = str(workplace.folder / "pins.yaml")
+    workplace.write(tiny_recipe(model={"pin": "local"}, pins=pins, source=str(folder)))
+
+
+def pinned(path: Path) -> dict[str, Any]:
+    from requant.digests import digest_file
+
+    digest = digest_file(path)
+    return {"size": digest.size, "sha256": digest.sha256}
+
+
+def plant_nan(folder: Path) -> None:
+    """Set one BF16 weight in the last quarter of the first shard to NaN."""
+    shard = folder / "model-00001-of-00002.safetensors"
+    data = np.memmap(shard, dtype="<u2", mode="r+", offset=shard.stat().st_size % 2)
+    data[len(data) * 3 // 4] = 0x7FC0
+    data.flush()
+
+
+def unknown_architecture(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["FantasyForCausalLM"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def broken_shard(folder: Path) -> None:
+    shard = folder / "model-00002-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:1000])
+
+
+CONVERSIONS = {
+    "NaN in weights": (plant_nan, ("NaN or infinity", "token_embd.weight")),
+    "unknown architecture": (unknown_architecture, ("does not know the architecture", "FantasyForCausalLM")),
+    "broken shard": (broken_shard, ("converter refused the model",)),
+}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_weights_that_cannot_be_converted(workplace: Workplace, demo: Workplace, name: str) -> None:
+    change, words = CONVERSIONS[name]
+    local_model(workplace, demo, change)
+    output = workplace.run(ok=False)
+    assert_one_sentence(output, *words)
+    assert not list(workplace.results.glob("bf16/**/*.gguf"))
+
+
+def test_corpus_too_short(workplace: Workplace) -> None:
+    recipe = tiny_recipe()
+    recipe["corpus"] |= {"calibration": "test"}
+    recipe["calibration"]["chunks"] = 40
+    workplace.write(recipe)
+    output = workplace.run(ok=False)
+    assert_one_sentence(output, "docs.test.txt", "33 chunks", "40")
+    assert not (workplace.results / "calibration" / "imatrix.gguf").exists()
+
+
+def test_no_compiler(workplace: Workplace, tmp_path: Path) -> None:
+    toolchain = workplace.folder / "results" / "toolchains"
+    toolchain.unlink()
+    (toolchain / TOOLCHAIN).mkdir(parents=True)
+    for name in ("source", "source.json"):
+        (toolchain / TOOLCHAIN / name).symlink_to(ROOT / "results" / "toolchains" / TOOLCHAIN / name)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "sh", "git", "python3", "env"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    env = {"PATH": str(tools), "CC": "", "CXX": ""}
+    output = workplace.run(f"results/toolchains/{TOOLCHAIN}/native/build.json", ok=False, **env)
+    assert_one_sentence(output, "compiler", "install", "CC")
+
+
+def test_no_room(workplace: Workplace) -> None:
+    """A disk of its own, too small for the BF16 file."""
+    if os.geteuid() != 0:
+        pytest.fail("this test mounts a small file system: run it as root, or in the container that CI uses")
+    small = workplace.results / "bf16"
+    small.mkdir(parents=True)
+    assert os.system(f"mount -t tmpfs -o size=16m tmpfs '{small}'") == 0
+    try:
+        output = workplace.run(ok=False)
+    finally:
+        os.system(f"umount '{small}'")
+    assert_one_sentence(output, "BF16 GGUF needs", "are free", "--directory")
+
+
+def test_changed_build_is_noticed(workplace: Workplace, tmp_path: Path) -> None:
+    """A backend that is not the one that was built is never used."""
+    toolchains = workplace.folder / "results" / "toolchains"
+    toolchains.unlink()
+    shutil.copytree(ROOT / "results" / "toolchains" / TOOLCHAIN / "native", toolchains / TOOLCHAIN / "native",
+                    ignore=shutil.ignore_patterns("build"))  # fmt: skip
+    for name in ("source", "source.json", "strict"):
+        (toolchains / TOOLCHAIN / name).symlink_to(ROOT / "results" / "toolchains" / TOOLCHAIN / name)
+    (toolchains / "converter").symlink_to(ROOT / "results" / "toolchains" / "converter")
+    library = toolchains / TOOLCHAIN / "native" / "libggml-cpu.so"
+    library.write_bytes(library.read_bytes() + b"\0")
+    output = workplace.run(ok=False)
+    assert_one_sentence(output, "libggml-cpu.so is not the file that was built", "run again")
+
+
+def assert_one_sentence(output: str, *words: str) -> None:
+    errors = {line for line in output.splitlines() if line.startswith("error: ")}
+    assert len(errors) == 1, output
+    [error] = errors
+    assert all(word in error for word in words), error
+    assert "Traceback" not in output, output

@@ -1,0 +1,126 @@
+"""Killed in the middle of anything, run again: the same bytes. Two runs in one folder: one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, tiny_recipe
+
+
+@pytest.fixture
+def expected(make_workplace: Callable[..., Workplace]) -> dict[str, str]:
+    """The release of an undisturbed run."""
+    undisturbed = make_workplace("undisturbed", long_recipe())
+    undisturbed.run()
+    return digests(undisturbed.release)
+
+
+def long_recipe() -> dict[str, object]:
+    recipe = tiny_recipe()
+    recipe["calibration"]["chunks"] = 12
+    return recipe
+
+
+def test_killed_while_calibrating_and_while_quantizing(
+    make_workplace: Callable[..., Workplace], expected: dict[str, str]
+) -> None:
+    workplace = make_workplace(recipe=long_recipe())
+    calibration = workplace.results / "calibration" / "work"
+    workplace.kill_when(lambda: (calibration / "model.gguf").exists())
+    quantizing = workplace.results / "quants" / "work-Q4_K_M"
+    workplace.kill_when(lambda: quantizing.exists() and any(quantizing.glob("Tiny*")))
+    assert not list(workplace.results.glob("release/*.gguf"))
+    workplace.run()
+    assert digests(workplace.release) == expected
+    assert not calibration.exists()
+
+
+def test_an_orphaned_tool_is_waited_for(make_workplace: Callable[..., Workplace], expected: dict[str, str]) -> None:
+    """Only the run is killed; its llama-imatrix lives on and must not be joined by a second one in the same folder."""
+    workplace = make_workplace(recipe=long_recipe())
+    with workplace.start() as process:
+        work = workplace.results / "calibration" / "work"
+        while not tools_in(work):
+            assert process.poll() is None
+            time.sleep(0.05)
+        for pid in processes_of(process.pid):
+            if "llama-imatrix" not in command_of(pid):
+                os.kill(pid, signal.SIGKILL)
+    [orphan] = tools_in(work)
+    output = workplace.run()
+    assert "waiting for another run" in output
+    assert not Path(f"/proc/{orphan}").exists()
+    assert digests(workplace.release) == expected
+
+
+def test_killed_while_building(demo: Workplace, tmp_path: Path) -> None:
+    """The inference backend stands for every build: same function, half a minute instead of three."""
+    folder = tmp_path / "work"
+    toolchain = folder / "results" / "toolchains" / TOOLCHAIN
+    toolchain.mkdir(parents=True)
+    shared = ROOT / "results" / "toolchains" / TOOLCHAIN
+    (toolchain / "source").symlink_to(shared / "source")
+    (toolchain / "source.json").symlink_to(shared / "source.json")
+    workplace = Workplace(folder)
+    workplace.write(tiny_recipe())
+    target = f"results/toolchains/{TOOLCHAIN}/native/build.json"
+    built = toolchain / "native" / "build" / "out"
+    workplace.kill_when(lambda: len(list(built.rglob("*.o"))) > 3, target)
+    assert not (toolchain / "native" / "build.json").exists()
+    workplace.run(target)
+    one, other = (json.loads((place / "native" / "build.json").read_text()) for place in (toolchain, shared))
+    assert one["binaries"] == other["binaries"], "the same library from two folders"
+
+
+def test_two_runs_in_one_folder(make_workplace: Callable[..., Workplace]) -> None:
+    workplace = make_workplace(recipe=long_recipe())
+    with workplace.start() as first:
+        work = workplace.results / "calibration" / "work"
+        while not work.exists():
+            assert first.poll() is None, first.communicate()[0]
+            time.sleep(0.05)
+        refused = workplace.run(ok=False)
+        assert "another run is working in" in refused
+        assert "Traceback" not in refused
+        output, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, output
+
+
+def processes_of(session: int) -> list[int]:
+    """Every process of a session, children first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                    found.append(int(entry.name))
+            except (OSError, ValueError):
+                continue
+    return sorted(found, reverse=True)
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    except OSError:
+        return ""
+
+
+def tools_in(work: Path) -> list[int]:
+    """The llama-imatrix processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and command_of(int(entry.name)).endswith("llama-imatrix"):
+            try:
+                if (entry / "cwd").readlink() == work.resolve():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found

@@ -1,0 +1,177 @@
+"""The rules of the real recipe, against a loopback Hub: the tiny model and a wikitext-shaped data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import yaml
+from hub import Fault, LoopbackHub, Snapshot
+
+from e2e.conftest import ROOT, Workplace, digests, tiny_recipe
+from requant.corpus import raw_text
+
+CONFIG = "wikitext-2-raw-v1"
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    with LoopbackHub() as running:
+        yield running
+
+
+@pytest.fixture
+def model(hub: LoopbackHub, demo: Workplace, tmp_path: Path) -> Snapshot:
+    folder = tmp_path / "served"
+    shutil.copytree(demo.results / "generated", folder, ignore=shutil.ignore_patterns("source.json"))
+    (folder / "README.md").write_text("not needed, not fetched\n")
+    return hub.add_model("Qwen/Tiny", folder)
+
+
+@pytest.fixture
+def dataset(hub: LoopbackHub, demo: Workplace, tmp_path: Path) -> tuple[Snapshot, dict[str, bytes]]:
+    """The demo's texts as rows: lines that keep their newline, blank lines as empty rows."""
+    folder = tmp_path / "wikitext"
+    (folder / CONFIG).mkdir(parents=True)
+    card, texts = ["---", "configs:", f"- config_name: {CONFIG}", "  data_files:"], {}
+    for split, name in (("train", "docs.train.txt"), ("test", "docs.test.txt")):
+        lines = (demo.results / "corpus" / name).read_text().splitlines(keepends=True)
+        rows = ["" if line == "\n" else line for line in lines]
+        pyarrow.parquet.write_table(pyarrow.table({"text": rows}), folder / CONFIG / f"{split}-00000-of-00001.parquet")
+        texts[split] = b"".join(raw_text(rows))
+        card += [f"  - split: {split}", f"    path: {CONFIG}/{split}-*"]
+    (folder / "README.md").write_text("\n".join([*card, "---", ""]))
+    return hub.add_dataset("Salesforce/wikitext", folder), texts
+
+
+def pins(model: Snapshot, dataset: tuple[Snapshot, dict[str, bytes]], *, digested: bool) -> dict[str, Any]:
+    """A pin table for the loopback Hub; the weights' digests are left to the Hub's record unless ``digested``."""
+    table = yaml.safe_load((ROOT / "config" / "pins.yaml").read_text())
+    snapshot, texts = dataset
+    known = {
+        name: {"size": file.size, "sha256": file.sha256} for name, file in model.files.items() if name != "README.md"
+    }
+    table["models"] = {
+        "tiny": {
+            "repo": "Qwen/Tiny",
+            "revision": model.commit,
+            "licence": "Apache-2.0",
+            "files": {name: entry if digested else {} for name, entry in known.items()},
+        }
+    }
+    table["corpora"] = {
+        "wikitext": {
+            "repo": "Salesforce/wikitext",
+            "config": CONFIG,
+            "revision": snapshot.commit,
+            "licence": "CC-BY-SA-3.0",
+            "files": {
+                name: {"size": file.size, "sha256": file.sha256}
+                for name, file in snapshot.files.items()
+                if name.endswith(".parquet")
+            },
+            "texts": {
+                split: {
+                    "name": f"wiki.{split}.raw",
+                    "split": split,
+                    "size": len(text),
+                    "sha256": hashlib.sha256(text).hexdigest(),
+                }
+                for split, text in texts.items()
+            },
+        }
+    }
+    return table
+
+
+@pytest.fixture
+def on_hub(
+    make_workplace: Callable[..., Workplace], model: Snapshot, dataset: tuple[Snapshot, dict[str, bytes]]
+) -> Workplace:
+    corpus = {"pin": "wikitext", "calibration": "train", "evaluation": "test"}
+    workplace = make_workplace(recipe=tiny_recipe(model={"pin": "tiny"}, corpus=corpus))
+    set_pins(workplace, pins(model, dataset, digested=False))
+    return workplace
+
+
+def set_pins(workplace: Workplace, table: dict[str, Any]) -> None:
+    path = workplace.folder / "pins.yaml"
+    path.write_text(yaml.safe_dump(table))
+    recipe = yaml.safe_load((workplace.folder / "recipe.yaml").read_text())
+    workplace.write({**recipe, "pins": str(path)})
+
+
+def environment(hub: LoopbackHub, workplace: Workplace) -> dict[str, str]:
+    home = str(workplace.folder / "home")
+    return {"HF_ENDPOINT": hub.url, "HF_HOME": home, "TQDM_DISABLE": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "5"}
+
+
+def test_release_from_the_hub(hub: LoopbackHub, on_hub: Workplace, demo: Workplace, model: Snapshot) -> None:
+    on_hub.run(**environment(hub, on_hub))
+    manifest = json.loads((on_hub.release / "manifest.json").read_text())
+    fetched = {entry["name"]: entry["sha256"] for entry in manifest["inputs"]["model"]["files"]}
+    assert fetched == {name: file.sha256 for name, file in model.files.items() if name != "README.md"}
+    assert manifest["inputs"]["model"]["revision"] == model.commit
+    assert not hub.seen("*/Tiny/*README.md"), "only the pinned files are fetched"
+    # The same weights under the same name: the same BF16 GGUF as the demo's.
+    converted = "bf16/converted/Tiny-Qwen3.gguf"
+    assert (on_hub.results / converted).read_bytes() == (demo.results / converted).read_bytes()
+
+
+def test_a_killed_download_goes_on(hub: LoopbackHub, on_hub: Workplace, model: Snapshot) -> None:
+    env = environment(hub, on_hub)
+    fault = hub.faults.add(Fault("/cdn/*", "slow", rate=24 << 20))
+    part = on_hub.results / "download" / SHARD
+    on_hub.kill_when(lambda: part.exists() and part.stat().st_size > 20 << 20, "-U", "fetch_model", **env)
+    hub.faults.clear()
+    assert fault.hits
+    on_hub.run("-U", "fetch_model", **env)
+    ranges = [entry.range for entry in hub.seen("/cdn/*", "GET") if entry.range]
+    assert ranges, "the second run goes on where the first was killed"
+    found = digests(on_hub.results / "source")
+    assert {name: found[name] for name in found if name != "source.json"} == {
+        name: file.sha256 for name, file in model.files.items() if name != "README.md"
+    }
+
+
+FAULTS = {
+    "503 for ever": (Fault("/cdn/*", status=503), ("keeps answering 503", "HF_ENDPOINT")),
+    "wrong bytes": (Fault("/cdn/*", "corrupt", after=1000), ("SHA-256", "not the pinned bytes")),
+    "unauthorized": (Fault("/api/models/*", "unauthorized"), ("HF_TOKEN",)),
+    "gated": (Fault("/api/models/*", "forbidden"), ("gated", "HF_TOKEN")),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_failing_hub_is_one_sentence(hub: LoopbackHub, on_hub: Workplace, name: str) -> None:
+    fault, words = FAULTS[name]
+    hub.faults.add(fault)
+    output = on_hub.run("-U", "fetch_model", ok=False, **environment(hub, on_hub))
+    errors = {line for line in output.splitlines() if line.startswith("error: ")}
+    assert len(errors) == 1, output
+    assert all(word in errors.copy().pop() for word in words), errors
+    assert "Traceback" not in output
+    assert not (on_hub.results / "source").exists() or not any((on_hub.results / "source").iterdir())
+    hub.faults.clear()
+    on_hub.run("-U", "fetch_model", **environment(hub, on_hub))
+
+
+def test_a_503_that_recovers(hub: LoopbackHub, on_hub: Workplace) -> None:
+    hub.faults.add(Fault("/cdn/*", status=503, times=2))
+    on_hub.run("-U", "fetch_model", **environment(hub, on_hub))
+
+
+def test_nobody_answers(hub: LoopbackHub, on_hub: Workplace) -> None:
+    env = environment(hub, on_hub) | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    output = on_hub.run("-U", "fetch_model", ok=False, **env)
+    assert "cannot be reached" in output
+    assert "tiny recipe" in output
+    assert "Traceback" not in output

@@ -1,0 +1,119 @@
+"""The demo's release: complete, verifiable, the same everywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, tiny_recipe
+from requant.describe import describe
+from requant.imatrix import check_run, read_imatrix
+
+GOLDEN = ROOT / "tests" / "golden" / "tiny.json"
+QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+
+
+def test_release_is_complete_and_sha256sum_accepts_it(demo: Workplace) -> None:
+    names = {"README.md", "SHA256SUMS", "imatrix.gguf", "manifest.json", QUANT}
+    assert {path.name for path in demo.release.iterdir()} == names
+    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=demo.release, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count(": OK")) == (0, 4), done.stdout + done.stderr
+
+
+def test_manifest_describes_the_files(demo: Workplace) -> None:
+    manifest = json.loads((demo.release / "manifest.json").read_text())
+    [quant] = manifest["quants"]
+    found = describe(demo.release / QUANT)
+    assert quant["file"]["sha256"] == found.digest.sha256
+    assert [(tensor["name"], tensor["type"], tensor["sha256"]) for tensor in quant["tensors"]] == [
+        (tensor.name, tensor.type.name, tensor.sha256) for tensor in found.tensors
+    ]
+    assert {tensor["type"] for tensor in quant["tensors"]} == {"Q4_K", "Q6_K", "F32"}
+    assert quant["fallbacks"] == []
+    check_run(read_imatrix(demo.release / "imatrix.gguf"), 100, 512, "docs.train.txt")
+    names = [step["name"] for step in manifest["steps"]]
+    assert names == ["convert", "calibrate", "quantize Q4_K_M"]
+
+
+def test_every_product_is_the_next_steps_material(demo: Workplace) -> None:
+    manifest = json.loads((demo.release / "manifest.json").read_text())
+    known = {entry["sha256"] for entry in manifest["inputs"]["model"]["files"]}
+    known |= {entry["sha256"] for entry in manifest["inputs"]["corpus"]["texts"].values()}
+    for step in manifest["steps"]:
+        assert {entry["sha256"] for entry in step["materials"]} <= known
+        known |= {entry["sha256"] for entry in step["products"]}
+    assert manifest["imatrix"]["file"]["sha256"] in known
+
+
+def test_no_machine_fact_enters_the_release(demo: Workplace) -> None:
+    host = subprocess.run(["hostname"], capture_output=True, text=True, check=True).stdout.strip().encode()
+    for path in demo.release.iterdir():
+        data = path.read_bytes()
+        assert str(ROOT).encode() not in data, path
+        assert len(host) < 5 or host not in data, path
+
+
+def test_card_suits_the_hub(demo: Workplace) -> None:
+    card = ModelCard.load(demo.release / "README.md")
+    assert card.data.to_dict()["pipeline_tag"] == "text-generation"
+    manifest = json.loads((demo.release / "manifest.json").read_text())
+    assert manifest["quants"][0]["file"]["sha256"] in card.text
+
+
+def test_golden_digests(demo: Workplace, tmp_path: Path) -> None:
+    """What must be the same on any machine: the BF16 GGUF, and its quant made without an importance matrix."""
+    model = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
+    shutil.copy(model, tmp_path / "model.gguf")
+    tool = ROOT / "results" / "toolchains" / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
+    subprocess.run([tool, "model.gguf", "Q4_K_M.gguf", "Q4_K_M", "2"], cwd=tmp_path, check=True, capture_output=True)
+    assert json.loads(GOLDEN.read_text()) == digests(tmp_path)
+
+
+def test_another_folder_and_one_core_give_the_same_release(
+    demo: Workplace, make_workplace: Callable[..., Workplace]
+) -> None:
+    other = make_workplace("ein anderer Ordner", {**_demo_recipe()})
+    other.run(cores=1)
+    assert digests(other.release) == digests(demo.release)
+
+
+def test_nothing_is_done_twice(demo: Workplace) -> None:
+    done = subprocess.run(
+        [str(Path(demo.command()[0])), "--cores", "2", "--configfile", "config/tiny.yaml"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "Q5_K_M", "IQ4_XS"])
+def test_other_quant_types(make_workplace: Callable[..., Workplace], kind: str) -> None:
+    workplace = make_workplace(recipe=tiny_recipe(quants=[kind, "Q4_K_M"]))
+    workplace.run()
+    listed = (workplace.release / "SHA256SUMS").read_text()
+    assert f"Tiny-Qwen3-{kind}-imatrix.gguf" in listed
+    assert "Tiny-Qwen3-Q4_K_M-imatrix.gguf" in listed
+
+
+def test_report_embeds_card_manifest_and_times(demo: Workplace, tmp_path: Path) -> None:
+    report = tmp_path / "report.zip"
+    command = [demo.command()[0], "--cores", "1", "--configfile", "config/tiny.yaml", "--report", str(report)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    listed = subprocess.run(
+        ["python3", "-m", "zipfile", "-l", report], capture_output=True, text=True, check=True
+    ).stdout
+    for name in ("manifest.json", "README.md", "run.tsv"):
+        assert name in listed, listed
+
+
+def _demo_recipe() -> dict[str, object]:
+    return tiny_recipe(
+        model={"generate": {"layers": 4, "hidden": 256, "ffn": 768, "heads": 4, "kv_heads": 2, "head_dim": 64, "seed": 2507}},
+        calibration={"arithmetic": "native", "chunks": 100, "context": 512, "batch": 512, "ubatch": 512,
+                     "flash_attention": False},
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""What several unit tests share: the loopback Hub, and library calls in a process that knows no other hub.
+
+The clients read endpoint, home and offline switches when they are imported, so every such call gets a new process.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import requant
+from hub import LoopbackHub
+from hub.clients import Client
+
+CHILD = """
+import importlib, pickle, sys, time
+nap = time.sleep
+time.sleep = lambda seconds: nap(min(seconds, 0.01))  # the clients wait long between two tries
+target, arguments, options = pickle.load(sys.stdin.buffer)
+module, _, name = target.rpartition(".")
+from requant.errors import RequantError
+try:
+    getattr(importlib.import_module(module), name)(*arguments, **options)
+except RequantError as error:
+    print(type(error).__name__, error, sep=": ")
+    sys.exit(3)
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    with LoopbackHub() as running:
+        yield running
+
+
+@pytest.fixture
+def start(hub: LoopbackHub, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Start ``target(*arguments, **options)``, such as ``requant.sources.fetch_model``, in a process of its own."""
+    children: list[subprocess.Popen[bytes]] = []
+    library = str(Path(requant.__file__).parents[1])
+
+    def begin(
+        target: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any
+    ) -> "subprocess.Popen[bytes]":
+        known = Client(hub, tmp_path / "home").environment(**(env or {})) | {"PYTHONPATH": library}
+        pipe = subprocess.PIPE
+        child = subprocess.Popen([sys.executable, "-c", CHILD], env=known, stdin=pipe, stdout=pipe, stderr=pipe)
+        children.append(child)
+        assert child.stdin is not None
+        child.stdin.write(pickle.dumps((target, arguments, options)))
+        child.stdin.close()
+        child.stdin = None
+        return child
+
+    yield begin
+    for child in children:
+        if child.poll() is None:
+            os.kill(child.pid, signal.SIGKILL)
+        child.communicate()
+
+
+@pytest.fixture
+def library(start: Callable[..., "subprocess.Popen[bytes]"]) -> Callable[..., str]:
+    """Run such a call and return ``<error class>: <sentence>``, or nothing where it succeeded."""
+
+    def run(target: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any) -> str:
+        child = start(target, *arguments, env=env, **options)
+        out, err = (stream.decode() for stream in child.communicate(timeout=60))
+        assert child.returncode in (0, 3), err
+        assert out.count("\n") <= 1, "an error is one sentence"
+        return out.strip() if child.returncode else ""
+
+    return run

@@ -1,0 +1,72 @@
+"""requant.schema: every refusal is one sentence that names the key, what was found and what to write."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from requant.errors import RecipeError
+from requant.schema import SCHEMAS, check, read_yaml
+
+NESTING = ("properties", "$defs", "patternProperties")
+
+
+def parts(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every sub-schema with its place."""
+    if not isinstance(schema, dict):
+        return
+    yield where, schema
+    for group in NESTING:
+        for name, part in schema.get(group, {}).items():
+            yield from parts(part, f"{where}.{name}")
+    for key in ("items", "additionalProperties"):
+        yield from parts(schema.get(key), f"{where}.{key}")
+
+
+@pytest.mark.parametrize("schema", ["recipe", "pins"])
+def test_every_key_is_described_and_closed(schema: str) -> None:
+    """Errors quote the descriptions, and an open mapping would let a typing error pass."""
+    for where, part in parts(read_yaml(SCHEMAS / f"{schema}.schema.yaml"), schema):
+        assert "$ref" in part or part.get("description"), where
+        assert part.get("type") != "object" or "additionalProperties" in part, where
+
+
+DOCUMENTS = {
+    "an empty file": (None, "the document is empty; write a mapping"),
+    "a list": ([], "the document is an empty list; write a mapping"),
+    "text": ("recipe: 1", "the document is 'recipe: 1'; write a mapping"),
+    "nothing in it": ({}, "models is missing; write model checkpoints"),
+    "a number as a key": ({1: {}}, "1 is not one line of text; write it in quotes"),
+    "a deeper number as a key": ({"models": {3.5: {}}}, "models.3.5 is not one line of text; write it in quotes"),
+    "yes, no, on and off are no text in YAML": ({"models": [{True: 1}]}, "models.0.True is not one line of text"),
+}
+
+
+@pytest.mark.parametrize(("document", "words"), DOCUMENTS.values(), ids=list(DOCUMENTS))
+def test_documents_of_another_shape(document: Any, words: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        check(document, "pins", "pins.yaml")
+    assert str(error.value).startswith("pins.yaml: ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+BROKEN = {
+    "syntax": (b"a: [1, 2\nb: 3\n", "not valid YAML at line 2"),
+    "another encoding": (b"a: \xff\n", "not valid YAML"),
+    "a tag that runs code": (b"!!python/object/apply:os.system [id]\n", "not valid YAML at line 1"),
+    "missing": (None, "cannot be read (No such file or directory): check the path"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), BROKEN.values(), ids=list(BROKEN))
+def test_files_that_are_no_yaml(tmp_path: Path, data: bytes | None, words: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(RecipeError) as error:
+        read_yaml(path)
+    assert str(error.value).startswith(str(path))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
