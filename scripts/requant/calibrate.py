@@ -16,7 +16,7 @@ from requant.records import THREADS, file_digest, file_entry, read_record, step,
 from requant.tools import work_folder
 
 log = logging.getLogger(__name__)
-LOADED = re.compile(r"load_backend: loaded (\S+) backend from (\S+)")
+LOADED = re.compile(r"load_backend: loaded (\S+) backend from (.+)$")
 PLANNED = re.compile(r"computing over (\d+) chunks")
 CHUNK = re.compile(r"collect_imatrix\[(\d+)\]")
 FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]+) = 1\b")

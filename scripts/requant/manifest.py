@@ -18,11 +18,16 @@ def canonical(document: Any) -> bytes:
     """The one serialization of ``document`` (law: ``parse(canonical(d)) == d``).
 
     Raises:
-        FormatError: when the document holds a float, whose text form is not the same everywhere.
+        FormatError: when the document holds a float, whose text form is not the same everywhere, or no text at all.
     """
     _refuse_floats(document, "")
     text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError as error:
+        raise FormatError(
+            f"the document holds text that is not Unicode ({error.object[error.start]!r}): remove it"
+        ) from error
 
 
 def parse(data: bytes, name: str) -> Any:
@@ -53,7 +58,9 @@ def _refuse_floats(value: Any, where: str) -> None:
         raise FormatError(f"{where or 'the document'} is the float {value!r}; write an integer or text")
     if isinstance(value, dict):
         for key, item in value.items():
-            _refuse_floats(item, f"{where}.{key}" if where else str(key))
+            if not isinstance(key, str):
+                raise FormatError(f"the key {key!r} is not text; write it in quotes")
+            _refuse_floats(item, f"{where}.{key}" if where else key)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _refuse_floats(item, f"{where}[{index}]")

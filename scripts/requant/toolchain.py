@@ -17,7 +17,7 @@ from requant.errors import FormatError, SourceError, ToolError
 from requant.manifest import canonical
 from requant.packages import fetch_package
 from requant.pins import ToolchainPin
-from requant.tools import capture, work_folder
+from requant.tools import capture, clean_environment, work_folder
 
 log = logging.getLogger(__name__)
 UNPACKED = 500_000_000
@@ -64,15 +64,18 @@ def prove_tree(tree: Path, pin: ToolchainPin) -> None:
         raise FormatError(f"the source of {pin.name} is at commit {head}, pinned is {pin.commit}: pin the one you mean")
     body = capture(["git", *SAFE, "rev-parse", f"{head}^{{tree}}"], tree, GIT)
     with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
-        store = Path(scratch, "objects")
-        store.mkdir()
-        index = GIT | {"GIT_INDEX_FILE": f"{scratch}/index", "GIT_OBJECT_DIRECTORY": str(store)}
-        capture(["git", *SAFE, "add", "--all", "--force", "."], tree, index)
-        found = capture(["git", *SAFE, "write-tree"], tree, index)
-    if found == pin.tree == body:
-        return
-    changed = capture(["git", *SAFE, "status", "--porcelain", "--ignored"], tree, GIT).splitlines()
-    names = ", ".join(line[3:] for line in changed[:3]) or "the committed tree itself"
+        # A store of our own: no filter, line-end rule, work tree or index of the one that came along takes part.
+        own = ["git", f"--git-dir={scratch}", "--work-tree=.", *SAFE]
+        known = GIT | {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(tree / ".git" / "objects")}
+        capture(["git", "init", "--quiet", "--bare", "--template=", scratch], tree, GIT)
+        Path(scratch, "info").mkdir(exist_ok=True)
+        Path(scratch, "info", "attributes").write_text("* -text -ident -filter -working-tree-encoding\n")
+        capture([*own, "add", "--all", "--force", "."], tree, known)
+        found = capture([*own, "write-tree"], tree, known)
+        if found == pin.tree == body:
+            return
+        changed = capture([*own, "diff-tree", "-r", "--name-only", body, found], tree, known).splitlines()
+    names = ", ".join(changed[:3]) or "the committed tree itself"
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     raise FormatError(
         f"the source of {pin.name} has tree {found}, pinned is {pin.tree}; it differs in {names}{more}: "
@@ -90,17 +93,18 @@ def _from_sdist(pin: ToolchainPin, work: Path, output: Path) -> Path:
             tar.extractall(work, filter="data")
     except tarfile.TarError as error:
         raise FormatError(f"{archive.name} is not a usable archive: {error}") from error
+    finally:
+        archive.unlink()
     root = next(work.iterdir())
     tree, store = root / pin.sdist.folder, root / ".git" / "modules" / pin.sdist.folder
     if not (tree.is_dir() and store.is_dir()):
         raise FormatError(f"{archive.name} holds no {pin.sdist.folder} with its git store: pin another version")
-    (tree / ".git").unlink()
+    (tree / ".git").unlink(missing_ok=True)
     store.rename(tree / ".git")
     # The submodule's store named the work tree by a relative path that no longer holds.
     capture(
         ["git", "config", "--file", str((tree / ".git" / "config").resolve()), "--unset", "core.worktree"], work, GIT
     )
-    archive.unlink()
     return tree
 
 
@@ -108,9 +112,10 @@ def _from_git(pin: ToolchainPin, url: str, work: Path) -> Path:
     tree = work / "source"
     tree.mkdir()
     log.info("fetching commit %s from %s", pin.commit, url)
+    network = clean_environment(GIT, network=True)
     try:
         capture(["git", "init", "--quiet"], tree, GIT)
-        capture(["git", "fetch", "--quiet", "--depth", "1", url, pin.commit], tree, GIT)
+        capture(["git", "fetch", "--quiet", "--depth", "1", "--", url, pin.commit], tree, network)
         capture(["git", "checkout", "--quiet", "--detach", pin.commit], tree, GIT)
     except ToolError as error:
         raise SourceError(f"commit {pin.commit} cannot be fetched from {url}: {error}") from error
@@ -130,5 +135,8 @@ def _from_checkout(pin: ToolchainPin, work: Path) -> Path:
         )
     tree = work / "source"
     capture(["git", *SAFE, "clone", "--quiet", "--no-checkout", str(checkout.resolve()), str(tree)], work, GIT)
-    capture(["git", "checkout", "--quiet", "--detach", pin.commit], tree, GIT)
+    try:
+        capture(["git", "checkout", "--quiet", "--detach", pin.commit], tree, GIT)
+    except ToolError as error:
+        raise SourceError(f"{checkout} lacks commit {pin.commit}: fetch it there, or correct the pin") from error
     return tree

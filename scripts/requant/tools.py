@@ -137,7 +137,7 @@ def clean_environment(extra: Mapping[str, str], *, network: bool = False) -> dic
 
 
 def capture(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    """Run a short command and return its standard output, stripped.
+    """Run a short command and return its standard output, without the white space at its end.
 
     Raises:
         ToolError: naming the command and its last line of output.
@@ -156,7 +156,7 @@ def capture(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = N
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
         raise ToolError(f"{' '.join(command[:3])} failed: {said[-1]}")
-    return done.stdout.decode(errors="replace").strip()
+    return done.stdout.decode(errors="replace").rstrip()
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:

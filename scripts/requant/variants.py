@@ -35,7 +35,8 @@ COMMON: Mapping[str, str] = {
     "LLAMA_USE_PREBUILT_UI": "OFF",
 }
 NO_TOOLS: Mapping[str, str] = {"LLAMA_BUILD_COMMON": "OFF", "LLAMA_BUILD_SERVER": "OFF", "LLAMA_BUILD_TOOLS": "OFF"}
-# llama.cpp's AMX kernels crash on some quants (https://github.com/ggml-org/llama.cpp/issues/20824); they do not serve BF16.
+# llama.cpp's AMX kernels crash on some quants, see https://github.com/ggml-org/llama.cpp/issues/20824, and do not
+# serve BF16.
 WITHOUT_AMX = "-U__AMX_INT8__"
 # GGML_NATIVE excludes GGML_BACKEND_DL; the compiler's own "native" says the same.
 NO_X86_LEVELS: Mapping[str, str] = {f"GGML_{level}": "OFF" for level in ("SSE42", "AVX", "AVX2", "FMA", "F16C", "BMI2")}

@@ -13,9 +13,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import yaml
-from hub import Fault, LoopbackHub, Snapshot
 
 from e2e.conftest import ROOT, Workplace, digests, tiny_recipe
+from hub import Fault, LoopbackHub, Snapshot
 from requant.corpus import raw_text
 
 CONFIG = "wikitext-2-raw-v1"

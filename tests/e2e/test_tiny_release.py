@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from huggingface_hub import ModelCard
 
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, tiny_recipe
@@ -75,12 +74,11 @@ def test_golden_digests(demo: Workplace, tmp_path: Path) -> None:
     assert json.loads(GOLDEN.read_text()) == digests(tmp_path)
 
 
-def test_another_folder_and_one_core_give_the_same_release(
-    demo: Workplace, make_workplace: Callable[..., Workplace]
-) -> None:
-    other = make_workplace("ein anderer Ordner", {**_demo_recipe()})
+def test_another_folder_and_one_core_give_the_same_release(make_workplace: Callable[..., Workplace]) -> None:
+    one, other = (make_workplace(name) for name in ("one", "another folder, 另一个"))
+    one.run(cores=2)
     other.run(cores=1)
-    assert digests(other.release) == digests(demo.release)
+    assert digests(one.release) == digests(other.release)
 
 
 def test_nothing_is_done_twice(demo: Workplace) -> None:
@@ -91,13 +89,17 @@ def test_nothing_is_done_twice(demo: Workplace) -> None:
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "Q5_K_M", "IQ4_XS"])
-def test_other_quant_types(make_workplace: Callable[..., Workplace], kind: str) -> None:
-    workplace = make_workplace(recipe=tiny_recipe(quants=[kind, "Q4_K_M"]))
+def test_other_quant_types(make_workplace: Callable[..., Workplace]) -> None:
+    kinds = ["Q8_0", "Q6_K", "Q5_K_M", "IQ4_XS", "Q4_K_M"]
+    workplace = make_workplace(recipe=tiny_recipe(quants=kinds))
     workplace.run()
-    listed = (workplace.release / "SHA256SUMS").read_text()
-    assert f"Tiny-Qwen3-{kind}-imatrix.gguf" in listed
-    assert "Tiny-Qwen3-Q4_K_M-imatrix.gguf" in listed
+    manifest = json.loads((workplace.release / "manifest.json").read_text())
+    assert [quant["type"] for quant in manifest["quants"]] == kinds
+    sums = (workplace.release / "SHA256SUMS").read_text()
+    card = (workplace.release / "README.md").read_text()
+    for kind in kinds:
+        assert f"Tiny-Qwen3-{kind}-imatrix.gguf" in sums
+        assert f"Tiny-Qwen3-{kind}-imatrix.gguf" in card
 
 
 def test_report_embeds_card_manifest_and_times(demo: Workplace, tmp_path: Path) -> None:
@@ -109,11 +111,3 @@ def test_report_embeds_card_manifest_and_times(demo: Workplace, tmp_path: Path) 
     ).stdout
     for name in ("manifest.json", "README.md", "run.tsv"):
         assert name in listed, listed
-
-
-def _demo_recipe() -> dict[str, object]:
-    return tiny_recipe(
-        model={"generate": {"layers": 4, "hidden": 256, "ffn": 768, "heads": 4, "kv_heads": 2, "head_dim": 64, "seed": 2507}},
-        calibration={"arithmetic": "native", "chunks": 100, "context": 512, "batch": 512, "ubatch": 512,
-                     "flash_attention": False},
-    )  # fmt: skip

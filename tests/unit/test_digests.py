@@ -1,0 +1,140 @@
+"""Laws of requant.digests: a file has its name only when it is whole, and a wrong file is told apart in words."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from requant.digests import (
+    CHUNK,
+    Digest,
+    Expected,
+    check_file,
+    digest_bytes,
+    digest_file,
+    named_when_whole,
+    publish,
+    write_bytes,
+)
+from requant.errors import DigestError
+
+
+def blob_id(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def expected(data: bytes) -> Expected:
+    digest = digest_bytes(data)
+    return Expected(digest.size, digest.sha256, blob_id(data))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@given(st.binary(max_size=300), st.sampled_from([0, CHUNK - 1, CHUNK, CHUNK + 1]))
+def test_a_file_has_the_digest_of_its_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes, more: int) -> None:
+    path = tmp_path_factory.mktemp("digest") / "file"
+    data += bytes(more)
+    path.write_bytes(data)
+    assert digest_file(path) == digest_bytes(data) == Digest(len(data), hashlib.sha256(data).hexdigest())
+    assert check_file(path, expected(data)) == digest_bytes(data)
+
+
+def test_git_agrees_on_the_blob_id(tmp_path: Path) -> None:
+    """The empty blob has the same id in every repository."""
+    (tmp_path / "empty").touch()
+    check_file(tmp_path / "empty", Expected(git_blob="e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"))
+
+
+RIGHT = b"these are the bytes"
+WRONG = {
+    "truncated": (RIGHT[:-1], expected(RIGHT), "model has 18 bytes, expected 19: it is truncated or another file"),
+    "longer": (RIGHT * 1000, expected(RIGHT), "model has 19,000 bytes, expected 19"),
+    "same length, wrong bytes": (
+        RIGHT[::-1],
+        expected(RIGHT),
+        f"model has SHA-256 {hashlib.sha256(RIGHT[::-1]).hexdigest()}, expected {hashlib.sha256(RIGHT).hexdigest()}",
+    ),
+    "wrong git blob": (
+        RIGHT[::-1],
+        Expected(len(RIGHT), git_blob=blob_id(RIGHT)),
+        f"model has git blob id {blob_id(RIGHT[::-1])}, expected {blob_id(RIGHT)}: these are not the pinned bytes",
+    ),
+    "size only": (RIGHT[:-1], Expected(len(RIGHT)), "model has 18 bytes, expected 19"),
+}
+
+
+@pytest.mark.parametrize(("data", "known", "words"), WRONG.values(), ids=list(WRONG))
+def test_wrong_files_are_told_apart(tmp_path: Path, data: bytes, known: Expected, words: str) -> None:
+    path = tmp_path / "part"
+    path.write_bytes(data)
+    with pytest.raises(DigestError) as error:
+        check_file(path, known, "model")
+    assert words in str(error.value)
+    assert path.read_bytes() == data
+
+
+def test_only_a_digest_proves_content() -> None:
+    assert not Expected(size=5).proves_content
+    assert Expected(sha256="0" * 64).proves_content
+    assert Expected(git_blob="0" * 40).proves_content
+
+
+def test_a_whole_file_takes_the_name(tmp_path: Path) -> None:
+    final = tmp_path / "deep" / "file"
+    with named_when_whole(final) as temporary:
+        assert temporary.parent == final.parent, "a rename is atomic in one folder only"
+        temporary.write_bytes(b"new")
+        assert not final.exists()
+    assert final.read_bytes() == b"new"
+    assert names(final.parent) == ["file"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), DigestError("refused")], ids=repr)
+@pytest.mark.parametrize("old", [b"old", None], ids=["over an old file", "for the first time"])
+def test_an_error_in_the_middle(tmp_path: Path, error: BaseException, old: bytes | None) -> None:
+    final = tmp_path / "file"
+    if old is not None:
+        final.write_bytes(old)
+
+    def write() -> None:
+        with named_when_whole(final) as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert names(tmp_path) == (["file"] if old is not None else [])
+    assert old is None or final.read_bytes() == old
+
+
+def test_the_rest_of_a_killed_run_is_not_used(tmp_path: Path) -> None:
+    final = tmp_path / "file"
+    with named_when_whole(final) as temporary:
+        pass_name = temporary
+        temporary.write_bytes(b"first")
+    pass_name.write_bytes(b"left by a killed run")
+    with named_when_whole(final) as temporary:
+        assert not temporary.exists()
+        temporary.write_bytes(b"second")
+    assert names(tmp_path) == ["file"]
+    assert final.read_bytes() == b"second"
+
+
+def test_nothing_written_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError), named_when_whole(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_publish_and_write_bytes(tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(b"x")
+    publish(tmp_path / "part", tmp_path / "a" / "b" / "final")
+    assert (tmp_path / "a" / "b" / "final").read_bytes() == b"x"
+    write_bytes(tmp_path / "c" / "small", b"y")
+    assert (tmp_path / "c" / "small").read_bytes() == b"y"
+    assert names(tmp_path) == ["a", "c"]
