@@ -83,6 +83,8 @@ def _make(
         "CMAKE_CXX_FLAGS": flags,
         "LLAMA_BUILD_COMMIT": commit[:12],
         "LLAMA_BUILD_NUMBER": "0",
+        # ggml would ask git, which compares file times and would call the proven source "-dirty".
+        "GIT_EXE": "OFF",
     }
     if chosen.architecture:
         definitions |= {"CMAKE_CUDA_COMPILER": compilers["cuda"], "CMAKE_CUDA_FLAGS": f"-Xcompiler={prefix_map}"}

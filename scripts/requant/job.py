@@ -21,7 +21,7 @@ def job(log: str) -> Iterator[Path]:
         logging.StreamHandler(sys.stderr),
     ]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         yield path
     except RequantError as error:

@@ -1,6 +1,7 @@
 """The release folder: what gets uploaded, and nothing else."""
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from requant.manifest import build_manifest, canonical
 from requant.records import file_digest, file_entry, read_record
 
 SUMS = "SHA256SUMS"
+LINE = re.compile("([0-9a-f]{64})  (.+)")
+# A release is a handful of files; this is room for thousands.
+LONGEST = 1 << 20
 
 
 def write_manifest(
@@ -75,14 +79,20 @@ def list_release(folder: Path) -> list[dict[str, Any]]:
     sums = folder / SUMS
     if not sums.is_file():
         raise FormatError(f"{folder} holds no {SUMS}: it is not a finished release")
-    return [file_entry(name, digest) for name, digest in _checked(folder, sums.read_text(encoding="utf-8"))]
+    if sums.stat().st_size > LONGEST:
+        raise FormatError(f"{sums} is too long for a release: get the file again")
+    lines = sums.read_bytes().decode(errors="replace").removesuffix("\n").split("\n")
+    if lines == [""]:
+        raise FormatError(f"{sums} names no file: get the file again")
+    return [file_entry(name, digest) for name, digest in _checked(folder, lines)]
 
 
-def _checked(folder: Path, text: str) -> list[tuple[str, Digest]]:
+def _checked(folder: Path, lines: Sequence[str]) -> list[tuple[str, Digest]]:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        sha256, separator, name = line.partition("  ")
-        if not separator or len(sha256) != 64 or Path(name).name != name or name in ("", ".", ".."):
+    for number, line in enumerate(lines, 1):
+        sha256, name = match.groups() if (match := LINE.fullmatch(line)) else ("", "")
+        # Not printable: a name must not move the cursor of whoever lists the release.
+        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
             raise FormatError(f"{folder / SUMS} line {number} is not '<sha256>  <name>': get the file again")
         if not (folder / name).is_file():
             raise FormatError(f"{folder} lacks {name}, which {SUMS} names: get the file again")

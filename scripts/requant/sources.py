@@ -228,17 +228,18 @@ def _fetch_all(source: Source, expected: Mapping[str, Expected], folder: Path) -
 
 
 def _check_all(expected: Mapping[str, Expected], folder: Path, source: Source | None = None) -> dict[str, Digest]:
-    """Check every file; one that is wrong is removed, so that the next run fetches it again."""
-    found = {}
+    """Check every file; those that are wrong are removed, so that the next run fetches them again."""
+    found, wrong = {}, []
     for name, known in expected.items():
         try:
             found[name] = check_file(folder / name, known, name)
         except DigestError as error:
             (folder / name).unlink()
             here = source.cached(name) if source else None
-            if here is None:
-                raise
-            raise DigestError(f"{error}; it was copied from {here}: remove or replace that file") from error
+            hint = f"; it was copied from {here}: remove or replace that file" if here else ""
+            wrong.append(f"{error}{hint}")
+    if wrong:
+        raise DigestError(wrong[0])
     log.info("%d files have the pinned or recorded digests", len(found))
     return found
 

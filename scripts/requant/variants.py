@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from requant.errors import RecipeError
 
 STRICT = "strict"
-CUDA = re.compile(r"^cuda-sm(\d{2,3})$")
+CUDA = re.compile(r"cuda-sm([0-9]{2,3})")
 # Architectures whose specific features need the "a" suffix; the rest are built for the plain number.
 ARCHITECTURE_SPECIFIC = ("90", "100", "103", "110", "120", "121")
 
@@ -68,7 +68,7 @@ def variant(name: str) -> Variant:
     native = ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native", WITHOUT_AMX)
     if name == "native":
         return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, native, ("cpu",))
-    match = CUDA.match(name)
+    match = CUDA.fullmatch(name)
     if not match:
         raise RecipeError(f"{name!r} is not a variant; write strict, native or cuda-smNN")
     suffix = "a" if match[1] in ARCHITECTURE_SPECIFIC else ""

@@ -15,7 +15,7 @@ GONE = object()
 QWEN, SMOL = "models/Qwen3-4B-Thinking-2507", "models/SmolLM2-135M-Instruct"
 WIKI, DOCS = "corpora/wikitext-2-raw", "corpora/llama.cpp-docs"
 LLAMA = "toolchains/llama.cpp-0c1e57098bba"
-FILES = {"config.json": {}, "model.safetensors": {}}
+FILES: dict[Any, Any] = {"config.json": {}, "model.safetensors": {}}
 PARQUET = "wikitext-2-raw-v1/test-00000-of-00001.parquet"
 
 

@@ -32,7 +32,7 @@ def test_every_key_is_described_and_closed(schema: str) -> None:
         assert part.get("type") != "object" or "additionalProperties" in part, where
 
 
-DOCUMENTS = {
+DOCUMENTS: dict[str, tuple[Any, str]] = {
     "an empty file": (None, "the document is empty; write a mapping"),
     "a list": ([], "the document is an empty list; write a mapping"),
     "text": ("recipe: 1", "the document is 'recipe: 1'; write a mapping"),

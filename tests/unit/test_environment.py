@@ -1,0 +1,89 @@
+"""requant.environment with real virtual environments and pip, and packages of no weight in place of torch and the rest."""
+
+import io
+import logging
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from requant.digests import digest_bytes
+from requant.environment import build_converter, converter_python
+from requant.errors import DiskError, SourceError, ToolError
+from requant.records import read_record
+
+CONVERTER = ("transformers", "sentencepiece", "gguf")
+
+
+def wheel(index: Path, name: str, version: str) -> str:
+    """Put a wheel with one module into ``index`` and return its line for a lock."""
+    data = io.BytesIO()
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(f"{name}.py", f"__version__ = {version!r}\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    (index / f"{name}-{version}-py3-none-any.whl").write_bytes(data.getvalue())
+    return f"{name}=={version} --hash=sha256:{digest_bytes(data.getvalue()).sha256}\n"
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Locks of the converter's environment, and an index with everything but a CPU build of torch."""
+    index, folder = tmp_path / "index", tmp_path / "locks"
+    index.mkdir()
+    folder.mkdir()
+    (folder / "converter.lock").write_text("".join(wheel(index, name, "1.0") for name in CONVERTER))
+    (folder / "torch.lock").write_text(wheel(index, "torch", "2.0"))
+    (folder / "torch-cpu.lock").write_text(f"torch==2.0+cpu --hash=sha256:{'0' * 64}\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setattr("requant.environment.ROOM", 1)
+    monkeypatch.setattr("requant.environment.ROOM_CUDA", 1)
+    return folder
+
+
+def test_the_ordinary_torch_is_taken_and_it_is_said(
+    locks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = tmp_path / "results" / "environment.json"
+    with caplog.at_level(logging.WARNING):
+        build_converter(locks, record, tmp_path / "log")
+    assert "no known CPU build of torch was found; installing the ordinary one" in caplog.text
+    assert "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" in caplog.text
+    assert read_record(record) == {"torch": "2.0", "python": ".".join(map(str, sys.version_info[:3]))}
+    assert converter_python(record) == tmp_path / "results" / "environment" / "bin" / "python"
+    assert {path.name for path in record.parent.iterdir()} == {"environment", "environment.json", ".install.lock"}
+
+
+def test_a_cpu_build_is_preferred(locks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = tmp_path / "results" / "environment.json"
+    (locks / "torch-cpu.lock").write_text(wheel(tmp_path / "index", "torch", "2.0+cpu"))
+    with caplog.at_level(logging.WARNING):
+        build_converter(locks, record, tmp_path / "log")
+    assert read_record(record)["torch"] == "2.0+cpu"
+    assert not caplog.records
+
+
+def test_other_bytes_are_refused(locks: Path, tmp_path: Path) -> None:
+    (locks / "converter.lock").write_text(f"gguf==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(
+        SourceError, match=r"^converter\.lock cannot be installed, see .*: check the network, or set PIP_"
+    ):
+        build_converter(locks, tmp_path / "results" / "environment.json", tmp_path / "log")
+    assert "DO NOT MATCH THE HASHES" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "results" / "environment.json").exists()
+
+
+def test_no_room(locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("requant.environment.ROOM", 10**21)
+    with pytest.raises(DiskError, match="the converter's environment needs "):
+        build_converter(locks, tmp_path / "results" / "environment.json", tmp_path / "log")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_moved_environment(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"bin/python is missing: remove .*environment\.json and run again"):
+        converter_python(tmp_path / "environment.json")

@@ -1,0 +1,41 @@
+"""requant.variants: every name stands for one set of definitions, and no other name for any."""
+
+import pytest
+
+from requant.errors import RecipeError
+from requant.variants import STRICT, variant
+
+ARCHITECTURES = {
+    "cuda-sm121": "121a-real",
+    "cuda-sm120": "120a-real",
+    "cuda-sm90": "90a-real",
+    "cuda-sm89": "89-real",
+    "cuda-sm75": "75-real",
+    "strict": None,
+    "native": None,
+}
+
+
+@pytest.mark.parametrize(("name", "architecture"), ARCHITECTURES.items(), ids=list(ARCHITECTURES))
+def test_architectures(name: str, architecture: str | None) -> None:
+    chosen = variant(name)
+    assert (chosen.name, chosen.architecture) == (name, architecture)
+    assert chosen.backends == (() if name == STRICT else ("cpu", "cuda") if architecture else ("cpu",))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Strict", "cuda", "cuda-sm", "cuda-sm1", "cuda-sm1210", "cuda-sm121\n", "cuda-sm１２１"]
+)
+def test_unknown_variants(name: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        variant(name)
+    assert str(error.value) == f"{name!r} is not a variant; write strict, native or cuda-smNN"
+
+
+def test_what_every_variant_shares() -> None:
+    """The tools load a backend by the same interface, so all of these must agree."""
+    chosen = [variant(name) for name in ARCHITECTURES]
+    for key in ("GGML_BACKEND_DL", "BUILD_SHARED_LIBS", "GGML_NATIVE", "GGML_OPENMP", "CMAKE_BUILD_TYPE"):
+        assert len({each.definitions[key] for each in chosen}) == 1, key
+    assert "-ffp-contract=off" in variant(STRICT).flags
+    assert variant(STRICT).definitions["GGML_CPU"] == "OFF"
