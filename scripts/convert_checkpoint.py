@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.convert import convert_checkpoint
-from requant.environment import converter_python
 from requant.job import job
 
 if TYPE_CHECKING:
@@ -14,5 +13,5 @@ files = [Path(file) for file in snakemake.input.files]
 source, out, record = (Path(path) for path in (snakemake.input.source, *snakemake.output))
 tree = Path(snakemake.input.toolchain).with_name("source")
 with job(snakemake.log[0]) as log:
-    python = converter_python(Path(snakemake.input.converter))
-    convert_checkpoint(files, source, snakemake.params.name, tree, python, out, record, log)
+    environment = Path(snakemake.input.converter)
+    convert_checkpoint(files, source, snakemake.params.name, tree, environment, out, record, log)

@@ -9,7 +9,7 @@ from requant.sources import fetch_model
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-params, output = snakemake.params, snakemake.output
+# Not params: another mirror or another quant is no reason to download the weights again.
+config, record = snakemake.config, Path(snakemake.output.record)
 with job(snakemake.log[0]) as log:
-    out = Path(output.record).parent
-    fetch_model(params.pin, params.source, params.quants, out, Path(output.record), log)
+    fetch_model(snakemake.params.pin, config["source"], config["quants"], record.parent, record, log)

@@ -17,9 +17,11 @@ from requant.tools import work_folder
 
 log = logging.getLogger(__name__)
 LOADED = re.compile(r"load_backend: loaded (\S+) backend from (.+)$")
+OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 PLANNED = re.compile(r"computing over (\d+) chunks")
 CHUNK = re.compile(r"collect_imatrix\[(\d+)\]")
 FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]+) = 1\b")
+CUDA_LIBRARY = "libggml-cuda.so"
 TOO_SHORT = "you need at least"
 
 
@@ -30,6 +32,7 @@ class _Run:
         self.chunks, self.context, self.corpus = chunks, context, corpus
         self.loaded: dict[str, str] = {}
         self.features: list[str] = []
+        self.offloaded = (0, 0)
         self.bar = progress(chunks, "calibrating", "chunks")
 
     def watch(self, line: str) -> bool:
@@ -43,6 +46,8 @@ class _Run:
             return True
         if match := LOADED.search(line):
             self.loaded[Path(match[2]).name] = match[2]
+        if match := OFFLOADED.search(line):
+            self.offloaded = (int(match[1]), int(match[2]))
         if "system_info:" in line:
             self.features = sorted(set(FEATURE.findall(line)))
         if (match := PLANNED.search(line)) and int(match[1]) != self.chunks:
@@ -76,7 +81,7 @@ def calibrate(
         work.link(text, text.name)
         for library in variant.files:
             work.link(variant.folder / library, library)
-        command = _command(text.name, settings, on_gpu="libggml-cuda.so" in variant.files)
+        command = _command(text.name, settings, on_gpu=CUDA_LIBRARY in variant.files)
         run = _Run(settings["chunks"], settings["context"], text.name)
         with run.bar:
             run_built(work, tools.folder, command, threads, output, watch=run.watch)
@@ -122,3 +127,8 @@ def _prove_backend(run: _Run, variant: Built, work: Path) -> None:
     if run.loaded != expected:
         found = ", ".join(sorted(run.loaded.values())) or "no library"
         raise ToolError(f"llama-imatrix loaded {found} as backend, expected {', '.join(sorted(expected.values()))}")
+    done, layers = run.offloaded
+    if CUDA_LIBRARY in expected and (not layers or done != layers):
+        raise ToolError(
+            f"only {done} of {layers or 'all'} layers ran on the GPU: free the GPU, or calibrate with native"
+        )

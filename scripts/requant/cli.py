@@ -1,4 +1,4 @@
-"""The ``requant`` command. Exit codes: 0 done, 1 the input is refused, 2 wrong usage."""
+"""The ``requant`` command. Exit codes: 0 all is as it should be, 1 bytes differ, 2 wrong usage or unreadable input."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from requant.disk import in_units
-from requant.errors import RequantError
+from requant.errors import DigestError, RequantError
 from requant.release import list_release
 
 
@@ -16,7 +16,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except RequantError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(1)
+            sys.exit(1 if isinstance(error, DigestError) else 2)
 
 
 @click.group(cls=_Group)

@@ -10,6 +10,7 @@ from requant.build import open_built
 from requant.describe import Description, describe, require_finite
 from requant.digests import publish
 from requant.disk import require_space
+from requant.environment import converter_python
 from requant.errors import FormatError
 from requant.ggml_types import GGMLType
 from requant.gguf import read_header
@@ -23,7 +24,7 @@ WRITTEN = re.compile(r"Writing:\s+(\d+)%")
 
 
 def convert_checkpoint(
-    files: Sequence[Path], source: Path, name: str, tree: Path, python: Path, out: Path, record: Path, output: Path
+    files: Sequence[Path], source: Path, name: str, tree: Path, environment: Path, out: Path, record: Path, output: Path
 ) -> None:
     """Convert a checkpoint's ``files`` (recorded in ``source``) to the BF16 GGUF ``out``.
 
@@ -32,7 +33,8 @@ def convert_checkpoint(
     Raises:
         FormatError: when the converter refuses the model, or the weights hold NaN or infinity.
     """
-    materials = {entry["name"]: file_digest(entry) for entry in read_record(source)["files"]}
+    python, lock = converter_python(environment), read_record(environment)["lock"]
+    materials = {entry["name"]: file_digest(entry) for entry in [*read_record(source)["files"], lock]}
     require_space(out.parent, sum(digest.size for digest in materials.values()), "the BF16 GGUF")
     with work_folder(out.parent / "convert") as work:
         for file in files:
@@ -47,7 +49,9 @@ def convert_checkpoint(
                     bar.update(int(match[1]) - bar.n)
                 return match is not None
 
-            offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+            # No network, and no home: transformers would import model code that lies in the user's cache.
+            home = {"HOME": str(work.path.absolute()), "HF_HOME": str(work.path.absolute() / "huggingface")}
+            offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **home}
             work.run([str(python), *command], output, watch=watch, env=offline, explain=_explain)
         description = _describe(work.path / out.name, name)
         publish(work.path / out.name, out)
@@ -106,14 +110,16 @@ def _describe(path: Path, what: str) -> Description:
 
 
 def _record(record: Path, done: dict[str, Any], description: Description, expanded_from: str | None) -> None:
-    architecture = description.header.metadata["general.architecture"].value
+    field = description.header.metadata.get("general.architecture")
+    if field is None or not isinstance(field.value, str):
+        raise FormatError(f"{description.header.name} names no general.architecture: it is not a model")
     [product] = done["products"]
     write_record(
         record,
         {
             "step": done,
             "file": file_entry(product["name"], description.digest),
-            "architecture": architecture,
+            "architecture": field.value,
             "expanded_from": expanded_from,
             "tensors": tensor_entries(description),
         },

@@ -10,9 +10,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from requant.digests import digest_file
 from requant.disk import require_space
 from requant.errors import SourceError, ToolError
-from requant.records import write_record
+from requant.records import file_entry, write_record
 from requant.tools import WorkFolder, capture, clean_environment, work_folder
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,9 @@ def build_converter(locks: Path, record: Path, output: Path) -> None:
             )  # fmt: skip
             _install(work, folder, locks / "torch.lock", output)
         version = capture([str(_python(folder)), *PROBE], work.path)
-    write_record(record, {"torch": version, "python": ".".join(map(str, sys.version_info[:3]))})
+    lock = locks / "converter.lock"
+    python = ".".join(map(str, sys.version_info[:3]))
+    write_record(record, {"torch": version, "python": python, "lock": file_entry(lock.name, digest_file(lock))})
 
 
 def converter_python(record: Path) -> Path:

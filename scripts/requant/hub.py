@@ -47,7 +47,7 @@ class HubSource:
         """What the Hub records of these files at the pinned commit: size, and SHA-256 (LFS) or git blob id.
 
         Raises:
-            SourceError: when the Hub refuses, does not answer, or lacks a file.
+            SourceError: when the Hub refuses or does not answer. A file that it lacks is left out.
         """
         try:
             with explained(self.shown):
@@ -113,6 +113,7 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expe
         DigestError: when a file is not the pinned one.
     """
     from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetsError
 
     source = HubSource(repo, revision, "dataset")
     with explained(source.shown):
@@ -129,8 +130,9 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expe
         disable_progress_bars()
         try:
             rows = retried(lambda: load_dataset(repo, config, revision=revision, split=split))
-        except (ValueError, KeyError) as error:
-            raise SourceError(f"{source.shown} has no split {split!r} in {config!r}: {error}") from error
+        except (ValueError, KeyError, DatasetsError) as error:
+            reason = _first_line(error)
+            raise SourceError(f"{source.shown} does not give split {split!r} of {config!r}: {reason}") from error
     if "text" not in rows.column_names:
         raise SourceError(
             f"{source.shown} has no column text, only {', '.join(rows.column_names)}: pin another data set"

@@ -129,6 +129,8 @@ def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
             raise RecipeError(f"{key}.files.{file} is code from a model repository, which is never run; leave it out")
     if not any(file.endswith((".safetensors", ".gguf")) for file in files):
         raise RecipeError(f"{key}.files names no weights; list its .safetensors files or one .gguf file")
+    if any(file.endswith(".gguf") for file in files) and len(files) > 1:
+        raise RecipeError(f"{key}.files lists more than one .gguf file; list exactly one, and nothing beside it")
     if entry.get("revision") is None and entry.get("package") is None:
         raise RecipeError(f"{key}.revision is missing; write a full commit id of {entry['repo']}, or a package")
     undigested = [file for file, known in files.items() if known.sha256 is None]

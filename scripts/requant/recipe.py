@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from requant.errors import RecipeError
 from requant.pins import CorpusPin, ModelPin, Pins, TextPin, ToolchainPin, read_pins
 from requant.schema import check
+from requant.tinymodel import TinyShape
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
@@ -49,6 +50,8 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     """
     config = copy.deepcopy(dict(config))
     check(config, "recipe", where)
+    if config["name"] == "toolchains":
+        raise RecipeError(f"{where}: name is 'toolchains', a folder that all recipes share; write another name")
     shown = config.get("pins", DEFAULT_PINS)
     pins = read_pins(root / shown, shown)
     model, generate = _model(config["model"], pins, where)
@@ -94,6 +97,10 @@ def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin |
     if len(entry) != 1:
         raise RecipeError(f"{where}: model has both pin and generate; write one of them")
     if "generate" in entry:
+        try:
+            TinyShape(**entry["generate"])
+        except RecipeError as error:
+            raise RecipeError(f"{where}: model.generate.{error}") from error
         return None, entry["generate"]
     return _look_up(pins.models, entry["pin"], f"{where}: model.pin", pins.path), None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from requant.digests import Digest, Expected, check_file, digest_file, named_when_whole, write_bytes
 from requant.disk import require_space
-from requant.errors import FormatError
+from requant.errors import DigestError, FormatError
 from requant.manifest import build_manifest, canonical
 from requant.records import file_digest, file_entry, read_record
 
@@ -55,6 +55,9 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
         FormatError: when a file of the release is not the one that the manifest describes.
     """
     document = read_record(manifest)
+    extra = sorted({path.name for path in out.parent.iterdir()} - {path.name for path in (*files, manifest, out)})
+    if extra:
+        raise FormatError(f"{out.parent} holds {extra[0]}, which this recipe does not make: move it away and run again")
     described = {
         entry["file"]["name"]: file_digest(entry["file"]) for entry in [document["imatrix"], *document["quants"]]
     }
@@ -95,6 +98,6 @@ def _checked(folder: Path, lines: Sequence[str]) -> list[tuple[str, Digest]]:
         if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
             raise FormatError(f"{folder / SUMS} line {number} is not '<sha256>  <name>': get the file again")
         if not (folder / name).is_file():
-            raise FormatError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
+            raise DigestError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
         found.append((name, check_file(folder / name, Expected(sha256=sha256))))
     return found

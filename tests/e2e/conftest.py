@@ -81,6 +81,15 @@ class Workplace:
         return self.results / "release"
 
 
+def prepare(folder: Path, recipe: dict[str, Any]) -> Workplace:
+    """Make a folder with a recipe, which shares the checkout's toolchains."""
+    (folder / "results").mkdir(parents=True)
+    (folder / "results" / "toolchains").symlink_to(ROOT / "results" / "toolchains")
+    workplace = Workplace(folder)
+    workplace.write(recipe)
+    return workplace
+
+
 @pytest.fixture(scope="session")
 def demo() -> Workplace:
     """What ``make demo`` makes, in the checkout itself; builds the toolchain that every other test uses."""
@@ -93,12 +102,7 @@ def make_workplace(demo: Workplace, tmp_path: Path) -> Callable[..., Workplace]:
     """Make folders that share the checkout's toolchains."""
 
     def make(name: str = "work", recipe: dict[str, Any] | None = None) -> Workplace:
-        folder = tmp_path / name
-        (folder / "results").mkdir(parents=True)
-        (folder / "results" / "toolchains").symlink_to(ROOT / "results" / "toolchains")
-        workplace = Workplace(folder)
-        workplace.write(recipe or tiny_recipe())
-        return workplace
+        return prepare(tmp_path / name, recipe or tiny_recipe())
 
     return make
 

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, tiny_recipe
+from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, prepare, tiny_recipe
 
 
-@pytest.fixture
-def expected(make_workplace: Callable[..., Workplace]) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def expected(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The release of an undisturbed run."""
-    undisturbed = make_workplace("undisturbed", long_recipe())
+    undisturbed = prepare(tmp_path_factory.mktemp("undisturbed") / "work", long_recipe())
     undisturbed.run()
     return digests(undisturbed.release)
 
 
 def long_recipe() -> dict[str, object]:
     recipe = tiny_recipe()
-    recipe["calibration"]["chunks"] = 12
+    recipe["calibration"]["chunks"] = 40
     return recipe
 
 

@@ -16,6 +16,7 @@ try:
     recipe = load_recipe(config, ROOT, (workflow.configfiles or ["the recipe"])[-1])
 except RequantError as error:
     raise WorkflowError(str(error))
+config["source"] = recipe.source
 
 
 def quant_name(kind):

@@ -11,8 +11,6 @@ rule fetch_model:
     threads: 4
     params:
         pin=recipe.model,
-        source=recipe.source,
-        quants=recipe.quants,
     message:
         "fetching the weights of {recipe.name}"
     script:
