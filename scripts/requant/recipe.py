@@ -57,6 +57,8 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     model, generate = _model(config["model"], pins, where)
     corpus = _look_up(pins.corpora, config["corpus"]["pin"], f"{where}: corpus.pin", pins.path)
     _check_calibration(config["calibration"], where)
+    if config["corpus"]["calibration"] == config["corpus"]["evaluation"]:
+        raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
     source = config.get("source", "huggingface")
     if source == "modelscope" and (model is None or model.modelscope is None):
         raise RecipeError(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,24 +40,6 @@ def test_killed_while_calibrating_and_while_quantizing(
     assert not calibration.exists()
 
 
-def test_an_orphaned_tool_is_waited_for(make_workplace: Callable[..., Workplace], expected: dict[str, str]) -> None:
-    """Only the run is killed; its llama-imatrix lives on and must not be joined by a second one in the same folder."""
-    workplace = make_workplace(recipe=long_recipe())
-    with workplace.start() as process:
-        work = workplace.results / "calibration" / "work"
-        while not tools_in(work):
-            assert process.poll() is None
-            time.sleep(0.05)
-        for pid in processes_of(process.pid):
-            if "llama-imatrix" not in command_of(pid):
-                os.kill(pid, signal.SIGKILL)
-    [orphan] = tools_in(work)
-    output = workplace.run()
-    assert "waiting for another run" in output
-    assert not Path(f"/proc/{orphan}").exists()
-    assert digests(workplace.release) == expected
-
-
 def test_killed_while_building(demo: Workplace, tmp_path: Path) -> None:
     """The inference backend stands for every build: same function, half a minute instead of three."""
     folder = tmp_path / "work"
@@ -91,36 +71,3 @@ def test_two_runs_in_one_folder(make_workplace: Callable[..., Workplace]) -> Non
         assert "Traceback" not in refused
         output, _ = first.communicate(timeout=300)
     assert first.returncode == 0, output
-
-
-def processes_of(session: int) -> list[int]:
-    """Every process of a session, children first."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                    found.append(int(entry.name))
-            except (OSError, ValueError):
-                continue
-    return sorted(found, reverse=True)
-
-
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-    except OSError:
-        return ""
-
-
-def tools_in(work: Path) -> list[int]:
-    """The llama-imatrix processes that work in a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and command_of(int(entry.name)).endswith("llama-imatrix"):
-            try:
-                if (entry / "cwd").readlink() == work.resolve():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
