@@ -3,6 +3,7 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 VENV := .venv
 BIN := $(VENV)/bin
+CUDA := .venv-cuda
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
@@ -37,6 +38,17 @@ demo-real: setup
 
 test: setup-test lint
 	@$(BIN)/python -m pytest -m "not cuda"
+
+# Opt-in: builds the CUDA backend with the compiler of envs/cuda.lock; half an hour on two cores, no GPU needed.
+test-cuda: setup-test $(CUDA)/cuda.done
+	@REQUANT_CUDA_WHEELS=$$(echo $(CUDA)/lib/python3*/site-packages/nvidia/cu13) \
+	  $(BIN)/python -m pytest -m cuda tests/cuda
+
+$(CUDA)/cuda.done: envs/cuda.lock
+	@echo "setting up $(CUDA) (hash-locked, envs/cuda.lock): downloading 0.5 to 0.6 GB"
+	@$(PYTHON) -m venv $(CUDA)
+	@$(CUDA)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r envs/cuda.lock
+	@touch $@
 
 lint: setup-test
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.digests import Digest, digest_file, named_when_whole, write_bytes
+from requant.digests import Digest, digest_file, named_when_whole
 from requant.disk import require_space
 from requant.errors import DigestError, ToolError
-from requant.manifest import canonical, parse
 from requant.progress import progress
+from requant.records import read_record, write_record
 from requant.tools import WorkFolder, capture, work_folder
 from requant.variants import STRICT, Variant, variant
 
@@ -59,7 +60,7 @@ def open_built(record: Path) -> Built:
     Raises:
         DigestError: naming the file that was changed or removed, and how to build it again.
     """
-    document = parse(record.read_bytes(), str(record))
+    document = read_record(record)
     files = {name: Digest(**entry) for name, entry in document["binaries"].items()}
     for name, digest in files.items():
         path = record.parent / name
@@ -76,7 +77,7 @@ def _make(
     require_space(work.path, BUILD_SPACE["cuda" if chosen.architecture else "cpu"], f"building {chosen.name}")
     # Assertions carry __FILE__: give it a name that is the same in every folder.
     prefix_map = f"-ffile-prefix-map={source.resolve()}=llama.cpp"
-    flags = " ".join([*chosen.flags, prefix_map])
+    flags = " ".join([*chosen.flags, shlex.quote(prefix_map)])
     definitions = {
         **chosen.definitions,
         "CMAKE_C_FLAGS": flags,
@@ -87,7 +88,10 @@ def _make(
         "GIT_EXE": "OFF",
     }
     if chosen.architecture:
-        definitions |= {"CMAKE_CUDA_COMPILER": compilers["cuda"], "CMAKE_CUDA_FLAGS": f"-Xcompiler={prefix_map}"}
+        definitions |= {
+            "CMAKE_CUDA_COMPILER": compilers["cuda"],
+            "CMAKE_CUDA_FLAGS": shlex.quote(f"-Xcompiler={prefix_map}"),
+        }
     arguments = [f"-D{key}={value}" for key, value in definitions.items()]
     cmake, ninja = (_own_program(name) for name in ("cmake", "ninja"))
     log.info("configuring llama.cpp, variant %s", chosen.name)
@@ -123,7 +127,7 @@ def _install(built: Path, folder: Path, names: Mapping[str, str], document: dict
             with named_when_whole(target) as temporary:
                 shutil.copy2(built / name, temporary)
         binaries[final] = {"size": digest.size, "sha256": digest.sha256}
-    write_bytes(record, canonical({**document, "binaries": binaries}))
+    write_record(record, {**document, "binaries": binaries})
 
 
 def _soname(name: str) -> str:

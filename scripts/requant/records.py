@@ -14,6 +14,8 @@ from requant.errors import FormatError
 from requant.manifest import canonical, parse
 
 THREADS = "{threads}"
+# Raised when a record changes its form, so that results of an older checkout are made again instead of misread.
+VERSION = 1
 
 
 def file_entry(name: str, digest: Digest) -> dict[str, Any]:
@@ -48,12 +50,16 @@ def tensor_entries(description: Description) -> list[dict[str, Any]]:
 
 def write_record(path: Path, document: Mapping[str, Any]) -> None:
     """Write one record, canonical and whole."""
-    write_bytes(path, canonical(document))
+    write_bytes(path, canonical({**document, "record": VERSION}))
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record that an earlier step of this workflow wrote."""
+    """Read a record that an earlier step of this workflow wrote.
+
+    Raises:
+        FormatError: when the file is no record, or one of another form than this code writes.
+    """
     document = parse(path.read_bytes(), str(path))
-    if not isinstance(document, dict):
-        raise FormatError(f"{path} is not a record: remove it and run again")
+    if not isinstance(document, dict) or document.pop("record", None) != VERSION:
+        raise FormatError(f"{path} was written by another version of requant: remove it and run again")
     return document

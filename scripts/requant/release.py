@@ -10,7 +10,7 @@ from typing import Any
 from requant.digests import Digest, Expected, check_file, digest_file, named_when_whole, write_bytes
 from requant.disk import require_space
 from requant.errors import DigestError, FormatError
-from requant.manifest import build_manifest, canonical
+from requant.manifest import build_manifest, canonical, parse
 from requant.records import file_digest, file_entry, read_record
 
 SUMS = "SHA256SUMS"
@@ -54,7 +54,7 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
     Raises:
         FormatError: when a file of the release is not the one that the manifest describes.
     """
-    document = read_record(manifest)
+    document = parse(manifest.read_bytes(), str(manifest))
     extra = sorted({path.name for path in out.parent.iterdir()} - {path.name for path in (*files, manifest, out)})
     if extra:
         raise FormatError(f"{out.parent} holds {extra[0]}, which this recipe does not make: move it away and run again")

@@ -11,12 +11,11 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from requant.digests import write_bytes
 from requant.disk import require_space
 from requant.errors import FormatError, SourceError, ToolError
-from requant.manifest import canonical
 from requant.packages import fetch_package
 from requant.pins import ToolchainPin
+from requant.records import write_record
 from requant.tools import capture, clean_environment, work_folder
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, output: Path) -
     source = {"project": pin.sdist.project, "version": pin.sdist.version, "sha256": pin.sdist.expected.sha256,
               "size": pin.sdist.expected.size} if pin.sdist else None  # fmt: skip
     proven = {"name": pin.name, "commit": pin.commit, "tree": pin.tree, "sdist": source}
-    write_bytes(record, canonical(proven))
+    write_record(record, proven)
 
 
 def prove_tree(tree: Path, pin: ToolchainPin) -> None:

@@ -65,7 +65,7 @@ def test_show_a_bad_release(release: Path, content: bytes | None, words: str) ->
 @pytest.mark.parametrize("name", ["absent", "release/README.md", "."])
 def test_show_what_is_no_release(release: Path, name: str) -> None:
     status, out, err = run("show", release.parent / name)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert err == f"error: {release.parent / name} holds no SHA256SUMS: it is not a finished release\n"
 
 
