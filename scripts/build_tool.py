@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from requant.build import build_tool
 from requant.job import job
+from requant.toolchain import proven_tree
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-source = Path(snakemake.input.source).with_name("source")
 folder = Path(snakemake.output.record).parent
 with job(snakemake.log[0]) as log:
+    source = proven_tree(Path(snakemake.input.source))
     build_tool(source, snakemake.wildcards.tool, folder, snakemake.params.commit, snakemake.threads, log)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from requant.job import job
 from requant.sources import generate_model
+from requant.toolchain import proven_tree
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 record = Path(snakemake.output.record)
-tree = Path(snakemake.input.toolchain).with_name("source")
 with job(snakemake.log[0]):
+    tree = proven_tree(Path(snakemake.input.toolchain))
     generate_model(tree, snakemake.params.shape, snakemake.params.name, record.parent, record)

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from requant.build import open_built
-from requant.convert import run_built
 from requant.digests import write_bytes
 from requant.errors import ToolError
 from requant.records import THREADS
@@ -32,7 +31,7 @@ def answer_question(
             "--single-turn", "--no-display-prompt", "-lv", "1", "-c", "1024", "-t", THREADS,
         ]  # fmt: skip
         lines: list[str] = []
-        run_built(work, tools.folder, command, threads, output, watch=lines.append)
+        tools.run(work, command, threads, output, watch=lines.append)
     answer = "\n".join(lines).removesuffix(END).strip()
     if not answer:
         raise ToolError(f"the model said nothing, see {output}")

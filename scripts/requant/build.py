@@ -15,7 +15,7 @@ from requant.digests import Digest, digest_file, named_when_whole
 from requant.disk import require_space
 from requant.errors import DigestError, ToolError
 from requant.progress import progress
-from requant.records import read_record, write_record
+from requant.records import THREADS, read_record, write_record
 from requant.tools import WorkFolder, capture, work_folder
 from requant.variants import STRICT, Variant, variant
 
@@ -31,6 +31,15 @@ class Built:
     folder: Path
     files: Mapping[str, Digest]
     document: Mapping[str, Any]
+
+    def run(self, work: WorkFolder, command: Sequence[str], threads: int, output: Path, **options: Any) -> None:
+        """Run a recorded command in ``work``: the program from this folder, ``{threads}`` filled in.
+
+        ``options`` are those of ``WorkFolder.run``.
+        """
+        program = str((self.folder / command[0]).resolve())
+        arguments = [part.replace(THREADS, str(threads)) for part in command[1:]]
+        work.run([program, *arguments], output, **options)
 
 
 def build_tool(source: Path, tool: str, folder: Path, commit: str, threads: int, output: Path) -> None:

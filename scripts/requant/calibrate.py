@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from requant.build import Built, open_built
-from requant.convert import run_built
 from requant.digests import digest_file, publish
 from requant.errors import FormatError, ToolError
 from requant.imatrix import check_run, read_imatrix
@@ -84,7 +83,7 @@ def calibrate(
         command = _command(text.name, settings, on_gpu=CUDA_LIBRARY in variant.files)
         run = _Run(settings["chunks"], settings["context"], text.name)
         with run.bar:
-            run_built(work, tools.folder, command, threads, output, watch=run.watch)
+            tools.run(work, command, threads, output, watch=run.watch)
             run.bar.update(settings["chunks"] - run.bar.n)
         _prove_backend(run, variant, work.path)
         imatrix = read_imatrix(work.path / "imatrix.gguf")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from requant.build import open_built
-from requant.describe import Description, describe, require_finite
+from requant.describe import Description, require_finite
 from requant.digests import publish
 from requant.disk import require_space
 from requant.environment import converter_python
@@ -15,8 +15,17 @@ from requant.errors import FormatError
 from requant.ggml_types import GGMLType
 from requant.gguf import read_header
 from requant.progress import progress
-from requant.records import THREADS, file_digest, file_entry, read_record, step, tensor_entries, write_record
-from requant.tools import WorkFolder, work_folder
+from requant.records import (
+    THREADS,
+    describe_with_progress,
+    file_digest,
+    file_entry,
+    read_record,
+    step,
+    tensor_entries,
+    write_record,
+)
+from requant.tools import work_folder
 
 log = logging.getLogger(__name__)
 UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
@@ -75,7 +84,7 @@ def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, t
         if quantized:
             log.info("expanding %s from %s to BF16", file.name, ", ".join(quantized))
             command = ["llama-quantize", "--allow-requantize", "source.gguf", out.name, "BF16", THREADS]
-            run_built(work, built.folder, command, threads, output)
+            built.run(work, command, threads, output)
         else:
             command = ["cp", "source.gguf", out.name]
             work.run(command, output)
@@ -83,24 +92,6 @@ def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, t
         publish(work.path / out.name, out)
     done = step("expand", command, {file.name: file_digest(entry)}, {out.name: description.digest})
     _record(record, done, description, ", ".join(quantized) or None)
-
-
-def run_built(
-    work: WorkFolder, folder: Path, command: Sequence[str], threads: int, output: Path, **options: Any
-) -> None:
-    """Run a recorded command: the program from ``folder``, ``{threads}`` filled in."""
-    program = str((folder / command[0]).resolve())
-    work.run([program, *(part.replace(THREADS, str(threads)) for part in command[1:])], output, **options)
-
-
-def describe_with_progress(path: Path, what: str) -> Description:
-    """``requant.gguf.describe`` with a progress bar."""
-    with progress(path.stat().st_size, what, "B", scale=True) as bar:
-
-        def advance(size: int) -> None:
-            bar.update(size)
-
-        return describe(path, advance)
 
 
 def _describe(path: Path, what: str) -> Description:

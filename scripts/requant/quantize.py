@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from requant.build import open_built
-from requant.convert import describe_with_progress, run_built
 from requant.describe import Description, require_finite
 from requant.digests import publish
 from requant.disk import require_space
@@ -14,7 +13,16 @@ from requant.errors import FormatError, ToolError
 from requant.ggml_types import GGMLType
 from requant.progress import progress
 from requant.recipe import quant_bytes
-from requant.records import THREADS, file_digest, file_entry, read_record, step, tensor_entries, write_record
+from requant.records import (
+    THREADS,
+    describe_with_progress,
+    file_digest,
+    file_entry,
+    read_record,
+    step,
+    tensor_entries,
+    write_record,
+)
 from requant.tools import work_folder
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
@@ -49,7 +57,7 @@ def quantize(
             if match := FELL_BACK.search(line):
                 said[match[1]] = match[2].upper()
 
-        run_built(work, built.folder, command, threads, output, watch=watch, explain=_explain)
+        built.run(work, command, threads, output, watch=watch, explain=_explain)
         description = describe_with_progress(work.path / out.name, f"checking {kind}")
         require_finite(description, f"the {kind} file")
         found = fallbacks(description, kind, said)

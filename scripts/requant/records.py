@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.describe import Description
+from requant.describe import Description, describe
 from requant.digests import Digest, write_bytes
 from requant.errors import FormatError
 from requant.manifest import canonical, parse
+from requant.progress import progress
 
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.
@@ -63,3 +64,13 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.pop("record", None) != VERSION:
         raise FormatError(f"{path} was written by another version of requant: remove it and run again")
     return document
+
+
+def describe_with_progress(path: Path, what: str) -> Description:
+    """``requant.describe.describe`` with a progress bar."""
+    with progress(path.stat().st_size, what, "B", scale=True) as bar:
+
+        def advance(size: int) -> None:
+            bar.update(size)
+
+        return describe(path, advance)

@@ -15,7 +15,7 @@ from requant.disk import require_space
 from requant.errors import FormatError, SourceError, ToolError
 from requant.packages import fetch_package
 from requant.pins import ToolchainPin
-from requant.records import write_record
+from requant.records import read_record, write_record
 from requant.tools import capture, clean_environment, work_folder
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,18 @@ def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, output: Path) -
               "size": pin.sdist.expected.size} if pin.sdist else None  # fmt: skip
     proven = {"name": pin.name, "commit": pin.commit, "tree": pin.tree, "sdist": source}
     write_record(record, proven)
+
+
+def proven_tree(record: Path) -> Path:
+    """The source beside a toolchain's ``record``, proven once more: nothing may have changed it since it was fetched.
+
+    Raises:
+        FormatError: naming the first changed files.
+    """
+    proven = read_record(record)
+    tree = record.with_name("source")
+    prove_tree(tree, ToolchainPin(proven["name"], proven["commit"], proven["tree"], None, None, None))
+    return tree
 
 
 def prove_tree(tree: Path, pin: ToolchainPin) -> None:

@@ -15,7 +15,7 @@ import pytest
 from requant.digests import Expected, digest_file
 from requant.errors import DigestError, FormatError, RequantError, SourceError
 from requant.pins import PackagePin, ToolchainPin
-from requant.toolchain import fetch_toolchain, prove_tree
+from requant.toolchain import fetch_toolchain, prove_tree, proven_tree
 
 NOBODY = "0" * 40
 VENDOR = "vendor/llama.cpp"
@@ -214,6 +214,15 @@ def test_a_remote_at_a_full_commit(upstream: Upstream, remote: str) -> None:
     assert record == {"name": "tiny", "commit": upstream.pin.commit, "tree": upstream.pin.tree, "sdist": None}
     assert {path.name for path in upstream.out.iterdir()} == {"source", "source.json", ".unpack.lock"}
     upstream.fetch(replace(upstream.pin, git=remote))
+
+
+def test_a_tree_changed_after_the_fetch_is_never_used(upstream: Upstream, remote: str) -> None:
+    upstream.fetch(replace(upstream.pin, git=remote))
+    record = upstream.out / "source.json"
+    assert proven_tree(record) == upstream.tree
+    change_with_old_times(upstream.tree)
+    with pytest.raises(FormatError, match=r"differs in src/llama\.cpp"):
+        proven_tree(record)
 
 
 def test_the_callers_git_settings_do_not_count(
