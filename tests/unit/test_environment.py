@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from requant.digests import digest_bytes
+from requant.digests import digest_bytes, digest_file
 from requant.environment import build_converter, converter_python
 from requant.errors import DiskError, SourceError, ToolError
-from requant.records import read_record
+from requant.records import file_entry, read_record
 
 CONVERTER = ("transformers", "sentencepiece", "gguf")
 
@@ -53,7 +53,9 @@ def test_the_ordinary_torch_is_taken_and_it_is_said(
         build_converter(locks, record, tmp_path / "log")
     assert "no known CPU build of torch was found; installing the ordinary one" in caplog.text
     assert "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" in caplog.text
-    assert read_record(record) == {"torch": "2.0", "python": ".".join(map(str, sys.version_info[:3]))}
+    lock = file_entry("converter.lock", digest_file(locks / "converter.lock"))
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert read_record(record) == {"torch": "2.0", "python": python, "lock": lock}
     assert converter_python(record) == tmp_path / "results" / "environment" / "bin" / "python"
     assert {path.name for path in record.parent.iterdir()} == {"environment", "environment.json", ".install.lock"}
 

@@ -106,12 +106,12 @@ ZEROS = "0" * 64
 BAD: dict[str, tuple[Callable[[Path], object], type[RequantError], str]] = {
     "a flipped bit": (lambda folder: flip(folder / "Tiny-Q4_K_M.gguf"), DigestError, "Tiny-Q4_K_M.gguf has SHA-256 "),
     "a flipped bit in the manifest": (lambda folder: flip(folder / "manifest.json"), DigestError, "manifest.json has SHA"),
-    "a missing file": (lambda folder: (folder / "README.md").unlink(), FormatError, "lacks README.md, which SHA256SUMS"),
+    "a missing file": (lambda folder: (folder / "README.md").unlink(), DigestError, "lacks README.md, which SHA256SUMS"),
     "no sums": (lambda folder: (folder / SUMS).unlink(), FormatError, "holds no SHA256SUMS: it is not a finished release"),
     "no folder": (shutil.rmtree, FormatError, "holds no SHA256SUMS"),
     "a folder for a file": (
         folder_for_file,
-        FormatError,
+        DigestError,
         "lacks README.md",
     ),
     "nothing in it": (sums(""), FormatError, "SHA256SUMS names no file: get the file again"),

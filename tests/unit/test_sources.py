@@ -485,9 +485,9 @@ CORPORA: dict[str, tuple[Callable[[CorpusPin], CorpusPin], TextPin, str]] = {
     "unknown split": (
         lambda pin: pin,
         replace(text_pin("train"), split="dev"),
-        "has no split 'dev' in 'wikitext-2-raw-v1': ",
+        "does not give split 'dev' of 'wikitext-2-raw-v1': ",
     ),
-    "unknown configuration": (lambda pin: replace(pin, config="wikitext-9"), text_pin("train"), "in 'wikitext-9': "),
+    "unknown configuration": (lambda pin: replace(pin, config="wikitext-9"), text_pin("train"), "of 'wikitext-9': "),
     "no revision": (
         lambda pin: replace(pin, revision=NOBODY),
         text_pin("train"),

@@ -1,6 +1,5 @@
 """requant.toolchain, with real repositories, remotes and packages: the source equals its commit, or it is not used."""
 
-import json
 import os
 import socket
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from requant.digests import Expected, digest_file
 from requant.errors import DigestError, FormatError, RequantError, SourceError
 from requant.pins import PackagePin, ToolchainPin
+from requant.records import read_record
 from requant.toolchain import fetch_toolchain, prove_tree, proven_tree
 
 NOBODY = "0" * 40
@@ -210,7 +210,7 @@ def test_a_remote_at_a_full_commit(upstream: Upstream, remote: str) -> None:
     upstream.fetch(replace(upstream.pin, git=remote))
     assert "return 0" in (upstream.tree / "src" / "llama.cpp").read_text()
     assert os.access(upstream.tree / "run.sh", os.X_OK)
-    record = json.loads((upstream.out / "source.json").read_bytes())
+    record = read_record(upstream.out / "source.json")
     assert record == {"name": "tiny", "commit": upstream.pin.commit, "tree": upstream.pin.tree, "sdist": None}
     assert {path.name for path in upstream.out.iterdir()} == {"source", "source.json", ".unpack.lock"}
     upstream.fetch(replace(upstream.pin, git=remote))
@@ -353,7 +353,7 @@ def test_an_sdist(upstream: Upstream, local_index: Path) -> None:
     prove_tree(upstream.tree, upstream.pin)
     assert (upstream.tree / ".git").is_dir(), "the store lies where git looks for it"
     assert git(upstream.tree, "status", "--porcelain", "--ignored") == ""
-    record = json.loads((upstream.out / "source.json").read_bytes())
+    record = read_record(upstream.out / "source.json")
     assert record["sdist"] == {
         "project": "tiny-llama", "version": "1.0", "sha256": sdist.expected.sha256, "size": sdist.expected.size
     }  # fmt: skip
