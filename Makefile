@@ -1,7 +1,9 @@
 # The verbs a person types.
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
-VENV := .venv
+# Snakemake does not quote the interpreter it starts, so below a folder with a space the environment lies elsewhere.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/requant
+VENV := $(if $(word 2,$(CURDIR)),$(CACHE)/$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1),.venv)
 BIN := $(VENV)/bin
 CUDA := .venv-cuda
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -16,6 +18,7 @@ $(VENV)/workflow.done: envs/workflow.lock pyproject.toml
 	  { echo "error: $(PYTHON) is older than Python 3.11; install a newer one, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@echo "setting up $(VENV) (hash-locked, envs/workflow.lock)"
 	@$(PYTHON) -m venv $(VENV)
+	@test $(VENV) = .venv || ln -sfn $(VENV) .venv
 	@$(PIP) install --require-hashes --no-deps -r envs/workflow.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -14,7 +14,7 @@ RESULTS = ROOT / "results" / "SmolLM2-135M-Instruct"
 
 @pytest.fixture(scope="module")
 def said(demo: Workplace) -> str:
-    done = subprocess.run(["make", "demo-real"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(["make", "--no-print-directory", "demo-real"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -86,6 +86,17 @@ def test_python_too_old(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
+def test_below_a_folder_with_a_space_the_environment_lies_elsewhere(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "a folder", tmp_path / "cache"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    command = ["make", "--no-print-directory", "--dry-run", "setup", f"XDG_CACHE_HOME={cache}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    [made] = [line for line in done.stdout.splitlines() if " -m venv " in line]
+    assert made.split(" -m venv ")[1].startswith(f"{cache}/requant/"), done.stdout + done.stderr
+
+
 def test_conda_repeats_the_direct_requirements() -> None:
     environment = yaml.safe_load((ROOT / "envs" / "workflow.yaml").read_text())
     [pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
