@@ -9,8 +9,8 @@ from requant.quantize import quantize
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-model, model_record, imatrix, imatrix_record, tool = (Path(path) for path in snakemake.input)
+inputs = [Path(path) for path in snakemake.input]
 out, record = (Path(path) for path in snakemake.output)
 kind, threads = snakemake.wildcards.kind, snakemake.threads
 with job(snakemake.log[0]) as log:
-    quantize(model, model_record, imatrix, imatrix_record, kind, tool, out, record, threads, log)
+    quantize(*inputs, kind, snakemake.params.settings, out, record, threads, log)

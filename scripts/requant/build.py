@@ -14,8 +14,9 @@ from typing import Any
 from requant.digests import Digest, digest_file, named_when_whole
 from requant.disk import require_space
 from requant.errors import DigestError, ToolError
+from requant.portable import check_portable
 from requant.progress import progress
-from requant.records import THREADS, read_record, write_record
+from requant.records import THREADS, file_entry, read_record, write_record
 from requant.tools import WorkFolder, capture, work_folder
 from requant.variants import STRICT, Variant, variant
 
@@ -86,6 +87,7 @@ def _make(
     require_space(work.path, BUILD_SPACE["cuda" if chosen.architecture else "cpu"], f"building {chosen.name}")
     # Assertions carry __FILE__: give it a name that is the same in every folder.
     prefix_map = f"-ffile-prefix-map={source.resolve()}=llama.cpp"
+    project = chosen.own_code or source.resolve()
     flags = " ".join([*chosen.flags, shlex.quote(prefix_map)])
     definitions = {
         **chosen.definitions,
@@ -96,6 +98,8 @@ def _make(
         # ggml would ask git, which compares file times and would call the proven source "-dirty".
         "GIT_EXE": "OFF",
     }
+    if chosen.own_code:
+        definitions["LLAMA_CPP"] = str(source.resolve())
     if chosen.architecture:
         definitions |= {
             "CMAKE_CUDA_COMPILER": compilers["cuda"],
@@ -106,7 +110,7 @@ def _make(
     log.info("configuring llama.cpp, variant %s", chosen.name)
     # --fresh keeps the objects and forgets the settings: in a kept folder CMake would hold on to the compiler it saw
     # first, and on another one drop every definition given here.
-    configure = [cmake, "--fresh", "-S", str(source.resolve()), "-B", "out", "-G", "Ninja"]
+    configure = [cmake, "--fresh", "-S", str(project), "-B", "out", "-G", "Ninja"]
     configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", *arguments]
     work.run(configure, output, explain=_explain)
     with progress(None, f"building {' '.join(targets)}", "files") as bar:
@@ -117,13 +121,21 @@ def _make(
                 bar.update(int(match[1]) - bar.n)
 
         work.run([ninja, "-C", "out", f"-j{threads}", *targets], output, watch=watch, explain=_explain)
+    if chosen.own_code:
+        check_portable(work.path / "out", ninja, compilers["c"])
     return {
         "variant": chosen.name,
         "commit": commit,
         "definitions": dict(chosen.definitions),
         "flags": list(chosen.flags),
+        "own_code": [file_entry(path.name, digest_file(path)) for path in _own_code(chosen)],
         "compilers": {language: _version(path, work.path) for language, path in compilers.items()},
     }
+
+
+def _own_code(chosen: Variant) -> list[Path]:
+    """Our own source files that the variant is built with."""
+    return sorted(chosen.own_code.iterdir()) if chosen.own_code else []
 
 
 def _install(built: Path, folder: Path, names: Mapping[str, str], document: dict[str, Any], record: Path) -> None:

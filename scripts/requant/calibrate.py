@@ -11,8 +11,9 @@ from requant.digests import digest_file, publish
 from requant.errors import FormatError, ToolError
 from requant.imatrix import check_run, read_imatrix
 from requant.progress import progress
-from requant.records import THREADS, file_digest, file_entry, read_record, step, write_record
+from requant.records import THREADS, file_digest, file_entry, read_product, step, write_record
 from requant.tools import work_folder
+from requant.variants import PORTABLE
 
 log = logging.getLogger(__name__)
 LOADED = re.compile(r"load_backend: loaded (\S+) backend from (.+)$")
@@ -20,6 +21,7 @@ OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 PLANNED = re.compile(r"computing over (\d+) chunks")
 CHUNK = re.compile(r"collect_imatrix\[(\d+)\]")
 FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]+) = 1\b")
+LEVEL = re.compile(r"^requant: portable arithmetic, level (\w+)$")
 CUDA_LIBRARY = "libggml-cuda.so"
 TOO_SHORT = "you need at least"
 
@@ -31,6 +33,7 @@ class _Run:
         self.chunks, self.context, self.corpus = chunks, context, corpus
         self.loaded: dict[str, str] = {}
         self.features: list[str] = []
+        self.level: str | None = None
         self.offloaded = (0, 0)
         self.bar = progress(chunks, "calibrating", "chunks")
 
@@ -47,6 +50,8 @@ class _Run:
             self.loaded[Path(match[2]).name] = match[2]
         if match := OFFLOADED.search(line):
             self.offloaded = (int(match[1]), int(match[2]))
+        if match := LEVEL.match(line):
+            self.level = match[1]
         if "system_info:" in line:
             self.features = sorted(set(FEATURE.findall(line)))
         if (match := PLANNED.search(line)) and int(match[1]) != self.chunks:
@@ -75,6 +80,7 @@ def calibrate(
         ToolError: when another backend than the named variant did the work.
     """
     tools, variant = open_built(tool), open_built(backend)
+    source = read_product(model, model_record)["file"]
     with work_folder(out.parent / "work") as work:
         work.link(model, "model.gguf")
         work.link(text, text.name)
@@ -90,13 +96,14 @@ def calibrate(
         check_run(imatrix, settings["chunks"], settings["context"], text.name)
         digest = digest_file(work.path / "imatrix.gguf")
         publish(work.path / "imatrix.gguf", out)
-    materials = {model.name: file_digest(read_record(model_record)["file"]), text.name: digest_file(text)}
+    materials = {model.name: file_digest(source), text.name: digest_file(text)}
     write_record(
         record,
         {
             "step": step("calibrate", command, materials, {out.name: digest}),
             "file": file_entry(out.name, digest),
             "arithmetic": settings["arithmetic"],
+            "settings": dict(settings),
             # Native bytes depend on what the processor offers; name it.
             "features": run.features,
             "chunks": imatrix.chunk_count,
@@ -126,6 +133,9 @@ def _prove_backend(run: _Run, variant: Built, work: Path) -> None:
     if run.loaded != expected:
         found = ", ".join(sorted(run.loaded.values())) or "no library"
         raise ToolError(f"llama-imatrix loaded {found} as backend, expected {', '.join(sorted(expected.values()))}")
+    if (run.level is not None) != (variant.document["variant"] == PORTABLE):
+        what = f"portable code of level {run.level}" if run.level else "no portable code"
+        raise ToolError(f"llama-imatrix ran {what} under {variant.folder}: remove that folder and run again")
     done, layers = run.offloaded
     if CUDA_LIBRARY in expected and (not layers or done != layers):
         raise ToolError(

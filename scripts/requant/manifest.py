@@ -84,7 +84,7 @@ def build_manifest(
         imatrix: the record of the calibration.
         quants: the records of the quants, in the recipe's order.
     """
-    builds = {build["variant"]: {key: build[key] for key in ("definitions", "flags")} for build in variants}
+    builds = {build["variant"]: {key: build[key] for key in ("definitions", "flags", "own_code")} for build in variants}
     # Only native bytes depend on the processor; elsewhere naming it would make equal releases unequal.
     features = imatrix["features"] if imatrix["arithmetic"] == "native" else []
     return {
@@ -92,12 +92,12 @@ def build_manifest(
         "recipe": {"sha256": hashlib.sha256(canonical(recipe)).hexdigest(), "document": recipe},
         "inputs": inputs,
         "variants": builds,
-        "model": _without_step(model),
-        "imatrix": {**_without_step(imatrix), "features": features},
-        "quants": [_without_step(quant) for quant in quants],
+        "model": _without(model, "step"),
+        "imatrix": {**_without(imatrix, "step", "settings"), "features": features},
+        "quants": [_without(quant, "step") for quant in quants],
         "steps": [record["step"] for record in (model, imatrix, *quants)],
     }
 
 
-def _without_step(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key != "step"}
+def _without(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in keys}

@@ -18,7 +18,7 @@ from requant.records import (
     describe_with_progress,
     file_digest,
     file_entry,
-    read_record,
+    read_product,
     step,
     tensor_entries,
     write_record,
@@ -33,16 +33,20 @@ SUPER_BLOCK = 256
 
 
 def quantize(
-    model: Path, model_record: Path, imatrix: Path, imatrix_record: Path, kind: str, tool: Path,
-    out: Path, record: Path, threads: int, output: Path,
+    model: Path, model_record: Path, imatrix: Path, imatrix_record: Path, tool: Path, kind: str,
+    settings: Mapping[str, Any], out: Path, record: Path, threads: int, output: Path,
 ) -> None:  # fmt: skip
     """Write the quant ``out`` of type ``kind`` (such as ``Q4_K_M``) and its ``record``.
 
+    ``settings`` is the recipe's ``calibration``, which the importance matrix must come from.
+
     Raises:
+        DigestError: when the model or the importance matrix is not what the step before wrote.
         FormatError: when the result holds NaN or infinity, or is not what llama-quantize said.
         ToolError: when llama-quantize fails.
     """
     built = open_built(tool)
+    model_entry, imatrix_entry = _inputs(model, model_record, imatrix, imatrix_record, settings)
     require_space(out.parent, quant_bytes(model.stat().st_size, kind), f"the {kind} file")
     command = ["llama-quantize", "--imatrix", "imatrix.gguf", "model.gguf", out.name, kind, THREADS]
     said: dict[str, str] = {}
@@ -62,8 +66,7 @@ def quantize(
         require_finite(description, f"the {kind} file")
         found = fallbacks(description, kind, said)
         publish(work.path / out.name, out)
-    materials = {model.name: read_record(model_record)["file"], imatrix.name: read_record(imatrix_record)["file"]}
-    digests = {name: file_digest(entry) for name, entry in materials.items()}
+    digests = {model.name: file_digest(model_entry), imatrix.name: file_digest(imatrix_entry)}
     write_record(
         record,
         {
@@ -74,6 +77,24 @@ def quantize(
             "tensors": tensor_entries(description),
         },
     )
+
+
+def _inputs(
+    model: Path, model_record: Path, imatrix: Path, imatrix_record: Path, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The file entries of both inputs, after checking that each is what it claims to be and that they belong together.
+
+    Raises:
+        FormatError: when the importance matrix was computed from another model, or by other settings.
+    """
+    entry, calibration = read_product(model, model_record)["file"], read_product(imatrix, imatrix_record)
+    again = f"remove {imatrix_record} and run again"
+    for key, wanted in settings.items():
+        if (found := calibration["settings"].get(key)) != wanted:
+            raise FormatError(f"{imatrix} was computed with {key} {found}, the recipe says {wanted}: {again}")
+    if entry not in calibration["step"]["materials"]:
+        raise FormatError(f"{imatrix} was computed from another model than {model}: {again}")
+    return entry, calibration["file"]
 
 
 def fallbacks(description: Description, kind: str, said: Mapping[str, str]) -> list[dict[str, Any]]:

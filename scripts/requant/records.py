@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from requant.describe import Description, describe
-from requant.digests import Digest, write_bytes
-from requant.errors import FormatError
+from requant.digests import Digest, digest_file, write_bytes
+from requant.errors import DigestError, FormatError
 from requant.manifest import canonical, parse
 from requant.progress import progress
 
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.
-VERSION = 1
+VERSION = 2
 
 
 def file_entry(name: str, digest: Digest) -> dict[str, Any]:
@@ -63,6 +63,19 @@ def read_record(path: Path) -> dict[str, Any]:
     document = parse(path.read_bytes(), str(path))
     if not isinstance(document, dict) or document.pop("record", None) != VERSION:
         raise FormatError(f"{path} was written by another version of requant: remove it and run again")
+    return document
+
+
+def read_product(file: Path, record: Path) -> dict[str, Any]:
+    """Read the record of a product, and the product: a step uses only what the step before it made.
+
+    Raises:
+        FormatError: as ``read_record``.
+        DigestError: when the file has other bytes than its record says.
+    """
+    document = read_record(record)
+    if digest_file(file) != file_digest(document["file"]):
+        raise DigestError(f"{file} is not the file that its record describes: remove {record} and run again")
     return document
 
 

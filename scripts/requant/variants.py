@@ -10,10 +10,13 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from requant.errors import RecipeError
 
 STRICT = "strict"
+PORTABLE = "portable"
+NATIVE = Path(__file__).resolve().parents[2] / "workflow" / "native"
 CUDA = re.compile(r"cuda-sm([0-9]{2,3})")
 # Architectures whose specific features need the "a" suffix; the rest are built for the plain number.
 ARCHITECTURE_SPECIFIC = ("90", "100", "103", "110", "120", "121")
@@ -44,12 +47,16 @@ NO_X86_LEVELS: Mapping[str, str] = {f"GGML_{level}": "OFF" for level in ("SSE42"
 
 @dataclass(frozen=True)
 class Variant:
-    """How one variant is configured: CMake definitions, compiler flags, and the libraries it gives."""
+    """How one variant is configured: CMake definitions, compiler flags, and the libraries it gives.
+
+    ``own_code`` is the folder of a CMake project that takes llama.cpp's in, where the variant links objects of ours.
+    """
 
     name: str
     definitions: Mapping[str, str]
     flags: tuple[str, ...]
     backends: tuple[str, ...]
+    own_code: Path | None = None
 
     @property
     def architecture(self) -> str | None:
@@ -58,19 +65,23 @@ class Variant:
 
 
 def variant(name: str) -> Variant:
-    """Look a variant up by name: ``strict``, ``native`` or ``cuda-smNN``.
+    """Look a variant up by name: ``strict``, ``portable``, ``native`` or ``cuda-smNN``.
 
     Raises:
         RecipeError: for any other name.
     """
     if name == STRICT:
         return Variant(name, {**COMMON, "GGML_CPU": "OFF"}, ("-ffp-contract=off",), ())
+    if name == PORTABLE:
+        # The compiler flags differ between ggml's code and ours, and stand in workflow/native/CMakeLists.txt.
+        plain = {"GGML_LLAMAFILE": "ON", "GGML_CPU_REPACK": "OFF"}
+        return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **plain}, (), ("cpu",), NATIVE)
     native = ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native", WITHOUT_AMX)
     if name == "native":
         return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, native, ("cpu",))
     match = CUDA.fullmatch(name)
     if not match:
-        raise RecipeError(f"{name!r} is not a variant; write strict, native or cuda-smNN")
+        raise RecipeError(f"{name!r} is not a variant; write strict, portable, native or cuda-smNN")
     suffix = "a" if match[1] in ARCHITECTURE_SPECIFIC else ""
     cuda = {
         "GGML_CUDA": "ON",

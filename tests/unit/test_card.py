@@ -59,7 +59,7 @@ def manifest(
     name = document["name"]
     toolchain = {"name": "llama.cpp-0", "commit": "c" * 40, "tree": "d" * 40, "sdist": {
         "project": "llama-cpp-python", "version": "0.3.36", "size": 76589250, "sha256": sha("sdist")}}  # fmt: skip
-    variants = [{"variant": variant, "definitions": {"GGML_CPU": "OFF"}, "flags": [f"-f{variant}"], "host": "here"}
+    variants = [{"variant": variant, "definitions": {"GGML_CPU": "OFF"}, "flags": [f"-f{variant}"], "own_code": [], "host": "here"}
                 for variant in ("strict", arithmetic)]  # fmt: skip
     plain = {"token_embd.weight": ("BF16", [256, 512]), "output_norm.weight": ("F32", [256])}
     model = {
@@ -73,6 +73,7 @@ def manifest(
         "step": {"name": "calibrate", "command": ["llama-imatrix", "-m", "model.gguf", "-t", "{threads}"]},
         "file": entry("imatrix.gguf", 3_873_216),
         "arithmetic": arithmetic,
+        "settings": {"arithmetic": arithmetic},
         "features": ["AVX2", "FMA"],
         "chunks": 123,
         "chunk_size": 512,

@@ -93,15 +93,15 @@ def step(name: str) -> dict[str, Any]:
 
 def manifest(arithmetic: str = "native", features: tuple[str, ...] = ("avx2",), **build: Any) -> dict[str, Any]:
     builds = [
-        {"variant": "strict", "definitions": {"GGML_CPU": "OFF"}, "flags": ["-ffp-contract=off"], **build},
-        {"variant": arithmetic, "definitions": {}, "flags": [], **build},
+        {"variant": "strict", "definitions": {"GGML_CPU": "OFF"}, "flags": ["-ffp-contract=off"], "own_code": [], **build},
+        {"variant": arithmetic, "definitions": {}, "flags": [], "own_code": [], **build},
     ]
     return build_manifest(
         RECIPE,
         {"model": {"name": "Tiny"}, "corpus": {"name": "text"}, "toolchain": {"name": "llama.cpp"}},
         builds,
         {"file": "m", "step": step("convert")},
-        {"file": "i", "arithmetic": arithmetic, "features": list(features), "step": step("calibrate")},
+        {"file": "i", "arithmetic": arithmetic, "features": list(features), "settings": {}, "step": step("calibrate")},
         [{"file": "q", "type": "Q4_K_M", "step": step("quantize")}],
     )
 

@@ -147,9 +147,15 @@ def test_bad_folders(release: Path, change: Callable[[Path], object], kind: type
 def test_the_manifest_is_the_same_from_the_same_records(tmp_path: Path) -> None:
     records: dict[str, dict[str, Any]] = {
         "model": {"name": "Tiny"},
-        "strict": {"variant": "strict", "definitions": {}, "flags": [], "compilers": {"c": "gcc"}},
+        "strict": {"variant": "strict", "definitions": {}, "flags": [], "own_code": [], "compilers": {"c": "gcc"}},
         "bf16": {"file": {}, "step": {"name": "convert"}},
-        "imatrix": {"file": {}, "arithmetic": "native", "features": ["avx2"], "step": {"name": "calibrate"}},
+        "imatrix": {
+            "file": {},
+            "arithmetic": "native",
+            "settings": {},
+            "features": ["avx2"],
+            "step": {"name": "calibrate"},
+        },
         "quant": {"file": {}, "step": {"name": "quantize"}},
     }
     for name, record in records.items():

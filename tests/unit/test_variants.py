@@ -12,6 +12,7 @@ ARCHITECTURES = {
     "cuda-sm89": "89-real",
     "cuda-sm75": "75-real",
     "strict": None,
+    "portable": None,
     "native": None,
 }
 
@@ -29,7 +30,7 @@ def test_architectures(name: str, architecture: str | None) -> None:
 def test_unknown_variants(name: str) -> None:
     with pytest.raises(RecipeError) as error:
         variant(name)
-    assert str(error.value) == f"{name!r} is not a variant; write strict, native or cuda-smNN"
+    assert str(error.value) == f"{name!r} is not a variant; write strict, portable, native or cuda-smNN"
 
 
 def test_what_every_variant_shares() -> None:

@@ -37,7 +37,7 @@ ON_GPU = recipe.calibration["arithmetic"].startswith("cuda-")
 wildcard_constraints:
     kind="[A-Z0-9_]+",
     tool="llama-[a-z-]+",
-    variant="native|cuda-sm[0-9]+",
+    variant="portable|native|cuda-sm[0-9]+",
 
 
 def lock_results():

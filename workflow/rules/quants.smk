@@ -15,6 +15,8 @@ rule quantize:
     conda:
         "../../envs/workflow.yaml"
     threads: MANY
+    params:
+        settings=recipe.calibration,
     message:
         "quantizing {recipe.name} to {wildcards.kind}"
     script:

@@ -1,0 +1,234 @@
+// Dot products, the matrix product and the exponential loops, for one instruction set.
+//
+// A dot product has 16 lanes. Elements are padded with zeros to whole groups; a group has 32 bfloat16, 16 half or 16
+// float. Lane l takes elements 2l and 2l+1 of a bfloat16 group, in this order, or element l of the others, and adds
+// each product to what it holds: fused for bfloat16 and half, as a rounded product for float. Then lanes l and l+8
+// are added, l and l+4, l and l+2, and the last two. Every output is computed by itself, so tiles, threads and the
+// width of the vectors do not show in the result.
+#include "kernels.h"
+
+#include "exponential.h"
+#include "level.h"
+
+#define JOIN2(a, b) a##b
+#define JOIN(a, b) JOIN2(a, b)
+#define INLINE static inline __attribute__((always_inline))
+
+enum { MAX_ROWS = TILE_ROWS, MAX_COLUMNS = TILE_COLUMNS, BLOCK_ROWS = 4 * TILE_ROWS, BLOCK_COLUMNS = 16 * TILE_COLUMNS };
+
+static const size_t GROUP[] = {[ELEMENT_F32] = LANES, [ELEMENT_F16] = LANES, [ELEMENT_BF16] = 2 * LANES};
+static const size_t BYTES[] = {[ELEMENT_F32] = 4, [ELEMENT_F16] = 2, [ELEMENT_BF16] = 2};
+
+INLINE float sum_lanes(const float *lane) {
+    float eight[8], four[4];
+    for (int i = 0; i < 8; i++) {
+        eight[i] = lane[i] + lane[i + 8];
+    }
+    for (int i = 0; i < 4; i++) {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+// One group of every row and column, from byte `at` on, into the accumulators of the lanes from `lane` on.
+INLINE void add_group(enum element type, int rows, int columns, const char *const *a, const char *const *b, size_t at,
+                      int lane, vec acc[MAX_ROWS][MAX_COLUMNS]) {
+    if (type == ELEMENT_BF16) {
+        vec even[MAX_ROWS], odd[MAX_ROWS];
+        const size_t first = at + 4 * (size_t)lane;
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            vec_from_bfloat_pairs((const uint16_t *)(a[i] + first), &even[i], &odd[i]);
+        }
+#pragma GCC unroll 8
+        for (int j = 0; j < columns; j++) {
+            vec even_b, odd_b;
+            vec_from_bfloat_pairs((const uint16_t *)(b[j] + first), &even_b, &odd_b);
+#pragma GCC unroll 8
+            for (int i = 0; i < rows; i++) {
+                acc[i][j] = vec_fma(even[i], even_b, acc[i][j]);
+                acc[i][j] = vec_fma(odd[i], odd_b, acc[i][j]);
+            }
+        }
+        return;
+    }
+    vec row[MAX_ROWS];
+    const size_t first = at + (type == ELEMENT_F16 ? 2 : 4) * (size_t)lane;
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+        row[i] = type == ELEMENT_F16 ? vec_from_half((const uint16_t *)(a[i] + first))
+                                     : vec_load((const float *)(a[i] + first));
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < columns; j++) {
+        const vec column = type == ELEMENT_F16 ? vec_from_half((const uint16_t *)(b[j] + first))
+                                               : vec_load((const float *)(b[j] + first));
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            acc[i][j] = type == ELEMENT_F16 ? vec_fma(row[i], column, acc[i][j]) : vec_mul_add(row[i], column, acc[i][j]);
+        }
+    }
+}
+
+// `rows` x `columns` dot products at once: out[i][j] = dot(a[i], b[j]).
+INLINE void tile(enum element type, int rows, int columns, int64_t k, const char *const *a, const char *const *b,
+                 float out[MAX_ROWS][MAX_COLUMNS]) {
+    const size_t group_bytes = GROUP[type] * BYTES[type];
+    const size_t whole = (size_t)k / GROUP[type] * group_bytes, all = (size_t)k * BYTES[type];
+    float lanes[MAX_ROWS][MAX_COLUMNS][LANES];
+    char rest[MAX_ROWS + MAX_COLUMNS][4 * LANES];
+    const char *rest_a[MAX_ROWS] = {NULL}, *rest_b[MAX_COLUMNS] = {NULL};
+    if (whole < all) {
+        memset(rest, 0, sizeof rest);
+        for (int i = 0; i < rows; i++) {
+            rest_a[i] = memcpy(rest[i], a[i] + whole, all - whole);
+        }
+        for (int j = 0; j < columns; j++) {
+            rest_b[j] = memcpy(rest[MAX_ROWS + j], b[j] + whole, all - whole);
+        }
+    }
+    for (int lane = 0; lane < LANES; lane += WIDTH) {
+        vec acc[MAX_ROWS][MAX_COLUMNS];
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < columns; j++) {
+                acc[i][j] = vec_zero();
+            }
+        }
+        for (size_t at = 0; at < whole; at += group_bytes) {
+            add_group(type, rows, columns, a, b, at, lane, acc);
+        }
+        if (whole < all) {
+            add_group(type, rows, columns, rest_a, rest_b, 0, lane, acc);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < columns; j++) {
+                vec_store(&lanes[i][j][lane], acc[i][j]);
+            }
+        }
+    }
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < columns; j++) {
+            out[i][j] = sum_lanes(lanes[i][j]);
+        }
+    }
+}
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// All outputs of rows [row, row_end) and columns [column, column_end). A tile that would reach past the last row or
+// column computes that one several times.
+INLINE void block(const struct product *p, enum element type, int64_t row, int64_t row_end, int64_t column,
+                  int64_t column_end) {
+    const size_t bytes = BYTES[type];
+    for (int64_t j0 = column; j0 < column_end; j0 += TILE_COLUMNS) {
+        const char *b[MAX_COLUMNS];
+        for (int j = 0; j < TILE_COLUMNS; j++) {
+            b[j] = (const char *)p->b + (size_t)(least(j0 + j, column_end - 1) * p->ldb) * bytes;
+        }
+        for (int64_t i0 = row; i0 < row_end; i0 += TILE_ROWS) {
+            const char *a[MAX_ROWS];
+            float out[MAX_ROWS][MAX_COLUMNS];
+            for (int i = 0; i < TILE_ROWS; i++) {
+                a[i] = (const char *)p->a + (size_t)(least(i0 + i, row_end - 1) * p->lda) * bytes;
+            }
+            tile(type, TILE_ROWS, TILE_COLUMNS, p->k, a, b, out);
+            for (int64_t j = j0; j < least(j0 + TILE_COLUMNS, column_end); j++) {
+                for (int64_t i = i0; i < least(i0 + TILE_ROWS, row_end); i++) {
+                    p->c[j * p->ldc + i] = out[i - i0][j - j0];
+                }
+            }
+        }
+    }
+}
+
+INLINE void share(const struct product *p, enum element type, int thread, int threads) {
+    const int64_t down = (p->rows + BLOCK_ROWS - 1) / BLOCK_ROWS, across = (p->columns + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
+    const int64_t blocks = down * across;
+    for (int64_t at = blocks * thread / threads; at < blocks * (thread + 1) / threads; at++) {
+        const int64_t row = at / across * BLOCK_ROWS, column = at % across * BLOCK_COLUMNS;
+        block(p, type, row, least(row + BLOCK_ROWS, p->rows), column, least(column + BLOCK_COLUMNS, p->columns));
+    }
+}
+
+INLINE void dot(const struct product *p, enum element type) {
+    const char *a[1] = {p->a}, *b[1] = {p->b};
+    float out[MAX_ROWS][MAX_COLUMNS];
+    tile(type, 1, 1, p->k, a, b, out);
+    *p->c = out[0][0];
+}
+
+static void multiply(const struct product *p, int thread, int threads) {
+    const bool single = p->rows == 1 && p->columns == 1;
+    switch (p->type) {
+        case ELEMENT_F32: single ? dot(p, ELEMENT_F32) : share(p, ELEMENT_F32, thread, threads); break;
+        case ELEMENT_F16: single ? dot(p, ELEMENT_F16) : share(p, ELEMENT_F16, thread, threads); break;
+        case ELEMENT_BF16: single ? dot(p, ELEMENT_BF16) : share(p, ELEMENT_BF16, thread, threads); break;
+    }
+}
+
+// The sum has 16 lanes too: lane l takes elements l, l + 16, ...
+static double soft_max(int n, float *y, const float *x, float max) {
+    double lane[LANES] = {0.0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int l = 0; l < LANES; l++) {
+            y[i + l] = (float)exponential_of_float((double)(x[i + l] - max));
+            lane[l] += (double)y[i + l];
+        }
+    }
+    for (int l = 0; i + l < n; l++) {
+        y[i + l] = (float)exponential_of_float((double)(x[i + l] - max));
+        lane[l] += (double)y[i + l];
+    }
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int l = 0; l < half; l++) {
+            lane[l] += lane[l + half];
+        }
+    }
+    return lane[0];
+}
+
+INLINE float silu_of(float x) { return (float)((double)x / (1.0 + exponential_of_float(-(double)x))); }
+
+static void silu(int n, float *y, const float *x, const float *g) {
+    if (g) {
+        for (int i = 0; i < n; i++) {
+            y[i] = silu_of(x[i]) * g[i];
+        }
+    } else {
+        for (int i = 0; i < n; i++) {
+            y[i] = silu_of(x[i]);
+        }
+    }
+}
+
+static void to_half(int64_t n, uint16_t *y, const float *x) {
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) {
+        vec_to_half(y + i, vec_load(x + i));
+    }
+    float rest[WIDTH] = {0.0f};
+    uint16_t halves[WIDTH];
+    memcpy(rest, x + i, (size_t)(n - i) * sizeof *x);
+    vec_to_half(halves, vec_load(rest));
+    memcpy(y + i, halves, (size_t)(n - i) * sizeof *y);
+}
+
+// To nearest, ties to even; NaN stays NaN. The bits are ggml's.
+static void to_bfloat(int64_t n, uint16_t *y, const float *x) {
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+        const uint32_t nan = bits >> 16 | 64u;
+        y[i] = (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded);
+    }
+}
+
+#define TEXT2(a) #a
+#define TEXT(a) TEXT2(a)
+const struct kernels JOIN(kernels_, LEVEL) = {TEXT(LEVEL), multiply, soft_max, silu, to_half, to_bfloat};
