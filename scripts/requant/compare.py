@@ -1,0 +1,248 @@
+"""Comparing two importance matrices: how far apart are the numbers that llama-quantize takes from them.
+
+The importance of a column is ``in_sum2 / counts`` in float32, as ``tools/quantize/quantize.cpp`` of llama.cpp computes
+it; there all columns of an expert that saw no token have importance 1. The relative difference of a column is
+``|a - b| / max(a, b)``, and 0 where both are 0. Every number is the same with A and B exchanged.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from requant.digests import Digest, digest_file, write_bytes
+from requant.errors import DiskError, FormatError
+from requant.gguf import quoted
+from requant.imatrix import Entry, Floats, Imatrix, read_imatrix
+from requant.manifest import canonical
+from requant.records import file_entry
+
+SCHEMA = "requant/compare/v1"
+MOST = 0.99
+
+Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far apart one weight's importances are, or those of all weights together.
+
+    ``median``, ``most`` and ``largest`` are relative differences: half of the columns, 99 % of them and all of them
+    differ by no more. ``cosine`` is the cosine of the angle between the two lists of importances. ``same_bytes`` says
+    whether ``in_sum2`` and ``counts`` are equal, byte for byte.
+    """
+
+    name: str
+    columns: int
+    median: float
+    most: float
+    largest: float
+    cosine: float
+    same_bytes: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two files."""
+
+    path: Path
+    digest: Digest
+    imatrix: Imatrix
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two importance matrices of one model, ``sides`` A and B.
+
+    ``notes`` are sentences on what differs besides the numbers. ``weights`` are in the order of A; ``total`` looks at
+    all their columns as if they were one weight's.
+    """
+
+    sides: Mapping[str, Side]
+    notes: tuple[str, ...]
+    weights: tuple[Difference, ...]
+    total: Difference
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Compare two importance matrices.
+
+    Raises:
+        FormatError: when one of them cannot be read or is damaged (which of them is said), or when they do not hold the
+            same weights with the same shapes.
+    """
+    sides = {}
+    for label, path in (("A", a), ("B", b)):
+        with naming(label, path):
+            sides[label] = Side(path, digest_file(path), read_imatrix(path))
+    one, other = (side.imatrix.entries for side in sides.values())
+    _require_same_weights(one, other)
+    importances = [(importance(one[name]), importance(other[name])) for name in one]
+    same = [_same_bytes(one[name], other[name]) for name in one]
+    weights = [difference(name, *pair, equal) for name, pair, equal in zip(one, importances, same, strict=True)]
+    all_a, all_b = (np.concatenate([values.ravel() for values in side]) for side in zip(*importances, strict=True))
+    total = difference("total", all_a, all_b, all(same))
+    return Comparison(sides, tuple(_notes(sides)), tuple(weights), total)
+
+
+@contextmanager
+def naming(what: str, path: Path) -> Iterator[None]:
+    """Say which input it was that could not be read: both files may have the same name.
+
+    Raises:
+        FormatError: in place of any FormatError or OSError of the body.
+    """
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{what}: {error}") from error
+    except OSError as error:
+        raise FormatError(f"{what}: {path} cannot be read ({error.strerror or error}): check the path") from error
+
+
+def importance(entry: Entry) -> Floats:
+    """What llama-quantize makes of an entry: float32 of shape ``[experts, columns]``."""
+    counts = entry.counts[:, None]
+    values: Floats = np.divide(entry.in_sum2, counts, out=np.ones_like(entry.in_sum2), where=counts > 0)
+    return values
+
+
+def difference(name: str, a: Floats, b: Floats, same_bytes: bool) -> Difference:
+    """Compare importances of equal shape, none of them negative; see ``Difference``."""
+    # In float64 neither the differences nor the squares of float32 numbers overflow or vanish.
+    one, other = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    larger = np.maximum(one, other)
+    relative = np.divide(np.abs(one - other), larger, out=np.zeros_like(larger), where=larger > 0)
+    # This method picks a value that occurs, so the sentence "99 % differ by no more" is exact.
+    median, most = np.quantile(relative, (0.5, MOST), method="inverted_cdf")
+    cosine = _cosine(one, other)
+    return Difference(name, relative.size, float(median), float(most), float(relative.max()), cosine, same_bytes)
+
+
+def _cosine(a: Doubles, b: Doubles) -> float:
+    """The cosine from the distance of the unit vectors: exactly 1 for equal ones, and precise near 1."""
+    length_a, length_b = (float(np.sqrt(np.sum(values * values))) for values in (a, b))
+    if not length_a or not length_b:
+        return float(length_a == length_b)
+    apart = a / length_a - b / length_b
+    return max(0.0, 1 - float(np.sum(apart * apart)) / 2)
+
+
+def _same_bytes(a: Entry, b: Entry) -> bool:
+    return a.in_sum2.tobytes() == b.in_sum2.tobytes() and a.counts.tobytes() == b.counts.tobytes()
+
+
+def _require_same_weights(a: Mapping[str, Entry], b: Mapping[str, Entry]) -> None:
+    for label, other, names in (("A", "B", [*(a.keys() - b.keys())]), ("B", "A", [*(b.keys() - a.keys())])):
+        if names:
+            raise FormatError(
+                f"{label} holds {_listed(sorted(names))}, {other} does not: compare importance matrices of one model"
+            )
+    for name in a:
+        (experts, columns), found = a[name].in_sum2.shape, b[name].in_sum2.shape
+        if (experts, columns) != found:
+            raise FormatError(
+                f"{quoted(name)} has {experts} x {columns} columns in A, {found[0]} x {found[1]} in B: "
+                "compare importance matrices of one model"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first name, and how many more there are."""
+    return quoted(names[0]) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
+
+
+def _notes(sides: Mapping[str, Side]) -> Iterator[str]:
+    """What the two runs did differently, and where a measurement is missing."""
+    a, b = (side.imatrix for side in sides.values())
+    for what, one, other in (
+        ("imatrix.chunk_count", a.chunk_count, b.chunk_count),
+        ("imatrix.chunk_size", a.chunk_size, b.chunk_size),
+        ("imatrix.datasets", a.datasets, b.datasets),
+    ):
+        if one != other:
+            yield f"{what} is {one} in A, {other} in B"
+    counted = [name for name in a.entries if not np.array_equal(a.entries[name].counts, b.entries[name].counts)]
+    if counted:
+        yield f"other numbers of tokens were counted for {_listed(counted)}"
+    for label, side in sides.items():
+        if side.imatrix.unseen:
+            yield (
+                f"in {label} an expert of {_listed(list(side.imatrix.unseen))} saw no token: "
+                "llama-quantize gives its columns importance 1"
+            )
+
+
+def as_text(comparison: Comparison) -> str:
+    """The comparison as a table for people."""
+    lines = [
+        f"{label}: {side.path}, {side.imatrix.chunk_count:,} chunks of {side.imatrix.chunk_size:,} tokens"
+        for label, side in comparison.sides.items()
+    ]
+    rows = [
+        (
+            row.name, f"{row.columns:,}", f"{row.median:.3g}", f"{row.most:.3g}", f"{row.largest:.3g}",
+            f"{row.cosine:.9f}", "same" if row.same_bytes else "differ",
+        )
+        for row in (*comparison.weights, comparison.total)
+    ]  # fmt: skip
+    head = ("relative difference of importance", "columns", "median", "99 %", "max", "cosine", "bytes")
+    return "\n".join([*lines, *(f"note: {note}" for note in comparison.notes), *table(head, rows)])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose columns are as wide as they must be, all but the first aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if index else f"{cell:<{width}}"
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    ]
+
+
+def as_document(comparison: Comparison) -> dict[str, Any]:
+    """The comparison for canonical JSON, which holds no floats: they are text, such as ``"1.5e-07"``."""
+    return {
+        "schema": SCHEMA,
+        "files": {
+            label: {
+                **file_entry(side.path.name, side.digest),
+                "chunk_count": side.imatrix.chunk_count,
+                "chunk_size": side.imatrix.chunk_size,
+                "datasets": side.imatrix.datasets,
+            }
+            for label, side in comparison.sides.items()
+        },
+        "notes": list(comparison.notes),
+        "weights": [_entry(row) for row in comparison.weights],
+        "total": _entry(comparison.total),
+    }
+
+
+def _entry(row: Difference) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "columns": row.columns,
+        "median": f"{row.median:.9g}",
+        "p99": f"{row.most:.9g}",
+        "max": f"{row.largest:.9g}",
+        "cosine": f"{row.cosine:.12f}",
+        "same_bytes": row.same_bytes,
+    }
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a comparison as canonical JSON, whole or not at all.
+
+    Raises:
+        DiskError: when ``path`` cannot be written.
+    """
+    try:
+        write_bytes(path, canonical(document))
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written ({error.strerror or error}): name another file") from error
