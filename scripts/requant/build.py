@@ -128,14 +128,9 @@ def _make(
         "commit": commit,
         "definitions": dict(chosen.definitions),
         "flags": list(chosen.flags),
-        "own_code": [file_entry(path.name, digest_file(path)) for path in _own_code(chosen)],
+        "own_code": [file_entry(path.name, digest_file(path)) for path in chosen.sources],
         "compilers": {language: _version(path, work.path) for language, path in compilers.items()},
     }
-
-
-def _own_code(chosen: Variant) -> list[Path]:
-    """Our own source files that the variant is built with."""
-    return sorted(chosen.own_code.iterdir()) if chosen.own_code else []
 
 
 def _install(built: Path, folder: Path, names: Mapping[str, str], document: dict[str, Any], record: Path) -> None:

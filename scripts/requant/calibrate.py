@@ -22,6 +22,7 @@ PLANNED = re.compile(r"computing over (\d+) chunks")
 CHUNK = re.compile(r"collect_imatrix\[(\d+)\]")
 FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]+) = 1\b")
 LEVEL = re.compile(r"^requant: portable arithmetic, level (\w+)$")
+REFUSED = re.compile(r"^requant: (.*REQUANT_LEVEL.*)$", re.MULTILINE)
 CUDA_LIBRARY = "libggml-cuda.so"
 TOO_SHORT = "you need at least"
 
@@ -89,7 +90,7 @@ def calibrate(
         command = _command(text.name, settings, on_gpu=CUDA_LIBRARY in variant.files)
         run = _Run(settings["chunks"], settings["context"], text.name)
         with run.bar:
-            tools.run(work, command, threads, output, watch=run.watch)
+            tools.run(work, command, threads, output, watch=run.watch, explain=_explain)
             run.bar.update(settings["chunks"] - run.bar.n)
         _prove_backend(run, variant, work.path)
         imatrix = read_imatrix(work.path / "imatrix.gguf")
@@ -126,6 +127,10 @@ def _command(text: str, settings: Mapping[str, Any], *, on_gpu: bool) -> list[st
         "--chunks", str(settings["chunks"]), "--no-ppl", "-fit", "off", "-t", THREADS,
         *(["-ngl", "999"] if on_gpu else []),
     ]  # fmt: skip
+
+
+def _explain(said: str) -> str | None:
+    return match[1] if (match := REFUSED.search(said)) else None
 
 
 def _prove_backend(run: _Run, variant: Built, work: Path) -> None:

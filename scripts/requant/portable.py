@@ -12,13 +12,17 @@ from requant.tools import capture
 
 # Every C library gives these the same result: IEEE 754 operations, exact operations, and log2 of a number of heads,
 # of which ggml takes the whole part.
-EXACT = {"ceilf", "floorf", "fmaxf", "fminf", "ldexpf", "log2", "rintf", "roundf", "sqrt", "sqrtf", "truncf"}
+EXACT = frozenset(
+    name + suffix
+    for name in ("ceil", "fabs", "floor", "fmax", "fmin", "ldexp", "rint", "round", "sqrt", "trunc")
+    for suffix in ("", "f")
+) | {"log2"}
 # What has nothing to do with numbers: memory, text, files, threads and the start of a program.
 OTHER = re.compile(
     r"_Z|__cxa_|__gxx_|__gmon_|_Unwind_|_ITM_|pthread_|sched_|__sched_|mem|str|f(open|close|gets|printf|write|flush)$|"
     r"(__fdelt|__isoc99_|__once_proxy|__tls_get_addr|__stack_chk_fail|__errno_location|__assert_fail)|"
     r"(get|set)(cpu|env|priority)|(v?snprintf|printf|puts|stat|syscall|sysconf|usleep|nanosleep|clock_gettime)|"
-    r"(abort|exit|atexit|free|malloc|calloc|posix_memalign|isspace|stderr|stdout|qsort|raise|signal|syslog)"
+    r"(abort|exit|atexit|ato[il]|free|malloc|calloc|posix_memalign|isspace|stderr|stdout|qsort|raise|signal|syslog)"
 )
 VECTOR_HEADER = re.compile(r"/(\w*intrin|arm_\w+|altivec|riscv_vector)\.h$")
 FUSED = re.compile(r"\t(v?fn?m(?:add|sub)\w*|fml[as]\w*)\b")

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +30,11 @@ KEPT = (
     "TMPDIR",
     "CC",
     "CXX",
+    "CMAKE_TOOLCHAIN_FILE",
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_VISIBLE_DEVICES",
     "CCACHE_DIR",
+    "REQUANT_LEVEL",
 )
 KEPT_FOR_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 TAIL = 12
@@ -78,6 +81,10 @@ class WorkFolder:
         if status != 0:
             said = "\n".join(tail)
             name = Path(command[0]).name
+            if status == -signal.SIGILL:
+                raise ToolError(
+                    f"{name} was built for another processor: remove {Path(command[0]).parent} and run again"
+                )
             raise ToolError((explain and explain(said)) or f"{name} ended with status {status}; its log is {output}")
 
     def _start(self, command: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":

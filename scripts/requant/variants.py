@@ -59,6 +59,11 @@ class Variant:
     own_code: Path | None = None
 
     @property
+    def sources(self) -> list[Path]:
+        """Our own source files that the variant is built with."""
+        return sorted(self.own_code.iterdir()) if self.own_code else []
+
+    @property
     def architecture(self) -> str | None:
         """The CUDA architecture as CMake names it, such as ``121a-real``; None for CPU variants."""
         return self.definitions.get("CMAKE_CUDA_ARCHITECTURES")

@@ -93,7 +93,13 @@ def step(name: str) -> dict[str, Any]:
 
 def manifest(arithmetic: str = "native", features: tuple[str, ...] = ("avx2",), **build: Any) -> dict[str, Any]:
     builds = [
-        {"variant": "strict", "definitions": {"GGML_CPU": "OFF"}, "flags": ["-ffp-contract=off"], "own_code": [], **build},
+        {
+            "variant": "strict",
+            "definitions": {"GGML_CPU": "OFF"},
+            "flags": ["-ffp-contract=off"],
+            "own_code": [],
+            **build,
+        },
         {"variant": arithmetic, "definitions": {}, "flags": [], "own_code": [], **build},
     ]
     return build_manifest(

@@ -30,43 +30,45 @@ INLINE float sum_lanes(const float *lane) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-// One group of every row and column, from byte `at` on, into the accumulators of the lanes from `lane` on.
-INLINE void add_group(enum element type, int rows, int columns, const char *const *a, const char *const *b, size_t at,
-                      int lane, vec acc[MAX_ROWS][MAX_COLUMNS]) {
-    if (type == ELEMENT_BF16) {
-        vec even[MAX_ROWS], odd[MAX_ROWS];
-        const size_t first = at + 4 * (size_t)lane;
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            vec_from_bfloat_pairs((const uint16_t *)(a[i] + first), &even[i], &odd[i]);
-        }
-#pragma GCC unroll 8
-        for (int j = 0; j < columns; j++) {
-            vec even_b, odd_b;
-            vec_from_bfloat_pairs((const uint16_t *)(b[j] + first), &even_b, &odd_b);
-#pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) {
-                acc[i][j] = vec_fma(even[i], even_b, acc[i][j]);
-                acc[i][j] = vec_fma(odd[i], odd_b, acc[i][j]);
-            }
-        }
-        return;
+// Which elements of a group: all of them, or every other one.
+enum part { ALL, EVEN, ODD };
+
+INLINE vec widen(enum element type, enum part part, const char *p) {
+    switch (type) {
+        case ELEMENT_F16: return vec_from_half((const uint16_t *)p);
+        case ELEMENT_BF16:
+            return part == EVEN ? vec_from_even_bfloats((const uint16_t *)p) : vec_from_odd_bfloats((const uint16_t *)p);
+        default: return vec_load((const float *)p);
     }
+}
+
+// Some elements of every row and column, from byte `at` on, into the accumulators.
+INLINE void add_part(enum element type, enum part part, int rows, int columns, const char *const *a,
+                     const char *const *b, size_t at, vec acc[MAX_ROWS][MAX_COLUMNS]) {
     vec row[MAX_ROWS];
-    const size_t first = at + (type == ELEMENT_F16 ? 2 : 4) * (size_t)lane;
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
-        row[i] = type == ELEMENT_F16 ? vec_from_half((const uint16_t *)(a[i] + first))
-                                     : vec_load((const float *)(a[i] + first));
+        row[i] = widen(type, part, a[i] + at);
     }
 #pragma GCC unroll 8
     for (int j = 0; j < columns; j++) {
-        const vec column = type == ELEMENT_F16 ? vec_from_half((const uint16_t *)(b[j] + first))
-                                               : vec_load((const float *)(b[j] + first));
+        const vec column = widen(type, part, b[j] + at);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
-            acc[i][j] = type == ELEMENT_F16 ? vec_fma(row[i], column, acc[i][j]) : vec_mul_add(row[i], column, acc[i][j]);
+            acc[i][j] = type == ELEMENT_F32 ? vec_mul_add(row[i], column, acc[i][j]) : vec_fma(row[i], column, acc[i][j]);
         }
+    }
+}
+
+// One group of every row and column, from byte `at` on, into the accumulators of the lanes from `lane` on.
+INLINE void add_group(enum element type, int rows, int columns, const char *const *a, const char *const *b, size_t at,
+                      int lane, vec acc[MAX_ROWS][MAX_COLUMNS]) {
+    at += GROUP[type] / LANES * BYTES[type] * (size_t)lane;
+    if (type == ELEMENT_BF16) {
+        add_part(type, EVEN, rows, columns, a, b, at, acc);
+        add_part(type, ODD, rows, columns, a, b, at, acc);
+    } else {
+        add_part(type, ALL, rows, columns, a, b, at, acc);
     }
 }
 

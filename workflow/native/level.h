@@ -28,18 +28,19 @@ static inline vec vec_from_half(const uint16_t *p) {
 static inline void vec_to_half(uint16_t *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
-static inline void vec_from_bfloat_pairs(const uint16_t *p, vec *even, vec *odd) {
-    const __m512i pairs = _mm512_loadu_si512(p);
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xFFFF0000u)));
+static inline vec vec_from_even_bfloats(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+}
+static inline vec vec_from_odd_bfloats(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32((int)0xFFFF0000u)));
 }
 
 #elif defined(__AVX2__)
 
 #include <immintrin.h>
 #define WIDTH 8
-#define TILE_ROWS 3
-#define TILE_COLUMNS 4
+#define TILE_ROWS 2
+#define TILE_COLUMNS 5
 typedef __m256 vec;
 
 static inline vec vec_zero(void) { return _mm256_setzero_ps(); }
@@ -51,10 +52,12 @@ static inline vec vec_from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_
 static inline void vec_to_half(uint16_t *p, vec v) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
-static inline void vec_from_bfloat_pairs(const uint16_t *p, vec *even, vec *odd) {
-    const __m256i pairs = _mm256_loadu_si256((const __m256i *)p);
-    *even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-    *odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xFFFF0000u)));
+static inline vec vec_from_even_bfloats(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)p), 16));
+}
+static inline vec vec_from_odd_bfloats(const uint16_t *p) {
+    const __m256i mask = _mm256_set1_epi32((int)0xFFFF0000u);
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)p), mask));
 }
 
 #elif defined(__ARM_NEON)
@@ -72,10 +75,11 @@ static inline vec vec_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 static inline vec vec_mul_add(vec a, vec b, vec c) { return vaddq_f32(vmulq_f32(a, b), c); }
 static inline vec vec_from_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline void vec_to_half(uint16_t *p, vec v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
-static inline void vec_from_bfloat_pairs(const uint16_t *p, vec *even, vec *odd) {
-    const uint32x4_t pairs = vreinterpretq_u32_u16(vld1q_u16(p));
-    *even = vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16));
-    *odd = vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xFFFF0000u)));
+static inline vec vec_from_even_bfloats(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_u16(vld1q_u16(p)), 16));
+}
+static inline vec vec_from_odd_bfloats(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_u16(vld1q_u16(p)), vdupq_n_u32(0xFFFF0000u)));
 }
 
 #else
@@ -155,11 +159,13 @@ static inline void vec_to_half(uint16_t *p, vec v) {
         p[i] = half_from_float(v.at[i]);
     }
 }
-static inline void vec_from_bfloat_pairs(const uint16_t *p, vec *even, vec *odd) {
+static inline vec vec_from_even_bfloats(const uint16_t *p) {
+    vec v;
     for (int i = 0; i < WIDTH; i++) {
-        even->at[i] = float_from_bits((uint32_t)p[2 * i] << 16);
-        odd->at[i] = float_from_bits((uint32_t)p[2 * i + 1] << 16);
+        v.at[i] = float_from_bits((uint32_t)p[2 * i] << 16);
     }
+    return v;
 }
+static inline vec vec_from_odd_bfloats(const uint16_t *p) { return vec_from_even_bfloats(p + 1); }
 
 #endif

@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from requant.errors import RequantError
 from requant.recipe import load_recipe
 from requant.tinymodel import TINY_FILES
+from requant.variants import variant
 
 ROOT = Path(workflow.basedir)
 # As many as --cores allows; a tool that can use more is not known.

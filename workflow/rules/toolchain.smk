@@ -40,6 +40,7 @@ rule build_tool:
 rule build_backend:
     input:
         source="<toolchain>/source.json",
+        own_code=lambda wildcards: variant(wildcards.variant).sources,
     output:
         record="<toolchain>/{variant}/build.json",
     log:
