@@ -1,0 +1,77 @@
+"""requant.quantize refuses inputs that are not what they claim to be, before any tool runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from requant.digests import digest_file
+from requant.errors import DigestError, FormatError, RequantError
+from requant.quantize import quantize
+from requant.records import file_entry, read_record, step, write_record
+
+SETTINGS = {"arithmetic": "portable", "batch": 512, "chunks": 100, "flash_attention": False}
+
+
+@dataclass
+class Inputs:
+    """A model and its importance matrix, as their steps leave them, and a build record without files."""
+
+    model: Path
+    imatrix: Path
+    tool: Path
+
+    @staticmethod
+    def record(file: Path) -> Path:
+        return file.with_suffix(".json")
+
+    def change(self, file: Path, **entries: Any) -> None:
+        record = self.record(file)
+        write_record(record, {**read_record(record), **entries})
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    found = Inputs(tmp_path / "model.gguf", tmp_path / "imatrix.gguf", tmp_path / "llama-quantize.json")
+    found.model.write_bytes(b"model")
+    found.imatrix.write_bytes(b"imatrix")
+    write_record(found.tool, {"variant": "strict", "binaries": {}})
+    for file in (found.model, found.imatrix):
+        write_record(found.record(file), {"file": file_entry(file.name, digest_file(file))})
+    materials = {"model.gguf": digest_file(found.model)}
+    found.change(found.imatrix, settings=SETTINGS, step=step("calibrate", ["llama-imatrix"], materials, {}))
+    return found
+
+
+BAD: dict[str, tuple[Callable[[Inputs], object], type[RequantError], str]] = {
+    "another model": (
+        lambda inputs: inputs.model.write_bytes(b"other"), DigestError, "model.gguf is not the file that its record"),
+    "another imatrix": (
+        lambda inputs: inputs.imatrix.write_bytes(b"other"), DigestError, "imatrix.gguf is not the file that its record"),
+    "other flags": (
+        lambda inputs: inputs.change(inputs.imatrix, settings={**SETTINGS, "batch": 2048}), FormatError,
+        "imatrix.gguf was computed with batch 2048, the recipe says 512: remove "),
+    "another arithmetic": (
+        lambda inputs: inputs.change(inputs.imatrix, settings={**SETTINGS, "arithmetic": "native"}), FormatError,
+        "imatrix.gguf was computed with arithmetic native, the recipe says portable: remove "),
+    "an imatrix of another model": (
+        lambda inputs: inputs.change(inputs.imatrix, step=step("calibrate", [], {}, {})), FormatError,
+        "imatrix.gguf was computed from another model than "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_false_claims(inputs: Inputs, tmp_path: Path, name: str) -> None:
+    change, kind, words = BAD[name]
+    change(inputs)
+    out = tmp_path / "out" / "model-Q4_K_M.gguf"
+    pair = (inputs.model, inputs.record(inputs.model), inputs.imatrix, inputs.record(inputs.imatrix))
+    with pytest.raises(kind) as error:
+        quantize(*pair, inputs.tool, "Q4_K_M", SETTINGS, out, tmp_path / "record.json", 1, tmp_path / "log")
+    assert words in str(error.value)
+    assert str(error.value).endswith("and run again")
+    assert not out.parent.exists()
