@@ -68,9 +68,11 @@ def test_card_suits_the_hub(demo: Workplace) -> None:
 
 
 def test_golden_digests(demo: Workplace, tmp_path: Path) -> None:
-    """What must be the same on any machine: the BF16 GGUF, and its quant made without an importance matrix."""
+    """What must be the same on any machine: the BF16 GGUF, its quant without an importance matrix, and the release."""
     model = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
     shutil.copy(model, tmp_path / "model.gguf")
+    for name in ("imatrix.gguf", QUANT):
+        shutil.copy(demo.release / name, tmp_path / name)
     tool = ROOT / "results" / "toolchains" / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
     subprocess.run([tool, "model.gguf", "Q4_K_M.gguf", "Q4_K_M", "2"], cwd=tmp_path, check=True, capture_output=True)
     assert json.loads(GOLDEN.read_text()) == digests(tmp_path)
