@@ -19,15 +19,22 @@ enum { MAX_ROWS = TILE_ROWS, MAX_COLUMNS = TILE_COLUMNS, BLOCK_ROWS = 4 * TILE_R
 static const size_t GROUP[] = {[ELEMENT_F32] = LANES, [ELEMENT_F16] = LANES, [ELEMENT_BF16] = 2 * LANES};
 static const size_t BYTES[] = {[ELEMENT_F32] = 4, [ELEMENT_F16] = 2, [ELEMENT_BF16] = 2};
 
-INLINE float sum_lanes(const float *lane) {
-    float eight[8], four[4];
-    for (int i = 0; i < 8; i++) {
-        eight[i] = lane[i] + lane[i + 8];
+// The sums of `count` times 16 lanes. Each loop adds one level of all trees, so that it becomes vector code.
+INLINE void sum_lanes(int count, float (*lanes)[LANES], float *sums) {
+    float eight[MAX_ROWS * MAX_COLUMNS][8], four[MAX_ROWS * MAX_COLUMNS][4];
+    for (int n = 0; n < count; n++) {
+        for (int i = 0; i < 8; i++) {
+            eight[n][i] = lanes[n][i] + lanes[n][i + 8];
+        }
     }
-    for (int i = 0; i < 4; i++) {
-        four[i] = eight[i] + eight[i + 4];
+    for (int n = 0; n < count; n++) {
+        for (int i = 0; i < 4; i++) {
+            four[n][i] = eight[n][i] + eight[n][i + 4];
+        }
     }
-    return (four[0] + four[2]) + (four[1] + four[3]);
+    for (int n = 0; n < count; n++) {
+        sums[n] = (four[n][0] + four[n][2]) + (four[n][1] + four[n][3]);
+    }
 }
 
 // Which elements of a group: all of them, or every other one.
@@ -72,12 +79,12 @@ INLINE void add_group(enum element type, int rows, int columns, const char *cons
     }
 }
 
-// `rows` x `columns` dot products at once: out[i][j] = dot(a[i], b[j]).
+// `rows` x `columns` dot products at once: out[j * rows + i] = dot(a[i], b[j]).
 INLINE void tile(enum element type, int rows, int columns, int64_t k, const char *const *a, const char *const *b,
-                 float out[MAX_ROWS][MAX_COLUMNS]) {
+                 float *out) {
     const size_t group_bytes = GROUP[type] * BYTES[type];
     const size_t whole = (size_t)k / GROUP[type] * group_bytes, all = (size_t)k * BYTES[type];
-    float lanes[MAX_ROWS][MAX_COLUMNS][LANES];
+    float lanes[MAX_ROWS * MAX_COLUMNS][LANES];
     char rest[MAX_ROWS + MAX_COLUMNS][4 * LANES];
     const char *rest_a[MAX_ROWS] = {NULL}, *rest_b[MAX_COLUMNS] = {NULL};
     if (whole < all) {
@@ -108,15 +115,11 @@ INLINE void tile(enum element type, int rows, int columns, int64_t k, const char
         for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 8
             for (int j = 0; j < columns; j++) {
-                vec_store(&lanes[i][j][lane], acc[i][j]);
+                vec_store(&lanes[j * rows + i][lane], acc[i][j]);
             }
         }
     }
-    for (int i = 0; i < rows; i++) {
-        for (int j = 0; j < columns; j++) {
-            out[i][j] = sum_lanes(lanes[i][j]);
-        }
-    }
+    sum_lanes(rows * columns, lanes, out);
 }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -133,14 +136,14 @@ INLINE void block(const struct product *p, enum element type, int64_t row, int64
         }
         for (int64_t i0 = row; i0 < row_end; i0 += TILE_ROWS) {
             const char *a[MAX_ROWS];
-            float out[MAX_ROWS][MAX_COLUMNS];
+            float out[MAX_ROWS * MAX_COLUMNS];
             for (int i = 0; i < TILE_ROWS; i++) {
                 a[i] = (const char *)p->a + (size_t)(least(i0 + i, row_end - 1) * p->lda) * bytes;
             }
             tile(type, TILE_ROWS, TILE_COLUMNS, p->k, a, b, out);
             for (int64_t j = j0; j < least(j0 + TILE_COLUMNS, column_end); j++) {
                 for (int64_t i = i0; i < least(i0 + TILE_ROWS, row_end); i++) {
-                    p->c[j * p->ldc + i] = out[i - i0][j - j0];
+                    p->c[j * p->ldc + i] = out[(j - j0) * TILE_ROWS + i - i0];
                 }
             }
         }
@@ -158,9 +161,7 @@ INLINE void share(const struct product *p, enum element type, int thread, int th
 
 INLINE void dot(const struct product *p, enum element type) {
     const char *a[1] = {p->a}, *b[1] = {p->b};
-    float out[MAX_ROWS][MAX_COLUMNS];
-    tile(type, 1, 1, p->k, a, b, out);
-    *p->c = out[0][0];
+    tile(type, 1, 1, p->k, a, b, p->c);
 }
 
 static void multiply(const struct product *p, int thread, int threads) {
