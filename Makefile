@@ -5,11 +5,13 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/requant
 VENV := $(if $(word 2,$(CURDIR)),$(CACHE)/$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1),.venv)
 BIN := $(VENV)/bin
+# How often make bench runs each build.
+ROUNDS ?= 5
 CUDA := .venv-cuda
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-cuda lint report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda lint bench report lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -40,7 +42,11 @@ demo-real: setup
 	@cat results/SmolLM2-135M-Instruct/evaluation/answer.txt
 
 test: setup-test lint
-	@$(BIN)/python -m pytest -m "not cuda"
+	@$(BIN)/python -m pytest -m "not arm64 and not cuda"
+
+# Opt-in: the release once more, by ARM64 programs under qemu; about TODO minutes on two cores, the first time TODO.
+test-arm64: setup-test
+	@$(BIN)/python -m pytest -m arm64 tests/arm64
 
 # Opt-in: builds the CUDA backend with the compiler of envs/cuda.lock; half an hour on two cores, no GPU needed.
 test-cuda: setup-test $(CUDA)/cuda.done
@@ -60,6 +66,10 @@ lint: setup-test
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/shellcheck envs/lock.sh .ci/run
 	@$(BIN)/snakemake --lint --configfile config/tiny.yaml
+
+# Writes docs/benchmarks.*: about 10 minutes on two idle cores; the first time 8 more, for an upstream build and a wide model.
+bench: demo
+	@$(BIN)/python bench/run.py --threads $(CORES) --rounds $(ROUNDS)
 
 report: setup
 	@$(SNAKEMAKE) --configfile config/tiny.yaml --report results/Tiny-Qwen3/report.zip
