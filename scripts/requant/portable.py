@@ -20,7 +20,7 @@ EXACT = frozenset(
 # What has nothing to do with numbers: memory, text, files, threads and the start of a program.
 OTHER = re.compile(
     r"_Z|__cxa_|__gxx_|__gmon_|_Unwind_|_ITM_|pthread_|sched_|__sched_|mem|str|f(open|close|gets|printf|write|flush)$|"
-    r"(__fdelt|__isoc99_|__once_proxy|__tls_get_addr|__stack_chk_fail|__errno_location|__assert_fail)|"
+    r"(__fdelt|__getauxval|__isoc99_|__once_proxy|__tls_get_addr|__stack_chk_fail|__errno_location|__assert_fail)|"
     r"(get|set)(cpu|env|priority)|(v?snprintf|printf|puts|stat|syscall|sysconf|usleep|nanosleep|clock_gettime)|"
     r"(abort|exit|atexit|ato[il]|free|malloc|calloc|posix_memalign|isspace|stderr|stdout|qsort|raise|signal|syslog)"
 )
