@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +215,22 @@ def test_soft_max_and_silu_agree_and_are_close(levels: dict[str, ctypes.CDLL]) -
         finite = np.isfinite(x)
         wanted = x[finite] / (1 + np.exp(-x[finite].astype(np.float64))) * gate[finite]
         assert np.allclose(y[finite], wanted, rtol=2e-7, atol=1e-44)
+
+
+def test_arm64_gives_the_same_bits(tmp_path: Path) -> None:
+    """The same program for this processor and for ARM64, on the same numbers: every kernel and every function."""
+    if not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64-static")):
+        pytest.skip("g++-aarch64-linux-gnu or qemu-user-static is not installed")
+    sources = [str(NATIVE / "kernels.c"), str(NATIVE / "math.c"), str(Path(__file__).with_name("native_bits.c"))]
+    flags = [flag for flag in STRICT if flag not in ("-shared", "-fPIC")] + ["-static", "-DLEVEL=baseline"]
+    flags += [f"-fno-builtin-{name}" for name in (*FUNCTIONS, "powf", "sincosf")]
+    said = []
+    for compiler, run in (("cc", []), ("aarch64-linux-gnu-gcc", ["qemu-aarch64-static"])):
+        program = tmp_path / compiler
+        subprocess.run([compiler, *flags, *sources, "-o", program], check=True)
+        said.append(subprocess.run([*run, program], check=True, capture_output=True, text=True).stdout)
+    assert said[0] == said[1]
+    assert len(said[0].splitlines()) == 16
 
 
 TRUTH: dict[str, tuple[Callable[[float], float], float]] = {
