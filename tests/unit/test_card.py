@@ -59,7 +59,7 @@ def manifest(
     name = document["name"]
     toolchain = {"name": "llama.cpp-0", "commit": "c" * 40, "tree": "d" * 40, "sdist": {
         "project": "llama-cpp-python", "version": "0.3.36", "size": 76589250, "sha256": sha("sdist")}}  # fmt: skip
-    variants = [{"variant": variant, "definitions": {"GGML_CPU": "OFF"}, "flags": [f"-f{variant}"], "own_code": [], "host": "here"}
+    variants = [{"variant": variant, "definitions": {"GGML_CPU": "OFF"}, "flags": [f"-f{variant}"], "own_code": [entry("math.c", 9)] if variant == "portable" else [], "host": "here"}
                 for variant in ("strict", arithmetic)]  # fmt: skip
     plain = {"token_embd.weight": ("BF16", [256, 512]), "output_norm.weight": ("F32", [256])}
     model = {
@@ -114,7 +114,7 @@ def generated_model() -> Manifest:
                "files": [entry("model-00001-of-00001.safetensors", 84_000_000)]}  # fmt: skip
     document = recipe("Tiny", {"generate": shape}, ["Q4_K_M"], "optional", "none")
     document["card"]["vendor_benchmarks"] = {"source": "none", "rows": []}
-    return manifest(document, weights, DOCS)
+    return manifest(document, weights, DOCS, arithmetic="portable")
 
 
 def packaged_model() -> Manifest:
@@ -284,6 +284,25 @@ def test_thinking(kind: Callable[[], Manifest], heading: int, switch: int, rende
         assert len(re.findall("^### (?:Thinking|思考模式)$", half, re.MULTILINE)) == heading
         assert half.count('"chat_template_kwargs": {"enable_thinking": false}') == switch
         assert half.count("reasoning_content") == heading
+
+
+ARITHMETICS = {
+    "portable": (generated_model, "任何 x86-64 或 ARM64 处理器", "any x86-64 or ARM64 processor"),
+    "native": (packaged_model, "同类处理器", "the same kind of processor"),
+    "cuda": (hub_model, "同一 GPU 架构", "the same GPU architecture"),
+}
+
+
+@pytest.mark.parametrize("name", ARITHMETICS)
+def test_where_the_importance_matrix_repeats(name: str, render: Callable[[Manifest], str]) -> None:
+    """Said twice in each half, and nothing is said of the other arithmetics."""
+    kind, *words = ARITHMETICS[name]
+    others = [entry for other, (_, *pair) in ARITHMETICS.items() if other != name for entry in pair]
+    for half, word in zip(halves(render(kind())), words, strict=True):
+        assert half.count(word) == 2
+        assert not [other for other in others if other in half]
+        assert ("workflow/native" in half) == (name == "portable")
+        assert "``" not in half.replace("```", "")
 
 
 def test_vendor_scores_or_none(render: Callable[[Manifest], str]) -> None:
