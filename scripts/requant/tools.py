@@ -82,9 +82,8 @@ class WorkFolder:
             said = "\n".join(tail)
             name = Path(command[0]).name
             if status == -signal.SIGILL:
-                raise ToolError(
-                    f"{name} was built for another processor: remove {Path(command[0]).parent} and run again"
-                )
+                where = "remove results/toolchains and run again"
+                raise ToolError(f"{name} or a library of its was built for another processor: {where}")
             raise ToolError((explain and explain(said)) or f"{name} ended with status {status}; its log is {output}")
 
     def _start(self, command: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":

@@ -114,6 +114,10 @@ def test_a_tool_reads_no_input(tmp_path: Path) -> None:
 
 FAILURES = {
     "a status": (["sh", "-c", "echo said; exit 7"], "sh ended with status 7; its log is "),
+    "an illegal instruction": (
+        ["sh", "-c", "kill -ILL $$"],
+        "sh or a library of its was built for another processor: ",
+    ),
     "a signal": (["sh", "-c", "kill -9 $$"], "sh ended with status -9; its log is "),
     "a missing program": (
         ["/absent/llama-quantize"],
