@@ -18,7 +18,11 @@ from requant.toolchain import proven_tree
 
 BUILT = ROOT / "results" / "toolchains" / TOOLCHAIN
 CPU = set(Path("/proc/cpuinfo").read_text().split())
-NEEDS = {"baseline": set(), "v3": {"avx2", "fma", "f16c"}, "v4": {"avx512f", "avx512dq"}}
+NEEDS = {
+    "baseline": set(),
+    "v3": {"avx2", "fma", "f16c"},
+    "v4": {"avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl"},
+}
 LEVELS = [level for level in NEEDS if NEEDS[level] <= CPU] if platform.machine() == "x86_64" else ["baseline"]
 SHORT = {**TINY["calibration"], "chunks": 2, "context": 64, "batch": 64, "ubatch": 64}
 Calibrate = Callable[..., str]

@@ -21,7 +21,11 @@ FLAGS = {"baseline": []} | (
     {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4"]} if platform.machine() == "x86_64" else {}
 )
 CPU = set(Path("/proc/cpuinfo").read_text().split())
-NEEDS = {"baseline": set(), "v3": {"avx2", "fma", "f16c"}, "v4": {"avx512f", "avx512dq"}}
+NEEDS = {
+    "baseline": set(),
+    "v3": {"avx2", "fma", "f16c"},
+    "v4": {"avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl"},
+}
 LEVELS = [level for level in FLAGS if NEEDS[level] <= CPU]
 F32, F16, BF16 = 0, 1, 30
 GROUP = {F32: 16, F16: 16, BF16: 32}

@@ -11,13 +11,18 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+// What -march=x86-64-v3 and -v4 may use. The operating system's part, saving the registers, is in the builtins.
 static bool has_v3(void) {
-    unsigned a, b, c = 0, d;
+    unsigned a, b, c = 0, d, extended = 0;
     __builtin_cpu_init();
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) && __builtin_cpu_supports("avx2") &&
-           __builtin_cpu_supports("fma");
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) && (c & bit_MOVBE) &&
+           __get_cpuid(0x80000001, &a, &b, &extended, &d) && (extended & bit_LZCNT) && __builtin_cpu_supports("avx2") &&
+           __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
 }
-static bool has_v4(void) { return has_v3() && __builtin_cpu_supports("avx512f"); }
+static bool has_v4(void) {
+    return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
 #endif
 
 static bool always(void) { return true; }
