@@ -50,12 +50,12 @@ def test_killed_while_building(demo: Workplace, tmp_path: Path) -> None:
     (toolchain / "source.json").symlink_to(shared / "source.json")
     workplace = Workplace(folder)
     workplace.write(tiny_recipe())
-    target = f"results/toolchains/{TOOLCHAIN}/native/build.json"
-    built = toolchain / "native" / "build" / "out"
+    target = f"results/toolchains/{TOOLCHAIN}/portable/build.json"
+    built = toolchain / "portable" / "build" / "out"
     workplace.kill_when(lambda: len(list(built.rglob("*.o"))) > 3, target)
-    assert not (toolchain / "native" / "build.json").exists()
+    assert not (toolchain / "portable" / "build.json").exists()
     workplace.run(target)
-    one, other = (json.loads((place / "native" / "build.json").read_text()) for place in (toolchain, shared))
+    one, other = (json.loads((place / "portable" / "build.json").read_text()) for place in (toolchain, shared))
     assert one["binaries"] == other["binaries"], "the same library from two folders"
 
 

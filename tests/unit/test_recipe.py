@@ -70,7 +70,7 @@ WRONG = {
     "a truth value": ("calibration/chunks", True, "calibration.chunks is True; write a whole number"),
     "too small": ("calibration/chunks", 0, "calibration.chunks is 0; write"),
     "text for a truth value": ("calibration/flash_attention", "off", "flash_attention is 'off'; write true or false"),
-    "unknown arithmetic": ("calibration/arithmetic", "cuda", "calibration.arithmetic is 'cuda'; write native"),
+    "unknown arithmetic": ("calibration/arithmetic", "cuda", "calibration.arithmetic is 'cuda'; write portable"),
     "no quants": ("quants", [], "quants is an empty list; write"),
     "unknown quant type": ("quants", ["Q4_KM"], "quants.0 is 'Q4_KM'; write one of Q2_K"),
     "nearest quant type": ("quants", ["Q4_KM"], "(did you mean Q4_K_M?)"),
