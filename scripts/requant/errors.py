@@ -21,6 +21,14 @@ class FormatError(RequantError):
     """A file is not what its format promises; also raised for hostile files."""
 
 
+class UnsupportedError(RequantError):
+    """Something may well be right, but requant does not know how to check it."""
+
+
+class AttestationError(RequantError):
+    """A statement cannot be signed, or its signature was not made by the key that was named."""
+
+
 class SourceError(RequantError):
     """A hub, registry or repository did not deliver."""
 

@@ -5,12 +5,12 @@
 a kill; so files are streamed by its ``http_get`` into a partial file of ours, and checked by the caller.
 """
 
-import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -24,16 +24,18 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
+from requant import retry
 from requant.digests import Expected, check_file
 from requant.errors import SourceError
+from requant.remote import Address, redirected
+from requant.retry import first_line
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
-MIRROR = "name a mirror in HF_ENDPOINT, take the weights from elsewhere (--config source=...), or try the tiny recipe"
+SECONDS = 30.0
+"""How long the Hub may be silent."""
 
 
 class HubSource:
@@ -49,23 +51,11 @@ class HubSource:
         Raises:
             SourceError: when the Hub refuses or does not answer. A file that it lacks is left out.
         """
-        try:
-            with explained(self.shown):
-                infos = retried(
-                    lambda: HfApi().get_paths_info(self.repo, list(names), revision=self.revision, repo_type=self.kind)
-                )
-        except (KeyError, TypeError, ValueError) as error:
-            # Such as the page that a hotel's network puts before every answer.
-            raise SourceError(f"{self.shown} does not speak the Hub's protocol: correct HF_ENDPOINT") from error
-        found = {}
-        for info in infos:
-            if not isinstance(info, RepoFile):
-                continue
-            if info.lfs is not None:
-                found[info.path] = Expected(info.lfs.size, sha256=info.lfs.sha256)
-            else:
-                found[info.path] = Expected(info.size, git_blob=info.blob_id)
-        return found
+        with understood(self.shown), explained(self.shown):
+            infos = retried(
+                lambda: HfApi().get_paths_info(self.repo, list(names), revision=self.revision, repo_type=self.kind)
+            )
+            return {info.path: _expected(info) for info in infos if isinstance(info, RepoFile)}
 
     def cached(self, name: str) -> Path | None:
         """The file in the user's own Hugging Face cache, if it is there for this very commit."""
@@ -82,6 +72,19 @@ class HubSource:
             if constants.HF_HUB_OFFLINE:
                 raise OfflineModeIsEnabled("offline")
             retried(lambda: self._stream(name, part))
+
+    def address(self, name: str) -> Address:
+        """Where one file can be read in ranges just now; the token goes with it only as far as the Hub itself.
+
+        Raises:
+            SourceError: when the Hub refuses or keeps failing.
+        """
+        with understood(self.shown), explained(self.shown, ADDRESSED):
+            url = hf_hub_url(self.repo, name, repo_type=self.kind, revision=self.revision)
+            found = retried(lambda: get_hf_file_metadata(url))
+            headers = {key: value for key, value in build_hf_headers().items() if key.lower() == "authorization"}
+        hub = Address(url, headers, constants.ENDPOINT.startswith("http://"))
+        return redirected(hub, found.location, f"{name} of {self.shown}")
 
     def _stream(self, name: str, part: Path) -> None:
         url = hf_hub_url(self.repo, name, repo_type=self.kind, revision=self.revision)
@@ -101,6 +104,26 @@ class HubSource:
                 expected_size=metadata.size,
                 displayed_filename=name,
             )
+
+
+def list_commit(repo: str, revision: str | None) -> tuple[str, dict[str, Expected]]:
+    """The full commit id that a branch, tag or commit (default: the default branch) stands for, and all its files.
+
+    Raises:
+        SourceError: when the Hub refuses, keeps failing, or does not answer with such.
+    """
+    shown = HubSource(repo, revision or "main").shown
+    with understood(shown), explained(shown, ADDRESSED):
+        info = retried(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SECONDS))
+        if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
+            raise ValueError("no commit id")
+        return str(info.sha), {file.rfilename: _expected(file) for file in info.siblings or ()}
+
+
+def _expected(file: RepoFile | RepoSibling) -> Expected:
+    if file.lfs is not None:
+        return Expected(file.lfs.size, sha256=file.lfs.sha256)
+    return Expected(file.size, git_blob=file.blob_id)
 
 
 def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expected], split: str) -> Iterator[str]:
@@ -131,7 +154,7 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expe
         try:
             rows = retried(lambda: load_dataset(repo, config, revision=revision, split=split))
         except (ValueError, KeyError, DatasetsError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             raise SourceError(f"{source.shown} does not give split {split!r} of {config!r}: {reason}") from error
     if "text" not in rows.column_names:
         raise SourceError(
@@ -143,18 +166,7 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expe
 
 def retried(call: Callable[[], T]) -> T:
     """Call until it succeeds: five tries on server errors and broken connections, with growing waits."""
-    for attempt in Retrying(
-        stop=stop_after_attempt(5),
-        wait=wait_exponential(multiplier=0.5, max=20),
-        retry=retry_if_exception(_is_passing),
-        before_sleep=lambda state: log.info(
-            "trying again: %s", _first_line(state.outcome and state.outcome.exception())
-        ),
-        reraise=True,
-    ):
-        with attempt:
-            return call()
-    raise AssertionError("unreachable")
+    return retry.retried(call, _is_passing)
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -167,23 +179,43 @@ def _is_passing(error: BaseException) -> bool:
     )
 
 
+class Advice(NamedTuple):
+    """What to call the thing that named a repository, and where else its files may come from."""
+
+    named_by: str
+    elsewhere: str
+
+
+PINNED = Advice("the pin", "take the weights from elsewhere (--config source=...), or try the tiny recipe")
+ADDRESSED = Advice("the address", "or audit files that lie on this machine")
+
 # In this order: some of these classes derive from others.
 SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (OfflineModeIsEnabled, "is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand"),
     (GatedRepoError, "is gated: accept its terms on its page and set HF_TOKEN (403)"),
-    (RevisionNotFoundError, "does not exist at that commit: correct the pin's revision (404)"),
+    (RevisionNotFoundError, "does not exist at that commit: correct {advice.named_by}'s revision (404)"),
     (
         RepositoryNotFoundError,
-        "is private or does not exist: set HF_TOKEN to a token that may read it, or fix the pin (401)",
+        "is private or does not exist: set HF_TOKEN to a token that may read it, or fix {advice.named_by} (401)",
     ),
-    (LocalEntryNotFoundError, f"cannot be reached: {MIRROR}"),
-    (EntryNotFoundError, "lacks a file of the pin: correct the pin's files (404)"),
-    (httpx2.TransportError, f"cannot be reached: {MIRROR}"),
+    (LocalEntryNotFoundError, "cannot be reached: name a mirror in HF_ENDPOINT, {advice.elsewhere}"),
+    (EntryNotFoundError, "lacks a file of {advice.named_by}: correct {advice.named_by}'s files (404)"),
+    (httpx2.TransportError, "cannot be reached: name a mirror in HF_ENDPOINT, {advice.elsewhere}"),
 )
 
 
 @contextmanager
-def explained(shown: str) -> Iterator[None]:
+def understood(shown: str) -> Iterator[None]:
+    """Turn what the client makes of answers that are no Hub's into one sentence."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, httpx2.RequestError, httpx2.InvalidURL) as error:
+        # Such as the page that a hotel's network puts before every answer.
+        raise SourceError(f"{shown} does not speak the Hub's protocol: correct HF_ENDPOINT") from error
+
+
+@contextmanager
+def explained(shown: str, advice: Advice = PINNED) -> Iterator[None]:
     """Turn the client's exceptions into one sentence that says what to do."""
     try:
         yield
@@ -192,9 +224,9 @@ def explained(shown: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         for kind, sentence in SENTENCES:
             if isinstance(cause, kind):
-                raise SourceError(f"{shown} {sentence}") from error
+                raise SourceError(f"{shown} {sentence.format(advice=advice)}") from error
         if isinstance(cause, HfHubHTTPError):
-            raise SourceError(_refused(shown, cause)) from error
+            raise SourceError(_refused(shown, cause, advice)) from error
         if "Consistency check" in str(error):
             raise SourceError(
                 f"{shown} closed the connection too early, again and again: run again to go on"
@@ -202,14 +234,10 @@ def explained(shown: str) -> Iterator[None]:
         raise
 
 
-def _refused(shown: str, error: HfHubHTTPError) -> str:
+def _refused(shown: str, error: HfHubHTTPError, advice: Advice) -> str:
     status = error.response.status_code if error.response is not None else 0
     if status in (401, 403):
         return f"{shown} refuses access: set HF_TOKEN to a token that may read it ({status})"
     if status == 404:
-        return f"{shown} does not exist: correct the pin ({status})"
-    return f"{shown} keeps answering {status}: wait and run again, or {MIRROR}"
-
-
-def _first_line(error: Any) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        return f"{shown} does not exist: correct {advice.named_by} ({status})"
+    return f"{shown} keeps answering {status}: wait and run again, or name a mirror in HF_ENDPOINT, {advice.elsewhere}"

@@ -9,13 +9,22 @@ from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, N
 
 from requant.digests import Expected
 from requant.errors import SourceError
+from requant.remote import Address
+from requant.retry import first_line
 
 
 class ModelScopeSource:
     """One model repository at one commit, or at ``master`` where every file has a pinned digest."""
 
-    def __init__(self, repo: str, revision: str | None) -> None:
+    def __init__(
+        self,
+        repo: str,
+        revision: str | None,
+        named_by: str = "the pin",
+        elsewhere: str = "use source=huggingface",
+    ) -> None:
         self.repo, self.revision = repo, revision or "master"
+        self.named_by, self.elsewhere = named_by, elsewhere
         self.shown = f"{repo}@{self.revision[:12]} on ModelScope"
 
     def record(self, names: Sequence[str]) -> dict[str, Expected]:
@@ -24,9 +33,31 @@ class ModelScopeSource:
         Raises:
             SourceError: when ModelScope refuses or does not answer.
         """
+        return {name: expected for name, expected in self.listing().items() if name in names}
+
+    def listing(self) -> dict[str, Expected]:
+        """Size and SHA-256 that ModelScope records of all files.
+
+        Raises:
+            SourceError: when ModelScope refuses or does not answer.
+        """
         with self._explained():
-            listing = HubApi().list_repo_files(self.repo, repo_type="model", revision=self.revision)
-            return {file.path: Expected(file.size, sha256=file.sha256) for file in listing if file.path in names}
+            try:
+                listing = HubApi().list_repo_files(self.repo, repo_type="model", revision=self.revision)
+            except OSError as error:
+                # The client explains some broken connections, not all; an answer that is no JSON counts as both.
+                if isinstance(error, ValueError):
+                    raise
+                raise NetworkError(str(error)) from error
+            return {file.path: Expected(file.size, sha256=file.sha256 or None) for file in listing if not file.is_dir}
+
+    def address(self, name: str) -> Address:
+        """Where one file can be read in ranges; ModelScope redirects large ones to storage that wants no token."""
+        client = HubApi().legacy
+        url = client.get_download_url(self.repo, "model", name, self.revision)
+        token = client.token
+        headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
+        return Address(url, headers, client.endpoint.startswith("http://"))
 
     def cached(self, name: str) -> Path | None:  # noqa: ARG002 - the protocol's argument
         """ModelScope's cache is not looked at."""
@@ -48,12 +79,12 @@ class ModelScopeSource:
         try:
             yield
         except NotExistError as error:
-            raise SourceError(f"{self.shown} lacks the repository or a file: correct the pin (404)") from error
+            raise SourceError(f"{self.shown} lacks the repository or a file: correct {self.named_by} (404)") from error
         except (AuthenticationError, PermissionDeniedError) as error:
             raise SourceError(f"{self.shown} refuses access: set MODELSCOPE_API_TOKEN") from error
         except NetworkError as error:
-            raise SourceError(
-                f"{self.shown} cannot be reached: check the network, or use source=huggingface"
-            ) from error
+            raise SourceError(f"{self.shown} cannot be reached: check the network, or {self.elsewhere}") from error
         except HubError as error:
-            raise SourceError(f"{self.shown} failed: {str(error).splitlines()[0]}") from error
+            raise SourceError(f"{self.shown} failed: {first_line(error)}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise SourceError(f"{self.shown} does not speak its protocol: correct MODELSCOPE_ENDPOINT") from error

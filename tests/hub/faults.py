@@ -10,7 +10,9 @@ from typing import Literal
 
 from .wire import Reply, Request
 
-Kind = Literal["status", "unauthorized", "forbidden", "missing", "truncate", "corrupt", "slow"]
+Kind = Literal[
+    "status", "unauthorized", "forbidden", "missing", "truncate", "corrupt", "slow", "unranged", "lie", "endless"
+]
 
 # The three answers that clients map to exceptions of their own (hf_raise_for_status): status, code, message.
 _REFUSALS = {
@@ -29,7 +31,10 @@ class Fault:
     truncate: announce everything, close after `after` bytes of the body.
     corrupt: invert the body's byte number `after`.
     slow: send `rate` bytes per second.
-    The last three touch only bodies that carry data, so a redirect or a HEAD does not use them up.
+    unranged: ignore the Range header, answer 200 with everything.
+    lie: answer with `headers` in place of the true ones (Content-Range, ETag, Content-Encoding, ...).
+    endless: announce no length, and send zeros after the body until the client hangs up.
+    All but the first four touch only bodies that carry data, so a redirect or a HEAD does not use them up.
     """
 
     path: str = "*"
@@ -50,11 +55,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one body is sent: up to `stop` bytes, with byte `flip` inverted, at `rate` bytes per second."""
+    """How one body is sent: up to `stop` bytes, with byte `flip` inverted, at `rate` bytes per second, `endless`ly.
+
+    `headers` replace the true ones; with `whole`, a Range header was ignored.
+    """
 
     stop: int | None = None
     flip: int | None = None
     rate: float | None = None
+    endless: bool = False
+    whole: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, chunk: bytes, position: int) -> bytes:
         if self.flip is None or not position <= self.flip < position + len(chunk):
@@ -93,7 +104,7 @@ class Faults:
         found: dict[str, Fault] = {}
         with self._lock:
             for fault in self._active:
-                if fault.kind in ("truncate", "corrupt", "slow") and fault.applies(request):
+                if fault.kind not in ("status", *_REFUSALS) and fault.applies(request):
                     found.setdefault(fault.kind, fault)
             for fault in found.values():
                 fault.hits += 1
@@ -101,6 +112,9 @@ class Faults:
             stop=found["truncate"].after if "truncate" in found else None,
             flip=found["corrupt"].after if "corrupt" in found else None,
             rate=found["slow"].rate if "slow" in found else None,
+            endless="endless" in found,
+            whole="unranged" in found,
+            headers=found["lie"].headers if "lie" in found else {},
         )
 
 

@@ -147,29 +147,30 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(request, hub.faults.refusal(request) or hub.answer(request), entry)
 
     def _send(self, request: Request, reply: Reply, entry: Exchange) -> None:
+        carries = request.method != "HEAD" and reply.status == 200 and reply.size > 0
+        plan = self.server.hub.faults.plan(request) if carries else Plan()
         size = reply.size
         start, stop, status = 0, size, reply.status
         headers = dict(reply.headers)
-        if reply.ranges:
+        if reply.ranges and not plan.whole:
             try:
                 if part := byte_range(self.headers.get("Range"), size):
                     start, stop = part
                     status, headers["Content-Range"] = 206, f"bytes {start}-{stop - 1}/{size}"
             except ValueError:
-                reply, status, start, stop = Reply(), 416, 0, 0
+                reply, plan, status, start, stop = Reply(), Plan(), 416, 0, 0
                 headers = {"Content-Range": f"bytes */{size}"}
         entry.status = status
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(stop - start)}.items():
+        length = {"Connection": "close"} if plan.endless else {"Content-Length": str(stop - start)}
+        for name, value in {**headers, **length, **plan.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if request.method == "HEAD" or stop == start:
             return
         with reply.open() as stream:
             stream.seek(start)
-            self._stream(
-                stream, stop - start, self.server.hub.faults.plan(request) if status in (200, 206) else Plan(), entry
-            )
+            self._stream(stream, stop - start, plan, entry)
 
     def _stream(self, stream: BinaryIO, length: int, plan: Plan, entry: Exchange) -> None:
         """Send `length` bytes, or what the plan makes of them."""
@@ -180,6 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
             entry.sent += len(chunk)
             if plan.rate is not None and self.server.hub.stopping.wait(len(chunk) / plan.rate):
                 break
+        while plan.endless and not self.server.hub.stopping.is_set():
+            self.wfile.write(bytes(step))
+            entry.sent += step
         if entry.sent < length:
             self.close_connection = True  # less than was announced: the client must notice
 
