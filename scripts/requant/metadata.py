@@ -1,0 +1,305 @@
+"""Comparing what a GGUF says about itself with what the named weights would have made it say.
+
+Every key is either equal, or a finding of one of three grades. What llama.cpp reads when it runs a model is serious;
+names, authors and the like are harmless; what cannot be derived is said to be unchecked, never to be different.
+Keys and their meaning: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp's ``llama-arch.cpp``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import zip_longest
+
+import numpy as np
+
+from requant.ggml_types import GGMLType, ValueType
+from requant.gguf import Field, Header
+from requant.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, file_type_name, fitting
+
+ABSENT = "(absent)"
+WIDTH = 120
+"""Characters of a value that are shown at most."""
+
+# What llama.cpp reads of the general keys; all others describe.
+READ = ("general.architecture", "general.type", "general.sampling.", "general.tensor_extra.")
+FILE_TYPE = "general.file_type"
+QUANTIZATION_VERSION = "general.quantization_version"
+QUANTIZATION = 2
+"""``GGML_QNT_VERSION``, of all files since 2023."""
+IMATRIX = "quantize.imatrix."
+# What llama-quantize sets or drops itself, whatever its source says.
+SET_BY_QUANTIZE = (FILE_TYPE, QUANTIZATION_VERSION, IMATRIX, "split.")
+UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
+
+EFFECTS = {
+    "general.architecture": "another model would be run",
+    "general.type": "it is not what it is taken for",
+    "general.sampling.": "llama.cpp samples otherwise by default",
+    "general.quantization_version": "its blocks would be read otherwise",
+    "tokenizer.chat_template": "conversations are put to the model otherwise",
+    "tokenizer.": "text is split into tokens otherwise, or ends elsewhere",
+    "": "the model computes otherwise",
+}
+
+
+class Grade(StrEnum):
+    """How much a finding matters."""
+
+    HARMLESS = "harmless"
+    SERIOUS = "serious"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One key that is not simply equal.
+
+    ``expected`` and ``actual`` are printable and at most ``WIDTH`` characters long; of long texts and lists they show
+    the first line or item that differs. ``sentence`` says it all without them.
+    """
+
+    key: str
+    grade: Grade
+    expected: str
+    actual: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome: the keys that are equal, and findings about all others, in the order of the file."""
+
+    equal: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass
+class Expected:
+    """What a conversion of the named weights would say.
+
+    ``values`` are the keys whose value is known. Those in ``optional`` may be absent, because llama.cpp then assumes
+    the same or because some of its versions do not write them; those in ``implied`` need not be written, but may be
+    there with the value that llama.cpp assumes. ``unknown`` maps other keys, or the beginnings of keys up to a dot, to
+    the reason why nothing is known about them; ``unsure`` lists such items of known arrays.
+    """
+
+    values: dict[str, Field] = field(default_factory=dict)
+    optional: set[str] = field(default_factory=set)
+    implied: set[str] = field(default_factory=set)
+    unknown: dict[str, str] = field(default_factory=dict)
+    unsure: dict[str, set[int]] = field(default_factory=dict)
+
+    def update(self, other: "Expected") -> None:
+        """Take over everything that ``other`` knows."""
+        self.values |= other.values
+        self.optional |= other.optional
+        self.implied |= other.implied
+        self.unknown |= other.unknown
+        self.unsure |= other.unsure
+
+    def why_unknown(self, key: str) -> str | None:
+        """The reason why nothing is known about ``key``, if so."""
+        return next((why for start, why in self.unknown.items() if _belongs(key, start)), None)
+
+
+@dataclass(frozen=True)
+class NamedImatrix:
+    """What llama-quantize notes about an importance matrix: its entries, and the chunks of text it was made of."""
+
+    entries: int
+    chunks: int
+
+
+def expected_from_gguf(source: Header) -> Expected:
+    """Expect what llama-quantize keeps of ``source``, the unquantized GGUF: everything that it does not set itself."""
+    kept = {key: value for key, value in source.metadata.items() if not _belongs(key, *SET_BY_QUANTIZE)}
+    return Expected(kept)
+
+
+def compare_metadata(subject: Header, expected: Expected, imatrix: NamedImatrix | None = None) -> Comparison:
+    """Compare all metadata of ``subject`` with what is expected of it.
+
+    Args:
+        subject: the GGUF to judge.
+        expected: what its weights would give.
+        imatrix: the importance matrix it is said to be made with, if one was named.
+    """
+    equal: list[str] = []
+    findings: list[Finding] = []
+    architectures = {_architecture(subject.metadata), _architecture(expected.values)} - {""}
+    for key, actual in subject.metadata.items():
+        if _belongs(key, *SET_BY_QUANTIZE):
+            finding = _own_finding(key, actual, subject, imatrix)
+        else:
+            finding = _finding(key, actual, expected, architectures)
+        if finding is None:
+            equal.append(key)
+        else:
+            findings.append(finding)
+    return Comparison(tuple(equal), (*findings, *_missing(subject, expected)))
+
+
+def _finding(key: str, actual: Field, expected: Expected, architectures: set[str]) -> Finding | None:
+    """What there is to say about a key of the subject; nothing if it is as expected."""
+    wanted = expected.values.get(key)
+    if wanted is None:
+        why = expected.why_unknown(key)
+        if why is not None:
+            return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), f"cannot be checked: {why}")
+        if any(_belongs(key, f"{name}.") for name in architectures) or _belongs(key, "tokenizer.", *READ):
+            return _serious(key, ABSENT, actual, f"does not come from the named weights: {_effect(key)}")
+        return _make(key, Grade.HARMLESS, ABSENT, shown(actual), "does not come from the named weights")
+    if wanted == actual:
+        return None
+    before, after, places = differing(wanted, actual)
+    if not _matters(key):
+        return _make(key, Grade.HARMLESS, before, after, "differs from the named weights and only describes")
+    if places is not None and places <= expected.unsure.get(key, set()):
+        return _make(key, Grade.UNCHECKED, before, after, "differs only where what it should be is not known")
+    return _make(key, Grade.SERIOUS, before, after, f"is not what the named weights give: {_effect(key)}")
+
+
+def _missing(subject: Header, expected: Expected) -> Iterator[Finding]:
+    for key, wanted in expected.values.items():
+        if key in subject.metadata or key in expected.implied:
+            continue
+        if key in expected.optional or not _matters(key):
+            yield _make(
+                key, Grade.HARMLESS, shown(wanted), ABSENT, "is absent, as in files of other versions of the converter"
+            )
+        else:
+            yield _make(key, Grade.SERIOUS, shown(wanted), ABSENT, f"is absent: {_effect(key)}")
+
+
+def _own_finding(key: str, actual: Field, subject: Header, imatrix: NamedImatrix | None) -> Finding | None:
+    """About the keys that llama-quantize sets itself; nothing where one is right."""
+    if key == FILE_TYPE:
+        return _about_file_type(actual, subject)
+    if key == QUANTIZATION_VERSION:
+        right = actual == Field(ValueType.UINT32, QUANTIZATION)
+        return None if right else _serious(key, str(QUANTIZATION), actual, f"is wrong: {_effect(key)}")
+    counts = {f"{IMATRIX}entries_count": "entries", f"{IMATRIX}chunks_count": "chunks"}
+    if key not in counts:
+        return _make(key, Grade.HARMLESS, "(any)", shown(actual), "only describes how the file was made")
+    if imatrix is None:
+        return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), "cannot be checked: no imatrix was named")
+    wanted = getattr(imatrix, counts[key])
+    right = isinstance(actual.value, int) and actual.value == wanted
+    return None if right else _serious(key, str(wanted), actual, "contradicts the named importance matrix")
+
+
+def _about_file_type(actual: Field, subject: Header) -> Finding | None:
+    """The file type may be any, but some matrix must have the type that it stands for."""
+    number = actual.value
+    matrices = [tensor for tensor in subject.tensors if sum(length > 1 for length in tensor.shape) > 1]
+    found = _cut(", ".join(sorted({tensor.type.name for tensor in matrices})) or "no matrices")
+    if actual.type is not ValueType.UINT32 or not isinstance(number, int) or number not in FILE_TYPES:
+        return _make(FILE_TYPE, Grade.UNCHECKED, found, shown(actual), "is a file type that requant does not know")
+    base = FILE_TYPES[number].base
+    if base in UNQUANTIZED:
+        agrees = all(tensor.type in UNQUANTIZED for tensor in matrices)
+    else:
+        rules = (FALLBACKS, OLDER_FALLBACKS)
+        agrees = any(tensor.type in {fitting(base, tensor.shape[0], rule) for rule in rules} for tensor in matrices)
+    reason = f"says {file_type_name(number)}, which contradicts the types of the tensors"
+    return None if agrees else _serious(FILE_TYPE, found, actual, reason)
+
+
+def _serious(key: str, expected: str, actual: Field, reason: str) -> Finding:
+    return _make(key, Grade.SERIOUS, expected, shown(actual), reason)
+
+
+def _matters(key: str) -> bool:
+    """Whether llama.cpp reads ``key`` when it runs a model."""
+    return _belongs(key, *READ) or not key.startswith(("general.", "split.", "quantize."))
+
+
+def _effect(key: str) -> str:
+    return next(effect for start, effect in EFFECTS.items() if _belongs(key, start) or not start)
+
+
+def _belongs(key: str, *starts: str) -> bool:
+    """Whether ``key`` is one of ``starts``, or begins with one that ends with a dot."""
+    return any(key == start or (start.endswith(".") and key.startswith(start)) for start in starts)
+
+
+def _architecture(metadata: dict[str, Field]) -> str:
+    found = metadata.get("general.architecture")
+    return found.value if found is not None and isinstance(found.value, str) else ""
+
+
+def _make(key: str, grade: Grade, expected: str, actual: str, reason: str) -> Finding:
+    name = _cut(key)
+    return Finding(name, grade, expected, actual, f"{name} {reason}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
+
+
+def shown(value: Field) -> str:
+    """A value for people: printable, and never longer than ``WIDTH``."""
+    if value.type is ValueType.ARRAY:
+        assert not isinstance(value.value, (int, float)) and value.item is not None
+        return f"{len(value.value):,} of {value.item.name}"
+    return _plain(value.value)
+
+
+def differing(expected: Field, actual: Field) -> tuple[str, str, set[int] | None]:
+    """Show two unequal values where they first differ, and name all items that differ if they are equally long arrays.
+
+    Returns:
+        Both texts, as ``shown`` would make them, and the indices of the differing items.
+    """
+    if (expected.type, expected.item) != (actual.type, actual.item):
+        return _cut(f"{_kind(expected)} {shown(expected)}"), _cut(f"{_kind(actual)} {shown(actual)}"), None
+    one, other = expected.value, actual.value
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        one, other = one.tolist(), other.tolist()
+    if isinstance(one, list) and isinstance(other, list):
+        places = {index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b}
+        if len(one) != len(other):
+            first = min(places, default=min(len(one), len(other)))
+            return _item(one, first), _item(other, first), None
+        # NaN is unlike itself, so there may be no place that differs but in its bits.
+        first = min(places, default=0)
+        return _item(one, first), _item(other, first), places
+    if isinstance(one, str) and isinstance(other, str) and ("\n" in one + other or len(one + other) > WIDTH):
+        return _lines(one, other)
+    return _plain(one), _plain(other), None
+
+
+def _lines(one: str, other: str) -> tuple[str, str, None]:
+    for number, (a, b) in enumerate(zip_longest(one.split("\n"), other.split("\n")), 1):
+        if a != b:
+            start = _common(a or "", b or "")
+            return _line(number, a, start), _line(number, b, start), None
+    return "equal", "equal", None
+
+
+def _line(number: int, line: str | None, start: int) -> str:
+    """One line of a text, from shortly before the first difference on."""
+    if line is None:
+        return f"line {number:,}: (the text has ended)"
+    begin = max(0, start - 20) if start > 60 else 0
+    return _cut(f"line {number:,}: {'...' if begin else ''}{line[begin : begin + WIDTH]!r}")
+
+
+def _common(one: str, other: str) -> int:
+    return next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+
+
+def _item(items: Sequence[object], index: int) -> str:
+    if index >= len(items):
+        return f"{len(items):,} items"
+    return _cut(f"item {index:,} of {len(items):,}: {_plain(items[index])}")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Field):
+        return shown(value)
+    return _cut(repr(value[:WIDTH] if isinstance(value, (str, bytes)) else value))
+
+
+def _kind(value: Field) -> str:
+    return value.type.name if value.item is None else f"array of {value.item.name},"
