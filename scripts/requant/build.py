@@ -18,11 +18,12 @@ from requant.portable import check_portable
 from requant.progress import progress
 from requant.records import THREADS, file_entry, read_record, write_record
 from requant.tools import WorkFolder, capture, work_folder
-from requant.variants import STRICT, Variant, variant
+from requant.variants import FUSED, STRICT, Variant, variant
 
 log = logging.getLogger(__name__)
 BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}
 STEP = re.compile(r"^\[(\d+)/(\d+)\]")
+LIBRARY = "libggml-base.so"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,14 @@ def build_backend(source: Path, name: str, folder: Path, commit: str, threads: i
         _install(work.path / "out" / "bin", folder, names, document, folder / "build.json")
 
 
+def build_library(source: Path, name: str, folder: Path, commit: str, threads: int, output: Path) -> None:
+    """Build ``libggml-base`` alone, ``strict`` or ``fused``, into ``folder``; writes ``build.json`` last."""
+    chosen = variant(name)
+    with work_folder(folder / "build") as work:
+        document = _make(work, source, chosen, ["ggml-base"], commit, threads, output)
+        _install(work.path / "out" / "bin", folder, {"libggml-base.so": LIBRARY}, document, folder / "build.json")
+
+
 def open_built(record: Path) -> Built:
     """Read a build record and check that its files are still the ones that were built.
 
@@ -98,6 +107,8 @@ def _make(
         # ggml would ask git, which compares file times and would call the proven source "-dirty".
         "GIT_EXE": "OFF",
     }
+    if chosen.name == FUSED:
+        definitions |= {"CMAKE_C_COMPILER": compilers["c"], "CMAKE_CXX_COMPILER": compilers["c++"]}
     if chosen.own_code:
         definitions["LLAMA_CPP"] = str(source.resolve())
     if chosen.architecture:
@@ -164,6 +175,9 @@ def _compilers(chosen: Variant) -> dict[str, str]:
         ("c++", "CXX", ("c++", "g++", "clang++")),
     ):
         choices = [os.environ[variable]] if os.environ.get(variable) else list(candidates)
+        if chosen.name == FUSED:
+            # It is GCC's contraction that is wanted, whatever else is built with.
+            choices = ["gcc" if language == "c" else "g++"]
         path = next(filter(None, map(shutil.which, choices)), None)
         if path is None:
             raise ToolError(

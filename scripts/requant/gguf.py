@@ -320,10 +320,11 @@ def _check_layout(reader: _Reader, tensors: list[Tensor], alignment: int, data_o
         reader.fail(f"has {reader.size:,} bytes, its last tensor with padding ends at byte {end:,}: it is damaged")
 
 
-def read_exactly(file: FileIO, view: memoryview, name: str) -> None:
+def read_exactly(file: BinaryIO | FileIO, view: memoryview, name: str) -> None:
     """Fill ``view`` from ``file``; raises FormatError naming ``name`` if the file ends before."""
     while view:
-        count = file.readinto(view)
+        # Every file that is opened unbuffered, and every adapter of ours, can do this.
+        count = file.readinto(view)  # type: ignore[union-attr]
         if not count:
             raise FormatError(f"{name} shrank while it was read: leave it alone and try again")
         view = view[count:]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import FileIO
 from math import prod
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from requant.gguf import Header, Tensor, read_exactly, read_header
 SQUARES = ".in_sum2"
 SUMS = ".in_sum"
 COUNTS = ".counts"
+MAX_SIZE = 1 << 31
+"""Bytes of a whole file, which is held in memory; those of the largest models take half of this."""
 
 T = TypeVar("T")
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -62,19 +64,27 @@ class Imatrix:
         return {name: entry.unseen for name, entry in self.entries.items() if entry.unseen}
 
 
-def read_imatrix(path: Path) -> Imatrix:
+def read_imatrix(source: Path | BinaryIO, name: str | None = None) -> Imatrix:
     """Read an importance matrix whole.
+
+    Args:
+        source: a path, or any seekable binary file.
+        name: what messages call the file; by default its own name.
 
     Raises:
         FormatError: naming the file and the key or tensor, if it is not an importance matrix, a tensor has no partner,
             another type or another shape, or a value is negative, not finite, or (counts) not a whole number.
     """
-    with path.open("rb", buffering=0) as file:
-        header = read_header(file, path.name)
-        kind = _value(header, "general.type", str, ValueType.STRING)
-        if kind != "imatrix":
-            raise FormatError(f"{header.name} has general.type {kind!r}: it is not an importance matrix")
-        entries = {weight: _read_entry(file, header.name, *pair) for weight, pair in _pairs(header).items()}
+    if isinstance(source, Path):
+        with source.open("rb", buffering=0) as file:
+            return read_imatrix(file, name or source.name)
+    header = read_header(source, name)
+    kind = _value(header, "general.type", str, ValueType.STRING)
+    if kind != "imatrix":
+        raise FormatError(f"{header.name} has general.type {kind!r}: it is not an importance matrix")
+    if header.size > MAX_SIZE:
+        raise FormatError(f"{header.name} has {header.size:,} bytes, more than the {MAX_SIZE:,} allowed: it is hostile")
+    entries = {weight: _read_entry(source, header.name, *pair) for weight, pair in _pairs(header).items()}
     return Imatrix(
         header.name,
         _datasets(header),
@@ -157,7 +167,7 @@ def _pairs(header: Header) -> dict[str, tuple[Tensor, Tensor]]:
     return {weight: (group[SQUARES], group[COUNTS]) for weight, group in groups.items()}
 
 
-def _read_entry(file: FileIO, name: str, squares: Tensor, counts: Tensor) -> Entry:
+def _read_entry(file: BinaryIO | FileIO, name: str, squares: Tensor, counts: Tensor) -> Entry:
     # ggml drops trailing dimensions of 1, so dense weights come as [columns] and [1].
     columns, experts = (*squares.shape, 1)[:2]
     if prod(squares.shape) != columns * experts or (*counts.shape, 1, 1, 1)[:4] != (1, experts, 1, 1):
@@ -171,7 +181,7 @@ def _read_entry(file: FileIO, name: str, squares: Tensor, counts: Tensor) -> Ent
     return entry
 
 
-def _read_floats(file: FileIO, name: str, tensor: Tensor) -> Floats:
+def _read_floats(file: BinaryIO | FileIO, name: str, tensor: Tensor) -> Floats:
     """Read a tensor flat; the header parser has found all of it inside the file."""
     data = memoryview(bytearray(tensor.nbytes))
     file.seek(tensor.offset)

@@ -3,7 +3,8 @@
 The tools and ``libggml-base``, which quantizes, are built once, strict: no contraction of products and
 sums into fused operations, so quantization gives the same bytes for every compiler and processor. The
 tools are built without any inference backend. A variant adds one: a library that the tools load at run
-time from their work folder (llama.cpp's ``GGML_BACKEND_DL``).
+time from their work folder (llama.cpp's ``GGML_BACKEND_DL``). ``fused`` is ``libggml-base`` once more, for audits only:
+it contracts as GCC does for processors with fused multiply-add, and so repeats what default builds for ARM64 make.
 """
 
 import platform
@@ -15,8 +16,10 @@ from pathlib import Path
 from requant.errors import RecipeError
 
 STRICT = "strict"
+FUSED = "fused"
 PORTABLE = "portable"
 NATIVE = Path(__file__).resolve().parents[2] / "workflow" / "native"
+ON_ARM64 = platform.machine() in ("aarch64", "arm64")
 CUDA = re.compile(r"cuda-sm([0-9]{2,3})")
 # Architectures whose specific features need the "a" suffix; the rest are built for the plain number.
 ARCHITECTURE_SPECIFIC = ("90", "100", "103", "110", "120", "121")
@@ -70,23 +73,27 @@ class Variant:
 
 
 def variant(name: str) -> Variant:
-    """Look a variant up by name: ``strict``, ``portable``, ``native`` or ``cuda-smNN``.
+    """Look a variant up by name: ``strict``, ``fused``, ``portable``, ``native`` or ``cuda-smNN``.
 
     Raises:
         RecipeError: for any other name.
     """
     if name == STRICT:
         return Variant(name, {**COMMON, "GGML_CPU": "OFF"}, ("-ffp-contract=off",), ())
+    if name == FUSED:
+        # ARM64 has fused multiply-add from the start; on x86-64 it comes with level v3.
+        level = () if ON_ARM64 else ("-march=x86-64-v3",)
+        return Variant(name, {**COMMON, **NO_TOOLS, "GGML_CPU": "OFF"}, (*level, "-ffp-contract=fast"), ())
     if name == PORTABLE:
         # The compiler flags differ between ggml's code and ours, and stand in workflow/native/CMakeLists.txt.
         plain = {"GGML_LLAMAFILE": "ON", "GGML_CPU_REPACK": "OFF"}
         return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **plain}, (), ("cpu",), NATIVE)
-    native = ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native", WITHOUT_AMX)
+    native = ("-mcpu=native",) if ON_ARM64 else ("-march=native", WITHOUT_AMX)
     if name == "native":
         return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, native, ("cpu",))
     match = CUDA.fullmatch(name)
     if not match:
-        raise RecipeError(f"{name!r} is not a variant; write strict, portable, native or cuda-smNN")
+        raise RecipeError(f"{name!r} is not a variant; write strict, fused, portable, native or cuda-smNN")
     suffix = "a" if match[1] in ARCHITECTURE_SPECIFIC else ""
     cuda = {
         "GGML_CUDA": "ON",

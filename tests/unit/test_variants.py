@@ -3,7 +3,7 @@
 import pytest
 
 from requant.errors import RecipeError
-from requant.variants import STRICT, variant
+from requant.variants import FUSED, STRICT, variant
 
 ARCHITECTURES = {
     "cuda-sm121": "121a-real",
@@ -12,6 +12,7 @@ ARCHITECTURES = {
     "cuda-sm89": "89-real",
     "cuda-sm75": "75-real",
     "strict": None,
+    "fused": None,
     "portable": None,
     "native": None,
 }
@@ -21,7 +22,7 @@ ARCHITECTURES = {
 def test_architectures(name: str, architecture: str | None) -> None:
     chosen = variant(name)
     assert (chosen.name, chosen.architecture) == (name, architecture)
-    assert chosen.backends == (() if name == STRICT else ("cpu", "cuda") if architecture else ("cpu",))
+    assert chosen.backends == (() if name in (STRICT, FUSED) else ("cpu", "cuda") if architecture else ("cpu",))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_architectures(name: str, architecture: str | None) -> None:
 def test_unknown_variants(name: str) -> None:
     with pytest.raises(RecipeError) as error:
         variant(name)
-    assert str(error.value) == f"{name!r} is not a variant; write strict, portable, native or cuda-smNN"
+    assert str(error.value) == f"{name!r} is not a variant; write strict, fused, portable, native or cuda-smNN"
 
 
 def test_what_every_variant_shares() -> None:
@@ -39,4 +40,5 @@ def test_what_every_variant_shares() -> None:
     for key in ("GGML_BACKEND_DL", "BUILD_SHARED_LIBS", "GGML_NATIVE", "GGML_OPENMP", "CMAKE_BUILD_TYPE"):
         assert len({each.definitions[key] for each in chosen}) == 1, key
     assert "-ffp-contract=off" in variant(STRICT).flags
-    assert variant(STRICT).definitions["GGML_CPU"] == "OFF"
+    assert "-ffp-contract=fast" in variant(FUSED).flags
+    assert variant(STRICT).definitions["GGML_CPU"] == variant(FUSED).definitions["GGML_CPU"] == "OFF"

@@ -1,0 +1,102 @@
+"""The two arithmetics that a quant is derived in: ``libggml-base``, strict and fused, built on first use and kept.
+
+An auditor needs only eleven source files of llama.cpp, built in half a minute. They are kept in the user's cache folder
+(``XDG_CACHE_HOME``). A compiler is not believed: before a library is used it must give, for a fixed set of weights, the
+bytes that its arithmetic is known to give (``FINGERPRINTS``).
+"""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from requant.build import LIBRARY, build_library, open_built
+from requant.errors import ToolError
+from requant.ggml import Quantizer
+from requant.ggml_types import GGMLType
+from requant.pins import ToolchainPin
+from requant.toolchain import fetch_toolchain, proven_tree
+from requant.variants import FUSED, ON_ARM64, STRICT
+
+log = logging.getLogger(__name__)
+
+ARITHMETICS = (STRICT, FUSED)
+FINGERPRINTS = {
+    STRICT: "cd966a5c457a97f7e3774c6e683daa195e1a94eed8df9f36733d30b0e5be8c47",
+    FUSED: "be6869be96fa01a8d007c73f45d35b740b882118325d4bd243ff951df922029f",
+}
+"""SHA-256 of what each arithmetic makes of the fixed weights. Measured: ``strict`` with GCC 12 and clang 14 on x86-64,
+``fused`` equal to GCC 12 at its default settings for ARM64."""
+FINGERPRINT_TYPES = (
+    GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K, GGMLType.Q8_0, GGMLType.IQ4_XS,
+    GGMLType.IQ4_NL, GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1,
+)  # fmt: skip
+ROWS, COLUMNS = 64, 512
+
+
+def open_quantizer(name: str, pin: ToolchainPin) -> Quantizer:
+    """The library of one arithmetic and one llama.cpp commit, fetched and built where it is not there yet.
+
+    Raises:
+        SourceError, DigestError, FormatError: when the source cannot be had or is another one.
+        ToolError: when there is no compiler, the processor is too old, or the library computes otherwise.
+    """
+    require_processor(name)
+    folder = toolchains() / pin.name
+    record = folder / "library" / name / "build.json"
+    if not record.exists():
+        _build(name, pin, folder, record.parent)
+    open_built(record)
+    quantizer = Quantizer(name, record.with_name(LIBRARY))
+    found = fingerprint(quantizer)
+    if found != FINGERPRINTS[name]:
+        raise ToolError(
+            f"{record.with_name(LIBRARY)} does not compute in the {name} arithmetic (fingerprint {found[:16]}): "
+            "install GCC 11 or newer, remove that folder and run again"
+        )
+    return quantizer
+
+
+def toolchains() -> Path:
+    """Where toolchains are kept between audits."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / "toolchains"
+
+
+def require_processor(name: str) -> None:
+    """Refuse an arithmetic that this processor has no instructions for.
+
+    Raises:
+        ToolError: saying so; running it would end the process.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    if name != FUSED or ON_ARM64 or not cpuinfo.exists():
+        return
+    flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
+    if flags and not {"avx2", "fma"} <= set(flags):
+        raise ToolError("this processor lacks AVX2 or FMA, so the fused arithmetic cannot run: use another machine")
+
+
+def _build(name: str, pin: ToolchainPin, folder: Path, target: Path) -> None:
+    source, output = folder / "source.json", folder / "logs" / f"library_{name}.log"
+    threads = len(os.sched_getaffinity(0))
+    if not source.exists():
+        log.info("fetching llama.cpp %s, once", pin.commit[:12])
+        fetch_toolchain(pin, folder / "source", source, output)
+    log.info("building libggml-base in the %s arithmetic, once", name)
+    build_library(proven_tree(source), name, target, pin.commit, threads, output)
+
+
+def fingerprint(quantizer: Quantizer) -> str:
+    """SHA-256 of the bytes that the library makes of fixed weights, in every type, without and with importances."""
+    # Philox gives these words on every machine; sums of four bytes look enough like weights.
+    stream = np.random.Philox(key=2507)
+    octets = stream.random_raw(ROWS * COLUMNS // 2).view(np.uint8).reshape(-1, 4).astype(np.int32)
+    weights = ((octets.sum(1) - 510) / np.float32(4096)).astype(np.float32).reshape(ROWS, COLUMNS)
+    importance = ((stream.random_raw(COLUMNS) >> np.uint64(44)) + np.uint64(1)).astype(np.float32) / np.float32(1 << 16)
+    digest = hashlib.sha256()
+    for kind in FINGERPRINT_TYPES:
+        digest.update(quantizer.quantize(kind, weights).tobytes())
+        digest.update(quantizer.quantize(kind, weights, importance).tobytes())
+    return digest.hexdigest()

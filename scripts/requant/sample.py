@@ -1,0 +1,50 @@
+"""Which rows a sampled audit looks at, and what it would have missed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from requant.ggml import Indices
+
+
+def draw(rows: Mapping[str, int], count: int, seed: int) -> dict[str, Indices]:
+    """Draw ``count`` different rows, every row of every tensor with the same chance.
+
+    Args:
+        rows: the number of rows of each tensor that can be drawn from.
+        count: how many; all of them where there are no more.
+        seed: from 0 to 2**64 - 1; the same one draws the same rows, on every machine.
+
+    Returns:
+        sorted row numbers, by tensor; tensors of which no row was drawn are left out.
+    """
+    names, sizes = list(rows), np.array([rows[name] for name in rows], np.int64)
+    ends = np.cumsum(sizes)
+    total = int(ends[-1]) if len(ends) else 0
+    if count >= total:
+        return {name: np.arange(size) for name, size in rows.items()}
+    # The bit generator's words are the same in every version of numpy, unlike what is made of them.
+    stream = np.random.Philox(key=seed)
+    chosen: set[int] = set()
+    while len(chosen) < count:
+        # A remainder prefers some rows by less than one part in 2**40: no tensor has so many.
+        words = stream.random_raw(count - len(chosen)) % np.uint64(total)
+        chosen.update(int(word) for word in words)
+    picked = np.sort(np.fromiter(chosen, np.int64, len(chosen)))
+    owners = np.searchsorted(ends, picked, side="right")
+    return {
+        names[owner]: picked[owners == owner] - (int(ends[owner]) - int(sizes[owner])) for owner in np.unique(owners)
+    }
+
+
+def missed(fraction: float, count: int) -> float:
+    """Chance that ``count`` rows show nothing of an alteration that touches this fraction of all rows.
+
+    The rows are drawn without replacement, so ``(1 - fraction) ** count`` is an upper bound.
+    """
+    return float((1 - fraction) ** count)
+
+
+def caught(chance: float, count: int) -> float:
+    """The smallest fraction of altered rows that ``count`` rows miss with at most this chance."""
+    return float(1 - chance ** (1 / count)) if count else 1.0

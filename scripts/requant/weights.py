@@ -1,0 +1,138 @@
+"""The named weights, row by row, under the names and in the order that a GGUF has them."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from requant.architectures import Plan
+from requant.checkpoint import Checkpoint, rows_as_float32
+from requant.errors import FormatError
+from requant.ggml import PLAIN, Bytes, Floats, Indices, row_bytes
+from requant.ggml_types import GGMLType
+from requant.gguf import Header, Tensor, quoted
+from requant.ranged import Ranged
+
+
+class Weights(Protocol):
+    """What a quant is derived from.
+
+    ``shapes`` maps the name of every tensor in a GGUF to its shape in ggml's order, the row length first. ``vias`` are
+    the types that a conversion may have rounded the weights to, most likely first.
+    """
+
+    shown: str
+    shapes: Mapping[str, tuple[int, ...]]
+    vias: tuple[GGMLType, ...]
+
+    def unchecked(self, name: str) -> str | None:
+        """Why a tensor's weights cannot be read, or ``None`` if they can."""
+
+    def rows(self, name: str, indices: Indices) -> Floats:
+        """Rows of a tensor as they are stored: float32 ``[len(indices), columns]``; a vector is one row."""
+
+    def tolerance(self, name: str) -> float:
+        """By which part a computed value may differ; 0 for everything that is stored."""
+
+
+class GGUFWeights:
+    """An unquantized GGUF."""
+
+    def __init__(self, file: Ranged, header: Header) -> None:
+        self._file, self.shown = file, file.name
+        self._tensors = {tensor.name: tensor for tensor in header.tensors}
+        self.shapes: Mapping[str, tuple[int, ...]] = {tensor.name: tensor.shape for tensor in header.tensors}
+        matrices = {tensor.type for tensor in header.tensors if len(tensor.shape) > 1}
+        # What it was rounded to on its way stands in it; only full precision leaves a choice.
+        self.vias: tuple[GGMLType, ...] = PLAIN if matrices == {GGMLType.F32} else (GGMLType.F32,)
+
+    def unchecked(self, name: str) -> str | None:
+        """Only unquantized tensors can be derived from."""
+        kind = self._tensors[name].type
+        return None if kind in PLAIN else f"{self.shown} holds it as {kind.name}: name the unquantized weights"
+
+    def rows(self, name: str, indices: Indices) -> Floats:
+        """Rows of a tensor, exactly."""
+        tensor = self._tensors[name]
+        return as_float32(tensor.type, read_rows(self._file, tensor, indices))
+
+    def tolerance(self, name: str) -> float:  # noqa: ARG002 - the protocol's argument
+        """Everything is stored."""
+        return 0.0
+
+
+class CheckpointWeights:
+    """A safetensors checkpoint, seen through what the converter would make of it."""
+
+    def __init__(self, checkpoint: Checkpoint, plan: Plan, tolerance: float) -> None:
+        self._stored, self._plan, self.shown = checkpoint.tensors, plan, checkpoint.shown
+        self._tolerance = tolerance
+        stored_shapes = {name: origin.shape for name, origin in plan.tensors.items()}
+        computed: dict[str, tuple[int, ...]] = {name: values.shape for name, values in plan.computed.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = stored_shapes | computed
+        for name, origin in plan.tensors.items():
+            found = self._stored[origin.name].shape
+            if found != tuple(reversed(origin.shape)):
+                raise FormatError(
+                    f"{self.shown} holds {quoted(origin.name)} in the shape {list(found)}, its config.json means "
+                    f"{list(reversed(origin.shape))} for {quoted(name)}: get both from one place"
+                )
+        stored = {self._stored[origin.name].dtype for origin in plan.tensors.values() if len(origin.shape) > 1}
+        # A BF16 checkpoint loses nothing as BF16 or F32; F16 cannot hold its smallest numbers.
+        from_bf16 = (GGMLType.F32, GGMLType.F16)
+        self.vias: tuple[GGMLType, ...] = (
+            from_bf16 if stored == {"BF16"} else (GGMLType.BF16, GGMLType.F16, GGMLType.F32)
+        )
+
+    def unchecked(self, name: str) -> str | None:
+        """Only BF16, F16 and F32 can be read."""
+        return None if name in self._plan.computed else self._stored[self._plan.tensors[name].name].unchecked
+
+    def rows(self, name: str, indices: Indices) -> Floats:
+        """Rows of a tensor in the order of the GGUF."""
+        if name in self._plan.computed:
+            return self._plan.computed[name][None]
+        origin = self._plan.tensors[name]
+        stored = self._stored[origin.name]
+        if len(origin.shape) == 1:
+            return rows_as_float32(stored, slice(0, 1))[:, origin.rows(np.arange(origin.shape[0]))]
+        wanted = origin.rows(indices)
+        whole_run = wanted.size and wanted[-1] - wanted[0] == wanted.size - 1 and (np.diff(wanted) == 1).all()
+        return rows_as_float32(stored, slice(int(wanted[0]), int(wanted[-1]) + 1) if whole_run else wanted)
+
+    def tolerance(self, name: str) -> float:
+        """What is computed from config.json is computed in another precision by the converter."""
+        return self._tolerance if name in self._plan.computed else 0.0
+
+
+def rounded(weights: Floats, via: GGMLType) -> Floats:
+    """The weights after a conversion to ``via``, as float32; BF16 rounds to nearest, ties to even, as gguf-py does."""
+    if via is GGMLType.F16:
+        with np.errstate(over="ignore"):
+            return weights.astype(np.float16).astype(np.float32)
+    if via is GGMLType.BF16:
+        bits = np.ascontiguousarray(weights).view(np.uint32)
+        even = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+        return np.where(np.isfinite(weights), even.view(np.float32), weights)
+    return weights
+
+
+def as_float32(kind: GGMLType, data: Bytes) -> Floats:
+    """Rows of an unquantized type, ``[rows, bytes]``, as float32 ``[rows, columns]``, exactly."""
+    if kind is GGMLType.BF16:
+        found: Floats = (data.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return found
+    return data.view("<f2" if kind is GGMLType.F16 else "<f4").astype(np.float32, copy=False)
+
+
+def read_rows(file: Ranged, tensor: Tensor, indices: Indices) -> Bytes:
+    """Rows of a GGUF's tensor as bytes, ``[len(indices), bytes per row]``; a vector is one row.
+
+    Raises:
+        FormatError, SourceError: when they cannot be read.
+    """
+    width = row_bytes(tensor.type, tensor.shape[0])
+    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+    runs = [(int(run[0]), len(run)) for run in np.split(indices, breaks) if len(run)]
+    pieces = file.read_many([(tensor.offset + first * width, count * width) for first, count in runs])
+    return np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), np.uint8).reshape(-1, width)
