@@ -1,0 +1,114 @@
+"""The named weights of an audit, opened: where their rows come from, and what metadata and types they would give."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from requant.architectures import CONFIG, ROPE_TOLERANCE, plan, read_config
+from requant.checkpoint import SUFFIX, read_checkpoint
+from requant.conversion import FILES, expected_metadata
+from requant.errors import FormatError, SourceError, UnsupportedError
+from requant.ggml_types import GGMLType
+from requant.gguf import Header, read_header
+from requant.metadata import Expected, expected_from_gguf
+from requant.mix import Model
+from requant.places import Place, open_place
+from requant.ranged import as_file, read_whole
+from requant.remote import JOBS, Traffic
+from requant.weights import CheckpointWeights, GGUFWeights, Weights
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)
+TEXT_LIMIT = 1 << 26
+EXISTENCE = ("tokenizer.model", "tekken.json", "modules.json")
+"""Files of which only the existence matters."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights and what follows from them.
+
+    ``types`` are those before quantization, by tensor. ``expected`` is ``None`` where the metadata cannot be derived,
+    and ``unknown`` says why.
+    """
+
+    place: Place
+    kind: str
+    weights: Weights
+    types: Mapping[str, GGMLType]
+    model: Model
+    expected: Expected | None
+    unknown: str | None
+
+
+def open_source(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> Source:
+    """Open weights: a checkpoint or a BF16, F16 or F32 GGUF, anywhere; close their ``place`` afterwards.
+
+    Args:
+        text: a path, a place as in ``requant.places``, or ``owner/name[@revision]`` on the Hugging Face Hub.
+
+    Raises:
+        SourceError, FormatError: when they cannot be had or are damaged.
+        UnsupportedError: when requant does not know how such a model is converted.
+    """
+    if HUB_NAME.fullmatch(text) and not Path(text).exists():
+        text = f"hf://{text}"
+    place = open_place(text, traffic, jobs)
+    try:
+        ggufs = [name for name in place.names if name.endswith(".gguf")]
+        checkpoint = any(name == CONFIG or name.endswith(SUFFIX) for name in place.names)
+        if place.file is not None and place.file.endswith(".gguf"):
+            return _gguf(place, place.file)
+        if ggufs and not checkpoint:
+            if len(ggufs) > 1:
+                raise SourceError(f"{place.shown} holds {len(ggufs):,} GGUF files: name the unquantized one")
+            return _gguf(place, ggufs[0])
+        return _checkpoint(place)
+    except BaseException:
+        place.close()
+        raise
+
+
+def _gguf(place: Place, name: str) -> Source:
+    file = place.open(name)
+    header = read_header(as_file(file), file.name)
+    types = {tensor.name: tensor.type for tensor in header.tensors}
+    return Source(place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None)
+
+
+def _model(header: Header) -> Model:
+    """What the quant mix needs to know of a GGUF; zero and nothing where it does not say."""
+
+    def value(key: str) -> object:
+        field = header.metadata.get(key)
+        return None if field is None else field.value
+
+    architecture = value("general.architecture")
+    numbers = [value(f"{architecture}.{key}") for key in ("block_count", "attention.head_count")]
+    layers, heads = (number if type(number) is int else 0 for number in numbers)
+    shared = value(f"{architecture}.attention.head_count_kv")
+    return Model(str(architecture), layers, heads, shared if type(shared) is int else heads)
+
+
+def _checkpoint(place: Place) -> Source:
+    if CONFIG not in place.names:
+        raise SourceError(f"{place.shown} holds no {CONFIG}: name the folder or repository of a checkpoint, or a GGUF")
+    stored = read_checkpoint(place, place.file)
+    config = read_config(read_whole(place.open(CONFIG), TEXT_LIMIT, "a config.json"))
+    made = plan(config, stored.tensors)
+    weights = CheckpointWeights(stored, made, ROPE_TOLERANCE)
+    types = {name: origin.type for name, origin in made.tensors.items()}
+    types |= dict.fromkeys(made.computed, GGMLType.F32)
+    model = Model(made.architecture, made.layers, made.heads, made.kv_heads)
+    expected, unknown = None, None
+    try:
+        expected = expected_metadata(
+            {
+                name: b"" if name in EXISTENCE else read_whole(place.open(name), TEXT_LIMIT, "a text of a checkpoint")
+                for name in FILES
+                if name in place.names
+            }
+        )
+    except (UnsupportedError, FormatError) as error:
+        unknown = str(error)
+    return Source(place, "checkpoint", weights, types, model, expected, unknown)

@@ -1,0 +1,132 @@
+"""What is audited, and what it says of its own making: the quant, our manifest if there is one, and the imatrix.
+
+A subject with our manifest names its weights, its importance matrix and its llama.cpp. For any other the GGUF's own
+header is asked, and what was inferred from it is said.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import PurePosixPath
+from typing import Any
+
+from requant.errors import SourceError, UnsupportedError
+from requant.gguf import Header, read_header
+from requant.inferred import Inferred, infer
+from requant.manifest import SCHEMA, parse
+from requant.places import Place, open_place
+from requant.ranged import LocalFile, Ranged, as_file, read_whole
+from requant.remote import JOBS, Traffic
+
+IMATRIX, MANIFEST = "imatrix.gguf", "manifest.json"
+MANIFEST_LIMIT = 1 << 26
+NOT_QUANTS = ("imatrix", "mmproj")
+"""GGUFs whose names begin so hold no language model."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One GGUF, opened.
+
+    ``name`` is its file name, ``manifest`` our manifest beside it if there is one, ``quant`` the manifest's entry for
+    this file.
+    """
+
+    place: Place
+    file: Ranged
+    name: str
+    header: Header
+    inferred: Inferred
+    manifest: dict[str, Any] | None
+    quant: dict[str, Any] | None
+
+    @property
+    def is_imatrix(self) -> bool:
+        """Whether it is an importance matrix and no model."""
+        field = self.header.metadata.get("general.type")
+        return field is not None and field.value == "imatrix"
+
+    @property
+    def weights(self) -> int:
+        """Weights in all tensors."""
+        return sum(prod(tensor.shape) for tensor in self.header.tensors)
+
+    @property
+    def with_imatrix(self) -> bool:
+        """Whether it says that it was made with an importance matrix."""
+        said = self.inferred
+        return self.manifest is not None or said.imatrix_file is not None or said.imatrix_entries is not None
+
+    @property
+    def source(self) -> str | None:
+        """Where it says that its weights lie, as a place; ``None`` where it does not say."""
+        if self.manifest is not None:
+            model = self.manifest["inputs"]["model"]
+            named = isinstance(model.get("repo"), str) and isinstance(model.get("revision"), str)
+            return f"hf://{model['repo']}@{model['revision']}" if named else None
+        repositories = [model.repository for model in self.inferred.base_models if model.repository]
+        return f"hf://{repositories[0]}" if len(repositories) == 1 else None
+
+    def sibling(self, name: str) -> Ranged | None:
+        """A file beside it, if there is one."""
+        return _sibling(self.place, self.file, self.name, name)
+
+
+def open_subject(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> Subject:
+    """Open what is to be audited; close its ``place`` afterwards.
+
+    Raises:
+        SourceError: when it cannot be found or reached.
+        FormatError: when it is no GGUF, or its manifest is damaged.
+        UnsupportedError: when it is one part of several.
+    """
+    place = open_place(text, traffic, jobs)
+    try:
+        path = place.file or _only_quant(place)
+        file = place.open(path)
+        header = read_header(as_file(file), file.name)
+        split = header.metadata.get("split.count")
+        if split is not None and split.value not in (0, 1):
+            raise UnsupportedError(f"{file.name} is one part of a split model: join it with llama-gguf-split --merge")
+        manifest = _manifest(_sibling(place, file, path, MANIFEST))
+        name = PurePosixPath(path).name
+        quants = [] if manifest is None else [entry for entry in manifest["quants"] if entry["file"]["name"] == name]
+        return Subject(
+            place, file, path, header, infer(header), manifest if quants else None, quants[0] if quants else None
+        )
+    except BaseException:
+        place.close()
+        raise
+
+
+def _only_quant(place: Place) -> str:
+    names = [name for name in place.names if name.endswith(".gguf")]
+    quants = [name for name in names if not PurePosixPath(name).name.lower().startswith(NOT_QUANTS)]
+    if not names:
+        raise SourceError(f"{place.shown} holds no GGUF file: name the folder, repository or file of a quant")
+    if len(quants) != 1:
+        shown = ", ".join(quants[:3]) or names[0]
+        raise SourceError(f"{place.shown} holds {len(quants):,} quants ({shown}): name the file that is meant")
+    return quants[0]
+
+
+def _sibling(place: Place, file: Ranged, path: str, name: str) -> Ranged | None:
+    beside = PurePosixPath(path).with_name(name).as_posix()
+    if beside in place.names:
+        return place.open(beside)
+    if isinstance(file, LocalFile) and place.file is not None:
+        found = file.path.with_name(name)
+        return place.keep(LocalFile(found)) if found.is_file() else None
+    return None
+
+
+def _manifest(file: Ranged | None) -> dict[str, Any] | None:
+    """Our manifest; one of somebody else's making under the same name is passed over."""
+    if file is None:
+        return None
+    document = parse(read_whole(file, MANIFEST_LIMIT, "a manifest"), file.name)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        return None
+    from requant.consistency import require_form
+
+    require_form(document)
+    return document
