@@ -183,10 +183,10 @@ def near_bound(report: Report) -> str:
     """What ``near`` means here, in numbers."""
     blocks, differing = report.outcome.blocks, report.outcome.differing
     used = max(audit.tally.epsilon for audit in report.outcome.tensors)
-    allowed = f"allowed {100 * NEAR_LEAST:g} to {100 * NEAR_MOST:g} %"
     return (
-        f"{differing:,} of {blocks:,} blocks differ ({100 * differing / max(blocks, 1):.3g} %; {allowed}), each as llama.cpp's own search makes it of numbers changed by "
-        f"at most {used:.2g} of themselves (allowed {EPSILONS[-1]:.2g})"
+        f"{differing:,} of {blocks:,} blocks differ, {100 * differing / max(blocks, 1):.3g} % "
+        f"({100 * NEAR_LEAST:g} to {100 * NEAR_MOST:g} % allowed), each as llama.cpp's own search makes it "
+        f"of numbers changed by at most {used:.2g} of themselves ({EPSILONS[-1]:.2g} allowed)"
     )
 
 

@@ -133,8 +133,12 @@ def _check(question: Question, subject: Subject, source: Source, traffic: Traffi
     seed = None if question.rows is None else randbits(64) if question.seed is None else question.seed
     selected = None if question.rows is None or seed is None else draw(rows, question.rows, seed)
     material = Material(subject.file, subject.header, source.weights, importances, _opener(pin))
-    whole = sum(prod(tensor.shape) for tensor in subject.header.tensors)
-    total = whole if selected is None else None
+    total = sum(
+        tensor.shape[0] * (rows[tensor.name] if selected is None else len(selected.get(tensor.name, ())))
+        if tensor.name in rows
+        else tensor.shape[0]
+        for tensor in subject.header.tensors
+    )
     jobs = question.jobs or (None if subject.place.is_local and source.place.is_local else JOBS)
     with progress(total, "comparing", "weights", scale=True) as bar:
 

@@ -1,5 +1,9 @@
-"""The ``requant`` command. Exit codes: 0 all is as it should be, 1 bytes differ, 2 wrong usage or unreadable input."""
+"""The ``requant`` command.
 
+Exit codes: 0 all is as it should be, 1 something differs, 2 wrong usage or unreadable input, 3 it could not be checked.
+"""
+
+import logging
 import sys
 from pathlib import Path
 
@@ -7,10 +11,13 @@ import click
 
 from requant import compare as comparison
 from requant.disk import in_units
-from requant.errors import DigestError, RequantError
+from requant.errors import DigestError, RequantError, SourceError, ToolError, UnsupportedError
+from requant.output import write_document, write_text
 from requant.release import list_release
 
 PATH = click.Path(path_type=Path)
+CODES = {DigestError: 1, SourceError: 3, UnsupportedError: 3, ToolError: 3}
+"""Of errors; 2 is for all others."""
 
 
 class _Group(click.Group):
@@ -19,7 +26,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except RequantError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(1 if isinstance(error, DigestError) else 2)
+            sys.exit(next((code for kind, code in CODES.items() if isinstance(error, kind)), 2))
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
 
 
 @click.group(cls=_Group)
@@ -37,6 +47,91 @@ def show(folder: Path) -> None:
     click.echo(f"release: {folder}")
     for entry in entries:
         click.echo(f"  {entry['name']:<{width}}  {in_units(entry['size']):>8}  {entry['sha256']}")
+
+
+@main.command()
+@click.argument("subject")
+@click.option("--source", metavar="WEIGHTS", help="The weights: OWNER/NAME@REVISION on the Hub, a folder, or a GGUF.")
+@click.option("--imatrix", metavar="FILE", help="The importance matrix; by default imatrix.gguf beside the subject.")
+@click.option("--full", is_flag=True, help="Check every row of every tensor instead of a sample.")
+@click.option("--rows", type=click.IntRange(1, 1 << 24), help="Rows to draw for a sample.  [default: 1024]")
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), help="Draw these rows again; by default it is random.")
+@click.option("--exact", is_flag=True, help="Let only exact bytes pass, not another compiler's arithmetic.")
+@click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
+@click.option("--json", "json_out", metavar="FILE", type=PATH, help="Write the whole report to FILE, as JSON.")
+@click.option("--markdown", metavar="FILE", type=PATH, help="Write a summary to FILE, for a discussion page.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Batches, and connections, at a time.")
+@click.option("--attest", metavar="FILE", type=PATH, help="Write a signed statement of a passed full audit to FILE.")
+@click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
+def audit(
+    subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
+    toolchain: str | None, json_out: Path | None, markdown: Path | None, jobs: int | None, attest: Path | None,
+    key: Path | None,
+) -> None:  # fmt: skip
+    """Check that the quant SUBJECT derives from the weights that it names.
+
+    SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, or an https:// address.
+    Exit code 0: all that was checked is a derivation; 1: it is not; 2: wrong usage or unreadable input; 3: something
+    could not be checked.
+    """
+    from requant import audit_report
+    from requant.case import ROWS, Question
+    from requant.case import audit as carry_out
+
+    if full and (rows is not None or seed is not None):
+        raise click.UsageError("--full checks all rows: leave out --rows and --seed")
+    if (attest is None) is not (key is None) or (attest is not None and not full):
+        raise click.UsageError("--attest needs --key and --full")
+    chosen = None if full else rows or ROWS
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs))
+    document = audit_report.as_document(report)
+    audit_report.as_text(report)
+    if json_out is not None:
+        write_document(json_out, document)
+    if markdown is not None:
+        write_text(markdown, audit_report.as_markdown(report))
+    if attest is not None and key is not None:
+        from requant.attest import audit_statement, sign
+
+        sign(audit_statement(document), key, attest)
+    sys.exit(audit_report.exit_code(report, exact=exact))
+
+
+@main.command()
+@click.argument("release", type=PATH)
+@click.option("--key", metavar="FILE", type=PATH, help="The public key that the attestation must be signed with.")
+@click.option("--json", "out", metavar="FILE", type=PATH, help="Write what was found to FILE, as JSON.")
+def verify(release: Path, key: Path | None, out: Path | None) -> None:
+    """Check that digests, manifest, card and attestation of RELEASE agree; no weights are needed."""
+    from requant import verify as verification
+
+    found = verification.verify_release(release, key)
+    click.echo(verification.as_text(found))
+    if out is not None:
+        write_document(out, verification.as_document(found))
+    sys.exit(1 if found.findings else 0)
+
+
+@main.command()
+@click.argument("release", type=PATH)
+@click.option("--key", metavar="FILE", type=PATH, help="The private key: Ed25519, or EC for model-signing.")
+@click.option("--method", type=click.Choice(["dsse", "model-signing", "sigstore"]), default="dsse", show_default=True)
+def attest(release: Path, key: Path | None, method: str) -> None:
+    """Sign what RELEASE was built from: an in-toto statement, or a model signature of the OpenSSF."""
+    from requant.signing import sign_release
+
+    click.echo(f"wrote {sign_release(release, key, method)}")
+
+
+@main.command()
+@click.argument("path", type=PATH)
+def new_key(path: Path) -> None:
+    """Make an Ed25519 key pair: the private key in PATH, the public one in PATH.pub."""
+    from requant.keys import new_key as make
+
+    click.echo(f"wrote {path} (keep it secret) and {path}.pub, key id {make(path)}")
 
 
 @main.command()
@@ -72,4 +167,4 @@ def compare(a: Path, b: Path, out: Path | None, model: Path | None, kind: str | 
         document["quant"] = quants.as_document(quant)
         click.echo(f"\n{quants.as_text(quant)}")
     if out is not None:
-        comparison.write_document(out, document)
+        write_document(out, document)

@@ -13,11 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.digests import Digest, digest_file, write_bytes
-from requant.errors import DiskError, FormatError
+from requant.digests import Digest, digest_file
+from requant.errors import FormatError
 from requant.gguf import quoted
 from requant.imatrix import Entry, Floats, Imatrix, read_imatrix
-from requant.manifest import canonical
 from requant.records import file_entry
 
 SCHEMA = "requant/compare/v1"
@@ -234,15 +233,3 @@ def _entry(row: Difference) -> dict[str, Any]:
         "cosine": f"{row.cosine:.12f}",
         "same_bytes": row.same_bytes,
     }
-
-
-def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a comparison as canonical JSON, whole or not at all.
-
-    Raises:
-        DiskError: when ``path`` cannot be written.
-    """
-    try:
-        write_bytes(path, canonical(document))
-    except OSError as error:
-        raise DiskError(f"{path} cannot be written ({error.strerror or error}): name another file") from error
