@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from requant.derive import Tally, compare_rows, derivable
-from requant.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Floats, Indices, Quantizer
+from requant.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Bytes, Floats, Indices, Quantizer
 from requant.ggml_types import GGMLType
 from requant.gguf import Header, Tensor
 from requant.ranged import Ranged
@@ -35,8 +35,8 @@ Progress = Callable[[int], None]
 class TensorAudit:
     """One tensor of the subject: what was found, and in the end a verdict.
 
-    ``selected`` are the rows to look at, ``None`` for all. ``reason`` says why a tensor is unchecked, or what is wrong
-    with it as a whole.
+    ``selected`` are the rows to look at, ``None`` for all; ``held`` are these rows, weights and quant, once they have
+    been read. ``reason`` says why a tensor is unchecked, or what is wrong with it as a whole.
     """
 
     tensor: Tensor
@@ -44,6 +44,7 @@ class TensorAudit:
     tally: Tally = field(default_factory=Tally)
     reason: str | None = None
     verdict: str = UNCHECKED
+    held: tuple[Floats, Bytes] | None = None
 
     @property
     def undrawn(self) -> bool:
@@ -109,8 +110,10 @@ def audit_tensors(
     """
     audits = [_prepared(material, tensor, selected) for tensor in material.header.tensors]
     checked = [audit for audit in audits if audit.reason is None]
-    arithmetic, via = _probe(material, checked)
     jobs = jobs or len(os.sched_getaffinity(0))
+    if selected is not None:
+        _hold(material, checked, jobs)
+    arithmetic, via = _probe(material, checked)
     _pass(material, checked, arithmetic, via, jobs, progress)
     blocks, differing = _totals(checked)
     if differing and all(audit.tally.other == audit.tally.differing for audit in checked):
@@ -151,6 +154,23 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     return audit
 
 
+def _hold(material: Material, audits: list[TensorAudit], jobs: int) -> None:
+    """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting."""
+
+    def read(audit: TensorAudit) -> None:
+        rows = np.arange(1) if audit.selected is None else audit.selected
+        weights = material.weights.rows(audit.tensor.name, rows)
+        audit.held = weights, read_rows(material.subject, audit.tensor, rows)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for _ in pool.map(read, audits):
+                pass
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
 def _probe(material: Material, audits: list[TensorAudit]) -> tuple[str, GGMLType]:
     """Find out by a first look at every type which arithmetic the file is in, and what the weights were rounded to."""
     vias = material.weights.vias
@@ -182,15 +202,16 @@ def _differing(material: Material, arithmetic: str, via: GGMLType, audit: Tensor
     return int((derived.reshape(-1, size) != actual.reshape(-1, size)).any(1).sum())
 
 
-def _read(
-    material: Material, audit: TensorAudit, rows: Indices, via: GGMLType
-) -> tuple[Floats, Floats | None, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+def _read(material: Material, audit: TensorAudit, rows: Indices, via: GGMLType) -> tuple[Floats, Floats | None, Bytes]:
     name = audit.tensor.name
-    weights = material.weights.rows(name, rows)
+    if audit.held is None:
+        weights, actual = material.weights.rows(name, rows), read_rows(material.subject, audit.tensor, rows)
+    else:
+        at = np.arange(1) if audit.selected is None else np.searchsorted(audit.selected, rows)
+        weights, actual = audit.held[0][at], audit.held[1][at]
     if len(audit.tensor.shape) > 1:
         weights = rounded(weights, via)
-    importance = (material.importances or {}).get(name)
-    return weights, importance, read_rows(material.subject, audit.tensor, rows)
+    return weights, (material.importances or {}).get(name), actual
 
 
 def _pass(
@@ -252,9 +273,7 @@ def _compare(
     return tally, None
 
 
-def _compare_computed(
-    weights: Floats, actual: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], kind: GGMLType, tolerance: float
-) -> tuple[Tally, str | None]:
+def _compare_computed(weights: Floats, actual: Bytes, kind: GGMLType, tolerance: float) -> tuple[Tally, str | None]:
     """Compare values that the converter computes from config.json, in a precision of its own."""
     if kind is not GGMLType.F32:
         return Tally(), f"is computed, and stored as {kind.name}"

@@ -194,6 +194,20 @@ class _Reader:
             self.fail(f"has {length:,} bytes in {what}, more than the {limit:,} allowed: it is damaged or hostile")
         return self.take(length, what)
 
+    def strings(self, count: int, what: str) -> list[bytes]:
+        """Consume strings; vocabularies hold so many that each must cost little."""
+        found = []
+        for _ in range(count):
+            start = self._at + 8
+            end = start + int.from_bytes(self._buffer[self._at : start], "little")
+            if max(start, end) > len(self._buffer):
+                found.append(self.raw(what))
+                continue
+            found.append(self._buffer[start:end])
+            self.position += end - self._at
+            self._at = end
+        return found
+
     def value_type(self, what: str) -> ValueType:
         """Consume the type of a value."""
         number = self.number(4, what)
@@ -249,7 +263,7 @@ def _read_value(reader: _Reader, kind: ValueType, what: str, depth: int = 0) -> 
     count = reader.count(f"elements in {what}", smallest, (MAX_ITEMS - reader.items) // cost)
     reader.items += count * cost
     if item is ValueType.STRING:
-        return Field(kind, [_text(reader.raw(what)) for _ in range(count)], item)
+        return Field(kind, [_text(raw) for raw in reader.strings(count, what)], item)
     return Field(kind, [_read_value(reader, item, what, depth + 1) for _ in range(count)], item)
 
 

@@ -97,6 +97,17 @@ def demo() -> Workplace:
     return Workplace(ROOT)
 
 
+@pytest.fixture(scope="session")
+def cache(demo: Workplace) -> Path:
+    """A cache folder for audits, whose toolchains are the checkout's: nothing is fetched twice."""
+    folder = ROOT / "results" / "cache" / "requant"
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / "toolchains"
+    if not link.is_symlink():
+        link.symlink_to(Path("..") / ".." / "toolchains")
+    return folder.parent
+
+
 @pytest.fixture
 def make_workplace(demo: Workplace, tmp_path: Path) -> Callable[..., Workplace]:
     """Make folders that share the checkout's toolchains."""

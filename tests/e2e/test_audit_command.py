@@ -1,0 +1,245 @@
+"""requant audit as a user runs it: on the demo's release, here and on the loopback Hub, and on what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+
+from e2e.conftest import Workplace
+from hub import Fault, LoopbackHub
+from relabelled import half, number, relabelled, text
+from requant.ggml_types import ValueType
+from requant.gguf import Field, read_header
+
+QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+REQUANT = str(Path(sys.executable).parent / "requant")
+Audit = Callable[..., tuple[int, str, dict[str, Any]]]
+
+
+@pytest.fixture
+def audit(cache: Path, tmp_path: Path) -> Audit:
+    """Run requant audit; gives the exit code, everything it said, and its JSON report, if it wrote one."""
+
+    def run(*arguments: str | Path, **env: str) -> tuple[int, str, dict[str, Any]]:
+        report = tmp_path / "report.json"
+        report.unlink(missing_ok=True)
+        known = {**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": "200", **env}
+        command = [REQUANT, "audit", *map(str, arguments), "--json", str(report)]
+        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr
+        return (
+            done.returncode,
+            done.stdout + done.stderr,
+            json.loads(report.read_text()) if report.exists() else {},
+        )
+
+    return run
+
+
+@pytest.fixture
+def copy(demo: Workplace, tmp_path: Path) -> Path:
+    """The release with a quant that may be written to."""
+    folder = tmp_path / "release"
+    folder.mkdir()
+    for name in ("imatrix.gguf", QUANT):
+        shutil.copy(demo.release / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def weights(demo: Workplace) -> Path:
+    return demo.results / "generated"
+
+
+def test_a_full_audit_of_the_release(audit: Audit, demo: Workplace, weights: Path) -> None:
+    code, said, report = audit(demo.release, "--source", weights, "--full")
+    assert (code, report["verdict"], report["arithmetic"]) == (0, "exact", "strict"), said
+    assert said.startswith(f"exact (strict): {QUANT} is a derivation of the named weights, byte for byte")
+    assert {tensor["verdict"] for tensor in report["tensors"]} == {"exact"}
+    assert [finding for finding in report["findings"] if finding["grade"] != "harmless"] == []
+    manifest = json.loads((demo.release / "manifest.json").read_text())
+    assert report["subject"]["sha256"] == manifest["quants"][0]["file"]["sha256"]
+    assert report["subject"]["sha256_from"] == "read"
+    assert (report["inferred"], report["notes"], report["missing"]) == ([], [], [])
+
+
+def test_without_a_manifest_the_header_is_asked(audit: Audit, copy: Path, weights: Path) -> None:
+    code, said, report = audit(copy / QUANT, "--source", weights)
+    assert (code, report["verdict"], report["mode"]) == (0, "exact", "sample"), said
+    assert any("quantized as Q4_K_M" in sentence for sentence in report["inferred"])
+    assert f"seed {report['seed']}" in said
+
+
+def test_the_same_seed_draws_the_same_rows(audit: Audit, copy: Path, weights: Path) -> None:
+    options = [copy, "--source", weights, "--rows", "50"]
+    reports = [audit(*options, "--seed", "7")[2] for _ in range(2)] + [audit(*options)[2]]
+    for report in reports:
+        del report["run"]
+    assert reports[0] == reports[1] != reports[2]
+
+
+def test_the_imatrix_is_needed(audit: Audit, copy: Path, weights: Path) -> None:
+    (copy / "imatrix.gguf").rename(copy / "hidden.gguf")
+    code, said, report = audit(copy / QUANT, "--source", weights, "--full")
+    assert (code, report["verdict"]) == (3, "unchecked")
+    assert "name it with --imatrix" in said
+    plain = [tensor["name"] for tensor in report["tensors"] if tensor["verdict"] == "exact"]
+    assert plain and all(name.endswith("norm.weight") for name in plain)
+    code, said, report = audit(copy / QUANT, "--source", weights, "--imatrix", copy / "hidden.gguf", "--full")
+    assert (code, report["verdict"]) == (0, "exact"), said
+
+
+CHANGES: dict[str, tuple[str, Callable[[Path], Field | None]]] = {
+    "chat template": ("tokenizer.chat_template", lambda _: text("{{ messages }}")),
+    "one token": ("tokenizer.ggml.tokens", lambda path: other_token(path)),
+    "eos id": ("tokenizer.ggml.eos_token_id", lambda _: number(7)),
+    "rope base": ("qwen3.rope.freq_base", lambda _: half(500000.0)),
+    "norm epsilon": ("qwen3.attention.layer_norm_rms_epsilon", lambda _: half(1e-5)),
+    "a key less": ("qwen3.rope.freq_base", lambda _: None),
+    "a key more": ("qwen3.rope.scaling.type", lambda _: text("yarn")),
+    "file type": ("general.file_type", lambda _: number(7)),
+    "imatrix chunks": ("quantize.imatrix.chunks_count", lambda _: Field(ValueType.INT32, 99)),
+}
+
+
+def other_token(path: Path) -> Field:
+    field = read_header(path).metadata["tokenizer.ggml.tokens"]
+    assert isinstance(field.value, list)
+    return Field(field.type, [*field.value[:1000], "evil", *field.value[1001:]], field.item)
+
+
+@pytest.mark.parametrize(("key", "change"), CHANGES.values(), ids=CHANGES)
+def test_changed_metadata(
+    audit: Audit, copy: Path, weights: Path, key: str, change: Callable[[Path], Field | None]
+) -> None:
+    changed = relabelled(copy / QUANT, copy / "changed.gguf", {key: change(copy / QUANT)})
+    code, said, report = audit(changed, "--source", weights, "--rows", "20")
+    assert (code, report["verdict"]) == (1, "mismatch"), said
+    serious = [finding["key"] for finding in report["findings"] if finding["grade"] == "serious"]
+    assert key in serious, said
+
+
+def test_a_harmless_change_passes(audit: Audit, copy: Path, weights: Path) -> None:
+    changes = {"general.name": text("Mine"), "quantize.imatrix.file": text("/home/x/imatrix.gguf")}
+    changed = relabelled(copy / QUANT, copy / "changed.gguf", changes)
+    code, said, report = audit(changed, "--source", weights, "--rows", "20")
+    assert (code, report["verdict"]) == (0, "exact"), said
+    assert {"general.name", "quantize.imatrix.file"} <= {finding["key"] for finding in report["findings"]}
+
+
+def flipped(path: Path, name: str) -> None:
+    """Flip one bit of the first scale of a tensor's first block."""
+    [tensor] = [tensor for tensor in read_header(path).tensors if tensor.name == name]
+    data = np.memmap(path, np.uint8, "r+", tensor.offset, (tensor.nbytes,))
+    data[4] ^= 1
+    data.flush()
+
+
+def test_one_flipped_bit(audit: Audit, copy: Path, weights: Path) -> None:
+    flipped(copy / QUANT, "blk.2.ffn_up.weight")
+    code, said, report = audit(copy, "--source", weights, "--full")
+    assert (code, report["verdict"]) == (1, "mismatch")
+    [odd] = [tensor for tensor in report["tensors"] if tensor["verdict"] != "exact"]
+    assert (odd["name"], odd["verdict"], odd["unexplained"]) == ("blk.2.ffn_up.weight", "mismatch", 1)
+    assert odd["examples"][0] | {"ratio": ""} == {"row": 0, "column": 0, "bytes": 1, "of": 144, "ratio": ""}
+    assert "blk.2.ffn_up.weight" in said and said.startswith("mismatch: ")
+
+
+def test_other_types_are_found(audit: Audit, copy: Path, weights: Path) -> None:
+    """A file that is labelled as another mix has exact tensors of the wrong types."""
+    changed = relabelled(copy / QUANT, copy / "changed.gguf", {"general.file_type": number(14)})
+    code, _, report = audit(changed, "--source", weights, "--rows", "20")
+    serious = {finding["key"] for finding in report["findings"] if finding["grade"] == "serious"}
+    assert (code, report["verdict"]) == (1, "mismatch")
+    assert {f"blk.{layer}.attn_v.weight" for layer in range(4)} <= serious
+
+
+def test_other_weights_are_a_mismatch(audit: Audit, copy: Path, weights: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    shard = max(other.glob("*.safetensors"))
+    data = np.memmap(shard, np.uint8, "r+")
+    data[-1_000_000:] ^= np.uint8(1)
+    data.flush()
+    code, said, report = audit(copy, "--source", other, "--full")
+    assert (code, report["verdict"]) == (1, "mismatch"), said
+    verdicts = {tensor["verdict"] for tensor in report["tensors"]}
+    assert verdicts == {"exact", "mismatch"}
+
+
+def test_over_the_loopback_hub(audit: Audit, demo: Workplace, weights: Path, tmp_path: Path) -> None:
+    with LoopbackHub() as hub:
+        subject, source = hub.add_model("some/Tiny-GGUF", demo.release), hub.add_model("org/Tiny", weights)
+        env = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+        known = f"org/Tiny@{source.commit}"
+        for address, weights_at in (
+            ("hf://some/Tiny-GGUF", known),
+            (f"hf://some/Tiny-GGUF@{subject.commit}/{QUANT}", f"hf://{known}"),
+            ("ms://some/Tiny-GGUF", "ms://org/Tiny"),
+            (f"{hub.url}/some/Tiny-GGUF/resolve/main/{QUANT}", known),
+        ):
+            extra = ["--imatrix", "hf://some/Tiny-GGUF/imatrix.gguf"] if address.startswith("http") else []
+            code, said, report = audit(address, "--source", weights_at, "--rows", "100", *extra, **env)
+            assert (code, report["verdict"]) == (0, "exact"), said
+            assert 0 < report["run"]["bytes_fetched"] < 40_000_000
+        assert subject.commit in json.dumps(report) or report["source"]["revision"] == source.commit
+        hub.faults.add(Fault("/cdn/*", kind="status", status=503))
+        code, said, report = audit("hf://some/Tiny-GGUF", "--source", known, "--rows", "100", **env)
+        assert (code, report) == (3, {}), said
+
+
+WRONG: dict[str, tuple[list[str], int, str]] = {
+    "nothing there": (["no/such/file.gguf", "--source", "{weights}"], 3, "does not exist"),
+    "no weights named": (["{release}"], 3, "give --source"),
+    "weights not there": (["{release}", "--source", "{release}/nothing"], 3, "nothing"),
+    "not a GGUF": (["{weights}/config.json", "--source", "{weights}"], 2, "not a GGUF file"),
+    "source is the quant": (["{release}", "--source", "{release}/{quant}", "--rows", "9"], 3, "name the unquantized"),
+    "full and rows": (["{release}", "--full", "--rows", "9"], 2, "leave out --rows"),
+    "attest a sample": (["{release}", "--attest", "x", "--key", "y"], 2, "--attest needs --key and --full"),
+    "no such toolchain": (["{release}", "--source", "{weights}", "--toolchain", "x"], 2, "write one of"),
+    "unknown scheme": (["ftp://x/y", "--source", "{weights}"], 3, "no known kind of place"),
+    "imatrix is a model": (["{release}", "--source", "{weights}", "--imatrix", "{release}/{quant}"], 2, "imatrix"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "sentence"), WRONG.values(), ids=WRONG)
+def test_bad_usage(
+    audit: Audit, demo: Workplace, weights: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    names = {"release": str(demo.release), "weights": str(weights), "quant": QUANT}
+    found, said, _ = audit(*(argument.format(**names) for argument in arguments))
+    assert found == code, said
+    assert sentence in said
+
+
+def test_markdown_shows_and_does_nothing(audit: Audit, copy: Path, weights: Path, tmp_path: Path) -> None:
+    flipped(copy / QUANT, "blk.2.ffn_up.weight")
+    evil = text("<script>alert(1)</script> [x](http://evil) | `")
+    changed = relabelled(copy / QUANT, copy / "changed.gguf", {"tokenizer.chat_template": evil})
+    audit(changed, "--source", weights, "--full", "--markdown", tmp_path / "report.md")
+    html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text())
+    assert "<strong>mismatch: changed.gguf is NOT a derivation of the named weights</strong>" in html
+    assert "blk.2.ffn_up.weight" in html and "<script>" not in html and "href" not in html
+    assert html.count("<table>") == 3
+
+
+def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp_path: Path) -> None:
+    key, statement = tmp_path / "key.pem", tmp_path / "audit.intoto.json"
+    assert subprocess.run([REQUANT, "new-key", str(key)], capture_output=True).returncode == 0
+    code, said, report = audit(demo.release, "--source", weights, "--full", "--attest", statement, "--key", key)
+    assert code == 0, said
+    from requant.attest import DERIVATION, subjects, verify_envelope
+
+    found = verify_envelope(statement.read_bytes(), tmp_path / "key.pem.pub")
+    assert found["predicateType"] == DERIVATION
+    assert subjects(found) == {QUANT: report["subject"]["sha256"]}
