@@ -6,6 +6,8 @@ compile() { uv pip compile --universal --python-version 3.11 --generate-hashes -
 
 compile workflow.in -o workflow.lock
 compile test.in -o test.lock
+compile bench.in -o bench.lock
+compile fuzz.in -o fuzz.lock
 compile cuda.in -o cuda.lock
 # torch is apart: its CPU build is on no package index that everybody has, and the ordinary one needs CUDA libraries.
 compile converter.in -o torch.lock

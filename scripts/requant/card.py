@@ -21,12 +21,13 @@ from requant.ggml_types import GGMLType
 from requant.manifest import parse
 from requant.records import THREADS
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "workflow/templates"
+# In a checkout a link to workflow/templates, in an installed package the files themselves.
+TEMPLATES = Path(__file__).resolve().parent / "data" / "templates"
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
 BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
 URL = re.compile(r"https://[A-Za-z0-9._~:/?#%=&+-]+")
 REPO = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
-BLOCK_TENSOR = re.compile(r"blk\.(\d+)\.(.+)")
+BLOCK_TENSOR = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 # SPDX ids that, in lower case, are ids of the Hub; it refuses any other id but "other".
 HUB_LICENCES = {
@@ -39,8 +40,13 @@ HUB_LICENCES = {
 
 def write_card(manifest: Path, out: Path) -> None:
     """Write the model card of the release that ``manifest`` describes."""
-    document = _on_one_line(parse(manifest.read_bytes(), str(manifest)))
-    write_bytes(out, _environment().get_template("card.md.j2").render(_context(document)).encode())
+    write_bytes(out, render_card(parse(manifest.read_bytes(), str(manifest))))
+
+
+def render_card(manifest: Mapping[str, Any]) -> bytes:
+    """The model card of a release: a function of its manifest (the parsed document) alone."""
+    document = _on_one_line(manifest)
+    return _environment().get_template("card.md.j2").render(_context(document)).encode()
 
 
 @cache

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from jsonschema.validators import extend
 
 from requant.errors import RecipeError
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "workflow" / "schemas"
+# In a checkout a link to workflow/schemas, in an installed package the files themselves.
+SCHEMAS = Path(__file__).resolve().parent / "data" / "schemas"
 NAMES = {
     "object": "a mapping",
     "array": "a list",
@@ -50,8 +52,8 @@ def check(document: object, schema: str, where: str) -> None:
     Raises:
         RecipeError: one sentence naming the key, what was found and what to write.
     """
-    definition = read_yaml(SCHEMAS / f"{schema}.schema.yaml")
-    odd = next(_odd_keys(document, "the document"), None)
+    definition = _definition(schema)
+    odd = next(_odd_keys(document, ()), None)
     if odd is not None:
         raise RecipeError(f"{where}: {odd} is not one line of text; write it in quotes")
     error = best_match(VALIDATOR(definition).iter_errors(document))
@@ -59,14 +61,19 @@ def check(document: object, schema: str, where: str) -> None:
         raise RecipeError(f"{where}: {_sentence(error, definition)}")
 
 
-def _odd_keys(document: object, place: str) -> Iterator[str]:
+@cache
+def _definition(schema: str) -> Any:
+    return read_yaml(SCHEMAS / f"{schema}.schema.yaml")
+
+
+def _odd_keys(document: object, place: tuple[object, ...]) -> Iterator[str]:
     """Keys that YAML reads as numbers, dates or truth values (``on``, ``no``), or that hold a line end."""
     for key, value in document.items() if isinstance(document, Mapping) else ():
         if not (isinstance(key, str) and key.isprintable()):
-            yield _below(place, str(key) if not isinstance(key, str) else repr(key))
-        yield from _odd_keys(value, _below(place, str(key)))
+            yield ".".join(map(str, (*place, str(key) if not isinstance(key, str) else repr(key))))
+        yield from _odd_keys(value, (*place, key))
     for index, value in enumerate(document if isinstance(document, list) else ()):
-        yield from _odd_keys(value, _below(place, str(index)))
+        yield from _odd_keys(value, (*place, index))
 
 
 def _whole_pattern(validator: Any, pattern: str, instance: object, _schema: object) -> Iterator[ValidationError]:
@@ -75,7 +82,14 @@ def _whole_pattern(validator: Any, pattern: str, instance: object, _schema: obje
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-VALIDATOR = extend(Draft202012Validator, {"pattern": _whole_pattern})  # type: ignore[no-untyped-call]
+def _unique_items(_validator: Any, unique: bool, instance: object, _schema: object) -> Iterator[ValidationError]:
+    """jsonschema compares all pairs of what it cannot sort, which takes hours for a list that is long enough."""
+    items = [repr(item) for item in instance] if isinstance(instance, list) else []
+    if unique and len({*items}) < len(items):
+        yield ValidationError("something is listed twice")
+
+
+VALIDATOR = extend(Draft202012Validator, {"pattern": _whole_pattern, "uniqueItems": _unique_items})  # type: ignore[no-untyped-call]
 
 
 def _sentence(error: ValidationError, definition: Mapping[str, Any]) -> str:
