@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from requant.errors import DigestError
+from requant.errors import DigestError, FormatError
 
 CHUNK = 1 << 20
 
@@ -47,6 +47,25 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
     """Yield the rest of ``file`` in pieces of at most 1 MiB."""
     while chunk := file.read(CHUNK):
         yield chunk
+
+
+def read_small(path: Path, longest: int) -> bytes:
+    """Read a file from outside whole, if it is a file of at most ``longest`` bytes.
+
+    Raises:
+        FormatError: naming the file, if it is missing, no file or longer.
+    """
+    try:
+        # A pipe or a device would be waited for, or never end.
+        if not path.is_file():
+            raise FormatError(f"{path} is not a file that can be read: check the path")
+        with path.open("rb") as file:
+            data = file.read(longest + 1)
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read ({error.strerror or error}): check the path") from error
+    if len(data) > longest:
+        raise FormatError(f"{path} has more than the {longest:,} bytes allowed: get the file again")
+    return data
 
 
 def digest_bytes(data: bytes) -> Digest:

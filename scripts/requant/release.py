@@ -7,16 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.digests import Digest, Expected, check_file, digest_file, named_when_whole, write_bytes
+from requant.digests import Expected, check_file, digest_file, named_when_whole, write_bytes
 from requant.disk import require_space
 from requant.errors import DigestError, FormatError
 from requant.manifest import build_manifest, canonical, parse
 from requant.records import file_digest, file_entry, read_record
 
 SUMS = "SHA256SUMS"
+MANIFEST = "manifest.json"
+CARD = "README.md"
+# They are made after SHA256SUMS and about it, so they lie beside it and do not stand in it.
+ATTESTATION = "attestation.intoto.json"
+MODEL_SIGNATURE = "model.sig"
+SIGNATURES = (ATTESTATION, MODEL_SIGNATURE)
 LINE = re.compile("([0-9a-f]{64})  (.+)")
 # A release is a handful of files; this is room for thousands.
 LONGEST = 1 << 20
+LONGEST_NAME = 255
+"""Bytes; no usual file system keeps longer names, and asking for one is an error."""
 
 
 def write_manifest(
@@ -51,11 +59,15 @@ def place_file(source: Path, out: Path) -> None:
 def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
     """Write ``SHA256SUMS`` for ``sha256sum -c``, after checking every product against the manifest.
 
+    Signatures of an earlier run stay: they are still right if the bytes are the same, and ``requant verify`` says so
+    if they are not.
+
     Raises:
         FormatError: when a file of the release is not the one that the manifest describes.
     """
     document = parse(manifest.read_bytes(), str(manifest))
-    extra = sorted({path.name for path in out.parent.iterdir()} - {path.name for path in (*files, manifest, out)})
+    known = {*SIGNATURES, *(path.name for path in (*files, manifest, out))}
+    extra = sorted({path.name for path in out.parent.iterdir()} - known)
     if extra:
         raise FormatError(f"{out.parent} holds {extra[0]}, which this recipe does not make: move it away and run again")
     described = {
@@ -76,8 +88,22 @@ def list_release(folder: Path) -> list[dict[str, Any]]:
     """Every file that ``SHA256SUMS`` names, checked: name, size, sha256.
 
     Raises:
-        FormatError: when the folder is no release or a line is not of the form ``<sha256>  <name>``.
+        FormatError: as ``read_sums``.
         DigestError: when a file is missing or has other bytes.
+    """
+    found = []
+    for name, sha256 in read_sums(folder).items():
+        if not (folder / name).is_file():
+            raise DigestError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
+        found.append(file_entry(name, check_file(folder / name, Expected(sha256=sha256))))
+    return found
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file that ``SHA256SUMS`` names, in its order; the files themselves are not read.
+
+    Raises:
+        FormatError: when the folder is no release or a line is not of the form ``<sha256>  <name>``.
     """
     sums = folder / SUMS
     if not sums.is_file():
@@ -87,17 +113,18 @@ def list_release(folder: Path) -> list[dict[str, Any]]:
     lines = sums.read_bytes().decode(errors="replace").removesuffix("\n").split("\n")
     if lines == [""]:
         raise FormatError(f"{sums} names no file: get the file again")
-    return [file_entry(name, digest) for name, digest in _checked(folder, lines)]
-
-
-def _checked(folder: Path, lines: Sequence[str]) -> list[tuple[str, Digest]]:
-    found = []
+    found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         sha256, name = match.groups() if (match := LINE.fullmatch(line)) else ("", "")
         # Not printable: a name must not move the cursor of whoever lists the release.
-        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
-            raise FormatError(f"{folder / SUMS} line {number} is not '<sha256>  <name>': get the file again")
-        if not (folder / name).is_file():
-            raise DigestError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
-        found.append((name, check_file(folder / name, Expected(sha256=sha256))))
+        if (
+            Path(name).name != name
+            or name in ("", ".", "..")
+            or not name.isprintable()
+            or len(name.encode()) > LONGEST_NAME
+        ):
+            raise FormatError(f"{sums} line {number} is not '<sha256>  <name>': get the file again")
+        if name in found:
+            raise FormatError(f"{sums} line {number} names {name} again: get the file again")
+        found[name] = sha256
     return found

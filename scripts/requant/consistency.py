@@ -1,0 +1,138 @@
+"""Does a manifest agree with itself: its recipe, its digests, and the chain from inputs to outputs.
+
+Nothing here looks at a file. Findings say what was expected, what was found, and where.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from requant.errors import FormatError, RecipeError
+from requant.gguf import quoted
+from requant.manifest import canonical
+from requant.schema import check
+
+NAME = "manifest.json"
+# The environment of the converter; the only material that is neither an input nor made by an earlier step.
+LOCK = "converter.lock"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One disagreement; all three are one line of printable text."""
+
+    where: str
+    expected: str
+    actual: str
+
+
+def require_form(manifest: Any) -> None:
+    """Check a manifest v1, and the recipe in it, against their schemas.
+
+    Raises:
+        FormatError: one sentence naming the key.
+    """
+    try:
+        check(manifest, "manifest", NAME)
+        check(manifest["recipe"]["document"], "recipe", f"{NAME}: recipe.document")
+    except RecipeError as error:
+        raise FormatError(printable(str(error))) from error
+
+
+def disagreements(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """Where a manifest that has the right form contradicts itself."""
+    recipe = manifest["recipe"]
+    yield from _differ("recipe.sha256", hashlib.sha256(canonical(recipe["document"])).hexdigest(), recipe["sha256"])
+    yield from _recipe_against_rest(recipe["document"], manifest)
+    yield from _outputs(manifest)
+    yield from _chain(manifest)
+    yield from _tensors(manifest)
+
+
+def _differ(key: str, expected: object, actual: object) -> Iterator[Finding]:
+    if expected != actual:
+        yield Finding(f"{NAME}: {key}", shown(expected), shown(actual))
+
+
+def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    inputs, imatrix, calibration = manifest["inputs"], manifest["imatrix"], recipe["calibration"]
+    for key, expected, actual in (
+        ("inputs.model.name", recipe["model"].get("pin", recipe["name"]), inputs["model"]["name"]),
+        ("inputs.model.generate", recipe["model"].get("generate"), inputs["model"].get("generate")),
+        ("inputs.corpus.name", recipe["corpus"]["pin"], inputs["corpus"]["name"]),
+        ("inputs.toolchain.name", recipe["toolchain"], inputs["toolchain"]["name"]),
+        ("imatrix.arithmetic", calibration["arithmetic"], imatrix["arithmetic"]),
+        ("imatrix.chunks", calibration["chunks"], imatrix["chunks"]),
+        ("imatrix.chunk_size", calibration["context"], imatrix["chunk_size"]),
+        ("variants", sorted({"strict", calibration["arithmetic"]}), sorted(manifest["variants"])),
+        ("quants", list(recipe["quants"]), [quant["type"] for quant in manifest["quants"]]),
+    ):
+        yield from _differ(key, expected, actual)
+
+
+def _outputs(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """Each step makes one thing, in this order: the working GGUF, the importance matrix, the quants."""
+    made = outputs(manifest)
+    found = [step["products"] for step in manifest["steps"]]
+    yield from _differ("steps", f"{len(made)} steps", f"{len(found)} steps")
+    for number, (file, products) in enumerate(zip(made, found, strict=False)):
+        yield from _differ(f"steps.{number}.products", [file], products)
+    names = [file["name"] for file in made]
+    yield from _differ("the outputs' names", sorted(set(names)), sorted(names))
+
+
+def _chain(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """Every material is an input or an earlier product, and every step used what it says it is made from."""
+    inputs = manifest["inputs"]
+    known = {_bytes(file) for file in (*inputs["model"]["files"], *inputs["corpus"]["texts"].values())}
+    model, imatrix, text = (
+        manifest["model"]["file"],
+        manifest["imatrix"]["file"],
+        inputs["corpus"]["texts"]["calibration"],
+    )
+    needed = [inputs["model"]["files"], [model, text], *([model, imatrix] for _ in manifest["quants"])]
+    for number, step in enumerate(manifest["steps"]):
+        where = f"steps.{number}.materials"
+        for file in step["materials"]:
+            if _bytes(file) not in known and not (number == 0 and file["name"] == LOCK):
+                yield Finding(f"{NAME}: {where}", "inputs and products of earlier steps", shown(file))
+        used = {_bytes(file) for file in step["materials"]}
+        for file in needed[number] if number < len(needed) else ():
+            if _bytes(file) not in used:
+                yield Finding(f"{NAME}: {where}", shown(file), "no such file")
+        known |= {_bytes(file) for file in step["products"]}
+
+
+def _tensors(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """A quant has the working GGUF's tensors, of the same shapes."""
+    wanted = {tensor["name"]: tensor["shape"] for tensor in manifest["model"]["tensors"]}
+    for number, quant in enumerate(manifest["quants"]):
+        found = {tensor["name"]: tensor["shape"] for tensor in quant["tensors"]}
+        for name in sorted(wanted.keys() | found.keys()):
+            yield from _differ(f"quants.{number}.tensors {quoted(name)}", wanted.get(name), found.get(name))
+
+
+def outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the steps made, in their order: working GGUF, importance matrix, quants; name, size and sha256 each."""
+    return [manifest["model"]["file"], manifest["imatrix"]["file"], *(quant["file"] for quant in manifest["quants"])]
+
+
+def _bytes(file: Mapping[str, Any]) -> tuple[int, str]:
+    # Not the name: a step may call its material by another one, and only the bytes decide.
+    return file["size"], file["sha256"]
+
+
+def shown(value: object) -> str:
+    """A value as one line of printable text, cut to a sane length."""
+    if isinstance(value, Mapping) and value.keys() == {"name", "size", "sha256"} and isinstance(value["size"], int):
+        return printable(f"{value['name']} ({value['size']:,} B, {value['sha256']})")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return printable(", ".join(map(shown, value)) or "nothing")
+    return "nothing" if value is None else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text from outside for messages: nothing that a terminal would obey, at most 300 characters."""
+    text = text if len(text) <= 300 else f"{text[:300]}..."
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,120 @@
+"""Signing a release: with an attestation of ours, or with a model signature of the OpenSSF.
+
+A release is verified first, so nobody signs what contradicts itself.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from requant.attest import build_statement, sign
+from requant.digests import named_when_whole, read_small
+from requant.errors import AttestationError, DigestError, FormatError, ToolError
+from requant.keys import LONGEST
+from requant.manifest import parse
+from requant.release import ATTESTATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES, read_sums
+from requant.verify import Verification, verify_release
+
+DSSE, MODEL_SIGNING, SIGSTORE = METHODS = ("dsse", "model-signing", "sigstore")
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+MAKE_EC = "make one with openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+
+
+def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
+    """Verify a release and sign it; returns the file written: ``attestation.intoto.json`` or ``model.sig``.
+
+    Args:
+        folder: the release.
+        key: the private key file: Ed25519 for ``dsse``, EC (P-256, P-384 or P-521) for ``model-signing``, none for
+            ``sigstore``, which asks for an identity.
+        method: one of ``METHODS``.
+
+    Raises:
+        DigestError: when the release does not agree with itself.
+        FormatError: when the release or the key cannot be read.
+        AttestationError: when the method cannot sign with this key, or Sigstore cannot be reached.
+        ToolError: when ``model-signing`` is not installed.
+    """
+    if method not in METHODS:
+        raise AttestationError(f"{method!r} is no way to sign; write {', '.join(METHODS)}")
+    if (key is None) is not (method == SIGSTORE):
+        raise AttestationError(f"{method} {'needs a key file' if key is None else 'takes no key file'}")
+    _require_agreement(folder)
+    if method != DSSE:
+        return sign_model(folder, key, method)
+    assert key is not None
+    manifest = parse((folder / MANIFEST).read_bytes(), MANIFEST)
+    sign(build_statement(manifest, read_sums(folder)), key, folder / ATTESTATION)
+    return folder / ATTESTATION
+
+
+def _require_agreement(folder: Path) -> None:
+    # What an older signature said is about to be replaced.
+    found: Verification = verify_release(folder)
+    differing = [finding for finding in found.findings if not finding.where.startswith(SIGNATURES)]
+    if differing:
+        first = differing[0]
+        raise DigestError(
+            f"{folder} differs at {first.where} (expected {first.expected}, found {first.actual}) and is not signed: "
+            "see requant verify"
+        )
+
+
+def sign_model(folder: Path, key: Path | None, method: str) -> Path:
+    """Sign every file of ``folder`` but the signatures with OpenSSF model-signing, into ``model.sig``.
+
+    Such signatures are not reproducible: ECDSA draws a random number, and Sigstore a certificate.
+
+    Raises:
+        FormatError, AttestationError, ToolError: as ``sign_release``.
+    """
+    if key is not None:
+        _require_ec_key(key)
+    try:
+        from model_signing import hashing, signing
+    except ImportError as error:
+        raise ToolError(f"{method} needs model-signing ({error}): pip install 'requant[signing]'") from error
+    out = folder / MODEL_SIGNATURE
+    # Left out on both sides, so that the two signatures can be made in any order.
+    files = hashing.Config().set_ignored_paths(paths=SIGNATURES, ignore_git_paths=True)
+    config = signing.Config().set_hashing_config(files)
+
+    def run() -> None:
+        if key is None:
+            config.use_sigstore_signer(use_ambient_credentials=True)
+        else:
+            config.use_elliptic_key_signer(private_key=key)
+        with named_when_whole(out) as temporary:
+            config.sign(folder, temporary)
+
+    _in_one_sentence(run, method)
+    return out
+
+
+def _in_one_sentence(run: Callable[[], None], method: str) -> None:
+    try:
+        run()
+    except Exception as error:
+        # Network, identity, certificates: what the library raises has no common base.
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        advice = (
+            "it needs the network and an identity" if method == SIGSTORE else "see what model_signing sign key says"
+        )
+        raise AttestationError(f"{method} could not sign ({said}): {advice}") from error
+
+
+def _require_ec_key(path: Path) -> None:
+    data = read_small(path, LONGEST)
+    try:
+        key = load_pem_private_key(data, password=None)
+    except TypeError as error:
+        raise FormatError(f"{path} is encrypted: decrypt it with openssl pkey, or {MAKE_EC}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FormatError(f"{path} is not a private key in a PEM file: {MAKE_EC}") from error
+    if not (isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in CURVES):
+        raise AttestationError(
+            f"model-signing cannot sign with {path}, which is no EC key of P-256 to P-521: {MAKE_EC}"
+        )

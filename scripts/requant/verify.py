@@ -1,0 +1,321 @@
+"""Verifying a release without its weights: do its files, manifest, card and attestation say the same.
+
+What is proven: the folder agrees with itself, and with its attestation whoever signed that. Not proven: that the quants
+come from the named weights, for which there is the audit.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import SSlibKey
+
+from requant.attest import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
+from requant.card import render_card
+from requant.consistency import Finding, disagreements, printable, require_form, shown
+from requant.digests import Digest, digest_file, read_small
+from requant.errors import AttestationError, FormatError, UnsupportedError
+from requant.gguf import quoted
+from requant.imatrix import read_imatrix
+from requant.keys import read_public_key
+from requant.manifest import SCHEMA, canonical, parse
+from requant.records import describe_with_progress, file_entry, tensor_entries
+from requant.release import ATTESTATION, CARD, MANIFEST, MODEL_SIGNATURE, SIGNATURES, SUMS, read_sums
+
+DOCUMENT = "requant/verify/v1"
+# Room for a hundred quants of a model with a thousand tensors.
+LONGEST_MANIFEST = 3 << 23
+LONGEST_CARD = 1 << 22
+SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in one file; ``tensors`` as records write them, ``problem`` says why a GGUF has none."""
+
+    digest: Digest
+    tensors: list[dict[str, Any]] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a release holds, where it disagrees, and what was left open.
+
+    ``files`` are name, size and sha256 as found; ``tensors`` is the number of tensors whose digests were compared;
+    ``signed_by`` is the id of the key whose signature was checked and is right.
+    """
+
+    folder: Path
+    schema: str | None
+    files: tuple[dict[str, Any], ...]
+    tensors: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    signed_by: str | None
+
+    @property
+    def verdict(self) -> str:
+        """``agrees`` or ``differs``."""
+        return "differs" if self.findings else "agrees"
+
+
+def verify_release(folder: Path, key: Path | None = None) -> Verification:
+    """Check everything in a release that can be checked without the weights.
+
+    ``key`` is the public key file that the attestation must be signed with; without it nobody's signature is checked.
+
+    Raises:
+        FormatError: when there is nothing to compare: no ``SHA256SUMS``, no readable manifest, no usable key.
+        UnsupportedError: when the manifest has a schema that this version does not know.
+    """
+    public = read_public_key(key) if key else None
+    sums = read_sums(folder)
+    looks = {name: _look(folder / name) for name in sums if (folder / name).is_file()}
+    findings = [*_against_sums(folder, sums, looks)]
+    notes = [*_beside(folder, sums)]
+    try:
+        manifest = _read_manifest(folder / MANIFEST)
+    except FormatError as error:
+        if not any(finding.where == MANIFEST for finding in findings):
+            raise
+        # Its digest says already that these are other bytes; the rest of the release has still been compared.
+        findings.append(Finding(MANIFEST, "a manifest", printable(str(error))))
+        return Verification(folder, None, _entries(looks), 0, tuple(findings), tuple(notes), None)
+    check, state = VERSIONS[manifest["schema"]], _Release(folder, manifest, sums, looks, notes)
+    findings += check(state)
+    signed_by = None
+    try:
+        signed_by = _check_attestation(state, public, findings)
+    except (FormatError, AttestationError) as error:
+        findings.append(Finding(ATTESTATION, "an attestation of this release", printable(str(error))))
+    tensors = sum(len(looks[file].tensors or ()) for file in _quants(manifest) if file in looks)
+    return Verification(folder, manifest["schema"], _entries(looks), tensors, tuple(findings), tuple(notes), signed_by)
+
+
+@dataclass(frozen=True)
+class _Release:
+    """What the checks of one manifest version see; they add to ``notes``."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    sums: Mapping[str, str]
+    looks: Mapping[str, Look]
+    notes: list[str]
+
+
+def _look(path: Path) -> Look:
+    if path.suffix != ".gguf":
+        return Look(digest_file(path))
+    try:
+        # One pass gives the digest of the file and those of its tensors.
+        found = describe_with_progress(path, f"checking {path.name}")
+    except FormatError as error:
+        return Look(digest_file(path), problem=printable(str(error)))
+    return Look(found.digest, tensor_entries(found))
+
+
+def _entries(looks: Mapping[str, Look]) -> tuple[dict[str, Any], ...]:
+    return tuple(file_entry(name, look.digest) for name, look in looks.items())
+
+
+def _against_sums(folder: Path, sums: Mapping[str, str], looks: Mapping[str, Look]) -> Iterator[Finding]:
+    for name, sha256 in sums.items():
+        if name not in looks:
+            yield Finding(name, sha256, "no such file")
+        elif looks[name].digest.sha256 != sha256:
+            yield Finding(name, sha256, looks[name].digest.sha256)
+    for path in sorted(folder.iterdir()):
+        if path.name not in (*sums, *SIGNATURES, SUMS) and not path.name.startswith("."):
+            yield Finding(printable(path.name), f"only what {SUMS} names", "a file or folder that it does not name")
+
+
+def _beside(folder: Path, sums: Mapping[str, str]) -> Iterator[str]:
+    hidden = sorted(path.name for path in folder.iterdir() if path.name.startswith(".") and path.name not in sums)
+    if hidden:
+        # Hubs and their clients leave .gitattributes and .cache.
+        yield f"not looked at: {shown(hidden)}"
+    if (folder / MODEL_SIGNATURE).exists():
+        yield f"not checked: {MODEL_SIGNATURE}, use model_signing verify"
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest of a known version, in the form of that version.
+
+    Raises:
+        FormatError, UnsupportedError: as ``verify_release``.
+    """
+    data = read_small(path, LONGEST_MANIFEST)
+    manifest = parse(data, MANIFEST)
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if not isinstance(schema, str):
+        raise FormatError(f"{MANIFEST} names no schema: get the file again")
+    if schema not in VERSIONS:
+        raise UnsupportedError(f"{MANIFEST} has schema {printable(schema)}: install a requant that knows it")
+    if canonical(manifest) != data:
+        raise FormatError(f"{MANIFEST} is not canonical JSON: get the file again")
+    require_form(manifest)
+    return dict(manifest)
+
+
+def _check_v1(release: _Release) -> Iterator[Finding]:
+    """Everything that ``requant/manifest/v1`` promises."""
+    manifest, looks = release.manifest, release.looks
+    yield from disagreements(manifest)
+    released = {file["name"]: file for file in (manifest["imatrix"]["file"], *_quants(manifest).values())}
+    wanted = sorted([*released, CARD, MANIFEST])
+    if wanted != sorted(release.sums):
+        yield Finding(SUMS, shown(wanted), shown(sorted(release.sums)))
+    for name, file in released.items():
+        if name in looks and (found := file_entry(name, looks[name].digest)) != file:
+            yield Finding(f"{MANIFEST}: {name}", shown(file), shown(found))
+    for quant in manifest["quants"]:
+        if quant["file"]["name"] in looks:
+            yield from _check_tensors(quant["file"]["name"], quant["tensors"], looks[quant["file"]["name"]])
+    if manifest["imatrix"]["file"]["name"] in looks:
+        yield from _check_imatrix(release.folder, manifest["imatrix"])
+    if CARD in looks:
+        yield from _check_card(release)
+
+
+VERSIONS: dict[str, Callable[[_Release], Iterator[Finding]]] = {SCHEMA: _check_v1}
+"""Every schema that was ever released; none is taken away, so old releases verify forever."""
+
+
+def _quants(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {quant["file"]["name"]: quant["file"] for quant in manifest["quants"]}
+
+
+def _check_tensors(file: str, wanted: list[dict[str, Any]], look: Look) -> Iterator[Finding]:
+    if look.tensors is None:
+        yield Finding(file, "a readable GGUF file", look.problem or "a file of another kind")
+        return
+    expected, actual = ({tensor["name"]: tensor for tensor in side} for side in (wanted, look.tensors))
+    for name in [*expected, *(actual.keys() - expected.keys())]:
+        if expected.get(name) != actual.get(name):
+            sides = (_tensor(side.get(name)) for side in (expected, actual))
+            yield Finding(f"{file}: tensor {quoted(name)}", *sides)
+    if expected.keys() == actual.keys() and [*expected] != [*actual]:
+        yield Finding(file, "the tensors in the manifest's order", "another order")
+
+
+def _tensor(tensor: Mapping[str, Any] | None) -> str:
+    return f"{tensor['type']} {tensor['shape']} {tensor['sha256']}" if tensor else "no such tensor"
+
+
+def _check_imatrix(folder: Path, wanted: Mapping[str, Any]) -> Iterator[Finding]:
+    name = wanted["file"]["name"]
+    try:
+        found = read_imatrix(folder / name)
+    except FormatError as error:
+        yield Finding(name, "a readable importance matrix", printable(str(error)))
+        return
+    for key, actual in (
+        ("chunks", found.chunk_count), ("chunk_size", found.chunk_size), ("entries", len(found.entries))
+    ):  # fmt: skip
+        if wanted[key] != actual:
+            yield Finding(f"{name}: {key}", str(wanted[key]), str(actual))
+
+
+def _check_card(release: _Release) -> Iterator[Finding]:
+    """The card is the one that this version writes, or at least has the manifest's digests and sizes and no others."""
+    card = read_small(release.folder / CARD, LONGEST_CARD)
+    if card == render_card(release.manifest):
+        return
+    text = card.decode(errors="replace")
+    for file in (release.manifest["imatrix"]["file"], *_quants(release.manifest).values()):
+        for value in (file["sha256"], f"{file['size']:,} B"):
+            if value not in text:
+                yield Finding(f"{CARD}: {file['name']}", value, "not in the card")
+    known = set(SHA256.findall(canonical(release.manifest).decode()))
+    for other in sorted(set(SHA256.findall(text)) - known):
+        yield Finding(CARD, "only digests that the manifest has", other)
+    release.notes.append(f"not checked: {CARD} beyond its digests and sizes; another version of requant wrote it")
+
+
+def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[Finding]) -> str | None:
+    """Compare the attestation with the files and the manifest; gives the id of the key that was checked.
+
+    Raises:
+        FormatError, AttestationError: when it is no attestation, or not one that the key signed.
+    """
+    path = release.folder / ATTESTATION
+    if not path.exists():
+        if key:
+            findings.append(Finding(ATTESTATION, f"an attestation signed by the key {key.keyid}", "no such file"))
+        else:
+            release.notes.append(f"not signed: there is no {ATTESTATION}")
+        return None
+    data = read_small(path, LONGEST)
+    if key:
+        statement = verify_with(key, data, ATTESTATION)
+    else:
+        _, statement = read_envelope(data, ATTESTATION)
+        release.notes.append(f"not checked: who signed {ATTESTATION}, as no key was given")
+    findings += _check_statement(statement, release)
+    return key.keyid if key else None
+
+
+def _check_statement(statement: Mapping[str, Any], release: _Release) -> Iterator[Finding]:
+    found, files = subjects(statement), {name: look.digest.sha256 for name, look in release.looks.items()}
+    for name in sorted(files.keys() | found.keys()):
+        if files.get(name) != found.get(name):
+            yield Finding(
+                f"{ATTESTATION}: {printable(name)}", files.get(name, "no such file"), found.get(name, "no such subject")
+            )
+    wanted = build_statement(release.manifest, release.sums)
+    if statement["predicateType"] != PROVENANCE:
+        yield Finding(f"{ATTESTATION}: predicateType", PROVENANCE, printable(statement["predicateType"]))
+        return
+    if difference := _first_difference(wanted["predicate"], statement["predicate"], ("predicate",)):
+        place, expected, actual = difference
+        yield Finding(f"{ATTESTATION}: {printable('.'.join(place))}", shown(expected), shown(actual))
+
+
+def _first_difference(wanted: Any, found: Any, where: tuple[str, ...]) -> tuple[tuple[str, ...], Any, Any] | None:
+    """The first place where two JSON documents differ, with what stands there in each."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        pairs = [(key, wanted.get(key), found.get(key)) for key in sorted(wanted.keys() | found.keys())]
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        pairs = [(str(index), one, other) for index, (one, other) in enumerate(zip(wanted, found, strict=True))]
+    else:
+        # True is 1 in Python, not in JSON.
+        return None if wanted == found and type(wanted) is type(found) else (where, wanted, found)
+    differences = (_first_difference(one, other, (*where, key)) for key, one, other in pairs)
+    return next((found for found in differences if found), None)
+
+
+def as_text(verification: Verification) -> str:
+    """What was found, for people."""
+    lines = [f"release: {verification.folder}"]
+    lines += [
+        f"differs: {f.where}\n  expected {f.expected}\n  found    {f.actual}"
+        for f in verification.findings[:MOST_SHOWN]
+    ]
+    if (more := len(verification.findings) - MOST_SHOWN) > 0:
+        lines.append(f"and {more:,} more differences")
+    lines += [f"note: {note}" for note in verification.notes]
+    if verification.signed_by:
+        lines.append(f"signed by the key {verification.signed_by}")
+    looked = f"{len(verification.files):,} files and {verification.tensors:,} tensors looked at"
+    return "\n".join([*lines, f"{verification.verdict}: {looked}"])
+
+
+def as_document(verification: Verification) -> dict[str, Any]:
+    """What was found, for canonical JSON."""
+    return {
+        "schema": DOCUMENT,
+        "verdict": verification.verdict,
+        "manifest": verification.schema,
+        "files": list(verification.files),
+        "tensors": verification.tensors,
+        "findings": [
+            {"where": finding.where, "expected": finding.expected, "actual": finding.actual}
+            for finding in verification.findings
+        ],
+        "notes": list(verification.notes),
+        "signed_by": verification.signed_by,
+    }

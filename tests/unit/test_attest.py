@@ -1,0 +1,473 @@
+"""requant.attest, requant.keys and requant.signing: other people's tools accept what is signed, and hostile files are refused."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
+from google.protobuf.json_format import ParseDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
+from in_toto_attestation.v1.statement import Statement
+from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import SSlibKey
+
+from requant.attest import (
+    DERIVATION,
+    LONGEST,
+    PAYLOAD_TYPE,
+    STATEMENT,
+    audit_statement,
+    build_statement,
+    sign,
+    verify_envelope,
+)
+from requant.errors import AttestationError, DigestError, DiskError, FormatError, RequantError, ToolError
+from requant.keys import new_key, read_private_key, read_public_key
+from requant.manifest import canonical, parse
+from requant.release import ATTESTATION, MODEL_SIGNATURE, read_sums
+from requant.signing import sign_release
+from small_release import resum, write_release
+
+DIGEST = "a" * 64
+SMALL = {
+    "_type": STATEMENT,
+    "subject": [{"name": "x.gguf", "digest": {"sha256": DIGEST}}],
+    "predicateType": DERIVATION,
+    "predicate": {"verdict": "exact"},
+}
+REPORT: dict[str, Any] = {
+    "schema": "requant/audit/v1", "verdict": "exact", "mode": "full", "seed": 0, "rows": 4096,
+    "subject": {"name": "x.gguf", "size": 9, "sha256": DIGEST}, "source": {}, "imatrix": None, "toolchain": {},
+    "counts": {"exact": 3}, "bound": None, "tensors": [], "findings": [],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "key"
+    new_key(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def public(key: Path) -> Path:
+    return key.with_name("key.pub")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_release(tmp_path_factory.mktemp("small") / "release")
+
+
+@pytest.fixture
+def release(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "release"))
+
+
+@pytest.fixture
+def statement(release: Path) -> dict[str, Any]:
+    return build_statement(parse((release / "manifest.json").read_bytes(), "x"), read_sums(release))
+
+
+@pytest.fixture(scope="module")
+def signed(key: Path) -> bytes:
+    out = key.with_name("signed")
+    sign(SMALL, key, out)
+    return out.read_bytes()
+
+
+# Laws.
+
+
+@settings(max_examples=25, deadline=None)
+@given(predicate=st.dictionaries(st.text(max_size=8), st.none() | st.integers() | st.text(max_size=8), max_size=4))
+def test_what_is_signed_is_what_is_verified(key: Path, public: Path, predicate: dict[str, Any]) -> None:
+    statement = {**SMALL, "predicate": predicate}
+    out = key.with_name("any")
+    sign(statement, key, out)
+    assert verify_envelope(out.read_bytes(), public) == statement
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_any_changed_byte_is_refused(signed: bytes, public: Path, place: int, byte: int) -> None:
+    place %= len(signed)
+    changed = signed[:place] + bytes([byte]) + signed[place + 1 :]
+    if changed != signed:
+        with pytest.raises((FormatError, AttestationError)):
+            verify_envelope(changed, public)
+
+
+def test_same_key_and_release_same_bytes(release: Path, key: Path) -> None:
+    first = sign_release(release, key).read_bytes()
+    assert sign_release(release, key).read_bytes() == first, "signing again replaces it by the same"
+    assert sign_release(Path(shutil.copytree(release, release.with_name("other"))), key).read_bytes() == first
+
+
+# What the statements say, and that others can read it.
+
+
+def test_the_build_statement_is_slsa_provenance(statement: dict[str, Any], release: Path) -> None:
+    other = Statement.copy_from_pb(ParseDict(statement, StatementMessage()))
+    other.validate()
+    # Unknown fields are refused here: every name is SLSA's.
+    provenance = ParseDict(statement["predicate"], Provenance())
+    definition = provenance.build_definition
+    assert definition.build_type.startswith("urn:uuid:")
+    assert provenance.run_details.builder.id.startswith("urn:uuid:")
+    assert not provenance.run_details.HasField("metadata"), "no time: bytes are the contract"
+    assert {subject.name: subject.digest["sha256"] for subject in other.pb.subject} == read_sums(release)
+    found = {resource.name: dict(resource.digest) for resource in definition.resolved_dependencies}
+    assert sorted(found) == [
+        "converter.lock", "corpus/docs.train.txt", "llama.cpp", "model/config.json", "model/model.safetensors",
+        "package/llama-cpp-python",
+    ]  # fmt: skip
+    assert found["llama.cpp"] == {"gitCommit": "c" * 40, "gitTree": "d" * 40}
+    assert all(found.values()), "each has a digest"
+    for resource in definition.resolved_dependencies:
+        assert resource.name != "llama.cpp" or resource.uri == "git+https://github.com/ggml-org/llama.cpp"
+
+
+def test_files_of_a_hub_carry_their_address(release: Path) -> None:
+    manifest = parse((release / "manifest.json").read_bytes(), "x")
+    manifest["inputs"]["model"] |= {"repo": "Org/Big", "revision": "a" * 40}
+    unknown = {"name": "train.parquet", "size": None, "sha256": None}
+    manifest["inputs"]["corpus"] |= {"repo": "Org/text", "revision": "b" * 40, "files": [unknown]}
+    found = build_statement(manifest, {})["predicate"]["buildDefinition"]["resolvedDependencies"]
+    uris = {resource["name"]: resource.get("uri") for resource in found}
+    assert uris["model/config.json"] == f"https://huggingface.co/Org/Big/resolve/{'a' * 40}/config.json"
+    assert uris["corpus/train.parquet"] == f"https://huggingface.co/datasets/Org/text/resolve/{'b' * 40}/train.parquet"
+    package = {"project": "llm-Small", "version": "0.1", "size": 1, "sha256": DIGEST}
+    manifest["inputs"]["model"]["package"] = package
+    found = build_statement(manifest, {})["predicate"]["buildDefinition"]["resolvedDependencies"]
+    uris = {resource["name"]: resource.get("uri") for resource in found}
+    assert uris["model/config.json"] is None, "a package's file did not come from the hub"
+    assert uris["package/llm-Small"] == "pkg:pypi/llm-small@0.1"
+
+
+def test_the_audit_statement_is_the_report(key: Path, public: Path, tmp_path: Path) -> None:
+    statement = audit_statement(REPORT)
+    assert statement["subject"] == [{"name": "x.gguf", "digest": {"sha256": DIGEST}}]
+    assert (statement["predicateType"], statement["predicate"]) == (DERIVATION, REPORT)
+    Statement.copy_from_pb(ParseDict(statement, StatementMessage())).validate()
+    sign(statement, key, tmp_path / "out")
+    assert verify_envelope((tmp_path / "out").read_bytes(), public) == statement
+
+
+NO_PROOF: dict[str, tuple[dict[str, Any], str]] = {
+    "a sample": ({"mode": "sample"}, "only a full audit can be attested, this one's mode is 'sample'"),
+    "a mismatch": ({"verdict": "mismatch"}, "only the verdicts exact and near can be attested, this audit's is 'mismatch'"),
+    "unchecked": ({"verdict": "unchecked"}, "this audit's is 'unchecked'"),
+    "a verdict of another kind": ({"verdict": ["exact"]}, "this audit's is ['exact']"),
+    "no digest": ({"subject": {"name": "x", "size": 1, "sha256": None}}, "gives no name and SHA-256 of the audited file"),
+    "a short digest": ({"subject": {"name": "x", "sha256": "abc"}}, "gives no name and SHA-256"),
+    "no subject": ({"subject": None}, "gives no name and SHA-256"),
+    "another report": ({"schema": "requant/audit/v9"}, "the report has schema 'requant/audit/v9'"),
+    "a float": ({"bound": 0.5}, "bound is the float 0.5; write an integer or text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), NO_PROOF.values(), ids=list(NO_PROOF))
+def test_what_proves_nothing_is_not_attested(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequantError) as error:
+        audit_statement({**REPORT, **change})
+    assert words in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_securesystemslib_accepts_the_envelope(signed: bytes, public: Path) -> None:
+    envelope = Envelope.from_dict(json.loads(signed))
+    found = SSlibKey.from_crypto(load_pem_public_key(public.read_bytes()))
+    assert list(envelope.verify([found], 1)) == [found.keyid]
+    assert envelope.payload_type == PAYLOAD_TYPE
+    assert json.loads(envelope.payload) == SMALL
+
+
+def test_openssl_accepts_keys_and_signature(signed: bytes, key: Path, public: Path, tmp_path: Path) -> None:
+    derived = subprocess.run(["openssl", "pkey", "-in", key, "-pubout"], capture_output=True, check=True).stdout
+    assert derived == public.read_bytes()
+    document = json.loads(signed)
+    payload = base64.b64decode(document["payload"])
+    (tmp_path / "pae").write_bytes(
+        b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
+    )
+    (tmp_path / "sig").write_bytes(base64.b64decode(document["signatures"][0]["sig"]))
+    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", "pae", "-sigfile", "sig"]
+    subprocess.run(check, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_keys_of_openssl_are_accepted(tmp_path: Path) -> None:
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "k"], check=True)
+    subprocess.run(["openssl", "pkey", "-in", tmp_path / "k", "-pubout", "-out", tmp_path / "p"], check=True)
+    assert sign(SMALL, tmp_path / "k", tmp_path / "out") == read_public_key(tmp_path / "p").keyid
+    assert verify_envelope((tmp_path / "out").read_bytes(), tmp_path / "p") == SMALL
+
+
+# Hostile envelopes.
+
+
+def envelope_of(inner: Any, **changes: Any) -> bytes:
+    """An envelope that is well formed but for what is asked for, with a signature that nobody looks at."""
+    data = inner if isinstance(inner, bytes) else canonical(inner)
+    signature = {"keyid": DIGEST, "sig": "AAAA"}
+    document = {"payload": base64.b64encode(data).decode(), "payloadType": PAYLOAD_TYPE, "signatures": [signature]}
+    return canonical({**document, **changes})
+
+
+ONE = {"keyid": DIGEST, "sig": "AAAA"}
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "x is not valid JSON"),
+    "not JSON": (b"\x7fELF", "x is not valid JSON"),
+    "a list": (canonical([]), "x is not a DSSE envelope (payload, payloadType, signatures)"),
+    "a key too many": (envelope_of(SMALL, extra=1), "x is not a DSSE envelope"),
+    "a key missing": (canonical({"payload": "", "signatures": []}), "x is not a DSSE envelope"),
+    "a key twice": (envelope_of(SMALL).replace(b'"payloadType"', b'"payload": "",\n  "payloadType"'), "a key stands twice"),
+    "another layout": (json.dumps(json.loads(envelope_of(SMALL))).encode(), "x is not canonical JSON"),
+    "too long": (b" " * (LONGEST + 1), f"x has more than the {LONGEST:,} bytes allowed"),
+    "deep": (b"[" * 900 + b"]" * 900, "x is not valid JSON (nested more than 64 levels deep)"),
+    "another payload type": (envelope_of(SMALL, payloadType="text/plain"), "x has payloadType 'text/plain', not application/"),
+    "no signature": (envelope_of(SMALL, signatures=[]), "x holds 0 signatures, not one"),
+    "two signatures": (envelope_of(SMALL, signatures=[ONE, ONE]), "x holds 2 signatures, not one"),
+    "a signature that is text": (envelope_of(SMALL, signatures=["AAAA"]), "x has a signature that is not a keyid and a sig"),
+    "a signature with a certificate": (envelope_of(SMALL, signatures=[{**ONE, "cert": ""}]), "not a keyid and a sig"),
+    "a keyid that is no digest": (envelope_of(SMALL, signatures=[{**ONE, "keyid": "../.."}]), "not a keyid and a sig"),
+    "a sig that is a number": (envelope_of(SMALL, signatures=[{**ONE, "sig": 1}]), "not a keyid and a sig"),
+    "a payload that is no base64": (envelope_of(SMALL, payload="e30=!"), "x has a payload that is not standard base64"),
+    "the other alphabet": (envelope_of(SMALL, payload="_-8="), "x has a payload that is not standard base64"),
+    "white space": (envelope_of(SMALL, payload="e3\n0="), "x has a payload that is not standard base64"),
+    "loose bits": (envelope_of(SMALL, payload="e31="), "x has a payload that is not standard base64"),
+    "not ASCII": (envelope_of(SMALL, payload="é"), "x has a payload that is not standard base64"),
+    "a sig that is no base64": (envelope_of(SMALL, signatures=[{**ONE, "sig": "="}]), "x has a sig that is not standard base64"),
+    "a payload that is no JSON": (envelope_of(b"{"), "the payload of x is not valid JSON"),
+    "a deep payload": (envelope_of(b"[" * 900 + b"]" * 900), "the payload of x is not valid JSON (nested"),
+    "NaN": (envelope_of(canonical(SMALL).replace(b'"exact"', b"NaN")), "the payload of x is not valid JSON (NaN"),
+    "a float": (envelope_of(canonical(SMALL).replace(b'"exact"', b"1.5")), "is the float 1.5"),
+    "half a character": (envelope_of(canonical(SMALL).replace(b'"exact"', rb'"\ud800"')), "text that is not Unicode"),
+    "a key twice in the payload": (envelope_of(canonical(SMALL).replace(b'"_type"', b'"_type": "",\n  "_type"')), "a key stands twice"),
+    "a payload laid out otherwise": (envelope_of(json.dumps(SMALL).encode()), "the payload of x is not canonical JSON"),
+    "an older statement": (envelope_of({**SMALL, "_type": "https://in-toto.io/Statement/v0.1"}), "x holds no in-toto statement v1"),
+    "a statement of another shape": (envelope_of({"_type": STATEMENT}), "x holds no in-toto statement v1"),
+    "no subject": (envelope_of({**SMALL, "subject": []}), "x has a subject that is not a name with a SHA-256"),
+    "a subject without digest": (envelope_of({**SMALL, "subject": [{"name": "x"}]}), "x has a subject that is not"),
+    "a subject with SHA-1": (envelope_of({**SMALL, "subject": [{"name": "x", "digest": {"sha1": "a"}}]}), "x has a subject"),
+    "a short SHA-256": (envelope_of({**SMALL, "subject": [{"name": "x", "digest": {"sha256": "a"}}]}), "x has a subject"),
+    "a subject twice": (envelope_of({**SMALL, "subject": SMALL["subject"] * 2}), "x names a subject twice"),
+    "a signature of nobody": (envelope_of(SMALL), "x is not signed by the key "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "words"), HOSTILE.values(), ids=list(HOSTILE))
+def test_hostile_envelopes(data: bytes, words: str, public: Path) -> None:
+    with pytest.raises((FormatError, AttestationError)) as error:
+        verify_envelope(data, public, "x")
+    assert words in str(error.value)
+    assert str(error.value).isprintable(), "one line, and nothing that a terminal would obey"
+
+
+def test_another_key_is_named(signed: bytes, key: Path, tmp_path: Path) -> None:
+    new_key(tmp_path / "other")
+    with pytest.raises(AttestationError) as error:
+        verify_envelope(signed, tmp_path / "other.pub", "x")
+    assert f"it is signed with the key {read_private_key(key).public_key.keyid}" in str(error.value)
+
+
+def test_a_payload_under_the_signature_of_another(signed: bytes, public: Path) -> None:
+    document = json.loads(signed)
+    other = canonical({**SMALL, "predicate": {"verdict": "near"}})
+    with pytest.raises(AttestationError, match="its bytes were changed"):
+        verify_envelope(canonical({**document, "payload": base64.b64encode(other).decode()}), public)
+
+
+# Keys.
+
+
+def test_a_new_key_is_private_and_never_overwrites(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        keyid = new_key(tmp_path / "k")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
+    assert keyid == read_public_key(tmp_path / "k.pub").keyid == read_private_key(tmp_path / "k").public_key.keyid
+    before = (tmp_path / "k").read_bytes()
+    with pytest.raises(DiskError, match="k is there already: a key is never overwritten"):
+        new_key(tmp_path / "k")
+    assert (tmp_path / "k").read_bytes() == before
+    (tmp_path / "k").unlink()
+    with pytest.raises(DiskError, match=r"k\.pub is there already"):
+        new_key(tmp_path / "k")
+    assert not (tmp_path / "k").exists(), "half a pair is no pair"
+    (tmp_path / "link").symlink_to(tmp_path / "away")
+    with pytest.raises(DiskError, match="link is there already"):
+        new_key(tmp_path / "link")
+    with pytest.raises(DiskError, match="cannot be written"):
+        new_key(tmp_path / "none" / "k")
+
+
+PKCS8 = (Encoding.PEM, PrivateFormat.PKCS8)
+ED25519 = Ed25519PrivateKey.generate()
+SPKI = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+RSA = rsa.generate_private_key(65537, 2048)
+PLAIN = ED25519.private_bytes(*PKCS8, NoEncryption())
+BAD_PRIVATE: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, "is not a file that can be read: check the path"),
+    "empty": (b"", "is not a private key in a PEM file: make one with requant new-key"),
+    "not PEM": (b"\x00" * 32, "is not a private key in a PEM file"),
+    "damaged": (PLAIN.replace(b"MC4C", b"MC4D"), "is not a private key in a PEM file"),
+    "encrypted": (ED25519.private_bytes(*PKCS8, BestAvailableEncryption(b"x")), "is encrypted: decrypt it with openssl pkey"),
+    "RSA": (RSA.private_bytes(*PKCS8, NoEncryption()), "is a private key of another kind than Ed25519"),
+    "EC": (ec.generate_private_key(ec.SECP256R1()).private_bytes(*PKCS8, NoEncryption()), "of another kind than Ed25519"),
+    "public": (ED25519.public_key().public_bytes(*SPKI), "is not a private key in a PEM file"),
+    "huge": (b"A" * (1 << 20), "has more than the 16,384 bytes allowed"),
+}  # fmt: skip
+BAD_PUBLIC: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, "is not a file that can be read: check the path"),
+    "empty": (b"", "is not a public key in a PEM file"),
+    "raw": (ED25519.public_key().public_bytes_raw(), "is not a public key in a PEM file"),
+    "private": (PLAIN, "holds a private key: name the public one, which ends in .pub"),
+    "RSA": (RSA.public_key().public_bytes(*SPKI), "is a public key of another kind than Ed25519"),
+    "huge": (b"A" * (1 << 20), "has more than the 16,384 bytes allowed"),
+}
+
+
+@pytest.mark.parametrize(
+    ("read", "data", "words"),
+    [*((read_private_key, *bad) for bad in BAD_PRIVATE.values()), *((read_public_key, *bad) for bad in BAD_PUBLIC.values())],
+    ids=[*(f"private {name}" for name in BAD_PRIVATE), *(f"public {name}" for name in BAD_PUBLIC)],
+)  # fmt: skip
+def test_bad_keys(tmp_path: Path, read: Callable[[Path], object], data: bytes | None, words: str) -> None:
+    if data is not None:
+        (tmp_path / "k").write_bytes(data)
+    with pytest.raises(FormatError) as error:
+        read(tmp_path / "k")
+    assert str(error.value).startswith(f"{tmp_path / 'k'} ")
+    assert words in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "k")
+    with pytest.raises(FormatError, match="is not a file that can be read"):
+        read_private_key(tmp_path / "k")
+
+
+def test_a_key_may_be_a_link(tmp_path: Path, public: Path) -> None:
+    (tmp_path / "link").symlink_to(public)
+    assert read_public_key(tmp_path / "link").keyid == read_public_key(public).keyid
+
+
+# Signing releases.
+
+
+def test_a_release_that_contradicts_itself_is_not_signed(release: Path, key: Path) -> None:
+    (release / "README.md").write_text("# Another\n")
+    with pytest.raises(DigestError, match=r"differs at README\.md .* and is not signed: see requant verify"):
+        sign_release(release, key)
+    resum(release)
+    with pytest.raises(DigestError, match=r"differs at README\.md: "):
+        sign_release(release, key)
+    assert not (release / ATTESTATION).exists()
+
+
+def test_a_stale_attestation_is_replaced(release: Path, key: Path) -> None:
+    (release / ATTESTATION).write_text("old")
+    sign_release(release, key)
+    assert len((release / ATTESTATION).read_bytes()) > 1000
+
+
+def test_nothing_is_half_written(release: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("requant.attest.write_bytes", full)
+    with pytest.raises(DiskError, match="cannot be written \\(No space left on device\\)"):
+        sign_release(release, key)
+    assert not (release / ATTESTATION).exists()
+
+
+@pytest.fixture
+def ec_key(tmp_path: Path) -> Path:
+    make = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", tmp_path / "ec"]
+    subprocess.run(make, check=True)
+    subprocess.run(["openssl", "pkey", "-in", tmp_path / "ec", "-pubout", "-out", tmp_path / "ec.pub"], check=True)
+    return tmp_path / "ec"
+
+
+def model_signing(folder: Path, public: Path) -> "subprocess.CompletedProcess[str]":
+    command = ["verify", "key", "--signature", folder / MODEL_SIGNATURE, "--public_key", public, folder]
+    return subprocess.run([sys.executable, "-m", "model_signing", *command], capture_output=True, text=True)
+
+
+def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Path, tmp_path: Path) -> None:
+    assert sign_release(release, ec_key, "model-signing") == release / MODEL_SIGNATURE
+    # The attestation may come before or after, and the folder may lie elsewhere.
+    sign_release(release, key)
+    moved = release.rename(tmp_path / "moved")
+    done = model_signing(moved, ec_key.with_name("ec.pub"))
+    assert done.returncode == 0, done.stderr
+    (moved / "README.md").write_text("# Another\n")
+    assert model_signing(moved, ec_key.with_name("ec.pub")).returncode != 0
+
+
+BAD_SIGNING: dict[str, tuple[bytes | None, str, str]] = {
+    "no method": (PLAIN, "pgp", "'pgp' is no way to sign; write dsse, model-signing, sigstore"),
+    "no key": (None, "dsse", "dsse needs a key file"),
+    "no model key": (None, "model-signing", "model-signing needs a key file"),
+    "a key for sigstore": (PLAIN, "sigstore", "sigstore takes no key file"),
+    "Ed25519 for model-signing": (PLAIN, "model-signing", "which is no EC key of P-256 to P-521: make one with openssl"),
+    "RSA for model-signing": (RSA.private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
+    "another curve": (ec.generate_private_key(ec.SECP256K1()).private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
+    "encrypted for model-signing": (ED25519.private_bytes(*PKCS8, BestAvailableEncryption(b"x")), "model-signing", "is encrypted"),
+    "no PEM for model-signing": (b"x", "model-signing", "is not a private key in a PEM file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "method", "words"), BAD_SIGNING.values(), ids=list(BAD_SIGNING))
+def test_what_cannot_sign(release: Path, tmp_path: Path, data: bytes | None, method: str, words: str) -> None:
+    key = None
+    if data is not None:
+        key = tmp_path / "k"
+        key.write_bytes(data)
+    before = sorted(release.iterdir())
+    with pytest.raises(RequantError) as error:
+        sign_release(release, key, method)
+    assert words in str(error.value)
+    assert str(error.value).isprintable()
+    assert sorted(release.iterdir()) == before
+
+
+def test_sigstore_without_network(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever this machine reaches: nothing listens there.
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("HOME", str(release.parent))
+    with pytest.raises(AttestationError) as error:
+        sign_release(release, None, "sigstore")
+    assert str(error.value).startswith("sigstore could not sign (")
+    assert str(error.value).endswith("): it needs the network and an identity")
+    assert not (release / MODEL_SIGNATURE).exists()
+
+
+def test_without_model_signing(release: Path, ec_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    with pytest.raises(ToolError, match=r"model-signing needs model-signing .*: pip install 'requant\[signing\]'"):
+        sign_release(release, ec_key, "model-signing")
