@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from requant.portable import check_portable
 from requant.progress import progress
 from requant.records import THREADS, file_entry, read_record, write_record
 from requant.tools import WorkFolder, capture, work_folder
-from requant.variants import FUSED, STRICT, Variant, variant
+from requant.variants import FUSED, NO_TOOLS, STRICT, Variant, variant
 
 log = logging.getLogger(__name__)
 BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}
@@ -68,6 +68,8 @@ def build_backend(source: Path, name: str, folder: Path, commit: str, threads: i
 def build_library(source: Path, name: str, folder: Path, commit: str, threads: int, output: Path) -> None:
     """Build ``libggml-base`` alone, ``strict`` or ``fused``, into ``folder``; writes ``build.json`` last."""
     chosen = variant(name)
+    # Without the tools nothing is looked for that only they need, such as libcurl by older commits.
+    chosen = replace(chosen, definitions={**chosen.definitions, **NO_TOOLS})
     with work_folder(folder / "build") as work:
         document = _make(work, source, chosen, ["ggml-base"], commit, threads, output)
         _install(work.path / "out" / "bin", folder, {"libggml-base.so": LIBRARY}, document, folder / "build.json")

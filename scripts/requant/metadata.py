@@ -8,17 +8,18 @@ Keys and their meaning: https://github.com/ggml-org/ggml/blob/master/docs/gguf.m
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import zip_longest
 
 import numpy as np
 
 from requant.ggml_types import GGMLType, ValueType
-from requant.gguf import Field, Header
+from requant.gguf import Array, Field, Header
 from requant.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, file_type_name, fitting
 
 ABSENT = "(absent)"
 WIDTH = 120
 """Characters of a value that are shown at most."""
+MOST_PLACES = 1 << 21
+"""Differing numbers of an array that are told one by one; no vocabulary has more tokens."""
 
 # What llama.cpp reads of the general keys; all others describe.
 READ = ("general.architecture", "general.type", "general.sampling.", "general.tensor_extra.")
@@ -255,13 +256,12 @@ def differing(expected: Field, actual: Field) -> tuple[str, str, set[int] | None
         return _cut(f"{_kind(expected)} {shown(expected)}"), _cut(f"{_kind(actual)} {shown(actual)}"), None
     one, other = expected.value, actual.value
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        one, other = one.tolist(), other.tolist()
+        return _arrays(one, other)
     if isinstance(one, list) and isinstance(other, list):
         places = {index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b}
         if len(one) != len(other):
             first = min(places, default=min(len(one), len(other)))
             return _item(one, first), _item(other, first), None
-        # NaN is unlike itself, so there may be no place that differs but in its bits.
         first = min(places, default=0)
         return _item(one, first), _item(other, first), places
     if isinstance(one, str) and isinstance(other, str) and ("\n" in one + other or len(one + other) > WIDTH):
@@ -269,12 +269,27 @@ def differing(expected: Field, actual: Field) -> tuple[str, str, set[int] | None
     return _plain(one), _plain(other), None
 
 
+def _arrays(one: Array, other: Array) -> tuple[str, str, set[int] | None]:
+    """As for lists, but never with a Python object for every number, of which there may be millions."""
+    both = min(len(one), len(other))
+    unequal = one[:both] != other[:both]
+    count = np.count_nonzero(unequal)
+    # NaN is like itself in its bits, so arrays that differ may have no place that does.
+    first = int(unequal.argmax()) if count else 0 if len(one) == len(other) else both
+    tell = len(one) == len(other) and count <= MOST_PLACES
+    return _item(one, first), _item(other, first), set(np.flatnonzero(unequal).tolist()) if tell else None
+
+
 def _lines(one: str, other: str) -> tuple[str, str, None]:
-    for number, (a, b) in enumerate(zip_longest(one.split("\n"), other.split("\n")), 1):
-        if a != b:
-            start = _common(a or "", b or "")
-            return _line(number, a, start), _line(number, b, start), None
-    return "equal", "equal", None
+    """The first lines that differ; a text may be nothing but millions of line ends, so it is never split."""
+    same = _common(one, other)
+    number, begin = one.count("\n", 0, same) + 1, one.rfind("\n", 0, same) + 1
+    a, b = (text[begin:].partition("\n")[0] for text in (one, other))
+    if a != b:
+        return _line(number, a, _common(a, b)), _line(number, b, _common(a, b)), None
+    following = (text[begin:].partition("\n")[2] if "\n" in text[begin:] else None for text in (one, other))
+    after = [None if text is None else text.partition("\n")[0] for text in following]
+    return _line(number + 1, after[0], 0), _line(number + 1, after[1], 0), None
 
 
 def _line(number: int, line: str | None, start: int) -> str:
@@ -286,13 +301,19 @@ def _line(number: int, line: str | None, start: int) -> str:
 
 
 def _common(one: str, other: str) -> int:
-    return next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    """How many letters both begin with, found by halves."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
+    return low
 
 
-def _item(items: Sequence[object], index: int) -> str:
+def _item(items: Sequence[object] | Array, index: int) -> str:
     if index >= len(items):
         return f"{len(items):,} items"
-    return _cut(f"item {index:,} of {len(items):,}: {_plain(items[index])}")
+    item = items[index].item() if isinstance(items, np.ndarray) else items[index]
+    return _cut(f"item {index:,} of {len(items):,}: {_plain(item)}")
 
 
 def _plain(value: object) -> str:

@@ -19,7 +19,8 @@ from requant.remote import JOBS, Traffic
 from requant.weights import CheckpointWeights, GGUFWeights, Weights
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)
-TEXT_LIMIT = 1 << 26
+TEXT_LIMIT = 48_000_000
+"""Bytes; the tokenizer.json of Gemma 3 has 33 million, more than any other known here."""
 EXISTENCE = ("tokenizer.model", "tekken.json", "modules.json")
 """Files of which only the existence matters."""
 

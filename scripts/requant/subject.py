@@ -18,7 +18,7 @@ from requant.ranged import LocalFile, Ranged, as_file, read_whole
 from requant.remote import JOBS, Traffic
 
 IMATRIX, MANIFEST = "imatrix.gguf", "manifest.json"
-MANIFEST_LIMIT = 1 << 26
+MANIFEST_LIMIT = 1 << 25
 NOT_QUANTS = ("imatrix", "mmproj")
 """GGUFs whose names begin so hold no language model."""
 

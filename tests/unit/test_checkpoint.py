@@ -143,9 +143,9 @@ BAD: dict[str, tuple[bytes, str]] = {
     "seven bytes": (bytes(7), "has 7 bytes"),
     "an empty header": (bytes(8), "is not valid JSON"),
     "a header beyond the file": (built(GOOD, DATA, 1000), "claims a header of 1,000 bytes but has"),
-    "a huge header": (built(GOOD, DATA, 100_000_001), "claims a header of 100,000,001 bytes, more than 100,000,000"),
-    "the hugest header": (built(GOOD, DATA, (1 << 64) - 1), "more than 100,000,000"),
-    "a GGUF": (b"GGUF\3\0\0\0" + bytes(100), "more than 100,000,000: it is damaged, or no safetensors"),
+    "a huge header": (built(GOOD, DATA, 33_554_433), "claims a header of 33,554,433 bytes, more than 33,554,432"),
+    "the hugest header": (built(GOOD, DATA, (1 << 64) - 1), "more than 33,554,432"),
+    "a GGUF": (b"GGUF\3\0\0\0" + bytes(100), "more than 33,554,432: it is damaged, or no safetensors"),
     "no JSON": (built(b"{]"), "is not valid JSON"),
     "not UTF-8": (built(b'{"\xff": 1}'), "is not valid JSON"),
     "a list": (built([]), "holds JSON that is no object"),
@@ -154,7 +154,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a key twice": (built(b'{"a": 1, "a": 1}'), "a key stands twice"),
     "a dtype twice": (built(b'{"a": {"dtype": "F32", "dtype": "F16"}}'), "a key stands twice"),
     "too many digits": (built(b'{"a": ' + b"9" * 5000 + b"}"), "is not valid JSON"),
-    "too many values": (built(b"[" + b"0," * (1 << 22) + b"0]"), "holds more than 4,194,304 JSON values"),
+    "too many values": (built(b"[" + b"0," * (1 << 22) + b"0]"), "holds more than 3,145,728 JSON values"),
     "metadata no object": (built({"__metadata__": [], **GOOD}, DATA), "__metadata__ that is no object of texts"),
     "metadata no text": (built({"__metadata__": {"a": 1}, **GOOD}, DATA), "__metadata__ that is no object of texts"),
     "no name": (built({"": entry()}, DATA), "has a tensor named ''"),
@@ -247,7 +247,7 @@ def test_any_header(header: dict[str, Any], data: bytes) -> None:
 def test_lengths_cost_no_memory() -> None:
     claims = [
         built({"a": entry(shape=[1 << 31, 1 << 31], span=[0, 1 << 62])}),
-        built({}, length=99_999_999),
+        built({}, length=33_554_431),
         built(b"[" + b"[]," * (1 << 21) + b"0]"),
     ]
     tracemalloc.start()
