@@ -115,12 +115,8 @@ def audit_tensors(
         _hold(material, checked, jobs)
     arithmetic, via = _probe(material, checked)
     _pass(material, checked, arithmetic, via, jobs, progress)
+    arithmetic = _reconsidered(material, checked, arithmetic, via, jobs)
     blocks, differing = _totals(checked)
-    if differing and all(audit.tally.other == audit.tally.differing for audit in checked):
-        # The first look saw no difference between the arithmetics; now there is one, and it speaks for the other.
-        arithmetic = _opposite(arithmetic)
-        _pass(material, checked, arithmetic, via, jobs, lambda _: None)
-        blocks, differing = _totals(checked)
     missing = tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors}))
     judge(audits, selected is not None)
     return Outcome(audits, arithmetic, via, missing, blocks, differing)
@@ -246,6 +242,23 @@ def _pass(
             # What has not begun shall not: a dead server would otherwise be asked for every batch.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _reconsidered(material: Material, audits: list[TensorAudit], arithmetic: str, via: GGMLType, jobs: int) -> str:
+    """Compare all rows in the other arithmetic too, where that explains every difference, and keep what fits better.
+
+    The first look may have seen no difference between the two. A few blocks of the other one in a file that is exact
+    otherwise, on the other hand, must not turn the file.
+    """
+    tallies, differing = [audit.tally for audit in audits], _totals(audits)[1]
+    if not differing or any(tally.other != tally.differing for tally in tallies):
+        return arithmetic
+    _pass(material, audits, _opposite(arithmetic), via, jobs, lambda _: None)
+    if _totals(audits)[1] < differing:
+        return _opposite(arithmetic)
+    for audit, tally in zip(audits, tallies, strict=True):
+        audit.tally = tally
+    return arithmetic
 
 
 def _batches(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from e2e.conftest import Workplace
+from e2e.conftest import ROOT, Workplace
 from hub import Fault, LoopbackHub
 from relabelled import half, number, relabelled, text
 from requant.ggml_types import ValueType
@@ -243,3 +243,17 @@ def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp
     found = verify_envelope(statement.read_bytes(), tmp_path / "key.pem.pub")
     assert found["predicateType"] == DERIVATION
     assert subjects(found) == {QUANT: report["subject"]["sha256"]}
+
+
+def test_the_readmes_commands(demo: Workplace, cache: Path) -> None:
+    """What the README says to type, typed."""
+    commands = [
+        line.split()
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith((".venv/bin/requant audit", ".venv/bin/requant verify"))
+    ]
+    assert len(commands) == 2
+    for command in commands:
+        env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

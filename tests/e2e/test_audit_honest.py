@@ -1,0 +1,171 @@
+"""Honest quants must pass the audit, whoever's compiler made them: every tensor of the demo, and every type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from e2e.conftest import Workplace
+from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, requantized
+from requant.architectures import ROPE_TOLERANCE, plan, read_config
+from requant.arithmetic import ARITHMETICS, FINGERPRINTS, fingerprint
+from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
+from requant.checkpoint import read_checkpoint
+from requant.compare import importance
+from requant.derive import Tally, compare_rows
+from requant.ggml import Floats
+from requant.ggml_types import GGMLType as T
+from requant.imatrix import read_imatrix
+from requant.near import EPSILONS
+from requant.places import open_place
+from requant.ranged import read_whole
+from requant.tinymodel import make_tensor
+from requant.weights import CheckpointWeights, GGUFWeights, Weights, as_float32
+
+QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+TENSORS, QUANTIZED = 46, 29
+TYPES = (
+    T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.IQ4_NL, T.IQ4_XS,
+)  # fmt: skip
+ROWS, COLUMNS = 256, 512
+
+
+@pytest.fixture(scope="module")
+def importances(demo: Workplace) -> dict[str, Floats]:
+    entries = read_imatrix(demo.release / "imatrix.gguf").entries
+    return {name: importance(entry)[0] for name, entry in entries.items()}
+
+
+@pytest.fixture(scope="module")
+def weights(demo: Workplace) -> Iterator[Weights]:
+    file, header = opened(demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf")
+    with file:
+        yield GGUFWeights(file, header)
+
+
+@pytest.fixture(scope="module")
+def shorter(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The weights and the quant with a tenth of the embedding: qemu quantizes a million weights in a second."""
+    folder = tmp_path_factory.mktemp("shorter")
+    unquantized = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
+    weights = cut(unquantized, folder / "weights.gguf", "token_embd.weight", 15_000)
+    return weights, cut(demo.release / QUANT, folder / QUANT, "token_embd.weight", 15_000)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(demo: Workplace) -> Iterator[Weights]:
+    place = open_place(str(demo.results / "generated"))
+    stored = read_checkpoint(place)
+    config = read_config(read_whole(place.open("config.json"), 1 << 20, "config.json"))
+    yield CheckpointWeights(stored, plan(config, stored.tensors), ROPE_TOLERANCE)
+    place.close()
+
+
+def verdicts(outcome: Outcome) -> Counter[str]:
+    return Counter(audit.verdict for audit in outcome.tensors)
+
+
+def test_our_own_release(
+    demo: Workplace, weights: Weights, checkpoint: Weights, importances: Mapping[str, Floats]
+) -> None:
+    for named in (weights, checkpoint):
+        outcome = audited(demo.release / QUANT, named, importances)
+        assert verdicts(outcome) == {EXACT: TENSORS}
+        assert (outcome.arithmetic, outcome.differing, outcome.missing) == ("strict", 0, ())
+
+
+def audited_anew(
+    quantize: Quantize, weights: Path, quant: Path, importances: Mapping[str, Floats], out: Path
+) -> tuple[Outcome, bool]:
+    """Make the quant again, by other means, and audit that; says too whether it is the same file."""
+    other = requantized(quant, weights, importances, quantize, out)
+    file, header = opened(weights)
+    with file:
+        outcome = audited(other, GGUFWeights(file, header), importances)
+    return outcome, other.read_bytes() == quant.read_bytes()
+
+
+@pytest.mark.parametrize(("compiler", "arithmetic"), [("x86-64 GCC", "strict"), ("ARM64 GCC", "fused")])
+def test_quants_of_default_builds_are_exact(
+    compiler: str, arithmetic: str, shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
+) -> None:
+    """Every byte of every tensor, in the arithmetic of that compiler."""
+    outcome, same = audited_anew(program(compiler).quantize, *shorter, importances, tmp_path / QUANT)
+    assert verdicts(outcome) == {EXACT: TENSORS}
+    assert (outcome.arithmetic, outcome.differing, same) == (arithmetic, 0, arithmetic == "strict")
+
+
+def test_quants_of_another_commit_are_exact(
+    shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
+) -> None:
+    outcome, same = audited_anew(kept("strict", OLDER).quantize, *shorter, importances, tmp_path / QUANT)
+    assert verdicts(outcome) == {EXACT: TENSORS}
+    assert (outcome.arithmetic, same) == ("strict", True)
+
+
+def test_quants_of_another_compiler_are_near(
+    shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
+) -> None:
+    """Clang contracts other sums than GCC: some blocks are in neither arithmetic, and every one has its witness."""
+    outcome, _ = audited_anew(program("ARM64 clang").quantize, *shorter, importances, tmp_path / QUANT)
+    found = verdicts(outcome)
+    assert found[EXACT] + found[NEAR] == TENSORS
+    assert found[NEAR] > QUANTIZED // 2
+    assert outcome.arithmetic in ARITHMETICS
+    assert 0 < outcome.differing < NEAR_MOST * outcome.blocks
+    for audit in outcome.tensors:
+        tally = audit.tally
+        assert tally.other + tally.witnessed == tally.differing, audit.tensor.name
+        assert (tally.unexplained, tally.odd) == (0, [])
+        assert tally.epsilon in (0, *EPSILONS)
+        assert (audit.verdict == NEAR) == (tally.differing > 0)
+    assert sum(audit.tally.witnessed for audit in outcome.tensors) > 0
+
+
+@pytest.fixture(scope="module")
+def sample() -> tuple[Floats, Floats]:
+    """Rows of weights that no release has seen, and importances that differ by orders of magnitude."""
+    rows = as_float32(T.BF16, make_tensor(7, "sample", (ROWS, COLUMNS)).view(np.uint8).reshape(ROWS, -1))
+    powers = make_tensor(8, "importances", (1, COLUMNS)).view(np.uint8)
+    return rows, as_float32(T.BF16, powers)[0] ** 2 * np.float32(1000)
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("weighed", [True, False], ids=["importances", "none"])
+def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> None:
+    rows, by = sample[0], sample[1] if weighed else None
+
+    def compared(compiler: str) -> Tally:
+        """In the arithmetic that fits better, as the audit does."""
+        made = program(compiler).quantize(kind, rows, by)
+        strict, fused = (kept(name) for name in ARITHMETICS)
+        pairs = ((strict, fused), (fused, strict))
+        every = np.arange(ROWS)
+        tallies = [compare_rows(one, lambda other=other: other, kind, rows, by, made, every) for one, other in pairs]
+        return min(tallies, key=lambda tally: tally.differing)
+
+    assert compared("x86-64 GCC").differing == 0
+    assert compared("ARM64 GCC").differing == 0
+    clang = compared("ARM64 clang")
+    assert clang.unexplained == 0
+    assert clang.differing <= NEAR_MOST * clang.blocks
+    assert clang.blocks == rows.size / kind.block_size
+
+
+@pytest.mark.parametrize(
+    ("compiler", "known"), [("x86-64 GCC", "strict"), ("ARM64 GCC", "fused"), ("ARM64 clang", None)]
+)
+def test_fingerprints_tell_compilers_apart(compiler: str, known: str | None) -> None:
+    found = fingerprint(program(compiler))
+    assert {name for name, digest in FINGERPRINTS.items() if digest == found} == ({known} if known else set())
+
+
+@pytest.mark.parametrize("toolchain", PINS)
+def test_all_pins_compute_alike(toolchain: str) -> None:
+    """Opening a library checks its fingerprint already: what is said here is that no pin is turned away."""
+    for name in ARITHMETICS:
+        assert fingerprint(kept(name, toolchain)) == FINGERPRINTS[name]

@@ -1,0 +1,186 @@
+"""Small valid inputs for every target, made here so that none has to be kept, and the known files beside them."""
+
+import json
+import struct
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from safetensors.numpy import save
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
+from requant.attest import PAYLOAD_TYPE, build_statement
+from requant.conversion import expected_metadata
+from requant.gguf import Header, read_header
+from requant.manifest import canonical
+from requant.metadata import Expected
+from requant.release import CARD, MANIFEST, read_sums
+from small_release import write_release
+
+ROWS = 16
+CONFIG: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 8, "intermediate_size": 16,
+    "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "vocab_size": ROWS,
+    "tie_word_embeddings": True, "rope_theta": 1000000, "rms_norm_eps": 1e-6, "max_position_embeddings": 4096,
+    "bos_token_id": 6, "eos_token_id": 7,
+}  # fmt: skip
+ROPE = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}  # fmt: skip
+LLAMA = {
+    **CONFIG, "architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_scaling": ROPE,
+    "attention_bias": True, "mlp_bias": True,
+}  # fmt: skip
+YARN = {"type": "yarn", "factor": 4, "beta_fast": 32.0, "original_max_position_embeddings": 1024}
+STORED = frozenset(f"model.{name}.weight" for name in ("embed_tokens", "norm", "layers.0.mlp.up_proj"))
+
+ADDED = [
+    {"id": 6, "content": "<|endoftext|>", "special": True, "normalized": False},
+    {"id": 7, "content": "<think>", "special": False, "normalized": False},
+]
+BYTE_LEVEL = {"type": "ByteLevel"}
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<|endoftext|>"}}, {"Sequence": {"id": "A"}}],
+    "pair": [
+        {"SpecialToken": {"id": "<|endoftext|>"}}, {"Sequence": {"id": "A"}},
+        {"SpecialToken": {"id": "<|endoftext|>"}}, {"Sequence": {"id": "B"}},
+    ],
+}  # fmt: skip
+TOKENIZER = {
+    "added_tokens": ADDED, "normalizer": {"type": "NFC"}, "decoder": BYTE_LEVEL,
+    "post_processor": {"type": "Sequence", "processors": [BYTE_LEVEL, TEMPLATE]},
+    "pre_tokenizer": {"pretokenizers": [{"pattern": {"Regex": "x"}}, BYTE_LEVEL]},
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]], "byte_fallback": False},
+}  # fmt: skip
+SETTINGS = {
+    "tokenizer_class": "Qwen2Tokenizer", "add_bos_token": True, "bos_token": "<|endoftext|>",
+    "eos_token": {"content": "<think>"}, "pad_token": None, "additional_special_tokens": [], "add_prefix_space": False,
+    "chat_template": [{"name": "default", "template": "{{ x }}"}, {"name": "a b", "template": ""}],
+    "added_tokens_decoder": {str(token["id"]): token for token in ADDED},
+}  # fmt: skip
+TOKENIZER_OBJECT: dict[str, Any] = {
+    "tokenizer.json": TOKENIZER, "tokenizer_config.json": SETTINGS, "added_tokens.json": {"<x>": 8},
+    "generation_config.json": {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1},
+}  # fmt: skip
+SLOW_OBJECT: dict[str, Any] = {
+    "vocab.json": {"a": 0, "b": 1, "ab": 2}, "merges.txt": "#version: 0.2\na b\n", "README.md": "# x",
+    "tokenizer_config.json": {**SETTINGS, "chat_template": None}, "chat_template.jinja": "{{ x }}\r\n",
+    "config.json": {**LLAMA, "rope_scaling": YARN},
+}  # fmt: skip
+
+
+def text(document: object) -> bytes:
+    """JSON as other programs write it."""
+    return json.dumps(document).encode()
+
+
+CONFIG_FILE = text(CONFIG)
+TOKENIZER_FILES = {name: text(value) for name, value in TOKENIZER_OBJECT.items()}
+
+SHARDS = {
+    "model-1.safetensors": save({"a": np.ones((2, 3), np.float32)}),
+    "model-2.safetensors": save({"b": np.ones(4, np.float16)}, metadata={"format": "pt"}),
+}
+MAP = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+
+PAIRS = [
+    pair("general.architecture", 8, string("qwen3")),
+    pair("general.type", 8, string("model")),
+    pair("general.alignment", 4, struct.pack("<I", 32)),
+    pair("general.file_type", 4, struct.pack("<I", 15)),
+    pair("general.quantization_version", 4, struct.pack("<I", 2)),
+    pair("general.base_model.count", 4, struct.pack("<I", 1)),
+    pair("general.base_model.0.name", 8, string("Small")),
+    pair("general.base_model.0.repo_url", 8, string("https://huggingface.co/org/small")),
+    pair("quantize.imatrix.file", 8, string(b"imatrix\xe6")),
+    pair("quantize.imatrix.entries_count", 5, struct.pack("<i", 14)),
+    pair("qwen3.block_count", 4, struct.pack("<I", 1)),
+    pair("qwen3.rope.freq_base", 6, struct.pack("<f", 1e6)),
+    pair("qwen3.attention.causal", 7, b"\1"),
+    pair("tokenizer.ggml.tokens", 9, array(8, 3, string("a") + string("ß") + string(b"\xff"))),
+    pair("tokenizer.ggml.token_type", 9, array(5, 3, struct.pack("<3i", 1, 1, 3))),
+    pair("nested", 9, array(9, 2, array(4, 1, bytes(4)) + array(8, 1, string("x")))),
+]
+MODEL = gguf_bytes(PAIRS, [tensor("blk.0.ffn_up.weight", [256, 2], 12), tensor("b", [8], 0, 288)], bytes(320))
+
+
+@cache
+def header() -> Header:
+    """A model that is compared with others."""
+    return read_header(BytesIO(MODEL), "known.gguf")
+
+
+@cache
+def expected() -> Expected:
+    """What the small checkpoint would give."""
+    return expected_metadata({**TOKENIZER_FILES, "config.json": CONFIG_FILE})
+
+
+@cache
+def signer() -> CryptoSigner:
+    """A key that everybody knows."""
+    return CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
+@cache
+def public_key() -> SSlibKey:
+    """Its public half."""
+    return SSlibKey.from_crypto(signer()._private_key.public_key())
+
+
+@cache
+def _release() -> dict[str, bytes]:
+    with TemporaryDirectory() as name:
+        folder = write_release(Path(name) / "release")
+        document = json.loads((folder / MANIFEST).read_bytes())
+        statement = canonical(build_statement(document, read_sums(folder)))
+        entries = {
+            "a.weight.in_sum2": np.arange(6, dtype=np.float32).reshape(2, 3),
+            "a.weight.counts": np.array([[16], [0]], np.float32),
+        }
+        matrix = write_imatrix(folder / "x.gguf", entries).read_bytes()
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        return {**files, "statement": statement, "matrix": matrix}
+
+
+def manifest() -> bytes:
+    """The manifest of a whole small release."""
+    return _release()[MANIFEST]
+
+
+def card() -> bytes:
+    """Its card."""
+    return _release()[CARD]
+
+
+def envelope(statement: bytes) -> bytes:
+    """Any bytes under a right signature."""
+    made = Envelope(statement, PAYLOAD_TYPE, {})
+    made.sign(signer())
+    return canonical(made.to_dict())
+
+
+@cache
+def seeds(target: str) -> tuple[bytes, ...]:
+    """The valid inputs of one target."""
+    return {
+        "gguf": (MODEL, gguf_bytes([pair("k", 10, bytes(8))])),
+        "metadata": (MODEL,),
+        "imatrix": (_release()["matrix"],),
+        "safetensors": (*SHARDS.values(), save({"s": np.array(1, np.float32), "e": np.zeros((2, 0), np.int64)})),
+        "index": (text({"metadata": {"total_size": 32}, "weight_map": MAP}),),
+        "config": (text(CONFIG), text(LLAMA), text({**LLAMA, "rope_scaling": YARN})),
+        "tokenizer": (text(TOKENIZER_OBJECT), text(SLOW_OBJECT)),
+        "sums": (_release()["SHA256SUMS"], b"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb  a\n"),
+        "manifest": (manifest(),),
+        "attestation": (envelope(_release()["statement"]),),
+        "statement": (_release()["statement"],),
+    }[target]

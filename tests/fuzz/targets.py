@@ -1,0 +1,216 @@
+"""Everything of requant that parses bytes from outside, as functions of such bytes, for every kind of fuzzing.
+
+Whatever the bytes are, a target returns: it lets nothing out but what is wrong with requant, and a refusal counts as
+wrong too if it is not one printable sentence. It also must not hang, nor take memory out of proportion.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from fuzz import seeds
+from memory_file import Memory
+from requant.architectures import CONFIG, plan, read_config
+from requant.attest import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
+from requant.checkpoint import INDEX, read_checkpoint, read_safetensors, rows_as_float32
+from requant.conversion import FILES, expected_metadata
+from requant.digests import digest_bytes
+from requant.errors import RequantError
+from requant.gguf import Header, read_header
+from requant.imatrix import check_run, read_imatrix
+from requant.inferred import infer
+from requant.manifest import canonical, parse
+from requant.metadata import compare_metadata, expected_from_gguf
+from requant.ranged import as_file
+from requant.release import ATTESTATION, CARD, MANIFEST, SUMS, list_release
+from requant.verify import as_document, as_text, verify_release
+
+LONGEST_SENTENCE = 2000
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Let errors that requant raises on purpose pass, if each is one sentence that does nothing to a terminal."""
+    try:
+        yield
+    except RequantError as error:
+        sentence = str(error)
+        assert sentence.isprintable(), f"not one printable line: {sentence[:LONGEST_SENTENCE]!r}"
+        assert len(sentence) <= LONGEST_SENTENCE, f"not a sentence but {len(sentence):,} characters"
+
+
+def gguf(data: bytes) -> None:
+    """The header of a GGUF file, read in pieces."""
+    with refusals():
+        for tensor in read_header(as_file(Memory(data)), "x.gguf").tensors:
+            assert 0 <= tensor.offset <= tensor.offset + tensor.nbytes <= len(data)
+
+
+def metadata(data: bytes) -> None:
+    """What a GGUF file says about itself, beside what its weights or another file would say."""
+    with refusals():
+        subject = read_header(io.BytesIO(data), "x.gguf")
+        known = seeds.header()
+        for one, expected in (
+            (subject, seeds.expected()), (subject, expected_from_gguf(known)), (known, expected_from_gguf(subject)),
+            (subject, expected_from_gguf(_backwards(subject))),
+        ):  # fmt: skip
+            for finding in compare_metadata(one, expected).findings:
+                assert (finding.expected + finding.actual + finding.sentence).isprintable()
+        assert "".join(infer(subject).sentences).isprintable()
+
+
+def _backwards(header: Header) -> Header:
+    """The same keys with other values."""
+    fields = {
+        key: replace(field, value=field.value[::-1] if hasattr(field.value, "__len__") else field.value)
+        for key, field in header.metadata.items()
+    }
+    return replace(header, metadata=fields)
+
+
+def imatrix(data: bytes) -> None:
+    """An importance matrix, values and all."""
+    with refusals():
+        found = read_imatrix(io.BytesIO(data), "x.gguf")
+        assert all(np.isfinite(entry.in_sum2).all() for entry in found.entries.values())
+        check_run(found, 2, 8, "calibration.txt")
+
+
+def safetensors(data: bytes) -> None:
+    """One safetensors file: its header, and all rows of the tensors that can be read."""
+    with refusals():
+        for stored in read_safetensors(Memory(data)).values():
+            assert 0 <= stored.offset <= stored.offset + stored.nbytes <= len(data)
+            if not stored.unchecked:
+                rows_as_float32(stored, slice(None))
+
+
+@dataclass
+class Folder:
+    """Files in memory, as a place."""
+
+    files: Mapping[str, bytes]
+    shown: str = "org/weights"
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.files)
+
+    def open(self, name: str) -> Memory:
+        return Memory(self.files[name])
+
+
+def index(data: bytes) -> None:
+    """The index of a checkpoint of two files."""
+    with refusals():
+        read_checkpoint(Folder({**seeds.SHARDS, INDEX: data}))
+
+
+def config(data: bytes) -> None:
+    """A config.json."""
+    with refusals():
+        for stored in (None, seeds.STORED):
+            with refusals():
+                for origin in plan(read_config(data), stored).tensors.values():
+                    origin.rows(np.arange(min(origin.shape[-1], 4)))
+        expected_metadata({CONFIG: data})
+
+
+def tokenizer(data: bytes) -> None:
+    """The small files of a checkpoint: an object that gives contents by name, or the bytes in the place of each."""
+    with suppress(RequantError):
+        found = parse(data, "x.json")
+        if isinstance(found, dict):
+            files = {name: _contents(value) for name, value in found.items()}
+            with refusals():
+                expected_metadata({CONFIG: seeds.CONFIG_FILE, **files})
+            return
+    for name in FILES[1:]:
+        with refusals():
+            expected_metadata({**seeds.TOKENIZER_FILES, CONFIG: seeds.CONFIG_FILE, name: data})
+
+
+def _contents(value: object) -> bytes:
+    return (value if isinstance(value, str) else json.dumps(value)).encode(errors="surrogatepass")
+
+
+def sums(data: bytes) -> None:
+    """The sums of a release."""
+    with _folder({SUMS: data, "a": b"a"}) as folder:
+        with refusals():
+            list_release(folder)
+        _verify(folder)
+
+
+def manifest(data: bytes) -> None:
+    """A manifest, beside the card of another one; no other file is there."""
+    for form in _forms(data):
+        with _folder({MANIFEST: form, CARD: seeds.card()}) as folder:
+            _add_sums(folder)
+            _verify(folder)
+
+
+def attestation(data: bytes) -> None:
+    """An attestation, with a key that signed it and with nobody's, beside a manifest."""
+    for form in _forms(data):
+        with refusals():
+            verify_with(seeds.public_key(), form, ATTESTATION)
+        with refusals():
+            read_envelope(form, ATTESTATION)
+            with _folder({MANIFEST: seeds.manifest()}) as folder:
+                _add_sums(folder)
+                (folder / ATTESTATION).write_bytes(form)
+                _verify(folder)
+
+
+def statement(data: bytes) -> None:
+    """A statement, under a signature that is right."""
+    for form in _forms(data):
+        envelope = Envelope(form, PAYLOAD_TYPE, {})
+        envelope.sign(seeds.signer())
+        attestation(canonical(envelope.to_dict()))
+
+
+def _forms(data: bytes) -> Iterator[bytes]:
+    """The bytes, and if they are JSON the canonical form of that, which gets further."""
+    yield data
+    with suppress(RequantError):
+        form = canonical(parse(data, "x.json"))
+        if form != data:
+            yield form
+
+
+@contextmanager
+def _folder(files: Mapping[str, bytes]) -> Iterator[Path]:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, data in files.items():
+            (folder / file).write_bytes(data)
+        yield folder
+
+
+def _add_sums(folder: Path) -> None:
+    lines = [f"{digest_bytes(path.read_bytes()).sha256}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (folder / SUMS).write_text("".join(lines))
+
+
+def _verify(folder: Path) -> None:
+    with refusals():
+        found = verify_release(folder)
+        assert all(line.isprintable() for line in as_text(found).split("\n"))
+        canonical(as_document(found))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    function.__name__: function
+    for function in (
+        gguf, metadata, imatrix, safetensors, index, config, tokenizer, sums, manifest, attestation, statement,
+    )
+}  # fmt: skip
