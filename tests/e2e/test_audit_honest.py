@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_our_own_release(
         outcome = audited(demo.release / QUANT, named, importances)
         assert verdicts(outcome) == {EXACT: TENSORS}
         assert (outcome.arithmetic, outcome.differing, outcome.missing) == ("strict", 0, ())
+
+
+def test_both_kinds_of_weights_are_the_same(weights: Weights, checkpoint: Weights) -> None:
+    """The converter's GGUF, and the checkpoint seen through what the converter would make of it."""
+    assert dict(weights.shapes) == dict(checkpoint.shapes)
+    for name, shape in weights.shapes.items():
+        count = prod(shape[1:])
+        for rows in (np.arange(min(count, 300)), np.unique(np.linspace(0, count - 1, 40).astype(np.int64))):
+            assert weights.rows(name, rows).tobytes() == checkpoint.rows(name, rows).tobytes(), name
+        assert weights.tolerance(name) == checkpoint.tolerance(name) == 0
 
 
 def audited_anew(
