@@ -13,7 +13,7 @@ from requant.arithmetic import open_quantizer
 from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, Material, Outcome, audit_tensors
 from requant.compare import importance
 from requant.digests import CHUNK
-from requant.errors import RecipeError, SourceError, UnsupportedError
+from requant.errors import RecipeError, SourceError, ToolError, UnsupportedError
 from requant.ggml import Floats, Quantizer
 from requant.imatrix import Imatrix, read_imatrix
 from requant.metadata import Finding, Grade, NamedImatrix, compare_metadata
@@ -99,7 +99,11 @@ def audit(question: Question) -> Report:
         closing.callback(subject.place.close)
         source = open_source(_source_text(question, subject), traffic, jobs)
         closing.callback(source.place.close)
-        report = _check(question, subject, source, traffic, closing)
+        try:
+            report = _check(question, subject, source, traffic, closing)
+        except ToolError as error:
+            # Without a compiler nothing is wrong with the subject, nor with the question.
+            raise UnsupportedError(str(error)) from error
         if question.rows is None and isinstance(subject.file, LocalFile):
             report.sha256 = _digest(subject.file)
         elif known := subject.place.expected(subject.name):

@@ -11,12 +11,12 @@ import click
 
 from requant import compare as comparison
 from requant.disk import in_units
-from requant.errors import DigestError, RequantError, SourceError, ToolError, UnsupportedError
+from requant.errors import DigestError, RequantError, SourceError, UnsupportedError
 from requant.output import write_document, write_text
 from requant.release import list_release
 
 PATH = click.Path(path_type=Path)
-CODES = {DigestError: 1, SourceError: 3, UnsupportedError: 3, ToolError: 3}
+CODES = {DigestError: 1, SourceError: 3, UnsupportedError: 3}
 """Of errors; 2 is for all others."""
 
 

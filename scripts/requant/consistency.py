@@ -1,19 +1,23 @@
 """Does a manifest agree with itself: its recipe, its digests, and the chain from inputs to outputs.
 
-Nothing here looks at a file. Findings say what was expected, what was found, and where.
+Nothing here looks at another file. Findings say what was expected, what was found, and where.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from requant.errors import FormatError, RecipeError
+from requant.digests import read_small
+from requant.errors import FormatError, RecipeError, UnsupportedError
 from requant.gguf import quoted
-from requant.manifest import canonical
+from requant.manifest import canonical, parse
 from requant.schema import check
 
 NAME = "manifest.json"
+# Room for hundreds of quants of models with thousands of tensors.
+LONGEST = 1 << 26
 # The environment of the converter; the only material that is neither an input nor made by an earlier step.
 LOCK = "converter.lock"
 
@@ -25,6 +29,26 @@ class Finding:
     where: str
     expected: str
     actual: str
+
+
+def read_manifest(path: Path, versions: Collection[str]) -> dict[str, Any]:
+    """Read a manifest from outside: at most 64 MiB, canonical, of a known version and in the form of that version.
+
+    Raises:
+        FormatError: naming the file or the key.
+        UnsupportedError: when its schema is none of ``versions``.
+    """
+    data = read_small(path, LONGEST)
+    manifest = parse(data, NAME)
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if not isinstance(schema, str):
+        raise FormatError(f"{NAME} names no schema: get the file again")
+    if schema not in versions:
+        raise UnsupportedError(f"{NAME} has schema {printable(schema)}: install a requant that knows it")
+    if canonical(manifest) != data:
+        raise FormatError(f"{NAME} is not canonical JSON: get the file again")
+    require_form(manifest)
+    return dict(manifest)
 
 
 def require_form(manifest: Any) -> None:

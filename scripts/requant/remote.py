@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import httpx2
 
 JOBS = 16
-GAP = 1 << 15
+GAP = 1 << 12
 """Ranges that lie no further apart come in one request: these bytes cost less than another round trip."""
 MAX_REQUEST = 1 << 23
 MAX_REDIRECTS = 5

@@ -14,13 +14,13 @@ from securesystemslib.signer import SSlibKey
 
 from requant.attest import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
 from requant.card import render_card
-from requant.consistency import Finding, disagreements, printable, require_form, shown
+from requant.consistency import Finding, disagreements, printable, read_manifest, shown
 from requant.digests import Digest, digest_file, read_small
-from requant.errors import AttestationError, FormatError, UnsupportedError
+from requant.errors import AttestationError, FormatError
 from requant.gguf import quoted
 from requant.imatrix import read_imatrix
 from requant.keys import read_public_key
-from requant.manifest import SCHEMA, canonical, parse
+from requant.manifest import SCHEMA, canonical
 from requant.records import describe_with_progress, file_entry, tensor_entries
 from requant.release import ATTESTATION, CARD, MANIFEST, MODEL_SIGNATURE, SIGNATURES, SUMS, read_sums
 
@@ -78,7 +78,7 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
     findings = [*_against_sums(folder, sums, looks)]
     notes = [*_beside(folder, sums)]
     try:
-        manifest = _read_manifest(folder / MANIFEST)
+        manifest = read_manifest(folder / MANIFEST, VERSIONS)
     except FormatError as error:
         if not any(finding.where == MANIFEST for finding in findings):
             raise
@@ -140,25 +140,6 @@ def _beside(folder: Path, sums: Mapping[str, str]) -> Iterator[str]:
         yield f"not looked at: {shown(hidden)}"
     if (folder / MODEL_SIGNATURE).exists():
         yield f"not checked: {MODEL_SIGNATURE}, use model_signing verify"
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest of a known version, in the form of that version.
-
-    Raises:
-        FormatError, UnsupportedError: as ``verify_release``.
-    """
-    data = read_small(path, LONGEST_MANIFEST)
-    manifest = parse(data, MANIFEST)
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if not isinstance(schema, str):
-        raise FormatError(f"{MANIFEST} names no schema: get the file again")
-    if schema not in VERSIONS:
-        raise UnsupportedError(f"{MANIFEST} has schema {printable(schema)}: install a requant that knows it")
-    if canonical(manifest) != data:
-        raise FormatError(f"{MANIFEST} is not canonical JSON: get the file again")
-    require_form(manifest)
-    return dict(manifest)
 
 
 def _check_v1(release: _Release) -> Iterator[Finding]:
