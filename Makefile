@@ -62,7 +62,7 @@ $(CUDA)/cuda.done: envs/cuda.lock
 	@$(CUDA)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r envs/cuda.lock
 	@touch $@
 
-# Opt-in: a million hostile inputs, guided by coverage, in build/fuzz; about 25 minutes on one core, Linux on x86-64 only.
+# Opt-in: a million hostile inputs, guided by coverage, in build/fuzz; about 15 minutes on one core, Linux on x86-64 only.
 fuzz: $(FUZZ)/fuzz.done
 	@$(FUZZ)/bin/python tests/fuzz/run.py --runs $(RUNS)
 
