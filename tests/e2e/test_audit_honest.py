@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from e2e.conftest import Workplace
-from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, requantized
+from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, requantized, written
 from requant.architectures import ROPE_TOLERANCE, plan, read_config
 from requant.arithmetic import ARITHMETICS, FINGERPRINTS, fingerprint
 from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
@@ -25,7 +25,7 @@ from requant.near import EPSILONS
 from requant.places import open_place
 from requant.ranged import read_whole
 from requant.tinymodel import make_tensor
-from requant.weights import CheckpointWeights, GGUFWeights, Weights, as_float32
+from requant.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 TENSORS, QUANTIZED = 46, 29
@@ -135,6 +135,22 @@ def test_quants_of_another_compiler_are_near(
         assert tally.epsilon in (0, *EPSILONS)
         assert (audit.verdict == NEAR) == (tally.differing > 0)
     assert sum(audit.tally.witnessed for audit in outcome.tensors) > 0
+
+
+@pytest.mark.parametrize("via", [T.F32, T.F16, T.BF16], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arithmetic: str) -> None:
+    """Weights in full precision, quantized by way of any unquantized type; nothing says which."""
+    generator = np.random.default_rng(1)
+    named = {f"blk.{number}.weight": generator.standard_normal((96, 512)).astype(np.float32) for number in range(3)}
+    weights = written(tmp_path / "f32.gguf", {name: (T.F32, (512, 96), rows.tobytes()) for name, rows in named.items()})
+    made = {name: kept(arithmetic).quantize(T.Q4_K, rounded(rows, via)).tobytes() for name, rows in named.items()}
+    quant = written(tmp_path / "quant.gguf", {name: (T.Q4_K, (512, 96), data) for name, data in made.items()})
+    file, header = opened(weights)
+    with file:
+        outcome = audited(quant, GGUFWeights(file, header), {})
+    assert verdicts(outcome) == {EXACT: len(named)}
+    assert (outcome.via, outcome.arithmetic) == (via, arithmetic)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from e2e.conftest import Workplace
 from quants import audited, contents, cut, kept, opened, replaced, whole
 from requant.audit import EXACT, MISMATCH, UNCHECKED
 from requant.compare import importance
-from requant.ggml import Bytes, Floats
+from requant.ggml import PLAIN, Bytes, Floats, Quantizer
 from requant.ggml_types import GGMLType as T
 from requant.imatrix import read_imatrix
 from requant.sample import draw
@@ -42,6 +42,11 @@ class Scene:
         """A tensor's blocks, ``[rows, blocks, bytes]``, to be written to."""
         kind, shape, data = contents(self.quant)[name]
         return np.frombuffer(data, np.uint8).reshape(prod(shape[1:]), -1, kind.type_size).copy()
+
+    def made(self, name: str, quantizer: Quantizer) -> Bytes:
+        """A tensor's blocks made anew, as ``data``."""
+        rows = quantizer.quantize(self.types[name], whole(self.weights, name), self.importances.get(name))
+        return rows.reshape(len(rows), -1, self.types[name].type_size)
 
     def honest(self, name: str, weights: Floats, importance: Floats | None) -> bytes:
         """Quantize as llama-quantize would."""
@@ -160,7 +165,8 @@ def test_the_scene_is_exact(scene: Scene, tmp_path: Path) -> None:
 def test_alterations(scene: Scene, tmp_path: Path, name: str, kind: T) -> None:
     target = TARGETS[kind]
     assert scene.types[target] is kind
-    refuted(scene, tmp_path / "altered.gguf", {target: ALTERATIONS[name](scene, target)})
+    reasons = refuted(scene, tmp_path / "altered.gguf", {target: ALTERATIONS[name](scene, target)})
+    assert reasons == {target: None}, "it is not one that rounding could explain"
 
 
 def test_swapped_tensors(scene: Scene, tmp_path: Path) -> None:
@@ -179,18 +185,27 @@ def test_norms(scene: Scene, tmp_path: Path, value: float) -> None:
 
 
 @pytest.mark.parametrize("kind", TARGETS, ids=lambda kind: kind.name)
-def test_one_block_in_the_other_arithmetic(scene: Scene, tmp_path: Path, kind: T) -> None:
+@pytest.mark.parametrize(("arithmetic", "other"), [("strict", "fused"), ("fused", "strict")])
+def test_one_block_in_the_other_arithmetic(scene: Scene, tmp_path: Path, kind: T, arithmetic: str, other: str) -> None:
     """Rounding explains the block, but not that it is the only one: whoever chose it is no compiler."""
-    for name in (each for each, of in scene.types.items() if of is kind):
-        data, weights = scene.data(name), whole(scene.weights, name)
-        fused = kept("fused").quantize(kind, weights, scene.importances.get(name)).reshape(data.shape)
-        if (ties := np.argwhere((data != fused).any(2))).size:
+    names = [name for name, of in scene.types.items() if of not in PLAIN]
+    quants = {name: scene.made(name, kept(arithmetic)) for name in names}
+    for name in (each for each in names if scene.types[each] is kind):
+        data, foreign = quants[name], scene.made(name, kept(other))
+        if (ties := np.argwhere((data != foreign).any(2))).size:
             row, block = ties[0]
-            data[row, block] = fused[row, block]
-            reasons = refuted(scene, tmp_path / "tie.gguf", {name: data.tobytes()})
-            assert reasons == {name: "differs where rounding could explain it, in a file that is exact otherwise"}
-            return
-    pytest.fail("the arithmetics agree on every block: choose other weights")
+            data[row, block] = foreign[row, block]
+            break
+    else:
+        pytest.fail("the arithmetics agree on every block: choose other weights")
+    copy = replaced(scene.quant, tmp_path / "tie.gguf", {name: data.tobytes() for name, data in quants.items()})
+    outcome = audited(copy, scene.weights, scene.importances)
+    assert (outcome.arithmetic, outcome.differing) == (arithmetic, 1)
+    assert {audit.tensor.name: audit.verdict for audit in outcome.tensors} == {
+        each: MISMATCH if each == name else EXACT for each in scene.types
+    }
+    reasons = {audit.reason for audit in outcome.tensors if audit.verdict == MISMATCH}
+    assert reasons == {"differs where rounding could explain it, in a file that is exact otherwise"}
 
 
 def test_a_sample_catches_what_it_draws(scene: Scene, tmp_path: Path) -> None:
