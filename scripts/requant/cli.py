@@ -115,6 +115,25 @@ def verify(release: Path, key: Path | None, out: Path | None) -> None:
 
 
 @main.command()
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+@click.option("--json", "out", metavar="FILE", type=PATH, help="Write what differs to FILE, as JSON.")
+def diff(a: Path, b: Path, out: Path | None) -> None:
+    """Say what differs between two GGUF files, or two release folders, A and B, and by how much."""
+    from requant import diff as difference
+    from requant.arithmetic import open_quantizer
+    from requant.pins import TABLE, read_pins
+    from requant.variants import STRICT
+
+    pin = next(iter(read_pins(TABLE, "the pin table").toolchains.values()))
+    found = difference.diff(a, b, lambda: open_quantizer(STRICT, pin))
+    click.echo(difference.as_text(found))
+    if out is not None:
+        write_document(out, difference.as_document(found))
+    sys.exit(0 if found.same else 1)
+
+
+@main.command()
 @click.argument("release", type=PATH)
 @click.option("--key", metavar="FILE", type=PATH, help="The private key: Ed25519, or EC for model-signing.")
 @click.option("--method", type=click.Choice(["dsse", "model-signing", "sigstore"]), default="dsse", show_default=True)

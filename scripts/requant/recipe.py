@@ -13,8 +13,8 @@ from requant.tinymodel import TinyShape
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
-# Where weights come from on this machine, and where the pin table lies, move no released byte.
-MACHINE_KEYS = ("source", "pins")
+# Where weights come from on this machine, where the pin table lies, and what is audited, move no released byte.
+MACHINE_KEYS = ("source", "pins", "audited")
 # Upper bounds in bits per weight, for the disk-space check only.
 BITS = {"1": 3.0, "2": 3.6, "3": 4.6, "4": 5.6, "5": 6.4, "6": 7.0, "8": 9.0}
 
@@ -23,7 +23,8 @@ BITS = {"1": 3.0, "2": 3.6, "3": 4.6, "4": 5.6, "5": 6.4, "6": 7.0, "8": 9.0}
 class Recipe:
     """One recipe with its pins looked up.
 
-    ``document`` is the recipe without machine facts, as it enters the manifest.
+    ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
+    release that an audit rebuilds.
     """
 
     document: Mapping[str, Any]
@@ -38,6 +39,7 @@ class Recipe:
     quants: tuple[str, ...]
     card: Mapping[str, Any]
     source: str
+    audited: str
 
 
 def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
@@ -81,6 +83,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         quants=tuple(config["quants"]),
         card=config["card"],
         source=source,
+        audited=str(Path(config.get("audited", f"results/{config['name']}/release")).expanduser()),
     )
 
 

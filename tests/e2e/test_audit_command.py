@@ -257,3 +257,14 @@ def test_the_readmes_commands(demo: Workplace, cache: Path) -> None:
         env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_diff_names_the_tensor(demo: Workplace, copy: Path, cache: Path) -> None:
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    command = [REQUANT, "diff", str(demo.release / QUANT), str(copy / QUANT)]
+    assert subprocess.run(command, env=env, capture_output=True).returncode == 0
+    flipped(copy / QUANT, "blk.2.ffn_up.weight")
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, "blk.2.ffn_up.weight" in done.stdout) == (1, True), done.stdout + done.stderr
+    done = subprocess.run([*command[:3], str(copy / "none")], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith("error: ")) == (2, True), done.stdout + done.stderr

@@ -1,0 +1,15 @@
+"""Rebuild a release from its manifest and compare."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.job import job
+from requant.rebuild import rebuild_release
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+audited = Path(snakemake.input.manifest).parent
+text, document = Path(snakemake.log.text), Path(snakemake.log.document)
+with job(snakemake.log.log) as log:
+    rebuild_release(audited, snakemake.params.snakefile, snakemake.config, text, document, snakemake.threads, log)

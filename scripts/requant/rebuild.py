@@ -1,0 +1,208 @@
+"""Auditing a whole release: make it again from its manifest, in a clean folder, and compare.
+
+Nothing of the release is believed. Its recipe is checked like anybody's, its inputs must be those of the local pin
+table, and everything is made anew by the workflow itself; only the toolchains, whose digests are checked before each
+use, are shared.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from requant.build import LIBRARY, open_built
+from requant.consistency import printable, read_manifest
+from requant.diff import diff
+from requant.diff_gguf import Change
+from requant.diff_releases import changes
+from requant.digests import Expected, write_bytes
+from requant.errors import DigestError, FormatError, RecipeError
+from requant.ggml import Quantizer
+from requant.manifest import SCHEMA, canonical
+from requant.output import write_document, write_text
+from requant.pins import PackagePin
+from requant.rebuild_report import DIFFERS, as_document, as_text, judge
+from requant.recipe import DEFAULT_PINS, MACHINE_KEYS, Recipe, load_recipe
+from requant.release import MANIFEST
+from requant.tools import WorkFolder, work_folder
+from requant.variants import STRICT
+
+log = logging.getLogger(__name__)
+HUBS = ("huggingface", "modelscope")
+"""What ``source`` may be besides a folder."""
+
+
+def rebuild_release(
+    audited: Path, snakefile: Path, config: Mapping[str, Any], text: Path, document: Path, threads: int, output: Path
+) -> None:
+    """Make the release in the folder ``audited`` again beside the reports, and compare.
+
+    Args:
+        audited: the release.
+        snakefile: the workflow; the pin table is named relative to its folder.
+        config: what this machine says: ``pins`` and ``source``; everything else comes from the manifest.
+        text: where the report for people goes; it is written whatever the verdict.
+        document: the same as JSON.
+        threads: for the rebuild.
+        output: the log of the rebuild.
+
+    Raises:
+        FormatError, UnsupportedError: when the manifest cannot be read or is hostile.
+        RecipeError: when its recipe cannot be carried out, or names other inputs than the local pins.
+        ToolError: when the rebuild fails.
+        DigestError: when the rebuilt release differs; the reports say where.
+    """
+    for report in (text, document):
+        report.unlink(missing_ok=True)
+    folder = text.parent / "rebuild"
+    if audited.resolve().is_relative_to(folder.resolve()):
+        raise RecipeError(f"audited lies in {folder}, which every audit empties: move the release to another folder")
+    manifest = read_manifest(audited / MANIFEST, (SCHEMA,))
+    machine = machine_facts(config)
+    recipe = claimed_recipe(manifest, machine, snakefile.parent)
+    with work_folder(folder, keep=True) as work:
+        _empty(work.path)
+        _run(work, snakefile, {**recipe.document, **machine}, threads, output)
+        toolchain = work.path / "results" / "toolchains" / recipe.toolchain.name
+        release = work.path / "results" / recipe.name / "release"
+        arithmetic = recipe.calibration["arithmetic"]
+        found = judge(recipe.name, arithmetic, diff(audited, release, lambda: _quantizer(toolchain)))
+    write_text(text, f"{as_text(found)}\n")
+    write_document(document, as_document(found))
+    log.info("%s", found.summary)
+    if found.verdict == DIFFERS:
+        raise DigestError(f"{audited} is not what its manifest gives: {text} says what differs, file by file")
+
+
+def machine_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rebuild takes from this machine's configuration; a folder gets a name that holds in every folder."""
+    found = {key: config[key] for key in ("pins", "source") if key in config}
+    if "source" in found and found["source"] not in HUBS:
+        found["source"] = str(Path(found["source"]).expanduser().absolute())
+    return found
+
+
+def claimed_recipe(manifest: Mapping[str, Any], machine: Mapping[str, Any], root: Path) -> Recipe:
+    """The recipe in a manifest that has the right form, proven to name the inputs that the manifest lists.
+
+    Raises:
+        FormatError: when it holds what only a machine may say.
+        RecipeError: when it cannot be carried out, or the inputs are not those of the pin table.
+    """
+    document, where = manifest["recipe"]["document"], f"{MANIFEST}: recipe.document"
+    own = [key for key in MACHINE_KEYS if key in document]
+    if own:
+        raise FormatError(f"{where} holds {own[0]}, which only this machine may say: it is no release of requant")
+    try:
+        recipe = load_recipe({**document, **machine}, root, where)
+    except RecipeError as error:
+        raise RecipeError(printable(str(error))) from error
+    wrong = list(other_inputs(manifest["inputs"], recipe))
+    if wrong:
+        more = f" (and {len(wrong) - 1:,} more inputs differ)" if len(wrong) > 1 else ""
+        raise RecipeError(
+            f"{MANIFEST}: {wrong[0].place} is {wrong[0].a}, {machine.get('pins', DEFAULT_PINS)} says {wrong[0].b}"
+            f"{more}: name the pin table that the release was made with (--config pins=...)"
+        )
+    return recipe
+
+
+def other_inputs(inputs: Mapping[str, Any], recipe: Recipe) -> Iterator[Change]:
+    """Where the inputs that a manifest lists (A) are not those that the pin table names for its recipe (B)."""
+    for name, pinned in _pinned(recipe).items():
+        claimed, place = dict(inputs[name]), f"inputs.{name}"
+        if "files" in pinned:
+            claimed["files"] = {file["name"]: file for file in claimed["files"]}
+            yield from changes(sorted(claimed["files"]), sorted(pinned["files"]), f"{place}.files")
+        yield from _contradictions(claimed, pinned, place)
+
+
+def _contradictions(claimed: Any, pinned: Any, place: str) -> Iterator[Change]:
+    """Where the two differ, as far as the pin says something."""
+    if isinstance(claimed, Mapping) and isinstance(pinned, Mapping):
+        for key, value in pinned.items():
+            yield from _contradictions(claimed.get(key), value, f"{place}.{key}")
+    else:
+        yield from changes(claimed, pinned, place)
+
+
+def _pinned(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The inputs that a recipe names, as far as its pins know them."""
+    corpus, toolchain, model = recipe.corpus, recipe.toolchain, recipe.model
+    if model is None:
+        weights: dict[str, Any] = {"name": recipe.name, "generate": dict(recipe.generate or {})}
+    else:
+        weights = {"name": model.name, "repo": model.repo, "revision": model.revision, "licence": model.licence}
+        weights |= {"package": _package(model.package), "files": {name: _known(e) for name, e in model.files.items()}}
+    texts = {"calibration": recipe.calibration_text, "evaluation": recipe.evaluation_text}
+    return {
+        "model": weights,
+        "corpus": {
+            "name": corpus.name,
+            "repo": corpus.repo,
+            "config": corpus.config,
+            "revision": corpus.revision,
+            "licence": corpus.licence,
+            "files": {name: _known(expected) for name, expected in corpus.files.items()},
+            "texts": {role: {"name": text.name, **_known(text.expected)} for role, text in texts.items()},
+        },
+        "toolchain": {
+            "name": toolchain.name,
+            "commit": toolchain.commit,
+            "tree": toolchain.tree,
+            "sdist": _package(toolchain.sdist),
+        },
+    }
+
+
+def _known(expected: Expected) -> dict[str, Any]:
+    """A pin may leave size or SHA-256 open."""
+    both = {"size": expected.size, "sha256": expected.sha256}
+    return {key: value for key, value in both.items() if value is not None}
+
+
+def _package(pin: PackagePin | None) -> dict[str, Any] | None:
+    return {"project": pin.project, "version": pin.version, **_known(pin.expected)} if pin else None
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier audit left; a link to the toolchains goes, they stay."""
+    shutil.rmtree(folder)
+    (folder / "results").mkdir(parents=True)
+
+
+def _run(work: WorkFolder, snakefile: Path, recipe: Mapping[str, Any], threads: int, output: Path) -> None:
+    """Run the workflow in the work folder.
+
+    Raises:
+        ToolError: with the sentence that the failed step ended with.
+    """
+    toolchains = Path("results", "toolchains")
+    toolchains.mkdir(parents=True, exist_ok=True)
+    work.link(toolchains, str(toolchains))
+    write_bytes(work.path / "recipe.json", canonical(recipe))
+    said = ["no step said why"]
+
+    def watch(line: str) -> None:
+        if line.startswith("error: "):
+            said.append(line.removeprefix("error: "))
+
+    # Snakemake's own variables would make this run a part of the one that started it.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE")}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile.resolve()), "--nocolor"]
+    command += ["--configfile", "recipe.json", "--cores", str(threads)]
+    log.info("rebuilding %s in %s", recipe["name"], work.path)
+    log_file = output.resolve()
+    work.run(
+        command, log_file, env=env, watch=watch, explain=lambda _: f"the rebuild failed ({said[-1]}): see {output}"
+    )
+
+
+def _quantizer(toolchain: Path) -> Quantizer:
+    """The library that the rebuild has just quantized with."""
+    built = open_built(toolchain / STRICT / "bin" / "llama-quantize.json")
+    [name] = [name for name in built.files if name.startswith(LIBRARY)]
+    return Quantizer(STRICT, built.folder / name)
