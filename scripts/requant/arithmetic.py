@@ -22,7 +22,6 @@ from requant.variants import FUSED, ON_ARM64, STRICT
 
 log = logging.getLogger(__name__)
 
-ARITHMETICS = (STRICT, FUSED)
 FINGERPRINTS = {
     STRICT: "cd966a5c457a97f7e3774c6e683daa195e1a94eed8df9f36733d30b0e5be8c47",
     FUSED: "be6869be96fa01a8d007c73f45d35b740b882118325d4bd243ff951df922029f",

@@ -13,9 +13,10 @@ from requant.arithmetic import open_quantizer
 from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, Material, Outcome, audit_tensors
 from requant.compare import importance
 from requant.digests import CHUNK
-from requant.errors import RecipeError, SourceError, ToolError, UnsupportedError
+from requant.errors import PlaceError, RecipeError, ToolError, UnsupportedError
 from requant.ggml import Floats, Quantizer
 from requant.imatrix import Imatrix, read_imatrix
+from requant.imatrix_audit import ImatrixReport, audit_imatrix
 from requant.metadata import Finding, Grade, NamedImatrix, compare_metadata
 from requant.mix import FALLBACKS, OLDER_FALLBACKS, expected_types, file_type_name
 from requant.pins import TABLE, ToolchainPin, read_pins
@@ -85,8 +86,8 @@ class Report:
         return NEAR if NEAR in verdicts else EXACT
 
 
-def audit(question: Question) -> Report:
-    """Carry out an audit.
+def audit(question: Question) -> Report | ImatrixReport:
+    """Carry out an audit: of a quant, or of an importance matrix if that is the subject.
 
     Raises:
         RequantError: when something named cannot be read (``UnsupportedError``: not be checked).
@@ -99,6 +100,9 @@ def audit(question: Question) -> Report:
         closing.callback(subject.place.close)
         source = open_source(_source_text(question, subject), traffic, jobs)
         closing.callback(source.place.close)
+        if subject.is_imatrix:
+            imatrix = read_imatrix(as_file(subject.file), subject.file.name)
+            return audit_imatrix(imatrix, _digest(subject.file), source)
         try:
             report = _check(question, subject, source, traffic, closing)
         except ToolError as error:
@@ -162,7 +166,7 @@ def _source_text(question: Question, subject: Subject) -> str:
         return question.source
     if subject.source is None:
         by = "its manifest names weights that are on no hub" if subject.manifest else "it does not say"
-        raise SourceError(f"{subject.file.name} was made from weights that must be named ({by}): give --source")
+        raise PlaceError(f"{subject.file.name} was made from weights that must be named ({by}): give --source")
     return subject.source
 
 

@@ -11,13 +11,13 @@ import click
 
 from requant import compare as comparison
 from requant.disk import in_units
-from requant.errors import DigestError, RequantError, SourceError, UnsupportedError
+from requant.errors import DigestError, PlaceError, RequantError, SourceError, UnsupportedError
 from requant.output import write_document, write_text
 from requant.release import list_release
 
 PATH = click.Path(path_type=Path)
-CODES = {DigestError: 1, SourceError: 3, UnsupportedError: 3}
-"""Of errors; 2 is for all others."""
+CODES = {DigestError: 1, PlaceError: 2, SourceError: 3, UnsupportedError: 3}
+"""Of errors, the first that fits; 2 is for all others."""
 
 
 class _Group(click.Group):
@@ -68,13 +68,13 @@ def audit(
     toolchain: str | None, json_out: Path | None, markdown: Path | None, jobs: int | None, attest: Path | None,
     key: Path | None,
 ) -> None:  # fmt: skip
-    """Check that the quant SUBJECT derives from the weights that it names.
+    """Check that the quant SUBJECT derives from the weights that it names, or that an imatrix could be theirs.
 
     SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, or an https:// address.
     Exit code 0: all that was checked is a derivation; 1: it is not; 2: wrong usage or unreadable input; 3: something
     could not be checked.
     """
-    from requant import audit_report
+    from requant import audit_report, imatrix_audit
     from requant.case import ROWS, Question
     from requant.case import audit as carry_out
 
@@ -86,6 +86,13 @@ def audit(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs))
+    if isinstance(report, imatrix_audit.ImatrixReport):
+        if markdown is not None or attest is not None:
+            raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
+        click.echo(imatrix_audit.as_text(report))
+        if json_out is not None:
+            write_document(json_out, imatrix_audit.as_document(report))
+        sys.exit(0 if report.verdict == imatrix_audit.PLAUSIBLE else 1)
     document = audit_report.as_document(report)
     audit_report.as_text(report)
     if json_out is not None:
@@ -111,7 +118,7 @@ def verify(release: Path, key: Path | None, out: Path | None) -> None:
     click.echo(verification.as_text(found))
     if out is not None:
         write_document(out, verification.as_document(found))
-    sys.exit(1 if found.findings else 0)
+    sys.exit({"agrees": 0, "differs": 1, "unchecked": 3}[found.verdict])
 
 
 @main.command()

@@ -16,8 +16,8 @@ from requant.manifest import canonical, parse
 from requant.schema import check
 
 NAME = "manifest.json"
-# Room for hundreds of quants of models with thousands of tensors.
-LONGEST = 1 << 26
+LONGEST = 3 << 23
+"""Bytes: room for a hundred quants of a model with a thousand tensors."""
 # The environment of the converter; the only material that is neither an input nor made by an earlier step.
 LOCK = "converter.lock"
 
@@ -32,7 +32,7 @@ class Finding:
 
 
 def read_manifest(path: Path, versions: Collection[str]) -> dict[str, Any]:
-    """Read a manifest from outside: at most 64 MiB, canonical, of a known version and in the form of that version.
+    """Read a manifest from outside: at most ``LONGEST`` bytes, canonical, of a known version and in its form.
 
     Raises:
         FormatError: naming the file or the key.

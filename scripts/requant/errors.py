@@ -33,6 +33,10 @@ class SourceError(RequantError):
     """A hub, registry or repository did not deliver."""
 
 
+class PlaceError(SourceError):
+    """What was named is not there, is no file that can be read, or could mean several things."""
+
+
 class DiskError(RequantError):
     """There is not enough room for what is about to be written."""
 

@@ -188,18 +188,6 @@ def file_type_name(number: int) -> str:
     return FILE_TYPES[number].name if number in FILE_TYPES else OTHER_NAMES.get(number, f"file type {number}")
 
 
-def file_type_number(name: str) -> int:
-    """The general.file_type of a name such as Q4_K_M, in any case.
-
-    Raises:
-        UnsupportedError: when its mix is not known here.
-    """
-    for number, kind in FILE_TYPES.items():
-        if kind.name == name.upper():
-            return number
-    raise UnsupportedError(f"the mix of the file type {quoted(name)} is not known to requant")
-
-
 def expected_types(
     number: int,
     tensors: Mapping[str, tuple[tuple[int, ...], GGMLType]],

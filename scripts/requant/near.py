@@ -65,9 +65,9 @@ def find_witnesses(
                 todo = np.flatnonzero((wanted & np.isnan(found)).any(1))
                 if not todo.size:
                     return found
-                near_weights = _changed(weights[todo], epsilon, stream)
-                near_importance = None if importance is None else _changed(importance[todo], epsilon, stream)
-                made = _derive(quantizer, kind, near_weights, near_importance).reshape(len(todo), blocks, -1)
+                near_weights = changed(weights[todo], epsilon, stream)
+                near_importance = None if importance is None else changed(importance[todo], epsilon, stream)
+                made = derive(quantizer, kind, near_weights, near_importance).reshape(len(todo), blocks, -1)
                 hits = (made == data[todo]).all(2) & np.isnan(found[todo])
                 part = found[todo]
                 part[hits] = epsilon
@@ -75,7 +75,7 @@ def find_witnesses(
     return found
 
 
-def _derive(quantizer: Quantizer, kind: GGMLType, weights: Floats, importance: Floats | None) -> Bytes:
+def derive(quantizer: Quantizer, kind: GGMLType, weights: Floats, importance: Floats | None) -> Bytes:
     """Derive units that each have importances of their own."""
     if importance is None:
         return quantizer.quantize(kind, weights)
@@ -87,7 +87,7 @@ def _derive(quantizer: Quantizer, kind: GGMLType, weights: Floats, importance: F
     return quantizer.quantize(kind, weights.reshape(1, -1), importance.reshape(-1)).reshape(len(weights), -1)
 
 
-def _changed(values: Floats, epsilon: float, stream: np.random.Philox) -> Floats:
+def changed(values: Floats, epsilon: float, stream: np.random.Philox) -> Floats:
     """Change every number by a random part of at most ``epsilon`` of itself."""
     if not epsilon:
         return values

@@ -9,10 +9,8 @@ from requant.digests import Expected
 from requant.errors import RecipeError
 from requant.schema import check, read_yaml
 
-# The table that comes with requant: in a checkout a link to config/pins.yaml, in an installed package the file itself.
-SHIPPED = Path(__file__).resolve().parent / "data" / "pins.yaml"
 TABLE = Path(__file__).resolve().parent / "data" / "pins.yaml"
-"""The project's own table, also where the package is installed."""
+"""The table that comes with requant: in a checkout a link to config/pins.yaml, in an installed package a file."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 

@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from requant.digests import Expected
-from requant.errors import SourceError
+from requant.errors import PlaceError, SourceError
 from requant.ranged import LocalFile, Ranged
 from requant.remote import JOBS, Address, Connections, RemoteFile, Traffic, checked, without_secrets
 
@@ -58,7 +58,7 @@ class Place:
             SourceError: when it is none of ``names``, or cannot be had.
         """
         if name not in self.names:
-            raise SourceError(f"{self.shown} holds no {name[:256]!r}: correct the name")
+            raise PlaceError(f"{self.shown} holds no {name[:256]!r}: correct the name")
         with self._lock:
             if name not in self._opened:
                 found = self._opener(name)
@@ -101,21 +101,21 @@ def open_place(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> P
         SourceError: one sentence, when ``text`` is none of the forms, or the place cannot be reached or read.
     """
     if not text or not text.isprintable():
-        raise SourceError(f"{text[:256]!r} names no place: {FORMS}")
+        raise PlaceError(f"{text[:256]!r} names no place: {FORMS}")
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _local(Path(text), text)
     if scheme in ("http", "https"):
         return _address(text, Connections(traffic, jobs))
     if scheme not in ("hf", "ms"):
-        raise SourceError(f"{scheme[:16]}:// is no known kind of place: {FORMS}")
+        raise PlaceError(f"{scheme[:16]}:// is no known kind of place: {FORMS}")
     found = REPOSITORY.fullmatch(rest)
     if not found or any("--" in each or ".." in each for each in found["repo"].split("/")):
-        raise SourceError(f"{re.split('[?#]', text, maxsplit=1)[0][:256]} names no repository: {FORMS}")
+        raise PlaceError(f"{re.split('[?#]', text, maxsplit=1)[0][:256]} names no repository: {FORMS}")
     place = (_hugging_face if scheme == "hf" else _modelscope)(found, Connections(traffic, jobs))
     if place.file is not None and place.file not in place.names:
         place.close()
-        raise SourceError(f"{place.shown} holds no {place.file[:256]!r}: correct the name")
+        raise PlaceError(f"{place.shown} holds no {place.file[:256]!r}: correct the name")
     return place
 
 
@@ -127,9 +127,9 @@ def _local(path: Path, shown: str) -> Place:
                 shown, names, None, None, True, lambda name: LocalFile(path / name, f"{shown.rstrip('/')}/{name}")
             )
         if not path.exists():
-            raise SourceError(f"{shown} does not exist: {FORMS}")
+            raise PlaceError(f"{shown} does not exist: {FORMS}")
     except (OSError, ValueError) as error:
-        raise SourceError(f"{shown} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
+        raise PlaceError(f"{shown} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
     place = Place(shown, [path.name], path.name, None, True, lambda _: LocalFile(path))
     try:
         place.open(path.name)
@@ -146,7 +146,7 @@ def _files_below(folder: Path, shown: str) -> list[str]:
         at = Path(here)
         found += [(at / name).relative_to(folder).as_posix() for name in names if (at / name).is_file()]
         if len(found) > MAX_FILES:
-            raise SourceError(f"{shown} holds more than {MAX_FILES:,} files: name the folder of one model")
+            raise PlaceError(f"{shown} holds more than {MAX_FILES:,} files: name the folder of one model")
     return found
 
 
@@ -155,7 +155,7 @@ def _address(text: str, connections: Connections) -> Place:
     name = unquote(urlsplit(shown).path).rpartition("/")[2]
     address = checked(Address(text), shown)
     if not name:
-        raise SourceError(f"{shown} names no file: {FORMS}")
+        raise PlaceError(f"{shown} names no file: {FORMS}")
     place = Place(
         shown, _checked(shown, [name]), name, None, False, lambda _: RemoteFile(shown, lambda: address, connections)
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
-from requant.errors import FormatError, SourceError
+from requant.errors import FormatError, PlaceError, SourceError
 
 FIRST_WINDOW = 1 << 18
 LAST_WINDOW = 1 << 23
@@ -74,10 +74,10 @@ class LocalFile:
         except (OSError, ValueError) as error:
             self.close()
             reason = getattr(error, "strerror", None) or error
-            raise SourceError(f"{self.name} cannot be opened ({reason}): name a file that may be read") from error
+            raise PlaceError(f"{self.name} cannot be opened ({reason}): name a file that may be read") from error
         if not stat.S_ISREG(found.st_mode):
             self.close()
-            raise SourceError(f"{self.name} is no regular file: name one that can be read in pieces")
+            raise PlaceError(f"{self.name} is no regular file: name one that can be read in pieces")
         self.size = found.st_size
 
     def read(self, offset: int, length: int) -> bytes:

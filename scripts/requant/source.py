@@ -8,7 +8,7 @@ from pathlib import Path
 from requant.architectures import CONFIG, ROPE_TOLERANCE, plan, read_config
 from requant.checkpoint import SUFFIX, read_checkpoint
 from requant.conversion import FILES, expected_metadata
-from requant.errors import FormatError, SourceError, UnsupportedError
+from requant.errors import FormatError, PlaceError, UnsupportedError
 from requant.ggml_types import GGMLType
 from requant.gguf import Header, read_header
 from requant.metadata import Expected, expected_from_gguf
@@ -62,7 +62,7 @@ def open_source(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> 
             return _gguf(place, place.file)
         if ggufs and not checkpoint:
             if len(ggufs) > 1:
-                raise SourceError(f"{place.shown} holds {len(ggufs):,} GGUF files: name the unquantized one")
+                raise PlaceError(f"{place.shown} holds {len(ggufs):,} GGUF files: name the unquantized one")
             return _gguf(place, ggufs[0])
         return _checkpoint(place)
     except BaseException:
@@ -93,7 +93,7 @@ def _model(header: Header) -> Model:
 
 def _checkpoint(place: Place) -> Source:
     if CONFIG not in place.names:
-        raise SourceError(f"{place.shown} holds no {CONFIG}: name the folder or repository of a checkpoint, or a GGUF")
+        raise PlaceError(f"{place.shown} holds no {CONFIG}: name the folder or repository of a checkpoint, or a GGUF")
     stored = read_checkpoint(place, place.file)
     config = read_config(read_whole(place.open(CONFIG), TEXT_LIMIT, "a config.json"))
     made = plan(config, stored.tensors)

@@ -5,11 +5,10 @@ header is asked, and what was inferred from it is said.
 """
 
 from dataclasses import dataclass
-from math import prod
 from pathlib import PurePosixPath
 from typing import Any
 
-from requant.errors import SourceError, UnsupportedError
+from requant.errors import PlaceError, UnsupportedError
 from requant.gguf import Header, read_header
 from requant.inferred import Inferred, infer
 from requant.manifest import SCHEMA, parse
@@ -18,7 +17,6 @@ from requant.ranged import LocalFile, Ranged, as_file, read_whole
 from requant.remote import JOBS, Traffic
 
 IMATRIX, MANIFEST = "imatrix.gguf", "manifest.json"
-MANIFEST_LIMIT = 1 << 25
 NOT_QUANTS = ("imatrix", "mmproj")
 """GGUFs whose names begin so hold no language model."""
 
@@ -44,11 +42,6 @@ class Subject:
         """Whether it is an importance matrix and no model."""
         field = self.header.metadata.get("general.type")
         return field is not None and field.value == "imatrix"
-
-    @property
-    def weights(self) -> int:
-        """Weights in all tensors."""
-        return sum(prod(tensor.shape) for tensor in self.header.tensors)
 
     @property
     def with_imatrix(self) -> bool:
@@ -102,10 +95,10 @@ def _only_quant(place: Place) -> str:
     names = [name for name in place.names if name.endswith(".gguf")]
     quants = [name for name in names if not PurePosixPath(name).name.lower().startswith(NOT_QUANTS)]
     if not names:
-        raise SourceError(f"{place.shown} holds no GGUF file: name the folder, repository or file of a quant")
+        raise PlaceError(f"{place.shown} holds no GGUF file: name the folder, repository or file of a quant")
     if len(quants) != 1:
         shown = ", ".join(quants[:3]) or names[0]
-        raise SourceError(f"{place.shown} holds {len(quants):,} quants ({shown}): name the file that is meant")
+        raise PlaceError(f"{place.shown} holds {len(quants):,} quants ({shown}): name the file that is meant")
     return quants[0]
 
 
@@ -123,10 +116,11 @@ def _manifest(file: Ranged | None) -> dict[str, Any] | None:
     """Our manifest; one of somebody else's making under the same name is passed over."""
     if file is None:
         return None
-    document = parse(read_whole(file, MANIFEST_LIMIT, "a manifest"), file.name)
+    from requant.consistency import LONGEST, require_form
+
+    document = parse(read_whole(file, LONGEST, "a manifest"), file.name)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         return None
-    from requant.consistency import require_form
 
     require_form(document)
     return document

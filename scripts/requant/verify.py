@@ -25,8 +25,6 @@ from requant.records import describe_with_progress, file_entry, tensor_entries
 from requant.release import ATTESTATION, CARD, MANIFEST, MODEL_SIGNATURE, SIGNATURES, SUMS, read_sums
 
 DOCUMENT = "requant/verify/v1"
-# Room for a hundred quants of a model with a thousand tensors.
-LONGEST_MANIFEST = 3 << 23
 LONGEST_CARD = 1 << 22
 SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 MOST_SHOWN = 20
@@ -46,7 +44,7 @@ class Verification:
     """What a release holds, where it disagrees, and what was left open.
 
     ``files`` are name, size and sha256 as found; ``tensors`` is the number of tensors whose digests were compared;
-    ``signed_by`` is the id of the key whose signature was checked and is right.
+    ``unchecked`` are parts that could not be compared, ``signed_by`` is the id of the key whose signature is right.
     """
 
     folder: Path
@@ -55,12 +53,13 @@ class Verification:
     tensors: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    unchecked: tuple[str, ...]
     signed_by: str | None
 
     @property
     def verdict(self) -> str:
-        """``agrees`` or ``differs``."""
-        return "differs" if self.findings else "agrees"
+        """``differs``, ``unchecked`` where a part could not be compared, or ``agrees``."""
+        return "differs" if self.findings else "unchecked" if self.unchecked else "agrees"
 
 
 def verify_release(folder: Path, key: Path | None = None) -> Verification:
@@ -84,8 +83,8 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
             raise
         # Its digest says already that these are other bytes; the rest of the release has still been compared.
         findings.append(Finding(MANIFEST, "a manifest", printable(str(error))))
-        return Verification(folder, None, _entries(looks), 0, tuple(findings), tuple(notes), None)
-    check, state = VERSIONS[manifest["schema"]], _Release(folder, manifest, sums, looks, notes)
+        return Verification(folder, None, _entries(looks), 0, tuple(findings), tuple(notes), (), None)
+    check, state = VERSIONS[manifest["schema"]], _Release(folder, manifest, sums, looks, notes, [])
     findings += check(state)
     signed_by = None
     try:
@@ -93,18 +92,23 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
     except (FormatError, AttestationError) as error:
         findings.append(Finding(ATTESTATION, "an attestation of this release", printable(str(error))))
     tensors = sum(len(looks[file].tensors or ()) for file in _quants(manifest) if file in looks)
-    return Verification(folder, manifest["schema"], _entries(looks), tensors, tuple(findings), tuple(notes), signed_by)
+    # Whoever signed the files answers for the words of the card.
+    unchecked = () if signed_by else tuple(state.unchecked)
+    return Verification(
+        folder, manifest["schema"], _entries(looks), tensors, tuple(findings), tuple(notes), unchecked, signed_by
+    )
 
 
 @dataclass(frozen=True)
 class _Release:
-    """What the checks of one manifest version see; they add to ``notes``."""
+    """What the checks of one manifest version see; they add to ``notes`` and ``unchecked``."""
 
     folder: Path
     manifest: Mapping[str, Any]
     sums: Mapping[str, str]
     looks: Mapping[str, Look]
     notes: list[str]
+    unchecked: list[str]
 
 
 def _look(path: Path) -> Look:
@@ -214,7 +218,7 @@ def _check_card(release: _Release) -> Iterator[Finding]:
     known = set(SHA256.findall(canonical(release.manifest).decode()))
     for other in sorted(set(SHA256.findall(text)) - known):
         yield Finding(CARD, "only digests that the manifest has", other)
-    release.notes.append(f"not checked: {CARD} beyond its digests and sizes; another version of requant wrote it")
+    release.unchecked.append(f"{CARD} beyond its digests and sizes: this version of requant writes another one")
 
 
 def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[Finding]) -> str | None:
@@ -278,6 +282,7 @@ def as_text(verification: Verification) -> str:
     ]
     if (more := len(verification.findings) - MOST_SHOWN) > 0:
         lines.append(f"and {more:,} more differences")
+    lines += [f"not checked: {part}" for part in verification.unchecked]
     lines += [f"note: {note}" for note in verification.notes]
     if verification.signed_by:
         lines.append(f"signed by the key {verification.signed_by}")
@@ -298,5 +303,6 @@ def as_document(verification: Verification) -> dict[str, Any]:
             for finding in verification.findings
         ],
         "notes": list(verification.notes),
+        "unchecked": list(verification.unchecked),
         "signed_by": verification.signed_by,
     }

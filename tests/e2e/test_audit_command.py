@@ -192,22 +192,23 @@ def test_over_the_loopback_hub(audit: Audit, demo: Workplace, weights: Path, tmp
             code, said, report = audit(address, "--source", weights_at, "--rows", "100", *extra, **env)
             assert (code, report["verdict"]) == (0, "exact"), said
             assert 0 < report["run"]["bytes_fetched"] < 40_000_000
-        assert subject.commit in json.dumps(report) or report["source"]["revision"] == source.commit
+            if not address.startswith("ms"):
+                assert report["source"]["revision"] == source.commit
         hub.faults.add(Fault("/cdn/*", kind="status", status=503))
         code, said, report = audit("hf://some/Tiny-GGUF", "--source", known, "--rows", "100", **env)
         assert (code, report) == (3, {}), said
 
 
 WRONG: dict[str, tuple[list[str], int, str]] = {
-    "nothing there": (["no/such/file.gguf", "--source", "{weights}"], 3, "does not exist"),
-    "no weights named": (["{release}"], 3, "give --source"),
-    "weights not there": (["{release}", "--source", "{release}/nothing"], 3, "nothing"),
+    "nothing there": (["no/such/file.gguf", "--source", "{weights}"], 2, "does not exist"),
+    "no weights named": (["{release}"], 2, "give --source"),
+    "weights not there": (["{release}", "--source", "{release}/nothing"], 2, "nothing"),
     "not a GGUF": (["{weights}/config.json", "--source", "{weights}"], 2, "not a GGUF file"),
     "source is the quant": (["{release}", "--source", "{release}/{quant}", "--rows", "9"], 3, "name the unquantized"),
     "full and rows": (["{release}", "--full", "--rows", "9"], 2, "leave out --rows"),
     "attest a sample": (["{release}", "--attest", "x", "--key", "y"], 2, "--attest needs --key and --full"),
     "no such toolchain": (["{release}", "--source", "{weights}", "--toolchain", "x"], 2, "write one of"),
-    "unknown scheme": (["ftp://x/y", "--source", "{weights}"], 3, "no known kind of place"),
+    "unknown scheme": (["ftp://x/y", "--source", "{weights}"], 2, "no known kind of place"),
     "imatrix is a model": (["{release}", "--source", "{weights}", "--imatrix", "{release}/{quant}"], 2, "imatrix"),
 }
 
@@ -268,3 +269,12 @@ def test_diff_names_the_tensor(demo: Workplace, copy: Path, cache: Path) -> None
     assert (done.returncode, "blk.2.ffn_up.weight" in done.stdout) == (1, True), done.stdout + done.stderr
     done = subprocess.run([*command[:3], str(copy / "none")], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("error: ")) == (2, True), done.stdout + done.stderr
+
+
+def test_an_imatrix_alone(audit: Audit, copy: Path, weights: Path) -> None:
+    code, said, report = audit(copy / "imatrix.gguf", "--source", weights)
+    assert (code, report["verdict"], report["findings"]) == (0, "plausible", []), said
+    changed = relabelled(copy / "imatrix.gguf", copy / "other.gguf", {"imatrix.chunk_count": number(99)})
+    code, said, report = audit(changed, "--source", weights)
+    assert (code, report["verdict"]) == (1, "mismatch"), said
+    assert {finding["actual"] for finding in report["findings"]} == {"51,200"}

@@ -11,7 +11,6 @@ from requant.mix import (
     Place,
     expected_types,
     file_type_name,
-    file_type_number,
     fitting,
 )
 
@@ -56,7 +55,7 @@ def test_layers_count_in_their_order_whatever_that_of_the_file() -> None:
 
 
 def test_unquantized_types_leave_norms_alone() -> None:
-    found = expected_types(file_type_number("f16"), tensors(), MODEL, imatrix=False)
+    found = expected_types(1, tensors(), MODEL, imatrix=False)
     assert {found[f"blk.0.{kind}.weight"] for kind in SIZES} == {T.F16}
     assert found["output_norm.weight"] is T.F32
 
@@ -80,9 +79,6 @@ def test_a_place() -> None:
 
 def test_names() -> None:
     assert [file_type_name(number) for number in (15, 38, 77)] == ["Q4_K_M", "MXFP4_MOE", "file type 77"]
-    assert all(file_type_number(kind.name) == number for number, kind in FILE_TYPES.items())
-    with pytest.raises(UnsupportedError, match="mix of the file type 'Q9_K' is not known"):
-        file_type_number("Q9_K")
 
 
 REFUSED = {
