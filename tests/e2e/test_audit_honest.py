@@ -13,7 +13,7 @@ import pytest
 from e2e.conftest import Workplace
 from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, requantized, written
 from requant.architectures import ROPE_TOLERANCE, plan, read_config
-from requant.arithmetic import ARITHMETICS, FINGERPRINTS, fingerprint
+from requant.arithmetic import FINGERPRINTS, fingerprint
 from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
 from requant.checkpoint import read_checkpoint
 from requant.compare import importance
@@ -126,7 +126,7 @@ def test_quants_of_another_compiler_are_near(
     found = verdicts(outcome)
     assert found[EXACT] + found[NEAR] == TENSORS
     assert found[NEAR] > QUANTIZED // 2
-    assert outcome.arithmetic in ARITHMETICS
+    assert outcome.arithmetic in FINGERPRINTS
     assert 0 < outcome.differing < NEAR_MOST * outcome.blocks
     for audit in outcome.tensors:
         tally = audit.tally
@@ -138,7 +138,7 @@ def test_quants_of_another_compiler_are_near(
 
 
 @pytest.mark.parametrize("via", [T.F32, T.F16, T.BF16], ids=lambda kind: kind.name)
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", FINGERPRINTS)
 def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arithmetic: str) -> None:
     """Weights in full precision, quantized by way of any unquantized type; nothing says which."""
     generator = np.random.default_rng(1)
@@ -169,7 +169,7 @@ def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> No
     def compared(compiler: str) -> Tally:
         """In the arithmetic that fits better, as the audit does."""
         made = program(compiler).quantize(kind, rows, by)
-        strict, fused = (kept(name) for name in ARITHMETICS)
+        strict, fused = (kept(name) for name in FINGERPRINTS)
         pairs = ((strict, fused), (fused, strict))
         every = np.arange(ROWS)
         tallies = [compare_rows(one, lambda other=other: other, kind, rows, by, made, every) for one, other in pairs]
@@ -194,5 +194,5 @@ def test_fingerprints_tell_compilers_apart(compiler: str, known: str | None) -> 
 @pytest.mark.parametrize("toolchain", PINS)
 def test_all_pins_compute_alike(toolchain: str) -> None:
     """Opening a library checks its fingerprint already: what is said here is that no pin is turned away."""
-    for name in ARITHMETICS:
+    for name in FINGERPRINTS:
         assert fingerprint(kept(name, toolchain)) == FINGERPRINTS[name]
