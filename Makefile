@@ -45,7 +45,7 @@ demo-real: setup
 	@cat results/SmolLM2-135M-Instruct/evaluation/answer.txt
 
 test: setup-test lint
-	@$(BIN)/python -m pytest -m "not arm64 and not cuda"
+	@$(BIN)/python -m pytest -m "not arm64 and not cuda" --numprocesses 2 --dist loadfile
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 7 minutes on two cores, the first time 15.
 test-arm64: setup-test

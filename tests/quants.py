@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from gguf_files import gguf_bytes, tensor
 from requant.arithmetic import open_quantizer
 from requant.audit import Material, Outcome, audit_tensors
@@ -31,8 +32,6 @@ from requant.pins import ToolchainPin, read_pins
 from requant.ranged import LocalFile
 from requant.weights import GGUFWeights, Weights
 
-ROOT = Path(__file__).resolve().parents[1]
-TOOLCHAINS = ROOT / "results" / "toolchains"
 PINS: Mapping[str, ToolchainPin] = read_pins(ROOT / "config" / "pins.yaml").toolchains
 NEWER, OLDER = "llama.cpp-0c1e57098bba", "llama.cpp-4227c9be4268"
 MAIN = ROOT / "tests" / "quantizer" / "main.c"
@@ -55,13 +54,8 @@ Tensors = dict[str, tuple[GGMLType, tuple[int, ...], bytes]]
 @cache
 def kept(arithmetic: str, toolchain: str = NEWER) -> Quantizer:
     """A quantizer whose source and build are shared with the demo's toolchains and kept for the next run."""
-    folder = ROOT / "results" / "cache" / "requant"
-    folder.mkdir(parents=True, exist_ok=True)
-    TOOLCHAINS.mkdir(exist_ok=True)
-    if not (folder / "toolchains").is_symlink():
-        (folder / "toolchains").symlink_to(Path("..") / ".." / "toolchains")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder.parent))
+    with pytest.MonkeyPatch.context() as patch, alone():
+        patch.setenv("XDG_CACHE_HOME", str(shared_cache()))
         return open_quantizer(arithmetic, PINS[toolchain])
 
 
@@ -100,8 +94,9 @@ def program(compiler: str) -> Program:
     digest = hashlib.sha256(MAIN.read_bytes() + repr(command).encode()).hexdigest()[:12]
     folder = TOOLCHAINS / NEWER / "foreign"
     built = folder / f"{compiler.replace(' ', '-')}-{digest}"
-    if not built.exists():
-        _compile(command, folder, built)
+    with alone():
+        if not built.exists():
+            _compile(command, folder, built)
     return Program((*runner, str(built)))
 
 

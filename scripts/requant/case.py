@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from io import BytesIO
 from math import prod
 from secrets import randbits
 
@@ -15,14 +16,14 @@ from requant.compare import importance
 from requant.digests import CHUNK
 from requant.errors import PlaceError, RecipeError, ToolError, UnsupportedError
 from requant.ggml import Floats, Quantizer
-from requant.imatrix import Imatrix, read_imatrix
+from requant.imatrix import MAX_SIZE, Imatrix, read_imatrix
 from requant.imatrix_audit import ImatrixReport, audit_imatrix
 from requant.metadata import Finding, Grade, NamedImatrix, compare_metadata
 from requant.mix import FALLBACKS, OLDER_FALLBACKS, expected_types, file_type_name
 from requant.pins import TABLE, ToolchainPin, read_pins
 from requant.places import open_place
 from requant.progress import progress
-from requant.ranged import LocalFile, Ranged, as_file
+from requant.ranged import LocalFile, Ranged, read_whole
 from requant.remote import JOBS, Traffic
 from requant.sample import draw
 from requant.source import Source, open_source
@@ -101,8 +102,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         source = open_source(_source_text(question, subject), traffic, jobs)
         closing.callback(source.place.close)
         if subject.is_imatrix:
-            imatrix = read_imatrix(as_file(subject.file), subject.file.name)
-            return audit_imatrix(imatrix, _digest(subject.file), source)
+            return audit_imatrix(*_read_imatrix(subject.file), source)
         try:
             report = _check(question, subject, source, traffic, closing)
         except ToolError as error:
@@ -199,7 +199,14 @@ def _imatrix(
         file = None
     if file is None:
         return None, None
-    return read_imatrix(as_file(file), file.name), (file.name, _digest(file))
+    imatrix, sha256 = _read_imatrix(file)
+    return imatrix, (file.name, sha256)
+
+
+def _read_imatrix(file: Ranged) -> tuple[Imatrix, str]:
+    """Read a file once, so that what is parsed is what was hashed; gives its SHA-256 too."""
+    data = read_whole(file, MAX_SIZE, "an importance matrix")
+    return read_imatrix(BytesIO(data), file.name), hashlib.sha256(data).hexdigest()
 
 
 def _digest(file: Ranged) -> str:

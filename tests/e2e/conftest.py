@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from checkout import ROOT, alone, shared_cache
+
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 TINY = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())
 TOOLCHAIN = TINY["toolchain"]
@@ -93,19 +94,15 @@ def prepare(folder: Path, recipe: dict[str, Any]) -> Workplace:
 @pytest.fixture(scope="session")
 def demo() -> Workplace:
     """What ``make demo`` makes, in the checkout itself; builds the toolchain that every other test uses."""
-    subprocess.run(["make", "demo"], cwd=ROOT, check=True)
+    with alone():
+        subprocess.run(["make", "demo"], cwd=ROOT, check=True)
     return Workplace(ROOT)
 
 
 @pytest.fixture(scope="session")
 def cache(demo: Workplace) -> Path:
     """A cache folder for audits, whose toolchains are the checkout's: nothing is fetched twice."""
-    folder = ROOT / "results" / "cache" / "requant"
-    folder.mkdir(parents=True, exist_ok=True)
-    link = folder / "toolchains"
-    if not link.is_symlink():
-        link.symlink_to(Path("..") / ".." / "toolchains")
-    return folder.parent
+    return shared_cache()
 
 
 @pytest.fixture

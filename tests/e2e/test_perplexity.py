@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import ROOT, SNAKEMAKE, TOOLCHAIN, Workplace
+from checkout import ROOT, alone
+from e2e.conftest import SNAKEMAKE, TOOLCHAIN, Workplace
 from requant.build import open_built
 from requant.records import THREADS
 from requant.tools import work_folder
@@ -37,7 +38,8 @@ def perplexity(variant: str, folder: Path) -> float:
 
 def test_perplexity_of_portable_and_native(demo: Workplace, tmp_path: Path) -> None:
     recipe = ["--configfile", "config/smollm2.yaml", "--cores", "2"]
-    subprocess.run([SNAKEMAKE, *recipe, *TARGETS, MODEL, TEXT], cwd=ROOT, check=True)
+    with alone():
+        subprocess.run([SNAKEMAKE, *recipe, *TARGETS, MODEL, TEXT], cwd=ROOT, check=True)
     portable, native = (perplexity(variant, tmp_path) for variant in ("portable", "native"))
     print(f"perplexity: portable {portable}, native {native}")
     assert portable == pytest.approx(native, rel=0.0005)

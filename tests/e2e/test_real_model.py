@@ -7,14 +7,16 @@ import subprocess
 
 import pytest
 
-from e2e.conftest import ROOT, Workplace
+from checkout import ROOT, alone
+from e2e.conftest import Workplace
 
 RESULTS = ROOT / "results" / "SmolLM2-135M-Instruct"
 
 
 @pytest.fixture(scope="module")
 def said(demo: Workplace) -> str:
-    done = subprocess.run(["make", "--no-print-directory", "demo-real"], cwd=ROOT, capture_output=True, text=True)
+    with alone():
+        done = subprocess.run(["make", "--no-print-directory", "demo-real"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,0 +1,76 @@
+"""A sampled audit over HTTP costs what it draws, not what the model weighs: sparse pairs of the size of real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.conftest import Workplace
+from hub import LoopbackHub
+from sparse_pair import DEEPER, DIGEST, FOUR_B, IMATRIX, QUANT, SHARD, Size, SparsePair, write_sparse_pair
+
+REQUANT = str(Path(sys.executable).parent / "requant")
+SEED, ROWS = 11, 4096
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    with LoopbackHub() as running:
+        yield running
+
+
+def written(demo: Workplace, folder: Path, size: Size) -> SparsePair:
+    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+    pair = write_sparse_pair(folder, demo.results / "generated", quant, size, SEED, ROWS)
+    assert pair.on_disk < 200_000_000
+    return pair
+
+
+def audited(hub: LoopbackHub, cache: Path, folder: Path, pair: SparsePair) -> tuple[int, str, dict[str, Any]]:
+    hub.add_model("org/Giant", pair.weights, digests={SHARD: DIGEST})
+    hub.add_model("some/Giant-GGUF", pair.quant, digests={QUANT: DIGEST})
+    report = folder / "report.json"
+    command = [REQUANT, "audit", f"hf://some/Giant-GGUF/{QUANT}", "--source", "org/Giant"]
+    command += ["--imatrix", f"hf://some/Giant-GGUF/{IMATRIX}", "--rows", str(ROWS), "--seed", str(SEED)]
+    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "XDG_CACHE_HOME": str(cache)}
+    done = subprocess.run([*command, "--json", str(report)], env=env, capture_output=True, text=True, timeout=600)
+    return done.returncode, done.stdout + done.stderr, json.loads(report.read_text()) if report.exists() else {}
+
+
+def test_the_cost_does_not_grow_with_the_model(demo: Workplace, cache: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+    runs = {}
+    for name, size in (("4B", FOUR_B), ("15B", DEEPER)):
+        pair = written(demo, tmp_path / name, size)
+        code, said, report = audited(hub, cache, tmp_path, pair)
+        assert (code, report["verdict"], report["rows"]) == (0, "exact", ROWS), said
+        run = report["run"]
+        print(f"{name}: {run} of {pair.nbytes:,} bytes")
+        assert pair.nbytes > 10_000_000_000
+        assert run["bytes_fetched"] < pair.nbytes / 100
+        weights = sum(entry.sent for entry in hub.seen(f"*/{SHARD}"))
+        runs[name] = run["bytes_fetched"], weights, pair.nbytes
+        hub.requests.clear()
+    fetched, of_weights, nbytes = (large / small for small, large in zip(*runs.values(), strict=True))
+    assert nbytes > 3
+    # Headers, norms and the importance matrix grow with the number of layers; the rows are as many.
+    assert of_weights < 1.2
+    assert fetched < 1.5
+
+
+def test_a_drawn_row_that_was_altered_is_seen(demo: Workplace, cache: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+    pair = written(demo, tmp_path / "4B", FOUR_B)
+    with (pair.quant / QUANT).open("r+b") as file:
+        file.seek(pair.drawn_row + 40)
+        byte = file.read(1)[0]
+        file.seek(pair.drawn_row + 40)
+        file.write(bytes([byte ^ 1]))
+    code, said, report = audited(hub, cache, tmp_path, pair)
+    assert (code, report["verdict"]) == (1, "mismatch"), said
+    assert sum(tensor["verdict"] == "mismatch" for tensor in report["tensors"]) == 1
