@@ -45,7 +45,7 @@ demo-real: setup
 	@cat results/SmolLM2-135M-Instruct/evaluation/answer.txt
 
 test: setup-test lint
-	@$(BIN)/python -m pytest -m "not arm64 and not cuda" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "not arm64 and not cuda" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 7 minutes on two cores, the first time 15.
 test-arm64: setup-test
@@ -82,8 +82,13 @@ lint: setup-test
 	@$(BIN)/snakemake --lint --configfile config/tiny.yaml
 
 # Writes docs/benchmarks.*: about 10 minutes on two idle cores; the first time 8 more, for an upstream build and a wide model.
-bench: demo
+bench: demo $(VENV)/bench.done
 	@$(BIN)/python bench/run.py --threads $(CORES) --rounds $(ROUNDS)
+	@$(BIN)/python bench/audits.py --threads $(CORES) --rounds $(ROUNDS)
+
+$(VENV)/bench.done: $(VENV)/test.done envs/bench.lock
+	@$(PIP) install --require-hashes --no-deps -r envs/bench.lock
+	@touch $@
 
 report: setup
 	@$(SNAKEMAKE) --configfile config/tiny.yaml --report results/Tiny-Qwen3/report.zip

@@ -25,9 +25,11 @@ from checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from gguf_files import gguf_bytes, tensor
 from requant.arithmetic import open_quantizer
 from requant.audit import Material, Outcome, audit_tensors
+from requant.compare import importance
 from requant.ggml import PLAIN, Bytes, Floats, Indices, Quantizer, row_bytes
 from requant.ggml_types import GGMLType
 from requant.gguf import Header, read_header
+from requant.imatrix import read_imatrix
 from requant.pins import ToolchainPin, read_pins
 from requant.ranged import LocalFile
 from requant.weights import GGUFWeights, Weights
@@ -167,6 +169,11 @@ def requantized(source: Path, weights: Path, importances: Mapping[str, Floats], 
             if each.type not in PLAIN
         }
     return replaced(source, out, changes)
+
+
+def read_importances(path: Path) -> dict[str, Floats]:
+    """What llama-quantize multiplies with, by weight, from an importance matrix."""
+    return {name: importance(entry)[0] for name, entry in read_imatrix(path).entries.items()}
 
 
 def whole(weights: Weights, name: str) -> Floats:

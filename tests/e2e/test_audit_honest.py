@@ -11,16 +11,14 @@ import numpy as np
 import pytest
 
 from e2e.conftest import Workplace
-from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, requantized, written
+from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, read_importances, requantized, written
 from requant.architectures import ROPE_TOLERANCE, plan, read_config
 from requant.arithmetic import FINGERPRINTS, fingerprint
 from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
 from requant.checkpoint import read_checkpoint
-from requant.compare import importance
 from requant.derive import Tally, compare_rows
 from requant.ggml import Floats
 from requant.ggml_types import GGMLType as T
-from requant.imatrix import read_imatrix
 from requant.near import EPSILONS
 from requant.places import open_place
 from requant.ranged import read_whole
@@ -37,8 +35,7 @@ ROWS, COLUMNS = 256, 512
 
 @pytest.fixture(scope="module")
 def importances(demo: Workplace) -> dict[str, Floats]:
-    entries = read_imatrix(demo.release / "imatrix.gguf").entries
-    return {name: importance(entry)[0] for name, entry in entries.items()}
+    return read_importances(demo.release / "imatrix.gguf")
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 
 from e2e.conftest import Workplace
-from quants import audited, contents, cut, kept, opened, replaced, whole
+from quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
 from requant.audit import EXACT, MISMATCH, UNCHECKED
-from requant.compare import importance
 from requant.ggml import PLAIN, Bytes, Floats, Quantizer
 from requant.ggml_types import GGMLType as T
-from requant.imatrix import read_imatrix
 from requant.sample import draw
 from requant.tinymodel import make_tensor
 from requant.weights import GGUFWeights, as_float32
@@ -67,13 +65,12 @@ def scene(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     unquantized = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
     weights = cut(unquantized, folder / "weights.gguf", EMBEDDING, 4096)
     quant = cut(demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", folder / "quant.gguf", EMBEDDING, 4096)
-    entries = read_imatrix(demo.release / "imatrix.gguf").entries
     file, header = opened(weights)
     with file:
         yield Scene(
             quant,
             GGUFWeights(file, header),
-            {name: importance(entry)[0] for name, entry in entries.items()},
+            read_importances(demo.release / "imatrix.gguf"),
             {name: kind for name, (kind, _, _) in contents(quant).items()},
         )
 

@@ -1,16 +1,22 @@
-"""A real model, from a GGUF in a package to an answer: ``make demo-real``."""
+"""A real model, from a GGUF in a package to an answer: ``make demo-real``; and audits of its quants."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from checkout import ROOT, alone
-from e2e.conftest import Workplace
+from checkout import ROOT, TOOLCHAINS, alone
+from e2e.conftest import TOOLCHAIN, Workplace
 
 RESULTS = ROOT / "results" / "SmolLM2-135M-Instruct"
+MODEL = RESULTS / "bf16" / "expanded" / "SmolLM2-135M-Instruct.gguf"
+TOOL = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
+REQUANT = str(Path(sys.executable).parent / "requant")
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +44,19 @@ def test_the_card_names_the_source_type_and_every_fallback(said: str) -> None:
     for half in card.split("## English"):
         assert "Q4_1" in half
         assert f"{len(fallen)}" in half
+
+
+QUANTS = {"Q8_0": False, "Q6_K": True, "Q5_K_M": True, "IQ4_XS": True, "Q3_K_M": False, "Q4_0": False}
+
+
+@pytest.mark.parametrize("kind", QUANTS)
+def test_its_quants_are_audited(said: str, cache: Path, tmp_path: Path, kind: str) -> None:
+    """Weights that nobody here made, as source of quants by llama-quantize; most types fall back, as rows are short."""
+    imatrix = ["--imatrix", str(RESULTS / "release" / "imatrix.gguf")] if QUANTS[kind] else []
+    quant = tmp_path / f"SmolLM2-{kind}.gguf"
+    made = subprocess.run([TOOL, *imatrix, MODEL, quant, kind, "2"], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    command = [REQUANT, "audit", quant, "--source", MODEL, *imatrix, "--full"]
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "exact (strict)"), done.stdout + done.stderr
