@@ -197,16 +197,23 @@ class _Reader:
     def strings(self, count: int, what: str) -> list[bytes]:
         """Consume strings; vocabularies hold so many that each must cost little."""
         found = []
+        buffer, at = self._buffer, self._at
         for _ in range(count):
-            start = self._at + 8
-            end = start + int.from_bytes(self._buffer[self._at : start], "little")
-            if max(start, end) > len(self._buffer):
-                found.append(self.raw(what))
+            start = at + 8
+            end = start + int.from_bytes(buffer[at:start], "little")
+            if end <= len(buffer):
+                found.append(buffer[start:end])
+                at = end
                 continue
-            found.append(self._buffer[start:end])
-            self.position += end - self._at
-            self._at = end
+            self._move(at)
+            found.append(self.raw(what))
+            buffer, at = self._buffer, self._at
+        self._move(at)
         return found
+
+    def _move(self, at: int) -> None:
+        self.position += at - self._at
+        self._at = at
 
     def value_type(self, what: str) -> ValueType:
         """Consume the type of a value."""

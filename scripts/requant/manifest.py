@@ -64,7 +64,8 @@ def parse(data: bytes, name: str) -> Any:
 
 def _deeper(value: Any, levels: int) -> bool:
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_deeper(item, levels - 1) for item in items)
+    # Vocabularies hold so many leaves that each must cost little.
+    return levels < 0 or any(_deeper(item, levels - 1) for item in items if isinstance(item, dict | list))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

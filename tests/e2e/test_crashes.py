@@ -12,22 +12,35 @@ import pytest
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, prepare, tiny_recipe
 
 
-@pytest.fixture(scope="module")
-def expected(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The release of an undisturbed run."""
-    undisturbed = prepare(tmp_path_factory.mktemp("undisturbed") / "work", long_recipe())
-    undisturbed.run()
-    return digests(undisturbed.release)
-
-
 def long_recipe() -> dict[str, object]:
     recipe = tiny_recipe()
     recipe["calibration"]["chunks"] = 40
     return recipe
 
 
+@pytest.fixture(scope="module")
+def two_runs(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, str]:
+    """A folder in which one run made a release, and what a second one said meanwhile."""
+    workplace = prepare(tmp_path_factory.mktemp("two") / "work", long_recipe())
+    with workplace.start() as first:
+        work = workplace.results / "calibration" / "work"
+        while not work.exists():
+            assert first.poll() is None, first.communicate()[0]
+            time.sleep(0.05)
+        refused = workplace.run(ok=False)
+        output, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, output
+    return workplace, refused
+
+
+def test_two_runs_in_one_folder(two_runs: tuple[Workplace, str]) -> None:
+    _, refused = two_runs
+    assert "another run is working in" in refused
+    assert "Traceback" not in refused
+
+
 def test_killed_while_calibrating_and_while_quantizing(
-    make_workplace: Callable[..., Workplace], expected: dict[str, str]
+    make_workplace: Callable[..., Workplace], two_runs: tuple[Workplace, str]
 ) -> None:
     workplace = make_workplace(recipe=long_recipe())
     calibration = workplace.results / "calibration" / "work"
@@ -36,7 +49,7 @@ def test_killed_while_calibrating_and_while_quantizing(
     workplace.kill_when(lambda: quantizing.exists() and any(quantizing.glob("Tiny*")))
     assert not list(workplace.results.glob("release/*.gguf"))
     workplace.run()
-    assert digests(workplace.release) == expected
+    assert digests(workplace.release) == digests(two_runs[0].release)
     assert not calibration.exists()
 
 
@@ -57,17 +70,3 @@ def test_killed_while_building(demo: Workplace, tmp_path: Path) -> None:
     workplace.run(target)
     one, other = (json.loads((place / "portable" / "build.json").read_text()) for place in (toolchain, shared))
     assert one["binaries"] == other["binaries"], "the same library from two folders"
-
-
-def test_two_runs_in_one_folder(make_workplace: Callable[..., Workplace]) -> None:
-    workplace = make_workplace(recipe=long_recipe())
-    with workplace.start() as first:
-        work = workplace.results / "calibration" / "work"
-        while not work.exists():
-            assert first.poll() is None, first.communicate()[0]
-            time.sleep(0.05)
-        refused = workplace.run(ok=False)
-        assert "another run is working in" in refused
-        assert "Traceback" not in refused
-        output, _ = first.communicate(timeout=300)
-    assert first.returncode == 0, output

@@ -18,7 +18,7 @@ BUILT = f"results/toolchains/{TOOLCHAIN}"
 MODEL = "results/SmolLM2-135M-Instruct/bf16/expanded/SmolLM2-135M-Instruct.gguf"
 TEXT = "results/SmolLM2-135M-Instruct/corpus/docs.test.txt"
 TARGETS = (f"{BUILT}/strict/bin/llama-perplexity.json", f"{BUILT}/native/build.json", f"{BUILT}/portable/build.json")
-SETTINGS = ("-c", "512", "-b", "512", "-ub", "512", "-fa", "off", "--chunks", "16", "-fit", "off")
+SETTINGS = ("-c", "512", "-b", "512", "-ub", "512", "-fa", "off", "--chunks", "8", "-fit", "off")
 ESTIMATE = re.compile(r"Final estimate: PPL = ([0-9.]+)")
 
 

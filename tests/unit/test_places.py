@@ -394,5 +394,6 @@ def test_a_sample_of_a_giant(hub: LoopbackHub, tiny: Snapshot, tmp_path: Path) -
         found = rows_as_float32(read_checkpoint(place).tensors["a"], chosen)
     assert found.shape == (4096, columns)
     assert np.array_equal(np.flatnonzero(found.any(1)), [17]) and (found[17] == 1).all()
-    assert 4096 * columns * 2 <= traffic.fetched <= 4096 * columns * 2 + (1 << 16)
+    # Some rows lie so close that one request brings both, and what is between them.
+    assert 4096 * columns * 2 <= traffic.fetched <= 1.2 * 4096 * columns * 2
     assert traffic.requests <= 4097

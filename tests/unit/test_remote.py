@@ -61,7 +61,10 @@ def test_the_server_tells_the_size(url: str, connections: Connections) -> None:
     assert empty.read(0, 0) == b""
 
 
-def test_close_ranges_come_together(file: RemoteFile, hub: LoopbackHub, connections: Connections) -> None:
+def test_close_ranges_come_together(
+    file: RemoteFile, hub: LoopbackHub, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "GAP", 4096)
     asked = [(9000, 100), (0, 10), (10, 20), (4126, 4), (9050, 100), (100_000, 5), (7, 0)]
     assert file.read_many(asked) == [DATA[offset : offset + length] for offset, length in asked]
     assert sorted(each.range or "" for each in hub.seen()) == ["bytes=0-4129", "bytes=100000-100004", "bytes=9000-9149"]
@@ -74,7 +77,10 @@ def test_large_ranges_come_in_pieces(file: RemoteFile, hub: LoopbackHub, monkeyp
     assert len(hub.seen()) == 4
 
 
-def test_many_scattered_ranges(file: RemoteFile, hub: LoopbackHub, connections: Connections) -> None:
+def test_many_scattered_ranges(
+    file: RemoteFile, hub: LoopbackHub, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "GAP", 4096)
     asked = [(at, 16) for at in range(0, len(DATA), 8192)]
     random.Random(1).shuffle(asked)
     assert file.read_many(asked) == [DATA[offset : offset + length] for offset, length in asked]
