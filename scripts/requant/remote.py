@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 JOBS = 16
 GAP = 1 << 16
-"""Ranges that lie no further apart come in one request: at 100 Mbit/s shared by ``JOBS`` connections these bytes take as
-long as a round trip of 80 ms. In files of gigabytes few of the rows that are drawn lie so close."""
+"""Ranges that lie no further apart come in one request: at 100 Mbit/s, shared by ``JOBS`` connections, these bytes take
+as long as a round trip of 80 ms. In files of gigabytes few of the rows that are drawn lie so close."""
 MAX_REQUEST = 1 << 23
 MAX_REDIRECTS = 5
 CONNECT_SECONDS = 10.0
