@@ -19,8 +19,8 @@ import click
 import yaml
 from report import add_ratios, machine, render, tool_times
 
+from requant.backend import FEATURE, LEVEL, LOADED
 from requant.build import Built, open_built
-from requant.calibrate import FEATURE, LEVEL, LOADED
 from requant.digests import digest_file, write_bytes
 from requant.errors import FormatError, RequantError, ToolError
 from requant.records import file_entry, read_product, read_record

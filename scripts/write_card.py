@@ -9,5 +9,6 @@ from requant.job import job
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
+evaluation = Path(snakemake.input.evaluation[0]) if snakemake.input.evaluation else None
 with job(snakemake.log[0]):
-    write_card(Path(snakemake.input.manifest), Path(snakemake.output.card))
+    write_card(Path(snakemake.input.manifest), evaluation, Path(snakemake.output.card))

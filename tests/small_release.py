@@ -12,6 +12,7 @@ from gguf_files import write_imatrix
 from requant.card import write_card
 from requant.describe import describe
 from requant.digests import digest_bytes, digest_file
+from requant.evaluation.document import EVALUATION
 from requant.manifest import build_manifest, canonical
 from requant.records import file_entry, step, tensor_entries
 from requant.release import SUMS, write_sums
@@ -39,7 +40,8 @@ def write_release(folder: Path) -> Path:
 
 def finish(folder: Path) -> None:
     """Write the card and the sums anew, as somebody would who changed the manifest or a file and hides it."""
-    write_card(folder / "manifest.json", folder / "README.md")
+    evaluation = folder / EVALUATION
+    write_card(folder / "manifest.json", evaluation if evaluation.exists() else None, folder / "README.md")
     resum(folder)
 
 

@@ -58,6 +58,17 @@ def open_quantizer(name: str, pin: ToolchainPin) -> Quantizer:
     return quantizer
 
 
+def tool_quantizer(record: Path) -> Quantizer:
+    """The library that a built llama-quantize works with; ``record`` is the build record of that tool.
+
+    Raises:
+        DigestError: when it is not the library that was built.
+    """
+    built = open_built(record)
+    [name] = [name for name in built.files if name.startswith(LIBRARY)]
+    return Quantizer(STRICT, built.folder / name)
+
+
 def toolchains() -> Path:
     """Where toolchains are kept between audits."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / "toolchains"

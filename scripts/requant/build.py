@@ -34,14 +34,14 @@ class Built:
     files: Mapping[str, Digest]
     document: Mapping[str, Any]
 
-    def run(self, work: WorkFolder, command: Sequence[str], threads: int, output: Path, **options: Any) -> None:
+    def run(self, work: WorkFolder, command: Sequence[str], threads: int, output: Path, **options: Any) -> int:
         """Run a recorded command in ``work``: the program from this folder, ``{threads}`` filled in.
 
-        ``options`` are those of ``WorkFolder.run``.
+        ``options`` and what is returned are those of ``WorkFolder.run``.
         """
         program = str((self.folder / command[0]).resolve())
         arguments = [part.replace(THREADS, str(threads)) for part in command[1:]]
-        work.run([program, *arguments], output, **options)
+        return work.run([program, *arguments], output, **options)
 
 
 def build_tool(source: Path, tool: str, folder: Path, commit: str, threads: int, output: Path) -> None:

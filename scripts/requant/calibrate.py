@@ -6,24 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.build import Built, open_built
+from requant.backend import CUDA_LIBRARY, Backend, explain_level
+from requant.build import open_built
 from requant.digests import digest_file, publish
-from requant.errors import FormatError, ToolError
+from requant.errors import FormatError
 from requant.imatrix import check_run, read_imatrix
 from requant.progress import progress
 from requant.records import THREADS, file_digest, file_entry, read_product, step, write_record
 from requant.tools import work_folder
-from requant.variants import PORTABLE
 
 log = logging.getLogger(__name__)
-LOADED = re.compile(r"load_backend: loaded (\S+) backend from (.+)$")
-OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 PLANNED = re.compile(r"computing over (\d+) chunks")
 CHUNK = re.compile(r"collect_imatrix\[(\d+)\]")
-FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]+) = 1\b")
-LEVEL = re.compile(r"^requant: portable arithmetic, level (\w+)$")
-REFUSED = re.compile(r"^requant: (.*REQUANT_LEVEL.*)$", re.MULTILINE)
-CUDA_LIBRARY = "libggml-cuda.so"
 TOO_SHORT = "you need at least"
 
 
@@ -32,10 +26,7 @@ class _Run:
 
     def __init__(self, chunks: int, context: int, corpus: str) -> None:
         self.chunks, self.context, self.corpus = chunks, context, corpus
-        self.loaded: dict[str, str] = {}
-        self.features: list[str] = []
-        self.level: str | None = None
-        self.offloaded = (0, 0)
+        self.backend = Backend()
         self.bar = progress(chunks, "calibrating", "chunks")
 
     def watch(self, line: str) -> bool:
@@ -47,14 +38,7 @@ class _Run:
         if match := CHUNK.search(line):
             self.bar.update(int(match[1]) - self.bar.n)
             return True
-        if match := LOADED.search(line):
-            self.loaded[Path(match[2]).name] = match[2]
-        if match := OFFLOADED.search(line):
-            self.offloaded = (int(match[1]), int(match[2]))
-        if match := LEVEL.match(line):
-            self.level = match[1]
-        if "system_info:" in line:
-            self.features = sorted(set(FEATURE.findall(line)))
+        self.backend.watch(line)
         if (match := PLANNED.search(line)) and int(match[1]) != self.chunks:
             self.too_short(int(match[1]))
         if TOO_SHORT in line:
@@ -90,9 +74,9 @@ def calibrate(
         command = _command(text.name, settings, on_gpu=CUDA_LIBRARY in variant.files)
         run = _Run(settings["chunks"], settings["context"], text.name)
         with run.bar:
-            tools.run(work, command, threads, output, watch=run.watch, explain=_explain)
+            tools.run(work, command, threads, output, watch=run.watch, explain=explain_level)
             run.bar.update(settings["chunks"] - run.bar.n)
-        _prove_backend(run, variant, work.path)
+        run.backend.prove("llama-imatrix", variant, work.path)
         imatrix = read_imatrix(work.path / "imatrix.gguf")
         check_run(imatrix, settings["chunks"], settings["context"], text.name)
         digest = digest_file(work.path / "imatrix.gguf")
@@ -106,7 +90,7 @@ def calibrate(
             "arithmetic": settings["arithmetic"],
             "settings": dict(settings),
             # Native bytes depend on what the processor offers; name it.
-            "features": run.features,
+            "features": run.backend.features,
             "chunks": imatrix.chunk_count,
             "chunk_size": imatrix.chunk_size,
             "entries": len(imatrix.entries),
@@ -127,22 +111,3 @@ def _command(text: str, settings: Mapping[str, Any], *, on_gpu: bool) -> list[st
         "--chunks", str(settings["chunks"]), "--no-ppl", "-fit", "off", "-t", THREADS,
         *(["-ngl", "999"] if on_gpu else []),
     ]  # fmt: skip
-
-
-def _explain(said: str) -> str | None:
-    return match[1] if (match := REFUSED.search(said)) else None
-
-
-def _prove_backend(run: _Run, variant: Built, work: Path) -> None:
-    expected = {name: str(work.resolve() / name) for name in variant.files}
-    if run.loaded != expected:
-        found = ", ".join(sorted(run.loaded.values())) or "no library"
-        raise ToolError(f"llama-imatrix loaded {found} as backend, expected {', '.join(sorted(expected.values()))}")
-    if (run.level is not None) != (variant.document["variant"] == PORTABLE):
-        what = f"portable code of level {run.level}" if run.level else "no portable code"
-        raise ToolError(f"llama-imatrix ran {what} under {variant.folder}: remove that folder and run again")
-    done, layers = run.offloaded
-    if CUDA_LIBRARY in expected and (not layers or done != layers):
-        raise ToolError(
-            f"only {done} of {layers or 'all'} layers ran on the GPU: free the GPU, or calibrate with native"
-        )

@@ -1,4 +1,4 @@
-"""The model card of a release: ``workflow/templates/card.md.j2``, rendered from the manifest alone.
+"""The model card of a release: ``workflow/templates/card.md.j2``, rendered from the manifest and what was measured.
 
 Text that people wrote (recipe, pin table) is untrusted: it is put on one line and escaped for Markdown, so it
 can end neither a table cell nor a code block nor the front matter.
@@ -7,9 +7,8 @@ can end neither a table cell nor a code block nor the front matter.
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant.digests import write_bytes
-from requant.ggml_types import GGMLType
+from requant.evaluation.document import read_evaluation
 from requant.manifest import parse
-from requant.records import THREADS
+from requant.records import THREADS, bits_per_weight, elements
 
 # In a checkout a link to workflow/templates, in an installed package the files themselves.
 TEMPLATES = Path(__file__).resolve().parent / "data" / "templates"
@@ -38,15 +37,17 @@ HUB_LICENCES = {
 }  # fmt: skip
 
 
-def write_card(manifest: Path, out: Path) -> None:
-    """Write the model card of the release that ``manifest`` describes."""
-    write_bytes(out, render_card(parse(manifest.read_bytes(), str(manifest))))
+def write_card(manifest: Path, evaluation: Path | None, out: Path) -> None:
+    """Write the model card of the release that ``manifest`` describes and ``evaluation`` measures."""
+    measured = None if evaluation is None else read_evaluation(evaluation)
+    write_bytes(out, render_card(parse(manifest.read_bytes(), str(manifest)), measured))
 
 
-def render_card(manifest: Mapping[str, Any]) -> bytes:
-    """The model card of a release: a function of its manifest (the parsed document) alone."""
-    document = _on_one_line(manifest)
-    return _environment().get_template("card.md.j2").render(_context(document)).encode()
+def render_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> bytes:
+    """The model card of a release: a function of two parsed documents, its manifest and its evaluation, alone."""
+    measured = evaluation or {"fidelity": None, "speed": None}
+    context = {**_context(_on_one_line(manifest)), "evaluation": evaluation is not None, **_on_one_line(measured)}
+    return _environment().get_template("card.md.j2").render(context).encode()
 
 
 @cache
@@ -61,7 +62,8 @@ def _environment() -> Environment:
         "code": _code,
         "link": _link,
         "hub": _hub,
-        "size": _size,
+        "size": sized,
+        "digits": _digits,
         "shell": shlex.quote,
     }
     return environment
@@ -81,7 +83,7 @@ def _context(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "corpus": inputs["corpus"],
         "toolchain": inputs["toolchain"],
         "variants": manifest["variants"],
-        "bf16": {**manifest["model"], "elements": _elements(manifest["model"]["tensors"])},
+        "bf16": {**manifest["model"], "elements": elements(manifest["model"]["tensors"])},
         "imatrix": manifest["imatrix"],
         "quants": [_quant(quant) for quant in manifest["quants"]],
         "steps": [_command(step["command"]) for step in manifest["steps"]],
@@ -96,23 +98,13 @@ def _repo(recipe: Mapping[str, Any]) -> str:
 def _quant(quant: Mapping[str, Any]) -> dict[str, Any]:
     """A quant with its bits per weight, the number of tensors of each type, and its fallbacks by kind."""
     tensors = quant["tensors"]
-    bits = 8 * sum(_bytes(tensor) for tensor in tensors)
     counts = Counter(tensor["type"] for tensor in tensors)
     return {
         **quant,
-        "bits_per_weight": f"{bits / _elements(tensors):.2f}",
+        "bits_per_weight": bits_per_weight(tensors),
         "counts": sorted(counts.items(), key=lambda item: (-item[1], item[0])),
         "fallback_groups": _fallback_groups(quant["fallbacks"]),
     }
-
-
-def _elements(tensors: Iterable[Mapping[str, Any]]) -> int:
-    return sum(prod(tensor["shape"]) for tensor in tensors)
-
-
-def _bytes(tensor: Mapping[str, Any]) -> int:
-    kind = GGMLType[tensor["type"]]
-    return _elements([tensor]) // kind.block_size * kind.type_size
 
 
 def _fallback_groups(fallbacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -206,7 +198,13 @@ def _hub(repo: str) -> str:
     return f"[{_text(repo)}](https://huggingface.co/{repo})" if REPO.fullmatch(repo) else _text(repo)
 
 
-def _size(size: int) -> str:
+def _digits(number: str, count: int) -> str:
+    """A decimal text for people: so many digits behind the point, or in scientific form where that would show none."""
+    value = float(number)
+    return f"{value:,.{count}f}" if value == 0 or abs(value) >= 10**-count else f"{value:.1e}"
+
+
+def sized(size: int) -> str:
     """``2.50 GB (2,497,281,152 B)``; below 1 kB only the bytes."""
     unit = next(((name, scale) for name, scale in UNITS if size >= scale), None)
     return f"{size / unit[1]:.2f} {unit[0]} ({size:,} B)" if unit else f"{size:,} B"

@@ -16,8 +16,8 @@ from requant.manifest import canonical, parse
 from requant.schema import check
 
 NAME = "manifest.json"
-LONGEST = 3 << 23
-"""Bytes: room for a hundred quants of a model with a thousand tensors."""
+LONGEST = 1 << 23
+"""Bytes: room for thirty quants of a model with a thousand tensors."""
 # The environment of the converter; the only material that is neither an input nor made by an earlier step.
 LOCK = "converter.lock"
 

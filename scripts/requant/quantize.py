@@ -1,7 +1,7 @@
 """Quantize the BF16 GGUF with the strict tools and the importance matrix."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")
 KEPT = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 # Types whose blocks are one super-block of 256 weights; rows of other lengths cannot take them.
 SUPER_BLOCK = 256
+NEED_IMATRIX = ("IQ1", "IQ2", "IQ3_X")
 
 
 def quantize(
@@ -45,14 +46,36 @@ def quantize(
         FormatError: when the result holds NaN or infinity, or is not what llama-quantize said.
         ToolError: when llama-quantize fails.
     """
-    built = open_built(tool)
     model_entry, imatrix_entry = _inputs(model, model_record, imatrix, imatrix_record, settings)
-    require_space(out.parent, quant_bytes(model.stat().st_size, kind), f"the {kind} file")
-    command = ["llama-quantize", "--imatrix", "imatrix.gguf", "model.gguf", out.name, kind, THREADS]
+    materials = {"model.gguf": (model, model_entry), "imatrix.gguf": (imatrix, imatrix_entry)}
+    _quantize(materials, ["--imatrix", "imatrix.gguf"], tool, kind, out, record, threads, output)
+
+
+def quantize_plain(
+    model: Path, model_record: Path, tool: Path, kind: str, out: Path, record: Path, threads: int, output: Path
+) -> None:
+    """Write a quant without importance matrix, to compare with; raises as ``quantize``."""
+    materials = {"model.gguf": (model, read_product(model, model_record)["file"])}
+    _quantize(materials, [], tool, kind, out, record, threads, output)
+
+
+def needs_imatrix(kind: str) -> bool:
+    """Whether llama-quantize refuses this type without an importance matrix."""
+    return kind == "Q2_K_S" or kind.startswith(NEED_IMATRIX)
+
+
+def _quantize(
+    materials: Mapping[str, tuple[Path, Mapping[str, Any]]], options: Sequence[str], tool: Path, kind: str, out: Path,
+    record: Path, threads: int, output: Path,
+) -> None:  # fmt: skip
+    """Run llama-quantize on checked ``materials``: their names in the work folder, paths and entries."""
+    built = open_built(tool)
+    require_space(out.parent, quant_bytes(materials["model.gguf"][0].stat().st_size, kind), f"the {kind} file")
+    command = ["llama-quantize", *options, "model.gguf", out.name, kind, THREADS]
     said: dict[str, str] = {}
     with work_folder(out.parent / f"work-{kind}") as work, progress(None, f"quantizing {kind}", "tensors") as bar:
-        work.link(model, "model.gguf")
-        work.link(imatrix, "imatrix.gguf")
+        for name, (path, _) in materials.items():
+            work.link(path, name)
 
         def watch(line: str) -> None:
             if match := TENSOR.match(line):
@@ -66,7 +89,7 @@ def quantize(
         require_finite(description, f"the {kind} file")
         found = fallbacks(description, kind, said)
         publish(work.path / out.name, out)
-    digests = {model.name: file_digest(model_entry), imatrix.name: file_digest(imatrix_entry)}
+    digests = {path.name: file_digest(entry) for path, entry in materials.values()}
     write_record(
         record,
         {

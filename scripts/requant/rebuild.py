@@ -13,14 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.build import LIBRARY, open_built
+from requant.arithmetic import tool_quantizer
 from requant.consistency import printable, read_manifest
 from requant.diff import diff
 from requant.diff_gguf import Change
 from requant.diff_releases import changes
 from requant.digests import Expected, write_bytes
 from requant.errors import DigestError, FormatError, RecipeError
-from requant.ggml import Quantizer
 from requant.manifest import SCHEMA, canonical
 from requant.output import write_document, write_text
 from requant.pins import PackagePin
@@ -66,10 +65,10 @@ def rebuild_release(
     with work_folder(folder, keep=True) as work:
         _empty(work.path)
         _run(work, snakefile, {**recipe.document, **machine}, threads, output)
-        toolchain = work.path / "results" / "toolchains" / recipe.toolchain.name
+        tool = work.path / "results" / "toolchains" / recipe.toolchain.name / STRICT / "bin" / "llama-quantize.json"
         release = work.path / "results" / recipe.name / "release"
         arithmetic = recipe.calibration["arithmetic"]
-        found = judge(recipe.name, arithmetic, diff(audited, release, lambda: _quantizer(toolchain)))
+        found = judge(recipe.name, arithmetic, diff(audited, release, lambda: tool_quantizer(tool)))
     write_text(text, f"{as_text(found)}\n")
     write_document(document, as_document(found))
     log.info("%s", found.summary)
@@ -199,10 +198,3 @@ def _run(work: WorkFolder, snakefile: Path, recipe: Mapping[str, Any], threads: 
     work.run(
         command, log_file, env=env, watch=watch, explain=lambda _: f"the rebuild failed ({said[-1]}): see {output}"
     )
-
-
-def _quantizer(toolchain: Path) -> Quantizer:
-    """The library that the rebuild has just quantized with."""
-    built = open_built(toolchain / STRICT / "bin" / "llama-quantize.json")
-    [name] = [name for name in built.files if name.startswith(LIBRARY)]
-    return Quantizer(STRICT, built.folder / name)

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from requant.errors import RecipeError
+from requant.evaluation.perplexity import FEWEST, scored
 from requant.pins import CorpusPin, ModelPin, Pins, TextPin, ToolchainPin, read_pins
 from requant.schema import check
 from requant.tinymodel import TinyShape
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
-# Where weights come from on this machine, where the pin table lies, and what is audited, move no released byte.
-MACHINE_KEYS = ("source", "pins", "audited")
+# Where weights come from on this machine, where the pin table lies, what is audited, and what is measured afterwards,
+# move no byte that others can make again.
+MACHINE_KEYS = ("source", "pins", "audited", "evaluation")
 # Upper bounds in bits per weight, for the disk-space check only.
 BITS = {"1": 3.0, "2": 3.6, "3": 4.6, "4": 5.6, "5": 6.4, "6": 7.0, "8": 9.0}
 
@@ -24,7 +26,7 @@ class Recipe:
     """One recipe with its pins looked up.
 
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
-    release that an audit rebuilds.
+    release that an audit rebuilds. ``evaluation`` is what is measured of it, empty if nothing.
     """
 
     document: Mapping[str, Any]
@@ -40,6 +42,7 @@ class Recipe:
     card: Mapping[str, Any]
     source: str
     audited: str
+    evaluation: Mapping[str, Any]
 
 
 def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
@@ -59,6 +62,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     model, generate = _model(config["model"], pins, where)
     corpus = _look_up(pins.corpora, config["corpus"]["pin"], f"{where}: corpus.pin", pins.path)
     _check_calibration(config["calibration"], where)
+    _check_evaluation(config.get("evaluation", {}), where)
     if config["corpus"]["calibration"] == config["corpus"]["evaluation"]:
         raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
     source = config.get("source", "huggingface")
@@ -84,6 +88,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         card=config["card"],
         source=source,
         audited=str(Path(config.get("audited", f"results/{config['name']}/release")).expanduser()),
+        evaluation=config.get("evaluation", {}),
     )
 
 
@@ -114,6 +119,16 @@ def _look_up(table: Mapping[str, T], name: str, key: str, where: str) -> T:
     if name not in table:
         raise RecipeError(f"{key} is {name!r}; write one of the names in {where}: {', '.join(table)}")
     return table[name]
+
+
+def _check_evaluation(evaluation: Mapping[str, Any], where: str) -> None:
+    fidelity = evaluation.get("fidelity")
+    tokens = fidelity["chunks"] * scored(fidelity["context"]) if fidelity else FEWEST
+    if tokens < FEWEST:
+        raise RecipeError(
+            f"{where}: evaluation.fidelity scores {tokens} tokens, llama-perplexity tells nothing of fewer than {FEWEST}; "
+            "write more chunks or a longer context"
+        )
 
 
 def _check_calibration(calibration: Mapping[str, Any], where: str) -> None:

@@ -4,13 +4,15 @@ A record holds digests and the exact command, and nothing that differs between t
 are written as ``{threads}``, programs by their bare name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from requant.describe import Description, describe
 from requant.digests import Digest, digest_file, write_bytes
 from requant.errors import DigestError, FormatError
+from requant.ggml_types import GGMLType
 from requant.manifest import canonical, parse
 from requant.progress import progress
 
@@ -47,6 +49,20 @@ def tensor_entries(description: Description) -> list[dict[str, Any]]:
         {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "sha256": tensor.sha256}
         for tensor in description.tensors
     ]
+
+
+def elements(tensors: Iterable[Mapping[str, Any]]) -> int:
+    """Weights in such entries."""
+    return sum(prod(tensor["shape"]) for tensor in tensors)
+
+
+def bits_per_weight(tensors: Sequence[Mapping[str, Any]]) -> str:
+    """Bits of such entries for each of their weights."""
+    bits = 0
+    for tensor in tensors:
+        kind = GGMLType[tensor["type"]]
+        bits += 8 * elements([tensor]) // kind.block_size * kind.type_size
+    return f"{bits / elements(tensors):.2f}"
 
 
 def write_record(path: Path, document: Mapping[str, Any]) -> None:

@@ -58,12 +58,25 @@ def check(document: object, schema: str, where: str) -> None:
         raise RecipeError(f"{where}: {odd} is not one line of text; write it in quotes")
     error = best_match(VALIDATOR(definition).iter_errors(document))
     if error is not None:
-        raise RecipeError(f"{where}: {_sentence(error, definition)}")
+        raise RecipeError(f"{where}: {_sentence(error)}")
 
 
 @cache
 def _definition(schema: str) -> Any:
-    return read_yaml(SCHEMAS / f"{schema}.schema.yaml")
+    root = read_yaml(SCHEMAS / f"{schema}.schema.yaml")
+    return _inlined(root, root.get("$defs", {}))
+
+
+def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
+    """A schema without ``$ref``: jsonschema looks each one up anew for every value that it checks."""
+    if isinstance(part, list):
+        return [_inlined(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        own = {key: value for key, value in part.items() if key != "$ref"}
+        part = {**definitions[part["$ref"].removeprefix("#/$defs/")], **own}
+    return {key: _inlined(value, definitions) for key, value in part.items() if key != "$defs"}
 
 
 def _odd_keys(document: object, place: tuple[object, ...]) -> Iterator[str]:
@@ -92,7 +105,7 @@ def _unique_items(_validator: Any, unique: bool, instance: object, _schema: obje
 VALIDATOR = extend(Draft202012Validator, {"pattern": _whole_pattern, "uniqueItems": _unique_items})  # type: ignore[no-untyped-call]
 
 
-def _sentence(error: ValidationError, definition: Mapping[str, Any]) -> str:
+def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in error.absolute_path) or "the document"
     rule, schema = error.validator, error.schema
     # These are set on every error that comes out of a validator.
@@ -104,9 +117,7 @@ def _sentence(error: ValidationError, definition: Mapping[str, Any]) -> str:
         return _unknown_key(key, found, schema)
     if rule == "required":
         missing = next(name for name in value if name not in found)
-        part = schema["properties"].get(missing, {})
-        named = definition.get("$defs", {}).get(part.get("$ref", "").rpartition("/")[2], {})
-        hint = (part.get("description") or named.get("description", "")).rstrip(".")
+        hint = schema["properties"].get(missing, {}).get("description", "").rstrip(".")
         return f"{_below(key, missing)} is missing; write {hint}"
     if rule == "type":
         kinds = [value] if isinstance(value, str) else value

@@ -55,21 +55,26 @@ class WorkFolder:
         watch: Callable[[str], bool | None] | None = None,
         env: Mapping[str, str] | None = None,
         explain: Callable[[str], str | None] | None = None,
-    ) -> None:
+    ) -> int:
         """Run ``command`` in this folder and append what it prints to ``output``.
 
         ``watch`` sees every line as it comes and returns True to keep a line out of the log; it may raise to stop the
         tool. ``explain`` turns the last lines of a failed tool into a sentence for people.
 
+        Returns:
+            the tool's peak memory (resident), in bytes, as of its last line; 0 where the system does not tell.
+
         Raises:
             ToolError: when the program is missing or exits with a status other than 0.
         """
         tail: deque[str] = deque(maxlen=TAIL)
+        peak = 0
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("a", encoding="utf-8") as file:
             process = self._start(command, env or {})
             try:
                 for line in _lines(process):
+                    peak = max(peak, _peak_memory(process.pid))
                     if not (watch and watch(line)):
                         file.write(line + "\n")
                         tail.append(line)
@@ -85,6 +90,7 @@ class WorkFolder:
                 where = "remove results/toolchains and run again"
                 raise ToolError(f"{name} or a library of its was built for another processor: {where}")
             raise ToolError((explain and explain(said)) or f"{name} ended with status {status}; its log is {output}")
+        return peak
 
     def _start(self, command: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         try:
@@ -174,3 +180,12 @@ def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
         yield from (line.decode(errors="replace") for line in whole if line)
     if rest:
         yield rest.decode(errors="replace")
+
+
+def _peak_memory(process: int) -> int:
+    """Linux' VmHWM. What wait4 tells includes the memory of this process, from which the other one was forked."""
+    try:
+        lines = Path("/proc", str(process), "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

@@ -17,6 +17,7 @@ from requant.card import render_card
 from requant.consistency import Finding, disagreements, printable, read_manifest, shown
 from requant.digests import Digest, digest_file, read_small
 from requant.errors import AttestationError, FormatError
+from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
 from requant.gguf import quoted
 from requant.imatrix import read_imatrix
 from requant.keys import read_public_key
@@ -151,7 +152,7 @@ def _check_v1(release: _Release) -> Iterator[Finding]:
     manifest, looks = release.manifest, release.looks
     yield from disagreements(manifest)
     released = {file["name"]: file for file in (manifest["imatrix"]["file"], *_quants(manifest).values())}
-    wanted = sorted([*released, CARD, MANIFEST])
+    wanted = sorted([*released, CARD, MANIFEST, *({EVALUATION} & release.sums.keys())])
     if wanted != sorted(release.sums):
         yield Finding(SUMS, shown(wanted), shown(sorted(release.sums)))
     for name, file in released.items():
@@ -162,8 +163,16 @@ def _check_v1(release: _Release) -> Iterator[Finding]:
             yield from _check_tensors(quant["file"]["name"], quant["tensors"], looks[quant["file"]["name"]])
     if manifest["imatrix"]["file"]["name"] in looks:
         yield from _check_imatrix(release.folder, manifest["imatrix"])
+    evaluation = None
+    if EVALUATION in looks:
+        try:
+            evaluation = read_evaluation(release.folder / EVALUATION)
+            yield from foreign_files(evaluation, manifest)
+        except FormatError as error:
+            yield Finding(EVALUATION, "a readable evaluation", printable(str(error)))
+            return
     if CARD in looks:
-        yield from _check_card(release)
+        yield from _check_card(release, evaluation)
 
 
 VERSIONS: dict[str, Callable[[_Release], Iterator[Finding]]] = {SCHEMA: _check_v1}
@@ -205,17 +214,17 @@ def _check_imatrix(folder: Path, wanted: Mapping[str, Any]) -> Iterator[Finding]
             yield Finding(f"{name}: {key}", str(wanted[key]), str(actual))
 
 
-def _check_card(release: _Release) -> Iterator[Finding]:
+def _check_card(release: _Release, evaluation: Mapping[str, Any] | None) -> Iterator[Finding]:
     """The card is the one that this version writes, or at least has the manifest's digests and sizes and no others."""
     card = read_small(release.folder / CARD, LONGEST_CARD)
-    if card == render_card(release.manifest):
+    if card == render_card(release.manifest, evaluation):
         return
     text = card.decode(errors="replace")
     for file in (release.manifest["imatrix"]["file"], *_quants(release.manifest).values()):
         for value in (file["sha256"], f"{file['size']:,} B"):
             if value not in text:
                 yield Finding(f"{CARD}: {file['name']}", value, "not in the card")
-    known = set(SHA256.findall(canonical(release.manifest).decode()))
+    known = set(SHA256.findall(canonical([release.manifest, evaluation]).decode()))
     for other in sorted(set(SHA256.findall(text)) - known):
         yield Finding(CARD, "only digests that the manifest has", other)
     release.unchecked.append(f"{CARD} beyond its digests and sizes: this version of requant writes another one")

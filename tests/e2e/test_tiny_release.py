@@ -20,10 +20,10 @@ QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 
 
 def test_release_is_complete_and_sha256sum_accepts_it(demo: Workplace) -> None:
-    names = {"README.md", "SHA256SUMS", "imatrix.gguf", "manifest.json", QUANT}
+    names = {"README.md", "SHA256SUMS", "evaluation.json", "imatrix.gguf", "manifest.json", QUANT}
     assert {path.name for path in demo.release.iterdir()} == names
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=demo.release, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.count(": OK")) == (0, 4), done.stdout + done.stderr
+    assert (done.returncode, done.stdout.count(": OK")) == (0, 5), done.stdout + done.stderr
 
 
 def test_manifest_describes_the_files(demo: Workplace) -> None:

@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+from measured import evaluation
 from requant.card import write_card
 from requant.ggml_types import GGMLType
 from requant.manifest import build_manifest, canonical
@@ -133,10 +134,12 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture
-def render(tmp_path: Path) -> Callable[[Manifest], str]:
-    def write(document: Manifest) -> str:
+def render(tmp_path: Path) -> Callable[..., str]:
+    def write(document: Manifest, measured: dict[str, Any] | None = None) -> str:
         (tmp_path / "manifest.json").write_bytes(canonical(document))
-        write_card(tmp_path / "manifest.json", tmp_path / "README.md")
+        (tmp_path / "evaluation.json").write_bytes(canonical(measured))
+        evaluation = tmp_path / "evaluation.json" if measured else None
+        write_card(tmp_path / "manifest.json", evaluation, tmp_path / "README.md")
         return (tmp_path / "README.md").read_bytes().decode()
 
     return write
@@ -313,6 +316,37 @@ def test_vendor_scores_or_none(render: Callable[[Manifest], str]) -> None:
 def test_nothing_claims_to_be_measured(render: Callable[[Manifest], str]) -> None:
     chinese, english = halves(render(hub_model()))
     assert chinese.count("| 未运行 |") == english.count("| not run |") == 7
+
+
+@every_kind
+def test_what_was_measured_stands_in_both_halves(kind: Callable[[], Manifest], render: Callable[..., str]) -> None:
+    document = kind()
+    measured = evaluation(document)
+    card = render(document, measured)
+    for half in halves(card):
+        for fact in (
+            "9.8765 ± 0.0100",
+            "9.9012",
+            "0.01230 ± 0.01000",
+            "95.50 ± 0.01 %",
+            "2.1 [2, 2.2]",
+            "40.1 / 60.2 / 61.3",
+        ):
+            assert fact in half, fact
+        assert "123.46 MB" in half and "A \\| processor" in half and "`evaluation.json`" in half
+    chinese, english = halves(card)
+    assert (chinese.count("| 已完成 |"), chinese.count("| 未运行 |")) == (3, 4)
+    assert (english.count("| done |"), english.count("| not run |")) == (3, 4)
+    shapes = [[[len(row) for row in table] for table in tables(half)] for half in halves(card)]
+    assert shapes[0] == shapes[1] and all(len(set(widths)) == 1 for widths in shapes[0])
+
+
+@pytest.mark.parametrize("part", ["fidelity", "speed"])
+def test_one_part_may_be_missing(part: str, render: Callable[..., str]) -> None:
+    document = hub_model()
+    card = render(document, {**evaluation(document), part: None})
+    assert ("KLD is" in card) == (part != "fidelity") and ("× BF16 is the median" in card) == (part != "speed")
+    assert card.count("| not run |") == (6 if part == "fidelity" else 5)
 
 
 HOSTILE = [

@@ -202,3 +202,11 @@ def test_a_rerun_waits_for_the_orphan_of_a_killed_run(tmp_path: Path, caplog: py
     assert f"waiting for another run that still works in {path}" in caplog.text
     assert not path.exists()
     assert not is_locked(tmp_path / ".work.lock")
+
+
+def test_the_peak_memory_of_a_tool(tmp_path: Path) -> None:
+    def peak(size: int) -> int:
+        with work_folder(tmp_path / "work") as work:
+            return work.run([sys.executable, "-c", f"x = bytearray({size}); print(len(x))"], tmp_path / "log")
+
+    assert 190 << 20 < peak(200 << 20) - peak(1) < 210 << 20

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from measured import evaluation
 from requant.card import write_card
 from requant.cli import main
 from requant.consistency import disagreements, require_form
+from requant.evaluation.document import EVALUATION
 from requant.keys import new_key
 from requant.manifest import canonical, parse
 from requant.release import ATTESTATION
@@ -48,6 +50,48 @@ def test_a_release_agrees_with_itself(release: Path) -> None:
     found = verify_release(release)
     assert (found.verdict, found.findings, found.tensors) == ("agrees", (), 3)
     assert {file["name"] for file in found.files} == {IMATRIX, QUANT, "README.md", "manifest.json"}
+
+
+@pytest.fixture
+def measured(release: Path) -> Path:
+    """The release with an evaluation."""
+    manifest = json.loads((release / "manifest.json").read_text())
+    (release / EVALUATION).write_bytes(canonical(evaluation(manifest)))
+    finish(release)
+    return release
+
+
+def test_a_measured_release_agrees_with_itself(measured: Path) -> None:
+    found = verify_release(measured)
+    assert (found.verdict, found.findings) == ("agrees", ())
+    assert EVALUATION in {file["name"] for file in found.files}
+
+
+EVALUATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "of another model": (lambda e: e["fidelity"]["baseline"]["file"].update(sha256="0" * 64), "fidelity.baseline"),
+    "of another quant": (lambda e: e["fidelity"]["quants"][0]["file"].update(size=1), "fidelity Q4_K_M"),
+    "of another quant's speed": (lambda e: e["speed"]["models"][1]["file"].update(sha256="0" * 64), "speed Q4_K_M"),
+    "of another quant's tensors": (lambda e: e["tensors"][0].update(type="Q8_0"), "tensors Q8_0"),
+    "not finite": (lambda e: e["fidelity"]["baseline"]["perplexity"].update(value="nan"), EVALUATION),
+    "of an unknown form": (lambda e: e.update(schema="requant/evaluation/v9"), EVALUATION),
+}
+
+
+@pytest.mark.parametrize(("change", "place"), EVALUATIONS.values(), ids=EVALUATIONS)
+def test_an_evaluation_that_is_wrong(measured: Path, change: Callable[[dict[str, Any]], object], place: str) -> None:
+    document = json.loads((measured / EVALUATION).read_text())
+    change(document)
+    (measured / EVALUATION).write_bytes(canonical(document))
+    resum(measured)
+    assert any(place in found for found in places(measured))
+
+
+def test_an_evaluation_that_the_card_does_not_show(measured: Path) -> None:
+    document = json.loads((measured / EVALUATION).read_text())
+    document["fidelity"]["quants"][0]["perplexity"]["value"] = "1.0"
+    (measured / EVALUATION).write_bytes(canonical(document))
+    resum(measured)
+    assert verify_release(measured).verdict == "unchecked"
 
 
 @pytest.mark.parametrize("name", [IMATRIX, QUANT, "README.md", "manifest.json"])
@@ -164,5 +208,5 @@ def test_manifests_of_version_1_verify_forever(tmp_path: Path) -> None:
     manifest = parse((GOLDEN / "manifest.json").read_bytes(), "manifest.json")
     require_form(manifest)
     assert [*disagreements(manifest)] == []
-    write_card(GOLDEN / "manifest.json", tmp_path / "README.md")
+    write_card(GOLDEN / "manifest.json", None, tmp_path / "README.md")
     assert (tmp_path / "README.md").read_bytes() == (GOLDEN / "README.md").read_bytes()

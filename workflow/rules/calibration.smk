@@ -16,7 +16,7 @@ rule calibrate:
         "../../envs/workflow.yaml"
     threads: MANY
     resources:
-        gpu=1 if ON_GPU else 0,
+        gpu=on_gpu(recipe.calibration),
     params:
         settings=recipe.calibration,
     message:

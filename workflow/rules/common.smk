@@ -5,6 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from requant.errors import RequantError
+from requant.quantize import needs_imatrix
 from requant.recipe import load_recipe
 from requant.tinymodel import TINY_FILES
 from requant.variants import variant
@@ -32,7 +33,12 @@ RELEASE = [
     f"<results>/release/{name}"
     for name in (*QUANTS, "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS")
 ]
-ON_GPU = recipe.calibration["arithmetic"].startswith("cuda-")
+EVALUATION = ["<results>/release/evaluation.json"] if recipe.evaluation else []
+RELEASE += EVALUATION
+
+
+def on_gpu(settings):
+    return int(settings["arithmetic"].startswith("cuda-"))
 
 
 wildcard_constraints:

@@ -1,3 +1,190 @@
+# Rules exist whatever the recipe asks for; these stand in where it does not ask.
+FIDELITY, SPEED = (
+    recipe.evaluation.get(part, {"arithmetic": "native"})
+    for part in ("fidelity", "speed")
+)
+# Quants with and without the importance matrix; some types cannot do without.
+FIDELITY_QUANTS = [
+    *(f"{kind}-imatrix" for kind in recipe.quants),
+    *(f"{kind}-plain" for kind in recipe.quants if not needs_imatrix(kind)),
+]
+
+
+def evaluated(part, paths):
+    """Paths of what the recipe asks to be measured."""
+    return paths if recipe.evaluation.get(part) else []
+
+
+rule quantize_plain:
+    input:
+        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+        model_record=f"<results>/bf16/{MODEL}/model.json",
+        tool="<toolchain>/strict/bin/llama-quantize.json",
+    output:
+        quant=temp(f"<results>/quants/{recipe.name}-{{kind}}-plain.gguf"),
+        record="<results>/quants/{kind}-plain.json",
+    log:
+        "<logs>/quantize_plain_{kind}.log",
+    benchmark:
+        "<benchmarks>/quantize_plain_{kind}.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: MANY
+    message:
+        "quantizing {recipe.name} to {wildcards.kind} without importance matrix, to compare with"
+    script:
+        "../../scripts/quantize_plain.py"
+
+
+rule measure_baseline:
+    input:
+        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+        model_record=f"<results>/bf16/{MODEL}/model.json",
+        text=f"<results>/corpus/{recipe.evaluation_text.name}",
+        tool="<toolchain>/strict/bin/llama-perplexity.json",
+        backend=f"<toolchain>/{FIDELITY['arithmetic']}/build.json",
+    output:
+        logits=temp("<results>/evaluation/logits.bin"),
+        record="<results>/evaluation/fidelity/BF16.json",
+    log:
+        "<logs>/measure_baseline.log",
+    benchmark:
+        "<benchmarks>/measure_baseline.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: MANY
+    resources:
+        gpu=on_gpu(FIDELITY),
+    params:
+        settings=FIDELITY,
+    message:
+        "measuring the perplexity of {recipe.name} in BF16"
+    script:
+        "../../scripts/measure_baseline.py"
+
+
+rule measure_quant:
+    input:
+        quant=f"<results>/quants/{recipe.name}-{{kind}}-{{how}}.gguf",
+        record=lambda wildcards: "<results>/quants/"
+        + (
+            f"{wildcards.kind}.json"
+            if wildcards.how == "imatrix"
+            else f"{wildcards.kind}-plain.json"
+        ),
+        logits="<results>/evaluation/logits.bin",
+        baseline="<results>/evaluation/fidelity/BF16.json",
+        text=f"<results>/corpus/{recipe.evaluation_text.name}",
+        tool="<toolchain>/strict/bin/llama-perplexity.json",
+        backend=f"<toolchain>/{FIDELITY['arithmetic']}/build.json",
+    output:
+        record="<results>/evaluation/fidelity/{kind}-{how}.json",
+    log:
+        "<logs>/measure_{kind}-{how}.log",
+    benchmark:
+        "<benchmarks>/measure_{kind}-{how}.jsonl"
+    wildcard_constraints:
+        how="imatrix|plain",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: MANY
+    resources:
+        gpu=on_gpu(FIDELITY),
+    params:
+        settings=FIDELITY,
+    message:
+        "comparing the predictions of {input.quant} with those of BF16"
+    script:
+        "../../scripts/measure_quant.py"
+
+
+rule measure_tensors:
+    input:
+        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+        quant=f"<results>/quants/{quant_name('{kind}')}",
+        record="<results>/quants/{kind}.json",
+        imatrix="<results>/calibration/imatrix.gguf",
+        tool="<toolchain>/strict/bin/llama-quantize.json",
+    output:
+        record="<results>/evaluation/tensors/{kind}.json",
+    log:
+        "<logs>/measure_tensors_{kind}.log",
+    benchmark:
+        "<benchmarks>/measure_tensors_{kind}.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: MANY
+    message:
+        "comparing every tensor of {input.quant} with its BF16 weights"
+    script:
+        "../../scripts/measure_tensors.py"
+
+
+rule measure_speed:
+    input:
+        models=[
+            f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+            *(f"<results>/quants/{name}" for name in QUANTS),
+        ],
+        records=[
+            f"<results>/bf16/{MODEL}/model.json",
+            *(f"<results>/quants/{kind}.json" for kind in recipe.quants),
+        ],
+        bench="<toolchain>/strict/bin/llama-bench.json",
+        server="<toolchain>/strict/bin/llama-server.json",
+        backend=f"<toolchain>/{SPEED['arithmetic']}/build.json",
+    output:
+        record="<results>/evaluation/speed.json",
+    log:
+        "<logs>/measure_speed.log",
+    benchmark:
+        "<benchmarks>/measure_speed.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    # All cores: nothing else may run beside it.
+    threads: MANY
+    resources:
+        gpu=on_gpu(SPEED),
+    params:
+        labels=["BF16", *recipe.quants],
+        settings=SPEED,
+        context=recipe.card["chat"]["context"],
+    message:
+        "measuring the speed of {recipe.name} and its quants"
+    script:
+        "../../scripts/measure_speed.py"
+
+
+rule write_evaluation:
+    input:
+        baseline=evaluated("fidelity", ["<results>/evaluation/fidelity/BF16.json"]),
+        quants=evaluated(
+            "fidelity",
+            [f"<results>/evaluation/fidelity/{name}.json" for name in FIDELITY_QUANTS],
+        ),
+        tensors=evaluated(
+            "fidelity",
+            [f"<results>/evaluation/tensors/{kind}.json" for kind in recipe.quants],
+        ),
+        speed=evaluated("speed", ["<results>/evaluation/speed.json"]),
+    output:
+        evaluation=report(
+            "<results>/release/evaluation.json",
+            caption="../report/evaluation.rst",
+            category="Release",
+        ),
+    log:
+        "<logs>/write_evaluation.log",
+    benchmark:
+        "<benchmarks>/write_evaluation.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    message:
+        "writing what was measured"
+    script:
+        "../../scripts/write_evaluation.py"
+
+
 rule answer_question:
     input:
         model=f"<results>/release/{QUANTS[0]}",

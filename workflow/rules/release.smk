@@ -33,6 +33,7 @@ rule write_manifest:
 rule write_card:
     input:
         manifest="<results>/release/manifest.json",
+        evaluation=EVALUATION,
         templates=sorted(ROOT.glob("workflow/templates/*.j2")),
     output:
         card=report(
@@ -89,7 +90,8 @@ rule write_sums:
         files=[
             f"<results>/release/{name}"
             for name in (*QUANTS, "imatrix.gguf", "README.md")
-        ],
+        ]
+        + EVALUATION,
         manifest="<results>/release/manifest.json",
     output:
         sums=report(

@@ -1,0 +1,1 @@
+"""What quantization took from a model: distributions, perplexity and speed, and its answers to suites of questions."""

@@ -1,0 +1,82 @@
+"""``evaluation.json``: everything that was measured of a release, beside the release.
+
+It is no part of the release's identity: other machines measure other numbers. It names the files that it is about by
+digest, so it cannot be moved to another release unnoticed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from requant.consistency import NAME, Finding, printable, shown
+from requant.digests import read_small, write_bytes
+from requant.errors import FormatError, RecipeError
+from requant.evaluation.fidelity import collect_fidelity
+from requant.manifest import canonical, parse
+from requant.records import read_record
+from requant.schema import check
+
+SCHEMA = "requant/evaluation/v1"
+EVALUATION = "evaluation.json"
+LONGEST = 1 << 23
+"""Bytes: room for the tensors of a hundred quants."""
+
+
+def write_evaluation(
+    fidelity: tuple[Path, Sequence[Path]] | None, speed: Path | None, tensors: Sequence[Path], out: Path
+) -> None:
+    """Join the records of one recipe: baseline and quants of ``fidelity``, ``speed``, and errors of each tensor."""
+    document = {
+        "schema": SCHEMA,
+        "fidelity": None if fidelity is None else collect_fidelity(*fidelity),
+        "speed": None if speed is None else read_record(speed),
+        "tensors": [read_record(path) for path in tensors],
+    }
+    require_form(document)
+    write_bytes(out, canonical(document))
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read such a file from outside: at most ``LONGEST`` bytes, canonical, and in its form.
+
+    Raises:
+        FormatError: naming the file or the key.
+    """
+    data = read_small(path, LONGEST)
+    document = parse(data, path.name)
+    require_form(document)
+    if canonical(document) != data:
+        raise FormatError(f"{path.name} is not canonical JSON: get the file again")
+    return dict(document)
+
+
+def require_form(document: Any) -> None:
+    """Check the document against its schema.
+
+    Raises:
+        FormatError: one sentence naming the key.
+    """
+    try:
+        check(document, "evaluation", EVALUATION)
+    except RecipeError as error:
+        raise FormatError(printable(str(error))) from error
+
+
+def foreign_files(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """Where an evaluation is about other files than those of a manifest."""
+    model, quants = manifest["model"]["file"], {quant["type"]: quant["file"] for quant in manifest["quants"]}
+    fidelity, speed = evaluation["fidelity"], evaluation["speed"]
+    claims = [("tensors", entry["type"], entry["file"]) for entry in evaluation["tensors"]]
+    if fidelity:
+        yield from _differs("fidelity.baseline", model, fidelity["baseline"]["file"])
+        claims += [("fidelity", entry["type"], entry["file"]) for entry in fidelity["quants"] if entry["imatrix"]]
+    if speed:
+        claims += [("speed", entry["label"], entry["file"]) for entry in speed["models"][1:]]
+        yield from _differs("speed.models.0", model, speed["models"][0]["file"])
+    for where, kind, file in claims:
+        yield from _differs(f"{where} {kind}", quants.get(kind), file)
+
+
+def _differs(where: str, expected: object, actual: object) -> Iterator[Finding]:
+    if expected != actual:
+        yield Finding(f"{EVALUATION}: {printable(where)}", f"{shown(expected)}, as in {NAME}", shown(actual))

@@ -1,0 +1,143 @@
+"""A ``llama-server`` on a free loopback port: started, waited for, and always stopped."""
+
+import ctypes
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from requant.backend import Backend
+from requant.build import open_built
+from requant.errors import ToolError
+from requant.tools import WorkFolder, clean_environment, work_folder
+
+TOOL = "llama-server"
+FLAGS = ("--parallel", "4", "--n-gpu-layers", "999", "--jinja", "--reasoning", "auto")
+"""How the card serves a model, beside ``--ctx-size``."""
+LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
+SILENCE_SECONDS = 600.0
+"""A server that is still loading says something more often than this."""
+STOP_SECONDS = 10.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is ready: its address, the seconds from its start until then, and the processor's ``features``."""
+
+    url: str
+    load_seconds: float
+    features: list[str]
+
+
+@contextmanager
+def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, output: Path) -> Iterator[Server]:
+    """Serve a model with the card's flags; what the server says is appended to ``output``.
+
+    ``tool`` and ``backend`` are build records; ``context`` is the card's, in tokens.
+
+    Raises:
+        ToolError: when the server ends, hangs, or runs on another backend.
+    """
+    tools, variant = open_built(tool), open_built(backend)
+    with work_folder(output.parent / f"work-{output.stem}") as work:
+        work.link(model, "model.gguf")
+        for library in variant.files:
+            work.link(variant.folder / library, library)
+        command = [
+            str((tools.folder / TOOL).resolve()), "-lv", "4", "-m", "model.gguf", "--ctx-size", str(context), *FLAGS,
+            "--host", "127.0.0.1", "--port", "0", "--threads", str(threads), "--no-webui",
+        ]  # fmt: skip
+        begun = time.monotonic()
+        process = _start(command, work)
+        said = _Listener(process, output)
+        try:
+            url = said.address()
+            _wait_until_healthy(url, process, said, output)
+            said.backend.prove(TOOL, variant, work.path)
+            yield Server(url, time.monotonic() - begun, said.backend.features)
+        finally:
+            _stop(process)
+            said.join()
+
+
+class _Listener(threading.Thread):
+    """Reads what the server says, as long as it runs."""
+
+    def __init__(self, process: "subprocess.Popen[str]", output: Path) -> None:
+        super().__init__(daemon=True)
+        self.backend = Backend()
+        self.spoke = time.monotonic()
+        self._process, self._output = process, output
+        self._known = threading.Event()
+        self._url: str | None = None
+        self.start()
+
+    def run(self) -> None:
+        assert self._process.stdout is not None
+        with self._output.open("a", encoding="utf-8") as log:
+            for line in self._process.stdout:
+                self.spoke = time.monotonic()
+                log.write(line)
+                log.flush()
+                self.backend.watch(line.rstrip("\n"))
+                if match := LISTENING.search(line):
+                    self._url = match[1]
+                    self._known.set()
+        self._known.set()
+
+    def address(self) -> str:
+        """Where the server listens; waits until it says so."""
+        while not self._known.wait(1):
+            if time.monotonic() - self.spoke > SILENCE_SECONDS:
+                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {self._output}")
+        if self._url is None:
+            raise ToolError(f"{TOOL} ended before it served anything; its log is {self._output}")
+        return self._url
+
+
+def _start(command: Sequence[str], work: WorkFolder) -> "subprocess.Popen[str]":
+    try:
+        return subprocess.Popen(
+            list(command), cwd=work.path, env=clean_environment({}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=(work.lock,),
+            # Nobody would ever stop a server whose owner was killed.
+            preexec_fn=_die_with_parent,
+        )  # fmt: skip
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be started ({error.strerror}): build it again") from error
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_until_healthy(url: str, process: "subprocess.Popen[str]", said: _Listener, output: Path) -> None:
+    with httpx2.Client(timeout=10, trust_env=False) as client:
+        while True:
+            if process.poll() is not None:
+                raise ToolError(f"{TOOL} ended while it loaded the model; its log is {output}")
+            try:
+                if client.get(f"{url}/health").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            if time.monotonic() - said.spoke > SILENCE_SECONDS:
+                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {output}")
+            time.sleep(0.05)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,220 @@
+"""How fast a quant is beside its BF16 model: bare in ``llama-bench``, and served by ``llama-server``.
+
+In every round each model runs once, in rotating order, so that a machine that slows down slows all of them alike.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import httpx2
+
+from requant.backend import CUDA_LIBRARY, Backend, explain_level
+from requant.build import Built, open_built
+from requant.errors import ToolError
+from requant.evaluation.server import FLAGS, serve
+from requant.progress import progress
+from requant.records import THREADS, bits_per_weight, read_product, write_record
+from requant.tools import WorkFolder, capture, work_folder
+
+BENCH = "llama-bench"
+STREAMS = (1, 4, 16)
+# The server closes idle connections; one that is about to be closed must not be used again.
+ONE_EACH = httpx2.Limits(max_keepalive_connections=0)
+REQUEST_SECONDS = 600.0
+SPOKEN = ("content", "reasoning_content")
+PROMPT = "Count slowly from one to one hundred, one number per line, and do not stop before."
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Build records of ``llama-bench``, ``llama-server`` and the inference backend, and how many threads they get."""
+
+    bench: Path
+    server: Path
+    backend: Path
+    threads: int
+    output: Path
+
+
+@dataclass
+class Runs:
+    """What one model did: tokens per second of each round, and the peak memory in bytes."""
+
+    label: str
+    model: Path
+    product: Mapping[str, Any]
+    prompt: list[float] = field(default_factory=list)
+    decode: list[float] = field(default_factory=list)
+    peak: int = 0
+
+
+def measure_speed(
+    models: Sequence[tuple[str, Path, Path]], tools: Tools, settings: Mapping[str, Any], context: int, record: Path
+) -> None:
+    """Measure all models of a recipe.
+
+    Args:
+        models: label, GGUF and record of each; the first one is BF16, which the others are compared with.
+        tools: what measures.
+        settings: the recipe's ``evaluation.speed``.
+        context: the card's ``--ctx-size``, in tokens.
+        record: where the result goes.
+
+    Raises:
+        ToolError: when a tool fails, says nothing, or runs on another backend.
+    """
+    runs = [Runs(label, model, read_product(model, path)) for label, model, path in models]
+    features: list[str] = []
+    with progress(settings["rounds"] * len(runs) + len(runs), "measuring speed", "runs") as bar:
+        for number in range(settings["rounds"]):
+            for each in [*runs[number % len(runs) :], *runs[: number % len(runs)]]:
+                _bench(each, tools, settings)
+                bar.update(1)
+        found = []
+        for each in runs:
+            served, features = _served(each, tools, settings, context)
+            found.append(_entry(each, runs[0], served))
+            bar.update(1)
+    bench, backend = open_built(tools.bench), open_built(tools.backend)
+    protocol = {
+        "tools": [BENCH, "llama-server"],
+        "commit": bench.document["commit"],
+        "arithmetic": backend.document["variant"],
+        "features": features,
+        "processor": _processor(),
+        "threads": tools.threads,
+        "prompt": settings["prompt"],
+        "generate": settings["generate"],
+        "rounds": settings["rounds"],
+        "flags": ["--ctx-size", str(context), *FLAGS],
+    }
+    write_record(record, {"protocol": protocol, "models": found})
+
+
+def _bench(runs: Runs, tools: Tools, settings: Mapping[str, Any]) -> None:
+    built, variant = open_built(tools.bench), open_built(tools.backend)
+    said, entries = Backend(), list[dict[str, Any]]()
+
+    def watch(line: str) -> bool:
+        said.watch(line)
+        if line.startswith("{"):
+            entries.append(json.loads(line))
+            return False
+        # Verbose, so that it names its backend; thousands of lines more are of no use.
+        return True
+
+    with work_folder(tools.output.parent / "work-bench") as work:
+        _link(work, runs.model, variant)
+        command = [
+            BENCH, "-v", "-m", "model.gguf", "-p", str(settings["prompt"]), "-n", str(settings["generate"]), "-r", "1",
+            "-o", "jsonl", "-t", THREADS, *(["-ngl", "999"] if CUDA_LIBRARY in variant.files else []),
+        ]  # fmt: skip
+        peak = built.run(work, command, tools.threads, tools.output, watch=watch, explain=explain_level)
+        said.prove(BENCH, variant, work.path)
+    runs.peak = max(runs.peak, peak)
+    for entry in entries:
+        (runs.decode if entry["n_gen"] else runs.prompt).append(float(entry["avg_ts"]))
+    if not len(runs.decode) == len(runs.prompt) > 0:
+        raise ToolError(f"{BENCH} gave no times for {runs.model.name}; its log is {tools.output}")
+
+
+def _link(work: WorkFolder, model: Path, variant: Built) -> None:
+    work.link(model, "model.gguf")
+    for library in variant.files:
+        work.link(variant.folder / library, library)
+
+
+def _served(runs: Runs, tools: Tools, settings: Mapping[str, Any], context: int) -> tuple[dict[str, Any], list[str]]:
+    """Load time, time to the first token, decoding of one stream, and all tokens per second of several."""
+    with (
+        serve(runs.model, tools.server, tools.backend, context, tools.threads, tools.output) as server,
+        httpx2.Client(base_url=server.url, timeout=REQUEST_SECONDS, limits=ONE_EACH, trust_env=False) as client,
+    ):
+        _ask(client, 2)
+        first, one = _ask(client, settings["generate"])
+        streams = {}
+        for count in STREAMS:
+            begun = time.perf_counter()
+            with ThreadPoolExecutor(count) as pool:
+                answers = list(pool.map(lambda _: _ask(client, settings["generate"])[1], range(count)))
+            tokens = sum(int(answer["predicted_n"]) for answer in answers)
+            streams[str(count)] = _shown(tokens / (time.perf_counter() - begun))
+        found = {
+            "load_seconds": _shown(server.load_seconds),
+            "first_token_seconds": _shown(first),
+            "decode": _shown(float(one["predicted_per_second"])),
+            "streams": streams,
+        }
+        return found, server.features
+
+
+def _ask(client: httpx2.Client, tokens: int) -> tuple[float, dict[str, Any]]:
+    """Stream one answer of so many tokens; gives the seconds to the first one, and the server's own timings."""
+    # No cached prompt, and no early end: every request is the same work.
+    body = {
+        "messages": [{"role": "user", "content": PROMPT}], "max_tokens": tokens, "stream": True, "ignore_eos": True,
+        "cache_prompt": False, "temperature": 0,
+    }  # fmt: skip
+    begun, first, timings = time.perf_counter(), None, None
+    try:
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            if answer.status_code != 200:
+                raise ToolError(f"llama-server answers {answer.status_code} to a plain question: its log says why")
+            for line in answer.iter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                event = json.loads(line.removeprefix("data: "))
+                deltas = [choice["delta"] for choice in event.get("choices", [])]
+                if first is None and any(delta.get(key) for delta in deltas for key in SPOKEN):
+                    first = time.perf_counter() - begun
+                timings = event.get("timings", timings)
+    except (httpx2.HTTPError, ValueError) as error:
+        raise ToolError(
+            f"llama-server broke off while it answered ({type(error).__name__}): its log says why"
+        ) from error
+    if timings is None:
+        raise ToolError("llama-server sent an answer without timings: its log says why")
+    return time.perf_counter() - begun if first is None else first, timings
+
+
+def _entry(runs: Runs, base: Runs, served: Mapping[str, Any]) -> dict[str, Any]:
+    entry = {
+        "label": runs.label,
+        "file": runs.product["file"],
+        "bits_per_weight": bits_per_weight(runs.product["tensors"]),
+        "peak_memory": runs.peak,
+        "prompt": _rates(runs.prompt),
+        "decode": _rates(runs.decode),
+        "served": served,
+    }
+    if runs is not base:
+        entry["ratio"] = {key: _ratio(getattr(runs, key), getattr(base, key)) for key in ("prompt", "decode")}
+    return entry
+
+
+def _rates(values: Sequence[float]) -> dict[str, Any]:
+    """Tokens per second: mean, standard deviation, and every round."""
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return {"mean": _shown(mean(values)), "sd": _shown(deviation), "rounds": [_shown(value) for value in values]}
+
+
+def _ratio(values: Sequence[float], base: Sequence[float]) -> dict[str, str]:
+    """How many times as fast, round by round: median, least and greatest."""
+    found = [value / other for value, other in zip(values, base, strict=True)]
+    return {"median": _shown(median(found)), "min": _shown(min(found)), "max": _shown(max(found))}
+
+
+def _shown(value: float) -> str:
+    """Four digits that say something."""
+    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+
+
+def _processor() -> str:
+    lines = (line.partition(":") for line in capture(["lscpu"], Path.cwd()).splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() == "Model name"), "unknown")

@@ -1,0 +1,188 @@
+"""What the demo measures of itself: real tools on real files; and what is wrong with the inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from checkout import ROOT, TOOLCHAINS
+from e2e.conftest import TOOLCHAIN, Workplace
+from requant.digests import digest_file
+from requant.errors import DigestError, DiskError, FormatError, ToolError
+from requant.evaluation.document import EVALUATION, read_evaluation
+from requant.evaluation.fidelity import Means, measure_baseline, measure_quant
+from requant.evaluation.server import serve
+from requant.records import write_record
+from requant.verify import verify_release
+
+BUILT = TOOLCHAINS / TOOLCHAIN
+NATIVE = BUILT / "native" / "build.json"
+SERVER = BUILT / "strict" / "bin" / "llama-server.json"
+SHORT: dict[str, Any] = {"arithmetic": "native", "chunks": 4, "context": 64}
+
+
+@pytest.fixture(scope="module")
+def measured(demo: Workplace) -> dict[str, Any]:
+    return read_evaluation(demo.release / EVALUATION)
+
+
+def test_fidelity(measured: dict[str, Any], demo: Workplace) -> None:
+    fidelity = measured["fidelity"]
+    assert [(quant["type"], quant["imatrix"]) for quant in fidelity["quants"]] == [("Q4_K_M", True), ("Q4_K_M", False)]
+    # A random model predicts every token alike, so its perplexity is about the size of the vocabulary.
+    assert 100_000 < float(fidelity["baseline"]["perplexity"]["value"]) < 250_000
+    for quant in fidelity["quants"]:
+        apart = quant["divergence"]
+        assert 0 < float(apart["mean"]["value"]) < 0.1
+        assert float(apart["quantiles"]["min"]) <= float(apart["quantiles"]["q50"]) <= float(apart["quantiles"]["max"])
+        assert 0 < float(apart["same_top"]["value"]) <= 100
+    protocol = fidelity["protocol"]
+    assert (protocol["chunks"], protocol["scored"]) == (4, 4 * 255)
+    assert protocol["text"]["sha256"] == digest_file(demo.results / "corpus" / "docs.test.txt").sha256
+
+
+def test_what_is_big_is_gone(measured: dict[str, Any], demo: Workplace) -> None:
+    assert not (demo.results / "evaluation" / "logits.bin").exists()
+    assert not list(demo.results.glob("quants/*-plain.gguf"))
+
+
+def test_speed(measured: dict[str, Any], demo: Workplace) -> None:
+    base, quant = measured["speed"]["models"]
+    assert (base["label"], quant["label"]) == ("BF16", "Q4_K_M")
+    assert quant["file"]["sha256"] == digest_file(demo.release / quant["file"]["name"]).sha256
+    for model in (base, quant):
+        assert len(model["prompt"]["rounds"]) == len(model["decode"]["rounds"]) == 3
+        assert all(float(model[key]["mean"]) > 0 for key in ("prompt", "decode"))
+        # The file is mapped into memory as a whole.
+        assert model["peak_memory"] > model["file"]["size"]
+        assert all(float(rate) > 0 for rate in model["served"]["streams"].values())
+    assert float(quant["ratio"]["decode"]["median"]) > 0
+
+
+def test_every_quantized_tensor_has_its_error(measured: dict[str, Any]) -> None:
+    [quant] = measured["tensors"]
+    assert len(quant["tensors"]) == 29
+    for tensor in quant["tensors"]:
+        most = 0.03 if tensor["type"] == "Q6_K" else 0.12
+        assert 0 < float(tensor["plain"]) < most, tensor
+        assert (tensor["weighted"] is None) == (tensor["name"] == "token_embd.weight")
+        # What the importance matrix is for.
+        assert tensor["weighted"] is None or float(tensor["weighted"]) < float(tensor["plain"])
+
+
+def test_the_card_shows_it_and_the_release_agrees(measured: dict[str, Any], demo: Workplace) -> None:
+    card = (demo.release / "README.md").read_text()
+    assert card.count(measured["speed"]["models"][1]["decode"]["mean"]) >= 2
+    assert verify_release(demo.release).verdict == "agrees"
+
+
+# What can be wrong.
+
+
+def means(text: Path, folder: Path, **settings: Any) -> Means:
+    tool = BUILT / "strict" / "bin" / "llama-perplexity.json"
+    return Means(text, tool, NATIVE, {**SHORT, **settings}, 2, folder / "log")
+
+
+@pytest.fixture
+def model(measured: dict[str, Any], demo: Workplace) -> tuple[Path, Path]:
+    folder = demo.results / "bf16" / "converted"
+    return folder / "Tiny-Qwen3.gguf", folder / "model.json"
+
+
+def test_no_room_for_the_logits(demo: Workplace, model: tuple[Path, Path], tmp_path: Path) -> None:
+    text = demo.results / "corpus" / "docs.test.txt"
+    with pytest.raises(DiskError, match=r"the file of logits of 99,999,999 chunks needs .* TB"):
+        measure_baseline(*model, means(text, tmp_path, chunks=99_999_999), tmp_path / "logits.bin", tmp_path / "record")
+    assert not (tmp_path / "logits.bin").exists()
+
+
+def test_a_text_that_is_too_short(model: tuple[Path, Path], tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    for words, chunks in ((300, 20), (5, 1)):
+        text.write_text("Something to read. " * words)
+        with pytest.raises(
+            FormatError, match=f"short\\.txt is shorter than {chunks} chunks of 64 tokens: name a longer"
+        ):
+            measure_baseline(*model, means(text, tmp_path, chunks=chunks), tmp_path / "logits.bin", tmp_path / "record")
+    assert not (tmp_path / "logits.bin").exists() and not (tmp_path / "record").exists()
+
+
+def test_logits_of_another_model_or_damaged_ones(demo: Workplace, model: tuple[Path, Path], tmp_path: Path) -> None:
+    text, logits, baseline = demo.results / "corpus" / "docs.test.txt", tmp_path / "logits.bin", tmp_path / "BF16.json"
+    how = means(text, tmp_path)
+    measure_baseline(*model, how, logits, baseline)
+    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", demo.results / "quants" / "Q4_K_M.json"
+    measure_quant(*quant, logits, baseline, how, True, tmp_path / "quant.json")
+    document = json.loads(baseline.read_text())
+    del document["record"]
+    write_record(baseline, {**document, "model": {**document["model"], "sha256": "0" * 64}})
+    with pytest.raises(FormatError, match="was computed from another model than"):
+        measure_quant(*quant, logits, baseline, how, True, tmp_path / "other.json")
+    write_record(baseline, document)
+    with logits.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"x")
+    with pytest.raises(DigestError, match="is not the file that its record describes"):
+        measure_quant(*quant, logits, baseline, how, True, tmp_path / "other.json")
+    assert not (tmp_path / "other.json").exists()
+
+
+# The server.
+
+
+def test_a_server_answers_and_stops(measured: dict[str, Any], demo: Workplace, tmp_path: Path) -> None:
+    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+    with serve(quant, SERVER, NATIVE, 512, 2, tmp_path / "log") as server:
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+        answer = httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
+        assert answer["usage"]["completion_tokens"] > 0
+        assert server.load_seconds > 0
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{server.url}/health")
+
+
+def test_a_server_that_cannot_load(measured: dict[str, Any], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    with (
+        pytest.raises(ToolError, match=r"llama-server ended .*; its log is "),
+        serve(broken, SERVER, NATIVE, 512, 2, tmp_path / "log"),
+    ):
+        pass
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from requant.evaluation.server import serve
+with serve(*map(Path, sys.argv[1:4]), 512, 2, Path(sys.argv[4])) as server:
+    print(server.url, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_server_ends_with_its_owner(measured: dict[str, Any], demo: Workplace, tmp_path: Path) -> None:
+    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+    command = [sys.executable, "-c", OWNER, quant, SERVER, NATIVE, tmp_path / "log"]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=ROOT) as owner:
+        assert owner.stdout is not None
+        url = owner.stdout.readline().strip()
+        assert httpx2.get(f"{url}/health").status_code == 200
+        os.kill(owner.pid, signal.SIGKILL)
+    for _ in range(100):
+        try:
+            httpx2.get(f"{url}/health", timeout=1)
+        except httpx2.TransportError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the server outlives its owner")
