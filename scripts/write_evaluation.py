@@ -9,8 +9,7 @@ from requant.job import job
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-quants, tensors = ([Path(path) for path in paths] for paths in (snakemake.input.quants, snakemake.input.tensors))
-[baseline], [speed] = ([*map(Path, paths)] or [None] for paths in (snakemake.input.baseline, snakemake.input.speed))
+given = snakemake.input
+parts = [[Path(path) for path in part] for part in (given.fidelity, given.tensors, given.speed, given.behaviour)]
 with job(snakemake.log[0]):
-    fidelity = (baseline, quants) if baseline else None
-    write_evaluation(fidelity, speed, tensors, Path(snakemake.output.evaluation))
+    write_evaluation(*parts, Path(snakemake.output.evaluation))

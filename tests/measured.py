@@ -49,6 +49,27 @@ def evaluation(manifest: Mapping[str, Any]) -> dict[str, Any]:
             }
             for quant in quants
         ],
+        "behaviour": {
+            "protocol": {**how, "thinking": "default", "temperature": 0, "seed": 0, "flags": ["--ctx-size", "4096"]},
+            "suites": [
+                {
+                    "name": name, "sha256": "a" * 64, "of": of,
+                    "models": [
+                        counts("BF16", bf16),
+                        *({**counts(quant["type"], quant["file"]), "pair": {"both": 15, "lost": 2, "won": 1, "p": "1.0000"}} for quant in quants),
+                    ],
+                }
+                for name, of in (("tool_calls", 15), ("my_own", 35))
+            ],
+        },
+    }  # fmt: skip
+
+
+def counts(label: str, file: Mapping[str, Any]) -> dict[str, Any]:
+    """One model's answers to one suite."""
+    return {
+        "label": label, "file": dict(file), "items": 15, "passed": 11, "failed": 3, "truncated": 1, "errors": 0,
+        "score": "0.7333", "interval": {"low": "0.4805", "high": "0.8910"},
     }  # fmt: skip
 
 

@@ -45,8 +45,9 @@ def write_card(manifest: Path, evaluation: Path | None, out: Path) -> None:
 
 def render_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> bytes:
     """The model card of a release: a function of two parsed documents, its manifest and its evaluation, alone."""
-    measured = evaluation or {"fidelity": None, "speed": None}
-    context = {**_context(_on_one_line(manifest)), "evaluation": evaluation is not None, **_on_one_line(measured)}
+    measured = _on_one_line(evaluation or {"fidelity": None, "speed": None, "behaviour": None})
+    suites = {suite["name"]: suite for suite in (measured["behaviour"] or {"suites": []})["suites"]}
+    context = {**_context(_on_one_line(manifest)), **measured, "evaluation": evaluation is not None, "suites": suites}
     return _environment().get_template("card.md.j2").render(context).encode()
 
 

@@ -12,6 +12,7 @@ import click
 from requant import compare as comparison
 from requant.disk import in_units
 from requant.errors import DigestError, PlaceError, RequantError, SourceError, UnsupportedError
+from requant.evaluation.commands import compare_behaviour, evaluate
 from requant.output import write_document, write_text
 from requant.release import list_release
 
@@ -194,3 +195,7 @@ def compare(a: Path, b: Path, out: Path | None, model: Path | None, kind: str | 
         click.echo(f"\n{quants.as_text(quant)}")
     if out is not None:
         write_document(out, document)
+
+
+main.add_command(evaluate)
+main.add_command(compare_behaviour)

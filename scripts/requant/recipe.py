@@ -122,12 +122,15 @@ def _look_up(table: Mapping[str, T], name: str, key: str, where: str) -> T:
 
 
 def _check_evaluation(evaluation: Mapping[str, Any], where: str) -> None:
+    suites = evaluation.get("behaviour", {}).get("suites", [])
+    if len({Path(path).stem for path in suites}) < len(suites):
+        raise RecipeError(f"{where}: evaluation.behaviour.suites names two files of one name; give each its own")
     fidelity = evaluation.get("fidelity")
     tokens = fidelity["chunks"] * scored(fidelity["context"]) if fidelity else FEWEST
     if tokens < FEWEST:
         raise RecipeError(
-            f"{where}: evaluation.fidelity scores {tokens} tokens, llama-perplexity tells nothing of fewer than {FEWEST}; "
-            "write more chunks or a longer context"
+            f"{where}: evaluation.fidelity scores {tokens} tokens, llama-perplexity tells nothing of fewer than "
+            f"{FEWEST}; write more chunks or a longer context"
         )
 
 

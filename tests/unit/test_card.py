@@ -335,18 +335,27 @@ def test_what_was_measured_stands_in_both_halves(kind: Callable[[], Manifest], r
             assert fact in half, fact
         assert "123.46 MB" in half and "A \\| processor" in half and "`evaluation.json`" in half
     chinese, english = halves(card)
-    assert (chinese.count("| 已完成 |"), chinese.count("| 未运行 |")) == (3, 4)
-    assert (english.count("| done |"), english.count("| not run |")) == (3, 4)
+    assert (chinese.count("| 已完成 |"), chinese.count("| 未运行 |")) == (4, 3)
+    assert (english.count("| done |"), english.count("| not run |")) == (4, 3)
     shapes = [[[len(row) for row in table] for table in tables(half)] for half in halves(card)]
     assert shapes[0] == shapes[1] and all(len(set(widths)) == 1 for widths in shapes[0])
 
 
-@pytest.mark.parametrize("part", ["fidelity", "speed"])
+def test_a_suite_that_was_asked_in_part(render: Callable[..., str]) -> None:
+    measured = evaluation(hub_model())
+    for model in measured["behaviour"]["suites"][0]["models"]:
+        model.update(items=5, errors=1)
+    chinese, english = halves(render(hub_model(), measured))
+    assert "| Tool calls | partial 4/15 |" in english and "| 工具调用 | 部分 4/15 |" in chinese
+
+
+@pytest.mark.parametrize("part", ["fidelity", "speed", "behaviour"])
 def test_one_part_may_be_missing(part: str, render: Callable[..., str]) -> None:
     document = hub_model()
     card = render(document, {**evaluation(document), part: None})
     assert ("KLD is" in card) == (part != "fidelity") and ("× BF16 is the median" in card) == (part != "speed")
-    assert card.count("| not run |") == (6 if part == "fidelity" else 5)
+    assert ("Wilson's" in card) == (part != "behaviour")
+    assert card.count("| not run |") == (5 if part == "fidelity" else 4)
 
 
 HOSTILE = [

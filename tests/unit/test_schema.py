@@ -24,7 +24,7 @@ def parts(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from parts(schema.get(key), f"{where}.{key}")
 
 
-@pytest.mark.parametrize("schema", ["recipe", "pins", "manifest"])
+@pytest.mark.parametrize("schema", ["recipe", "pins", "manifest", "evaluation", "suite"])
 def test_every_key_is_described_and_closed(schema: str) -> None:
     """Errors quote the descriptions, and an open mapping would let a typing error pass."""
     for where, part in parts(read_yaml(SCHEMAS / f"{schema}.schema.yaml"), schema):

@@ -1,8 +1,19 @@
 # Rules exist whatever the recipe asks for; these stand in where it does not ask.
-FIDELITY, SPEED = (
-    recipe.evaluation.get(part, {"arithmetic": "native"})
-    for part in ("fidelity", "speed")
+NOTHING = {"arithmetic": "native", "suites": []}
+FIDELITY, SPEED, BEHAVIOUR = (
+    recipe.evaluation.get(part, NOTHING) for part in ("fidelity", "speed", "behaviour")
 )
+# GGUF and record by label; what others are compared with comes first.
+MODELS = {
+    "BF16": (
+        f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+        f"<results>/bf16/{MODEL}/model.json",
+    ),
+    **{
+        kind: (f"<results>/quants/{quant_name(kind)}", f"<results>/quants/{kind}.json")
+        for kind in recipe.quants
+    },
+}
 # Quants with and without the importance matrix; some types cannot do without.
 FIDELITY_QUANTS = [
     *(f"{kind}-imatrix" for kind in recipe.quants),
@@ -122,14 +133,8 @@ rule measure_tensors:
 
 rule measure_speed:
     input:
-        models=[
-            f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
-            *(f"<results>/quants/{name}" for name in QUANTS),
-        ],
-        records=[
-            f"<results>/bf16/{MODEL}/model.json",
-            *(f"<results>/quants/{kind}.json" for kind in recipe.quants),
-        ],
+        models=[model for model, _ in MODELS.values()],
+        records=[record for _, record in MODELS.values()],
         bench="<toolchain>/strict/bin/llama-bench.json",
         server="<toolchain>/strict/bin/llama-server.json",
         backend=f"<toolchain>/{SPEED['arithmetic']}/build.json",
@@ -146,7 +151,7 @@ rule measure_speed:
     resources:
         gpu=on_gpu(SPEED),
     params:
-        labels=["BF16", *recipe.quants],
+        labels=list(MODELS),
         settings=SPEED,
         context=recipe.card["chat"]["context"],
     message:
@@ -155,18 +160,54 @@ rule measure_speed:
         "../../scripts/measure_speed.py"
 
 
+rule measure_behaviour:
+    input:
+        model=lambda wildcards: MODELS[wildcards.label][0],
+        record=lambda wildcards: MODELS[wildcards.label][1],
+        suites=[ROOT / path for path in BEHAVIOUR["suites"]],
+        server="<toolchain>/strict/bin/llama-server.json",
+        backend=f"<toolchain>/{BEHAVIOUR['arithmetic']}/build.json",
+    output:
+        record="<results>/evaluation/behaviour/{label}.json",
+    log:
+        "<logs>/measure_behaviour_{label}.log",
+    benchmark:
+        "<benchmarks>/measure_behaviour_{label}.jsonl"
+    wildcard_constraints:
+        label="[A-Z0-9_]+",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: MANY
+    resources:
+        gpu=on_gpu(BEHAVIOUR),
+    params:
+        settings=BEHAVIOUR,
+        context=recipe.card["chat"]["context"],
+        answers="<results>/evaluation/behaviour/{label}",
+    message:
+        "asking {input.model} the questions of {input.suites}"
+    script:
+        "../../scripts/measure_behaviour.py"
+
+
 rule write_evaluation:
     input:
-        baseline=evaluated("fidelity", ["<results>/evaluation/fidelity/BF16.json"]),
-        quants=evaluated(
+        fidelity=evaluated(
             "fidelity",
-            [f"<results>/evaluation/fidelity/{name}.json" for name in FIDELITY_QUANTS],
+            [
+                f"<results>/evaluation/fidelity/{name}.json"
+                for name in ("BF16", *FIDELITY_QUANTS)
+            ],
         ),
         tensors=evaluated(
             "fidelity",
             [f"<results>/evaluation/tensors/{kind}.json" for kind in recipe.quants],
         ),
         speed=evaluated("speed", ["<results>/evaluation/speed.json"]),
+        behaviour=evaluated(
+            "behaviour",
+            [f"<results>/evaluation/behaviour/{label}.json" for label in MODELS],
+        ),
     output:
         evaluation=report(
             "<results>/release/evaluation.json",

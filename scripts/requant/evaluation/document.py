@@ -12,6 +12,7 @@ from requant.consistency import NAME, Finding, printable, shown
 from requant.digests import read_small, write_bytes
 from requant.errors import FormatError, RecipeError
 from requant.evaluation.fidelity import collect_fidelity
+from requant.evaluation.questions import collect_behaviour
 from requant.manifest import canonical, parse
 from requant.records import read_record
 from requant.schema import check
@@ -23,14 +24,26 @@ LONGEST = 1 << 23
 
 
 def write_evaluation(
-    fidelity: tuple[Path, Sequence[Path]] | None, speed: Path | None, tensors: Sequence[Path], out: Path
+    fidelity: Sequence[Path], tensors: Sequence[Path], speed: Sequence[Path], behaviour: Sequence[Path], out: Path
 ) -> None:
-    """Join the records of one recipe: baseline and quants of ``fidelity``, ``speed``, and errors of each tensor."""
+    """Join the records of one recipe; none where a part was not measured.
+
+    Args:
+        fidelity: baseline, then quants.
+        tensors: of each quant.
+        speed: the one record.
+        behaviour: BF16, then quants.
+        out: where ``evaluation.json`` goes.
+
+    Raises:
+        FormatError: when records do not belong together.
+    """
     document = {
         "schema": SCHEMA,
-        "fidelity": None if fidelity is None else collect_fidelity(*fidelity),
-        "speed": None if speed is None else read_record(speed),
+        "fidelity": collect_fidelity(fidelity[0], fidelity[1:]) if fidelity else None,
+        "speed": read_record(speed[0]) if speed else None,
         "tensors": [read_record(path) for path in tensors],
+        "behaviour": collect_behaviour(behaviour) if behaviour else None,
     }
     require_form(document)
     write_bytes(out, canonical(document))
@@ -73,6 +86,10 @@ def foreign_files(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) ->
     if speed:
         claims += [("speed", entry["label"], entry["file"]) for entry in speed["models"][1:]]
         yield from _differs("speed.models.0", model, speed["models"][0]["file"])
+    for suite in (evaluation["behaviour"] or {"suites": []})["suites"]:
+        where = f"behaviour.{suite['name']}"
+        claims += [(where, entry["label"], entry["file"]) for entry in suite["models"][1:]]
+        yield from _differs(f"{where}.models.0", model, suite["models"][0]["file"])
     for where, kind, file in claims:
         yield from _differs(f"{where} {kind}", quants.get(kind), file)
 

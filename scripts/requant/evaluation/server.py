@@ -19,7 +19,8 @@ from requant.errors import ToolError
 from requant.tools import WorkFolder, clean_environment, work_folder
 
 TOOL = "llama-server"
-FLAGS = ("--parallel", "4", "--n-gpu-layers", "999", "--jinja", "--reasoning", "auto")
+PARALLEL = 4
+FLAGS = ("--parallel", str(PARALLEL), "--n-gpu-layers", "999", "--jinja", "--reasoning", "auto")
 """How the card serves a model, beside ``--ctx-size``."""
 LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 SILENCE_SECONDS = 600.0

@@ -1,0 +1,102 @@
+"""The commands that ask a model questions: ``requant evaluate`` and ``requant compare-behaviour``."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from requant.evaluation.endpoint import THINKING
+
+if TYPE_CHECKING:
+    from requant.evaluation.behaviour import Summary
+
+PATH = click.Path(path_type=Path)
+SHOWN_FLIPS = 20
+
+
+@click.command()
+@click.argument("suite", type=PATH)
+@click.option("--endpoint", "url", metavar="URL", required=True, help="The server, such as http://127.0.0.1:8080/v1.")
+@click.option("--model", metavar="NAME", required=True, help="The model's name, as the server knows it.")
+@click.option("--out", metavar="FILE", type=PATH, required=True, help="The results, as JSONL; a stopped run goes on.")
+@click.option("--thinking", type=click.Choice(THINKING), default="default", show_default=True, help="With reasoning?")
+@click.option("--parallel", type=click.IntRange(1, 256), default=1, show_default=True, help="Questions at a time.")
+@click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the server's key.")
+@click.option("--items", type=click.IntRange(min=1), metavar="N", help="Ask only N items, drawn with --seed.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="What --items draws with.")
+@click.option("--timeout", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds for one answer.")
+def evaluate(
+    suite: Path, url: str, model: str, out: Path, thinking: str, parallel: int, api_key_env: str | None,
+    items: int | None, seed: int, timeout: float,
+) -> None:  # fmt: skip
+    """Ask a server the questions of SUITE and verify its answers.
+
+    The exit code is 0 however many answers are wrong; 2: wrong usage or unreadable input; 3: the server cannot be had,
+    or code cannot be isolated here.
+    """
+    from requant.evaluation import behaviour
+    from requant.evaluation.endpoint import Endpoint, Settings, key_from
+    from requant.evaluation.suite import drawn, read_suite
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    questions = read_suite(suite)
+    chosen = drawn(questions, items, seed)
+    endpoint = Endpoint(url, key_from(api_key_env), timeout)
+    try:
+        results = behaviour.run(questions, chosen, endpoint, Settings(model, thinking), out, parallel)
+    finally:
+        endpoint.close()
+    _print_summary(suite, model, behaviour.summary(results.outcomes))
+    click.echo(f"wrote {out}")
+
+
+@click.command()
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+def compare_behaviour(a: Path, b: Path) -> None:
+    """Compare the results A and B of the same suite, item by item.
+
+    Shown are the items that only one of them passed, and how likely flips so one-sided are if both are equally good
+    (McNemar's exact test). However large the difference is, the exit code is 0.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from requant.evaluation import behaviour
+
+    found = behaviour.paired(behaviour.read_results(a), behaviour.read_results(b))
+    table = Table("", "items")
+    for name, count in (
+        ("judged in both", found.both),
+        ("only A passed", len(found.only_a)),
+        ("only B passed", len(found.only_b)),
+        ("left out", found.left_out),
+    ):
+        table.add_row(name, str(count))
+    Console(markup=False, highlight=False).print(table)
+    for name, flips in (("A", found.only_a), ("B", found.only_b)):
+        if flips:
+            more = f" and {len(flips) - SHOWN_FLIPS} more" if len(flips) > SHOWN_FLIPS else ""
+            click.echo(f"only {name}: {', '.join(map(_plain, flips[:SHOWN_FLIPS]))}{more}")
+    click.echo(f"exact McNemar p value: {found.p:.3g}")
+
+
+def _print_summary(suite: Path, model: str, found: "Summary") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    click.echo(f"suite: {_plain(suite.name)}\nmodel: {_plain(model)}")
+    table = Table("items", "passed", "failed", "truncated", "errors", "score", "95 % interval")
+    score = "-" if found.score is None else f"{found.score:.1%}"
+    counts = (found.items, found.passed, found.failed, found.truncated, found.errors)
+    interval = f"{found.interval.low:.1%} to {found.interval.high:.1%}"
+    table.add_row(*map(str, counts), score, interval)
+    Console(markup=False, highlight=False).print(table)
+
+
+def _plain(text: str) -> str:
+    """A name from a file or a person, without what could move a cursor."""
+    return text if text.isprintable() else repr(text)
