@@ -47,3 +47,4 @@ rule all:
     input:
         RELEASE,
         "<results>/run.json",
+        REPORT,

@@ -15,14 +15,17 @@ from time import perf_counter
 
 import click
 from report import machine, shown, spread
+from run import DEFAULT, upstream
 
 from requant.digests import write_bytes
 from requant.gguf import read_header
+from requant.toolchain import proven_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 BIN = Path(sys.executable).parent
-TOOL = ROOT / "results/toolchains/llama.cpp-0c1e57098bba/strict/bin/llama-quantize"
+TOOLCHAIN = ROOT / "results/toolchains/llama.cpp-0c1e57098bba"
+TOOL = TOOLCHAIN / "strict/bin/llama-quantize"
 RECIPES = {"Tiny-Qwen3": "config/tiny.yaml", "Large-Qwen3": "bench/large.yaml"}
 HEAD = """# Speed of audits
 
@@ -168,7 +171,7 @@ def table(large: Model, times: dict[str, list[float]], fetched: dict[str, int]) 
 """
 
 
-def acceptance(work: Path) -> str:
+def acceptance(work: Path, threads: int) -> str:
     """Who accepts which quant of the demo, as Markdown."""
     from quants import program, read_importances, requantized
 
@@ -178,6 +181,11 @@ def acceptance(work: Path) -> str:
         "ours, strict": tiny.quant,
         "ours, one bit of one scale flipped": flipped(tiny.quant, work / "flipped.gguf"),
     }
+    names, source = ("llama-imatrix", "llama-quantize"), proven_tree(TOOLCHAIN / "source.json")
+    tools = upstream("default", DEFAULT, names, source, threads)
+    stock = work / "stock.gguf"
+    run([tools / "llama-quantize", "--imatrix", "imatrix.gguf", tiny.bf16.name, stock.name, "Q4_K_M"], work)
+    made["stock llama-quantize, x86-64 GCC"] = stock
     for name in ("x86-64 GCC", "ARM64 GCC", "ARM64 clang"):
         quantize = program(name).quantize
         out = work / f"{name}.gguf"
@@ -213,8 +221,9 @@ def main(rounds: int, threads: int, out: Path) -> None:
     for recipe in RECIPES.values():
         run([*snakemake, recipe], ROOT)
     work = ROOT / "results" / "bench" / "audits"
+    os.chdir(ROOT)
     here = machine()
-    accepted = acceptance(work / "accepted")
+    accepted = acceptance(work / "accepted", threads)
     text = HEAD.format(**here, rounds=rounds, threads=threads)
     text += f"{measure(rounds, threads, work)}\n## Who accepts what\n\n{accepted}\n"
     write_bytes(out, text.encode())

@@ -34,6 +34,7 @@ RELEASE = [
     for name in (*QUANTS, "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS")
 ]
 EVALUATION = ["<results>/release/evaluation.json"] if recipe.evaluation else []
+REPORT = ["<results>/report.html"] if recipe.evaluation else []
 RELEASE += EVALUATION
 
 

@@ -226,6 +226,28 @@ rule write_evaluation:
         "../../scripts/write_evaluation.py"
 
 
+rule write_report:
+    input:
+        manifest="<results>/release/manifest.json",
+        evaluation="<results>/release/evaluation.json",
+        times="<results>/run.tsv",
+        templates=sorted(ROOT.glob("workflow/templates/report.*")),
+    output:
+        report=report(
+            "<results>/report.html", caption="../report/page.rst", category="Release"
+        ),
+    log:
+        "<logs>/write_report.log",
+    benchmark:
+        "<benchmarks>/write_report.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    message:
+        "writing the report for people"
+    script:
+        "../../scripts/write_report.py"
+
+
 rule answer_question:
     input:
         model=f"<results>/release/{QUANTS[0]}",

@@ -34,7 +34,7 @@ rule write_card:
     input:
         manifest="<results>/release/manifest.json",
         evaluation=EVALUATION,
-        templates=sorted(ROOT.glob("workflow/templates/*.j2")),
+        templates=sorted(ROOT.glob("workflow/templates/card.*")),
     output:
         card=report(
             "<results>/release/README.md",
