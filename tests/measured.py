@@ -50,7 +50,7 @@ def evaluation(manifest: Mapping[str, Any]) -> dict[str, Any]:
             for quant in quants
         ],
         "behaviour": {
-            "protocol": {**how, "thinking": "default", "temperature": 0, "seed": 0, "flags": ["--ctx-size", "4096"]},
+            "protocol": {**how, "thinking": "default", "temperature": 0, "seed": 0, "max_tokens": None, "flags": ["--ctx-size", "4096"]},
             "suites": [
                 {
                     "name": name, "sha256": "a" * 64, "of": of,

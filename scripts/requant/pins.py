@@ -85,6 +85,7 @@ class Pins:
     models: Mapping[str, ModelPin]
     corpora: Mapping[str, CorpusPin]
     toolchains: Mapping[str, ToolchainPin]
+    suites: Mapping[str, PackagePin]
 
 
 def read_pins(path: Path, shown: str | None = None) -> Pins:
@@ -99,7 +100,11 @@ def read_pins(path: Path, shown: str | None = None) -> Pins:
     models = {name: _model(name, entry, where) for name, entry in document["models"].items()}
     corpora = {name: _corpus(name, entry, where) for name, entry in document["corpora"].items()}
     toolchains = {name: _toolchain(name, entry, where) for name, entry in document["toolchains"].items()}
-    return Pins(where, models, corpora, toolchains)
+    suites = {
+        name: _package(entry["package"], f"{where}: suites.{name}.package")
+        for name, entry in document.get("suites", {}).items()
+    }
+    return Pins(where, models, corpora, toolchains, suites)
 
 
 def _expected(entry: Mapping[str, Any]) -> Expected:
@@ -110,9 +115,7 @@ def _files(entry: Mapping[str, Any]) -> dict[str, Expected]:
     return {name: _expected(known) for name, known in sorted(entry.get("files", {}).items())}
 
 
-def _package(entry: Mapping[str, Any] | None, key: str) -> PackagePin | None:
-    if entry is None:
-        return None
+def _package(entry: Mapping[str, Any], key: str) -> PackagePin:
     folder = PurePosixPath(entry["folder"])
     if folder.is_absolute() or ".." in folder.parts:
         raise RecipeError(f"{key}.folder is {entry['folder']!r}; write a path inside the distribution")
@@ -138,8 +141,9 @@ def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
     undigested = [file for file, known in files.items() if known.sha256 is None]
     if entry.get("package") is not None and undigested:
         raise RecipeError(f"{key}.files.{undigested[0]}.sha256 is missing; write the SHA-256 of the packaged file")
+    package = _package(entry["package"], f"{key}.package") if entry.get("package") is not None else None
     return ModelPin(
-        name, entry["repo"], entry.get("revision"), entry["licence"], _package(entry.get("package"), f"{key}.package"),
+        name, entry["repo"], entry.get("revision"), entry["licence"], package,
         entry.get("modelscope"), files,
     )  # fmt: skip
 
@@ -170,5 +174,5 @@ def _toolchain(name: str, entry: Mapping[str, Any], where: str) -> ToolchainPin:
     if len(ways) != 1:
         found = " and ".join(ways) or "none"
         raise RecipeError(f"{where}: toolchains.{name} has {found}; write exactly one of sdist, git or checkout")
-    sdist = _package(entry.get("sdist"), f"{where}: toolchains.{name}.sdist")
+    sdist = _package(entry["sdist"], f"{where}: toolchains.{name}.sdist") if "sdist" in entry else None
     return ToolchainPin(name, entry["commit"], entry["tree"], sdist, entry.get("git"), entry.get("checkout"))

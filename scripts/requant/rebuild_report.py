@@ -26,10 +26,11 @@ from requant.verify import verify_release
 
 DOCUMENT = "requant/rebuild/v1"
 SAME, CLOSE, DIFFERS = "same", "close", "differs"
-TOLERANCE = {"median": 1e-3, "p99": 1e-2, "cosine": 0.9999, "relative": 1e-2}
+TOLERANCE = {"median": 1e-3, "p99": 1e-2, "cosine": 0.9999, "relative": 3e-2}
 """What native and CUDA calibration may change: at most the median and the 99 % quantile of the relative differences of
 all columns' importances, at least the cosine of each weight's, and at most the relative RMS difference of each
-quantized tensor. Between portable and native (``docs/portable.md``) a real model has 1e-4, 1.3e-3 and 0.999999997."""
+quantized tensor. Between portable and native (``docs/portable.md``) a real model has 1e-4, 1.3e-3 and 0.999999997;
+between native code for x86-64-v2 and for AVX2 the demo has 2.2e-5, 4.3e-4, 0.99999993 and 0.0091."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from requant.errors import RecipeError
 from requant.evaluation.perplexity import FEWEST, scored
-from requant.pins import CorpusPin, ModelPin, Pins, TextPin, ToolchainPin, read_pins
+from requant.pins import CorpusPin, ModelPin, PackagePin, Pins, TextPin, ToolchainPin, read_pins
 from requant.schema import check
 from requant.tinymodel import TinyShape
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
+BERKELEY = ("bfcl_simple", "bfcl_multiple", "bfcl_irrelevance")
 # Where weights come from on this machine, where the pin table lies, what is audited, and what is measured afterwards,
 # move no byte that others can make again.
 MACHINE_KEYS = ("source", "pins", "audited", "evaluation")
@@ -26,7 +27,8 @@ class Recipe:
     """One recipe with its pins looked up.
 
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
-    release that an audit rebuilds. ``evaluation`` is what is measured of it, empty if nothing.
+    release that an audit rebuilds. ``evaluation`` is what is measured of it, empty if nothing; ``berkeley`` is the
+    package of the suites that are no files.
     """
 
     document: Mapping[str, Any]
@@ -43,6 +45,7 @@ class Recipe:
     source: str
     audited: str
     evaluation: Mapping[str, Any]
+    berkeley: PackagePin | None
 
 
 def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
@@ -62,7 +65,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     model, generate = _model(config["model"], pins, where)
     corpus = _look_up(pins.corpora, config["corpus"]["pin"], f"{where}: corpus.pin", pins.path)
     _check_calibration(config["calibration"], where)
-    _check_evaluation(config.get("evaluation", {}), where)
+    _check_evaluation(config.get("evaluation", {}), where, pins)
     if config["corpus"]["calibration"] == config["corpus"]["evaluation"]:
         raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
     source = config.get("source", "huggingface")
@@ -89,6 +92,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         source=source,
         audited=str(Path(config.get("audited", f"results/{config['name']}/release")).expanduser()),
         evaluation=config.get("evaluation", {}),
+        berkeley=pins.suites.get("bfcl"),
     )
 
 
@@ -121,10 +125,12 @@ def _look_up(table: Mapping[str, T], name: str, key: str, where: str) -> T:
     return table[name]
 
 
-def _check_evaluation(evaluation: Mapping[str, Any], where: str) -> None:
+def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins) -> None:
     suites = evaluation.get("behaviour", {}).get("suites", [])
     if len({Path(path).stem for path in suites}) < len(suites):
         raise RecipeError(f"{where}: evaluation.behaviour.suites names two files of one name; give each its own")
+    if "bfcl" not in pins.suites and any(path in BERKELEY for path in suites):
+        raise RecipeError(f"{where}: evaluation.behaviour.suites names Berkeley's, but {pins.path} has no suites.bfcl")
     fidelity = evaluation.get("fidelity")
     tokens = fidelity["chunks"] * scored(fidelity["context"]) if fidelity else FEWEST
     if tokens < FEWEST:

@@ -12,6 +12,8 @@ import pytest
 
 from checkout import ROOT, TOOLCHAINS, alone
 from e2e.conftest import TOOLCHAIN, Workplace
+from requant.evaluation.document import read_evaluation
+from requant.verify import verify_release
 
 RESULTS = ROOT / "results" / "SmolLM2-135M-Instruct"
 MODEL = RESULTS / "bf16" / "expanded" / "SmolLM2-135M-Instruct.gguf"
@@ -44,6 +46,23 @@ def test_the_card_names_the_source_type_and_every_fallback(said: str) -> None:
     for half in card.split("## English"):
         assert "Q4_1" in half
         assert f"{len(fallen)}" in half
+
+
+def test_it_was_measured(said: str) -> None:
+    found = read_evaluation(RESULTS / "release" / "evaluation.json")
+    bf16, quant = (
+        float(model["perplexity"]["value"]) for model in (found["fidelity"]["baseline"], found["fidelity"]["quants"][0])
+    )
+    # A model that knows something: far below the size of its vocabulary, and the quant near to it.
+    assert 5 < bf16 < 50
+    assert quant == pytest.approx(bf16, rel=0.05)
+    assert float(found["fidelity"]["quants"][0]["divergence"]["same_top"]["value"]) > 80
+    for suite in found["behaviour"]["suites"]:
+        for model in suite["models"]:
+            assert (model["items"], model["errors"]) == (4, 0)
+            assert model["passed"] + model["failed"] + model["truncated"] == 4
+    assert verify_release(RESULTS / "release").verdict == "agrees"
+    assert "SmolLM2" in (RESULTS / "report.html").read_text()
 
 
 QUANTS = {"Q8_0": False, "Q6_K": True, "Q5_K_M": True, "IQ4_XS": True, "Q3_K_M": False, "Q4_0": False}

@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from requant.errors import RequantError
 from requant.quantize import needs_imatrix
-from requant.recipe import load_recipe
+from requant.recipe import BERKELEY, load_recipe
 from requant.tinymodel import TINY_FILES
 from requant.variants import variant
 

@@ -160,11 +160,31 @@ rule measure_speed:
         "../../scripts/measure_speed.py"
 
 
+rule fetch_suites:
+    output:
+        expand("results/suites/{name}.jsonl", name=BERKELEY),
+    log:
+        "results/suites/fetch_suites.log",
+    benchmark:
+        "results/suites/fetch_suites.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        pin=recipe.berkeley,
+    message:
+        "fetching Berkeley's function-calling sets"
+    script:
+        "../../scripts/fetch_suites.py"
+
+
 rule measure_behaviour:
     input:
         model=lambda wildcards: MODELS[wildcards.label][0],
         record=lambda wildcards: MODELS[wildcards.label][1],
-        suites=[ROOT / path for path in BEHAVIOUR["suites"]],
+        suites=[
+            f"results/suites/{path}.jsonl" if path in BERKELEY else ROOT / path
+            for path in BEHAVIOUR["suites"]
+        ],
         server="<toolchain>/strict/bin/llama-server.json",
         backend=f"<toolchain>/{BEHAVIOUR['arithmetic']}/build.json",
     output:

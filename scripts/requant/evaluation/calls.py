@@ -10,12 +10,15 @@ MAX_CALLS = 64
 """In one answer. More are not matched against each other, which would take the square of their number."""
 
 
+MARKS = str.maketrans({"'": '"', **dict.fromkeys(" ,./-_*^")})
+
+
 def judge(verify: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> str | None:
     """Compare calls with ``verify``, a ``tool_call`` verifier; None where they are right, else one line of why not.
 
     Each call is ``{"function": {"name": text, "arguments": JSON as text}}``.
     """
-    expected = verify["calls"]
+    expected, loose = verify["calls"], verify.get("loose_text", False)
     if len(calls) > MAX_CALLS:
         return f"it made {len(calls)} calls; more than {MAX_CALLS} are not looked at"
     made = []
@@ -30,23 +33,32 @@ def judge(verify: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> str 
         names = ", ".join(name for name, _ in made) or "none"
         return f"it made {len(made)} calls ({names[:200]}), {len(expected)} were expected"
     if verify.get("order", "any") == "given":
-        return next((why for one in zip(expected, made, strict=True) if (why := _differs(*one))), None)
-    return _unordered(expected, made)
+        return next((why for one in zip(expected, made, strict=True) if (why := _differs(*one, loose))), None)
+    return _unordered(expected, made, loose)
 
 
-def equal(expected: Any, found: Any) -> bool:
-    """Whether two JSON values are equal: numbers by value, true is no number, ``any_of`` offers several."""
+def equal(expected: Any, found: Any, loose: bool = False) -> bool:
+    """Whether two JSON values are equal: numbers by value, true is no number, ``any_of`` offers several.
+
+    ``loose`` compares texts as Berkeley's function-calling sets do: without case, spaces and some marks.
+    """
     if isinstance(expected, Mapping) and [*expected] == ["any_of"]:
-        return any(equal(one, found) for one in expected["any_of"])
+        return any(equal(one, found, loose) for one in expected["any_of"])
     if isinstance(expected, bool) or isinstance(found, bool) or expected is None or found is None:
         return expected is found
     if isinstance(expected, int | float) and isinstance(found, int | float):
         return expected == found
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
-        return expected.keys() == found.keys() and all(equal(expected[key], found[key]) for key in expected)
+        return expected.keys() == found.keys() and all(equal(expected[key], found[key], loose) for key in expected)
     if isinstance(expected, list) and isinstance(found, list):
-        return len(expected) == len(found) and all(map(equal, expected, found))
-    return isinstance(expected, str) and isinstance(found, str) and expected == found
+        return len(expected) == len(found) and all(equal(*pair, loose) for pair in zip(expected, found, strict=True))
+    if not isinstance(expected, str) or not isinstance(found, str):
+        return False
+    return expected == found or (loose and _bare(expected) == _bare(found))
+
+
+def _bare(text: str) -> str:
+    return text.translate(MARKS).casefold()
 
 
 def _read(call: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | str:
@@ -67,7 +79,7 @@ def _read(call: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | str:
     return name, arguments
 
 
-def _differs(expected: Mapping[str, Any], made: tuple[str, Mapping[str, Any]]) -> str | None:
+def _differs(expected: Mapping[str, Any], made: tuple[str, Mapping[str, Any]], loose: bool) -> str | None:
     name, arguments = made
     if name != expected["name"]:
         return f"it called {name[:64]!r}, expected was {expected['name']}"
@@ -78,14 +90,16 @@ def _differs(expected: Mapping[str, Any], made: tuple[str, Mapping[str, Any]]) -
     for key, value in arguments.items():
         if key not in wanted and key not in optional:
             return f"the call of {name} has the argument {key[:64]!r}, which was not expected"
-        if key in wanted and not equal(wanted[key], value):
+        if key in wanted and not equal(wanted[key], value, loose):
             return f"the call of {name} has another value of {key!r} than expected: {value!r:.100}"
     return None
 
 
-def _unordered(expected: Sequence[Mapping[str, Any]], made: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+def _unordered(
+    expected: Sequence[Mapping[str, Any]], made: Sequence[tuple[str, Mapping[str, Any]]], loose: bool
+) -> str | None:
     """Match calls one to one, by augmenting paths; calls that fit several expected ones must not block each other."""
-    whys = [[_differs(one, call) for call in made] for one in expected]
+    whys = [[_differs(one, call, loose) for call in made] for one in expected]
     holder: dict[int, int] = {}  # call -> the expected one that it stands for
 
     def place(wanted: int, seen: set[int]) -> bool:

@@ -4,7 +4,7 @@ Answers are kept outside of Snakemake's outputs, so that a run that was stopped 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from requant.errors import FormatError, RecipeError
 from requant.evaluation.behaviour import Results, paired, run, summary
 from requant.evaluation.endpoint import Endpoint, Settings
 from requant.evaluation.server import FLAGS, PARALLEL, serve
-from requant.evaluation.suite import drawn, read_suite
+from requant.evaluation.suite import Item, drawn, read_suite
 from requant.records import file_entry, read_product, read_record, write_record
 
 
@@ -50,7 +50,7 @@ def measure_behaviour(
     found = []
     with serve(model, asking.server, asking.backend, asking.context, asking.threads, asking.output) as server:
         for path, suite in questions.items():
-            items = drawn(suite, settings.get("items"), settings.get("seed", 0))
+            items = [_cut(item, settings) for item in drawn(suite, settings.get("items"), settings.get("seed", 0))]
             out, endpoint = answers / f"{path.stem}.jsonl", Endpoint(f"{server.url}/v1")
             try:
                 results = run(suite, items, endpoint, said, out, PARALLEL)
@@ -72,9 +72,16 @@ def measure_behaviour(
         "thinking": said.thinking,
         "temperature": said.temperature,
         "seed": said.seed,
+        "max_tokens": settings.get("max_tokens"),
         "flags": ["--ctx-size", str(asking.context), *FLAGS],
     }
     write_record(record, {"label": label, "file": product["file"], "protocol": protocol, "suites": found})
+
+
+def _cut(item: Item, settings: Mapping[str, Any]) -> Item:
+    """The item with no more tokens than the recipe allows."""
+    limits = [limit for limit in (item.max_tokens, settings.get("max_tokens")) if limit is not None]
+    return replace(item, max_tokens=min(limits, default=None))
 
 
 def collect_behaviour(paths: Sequence[Path]) -> dict[str, Any]:

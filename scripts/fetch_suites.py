@@ -1,0 +1,13 @@
+"""Fetch Berkeley's function-calling sets and make suites of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.evaluation.berkeley import fetch_suites
+from requant.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0]) as log:
+    fetch_suites(snakemake.params.pin, Path(snakemake.output[0]).parent, log)
