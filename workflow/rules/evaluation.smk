@@ -203,7 +203,7 @@ rule measure_behaviour:
     params:
         settings=BEHAVIOUR,
         context=recipe.card["chat"]["context"],
-        answers="<results>/evaluation/behaviour/{label}",
+        answers=lambda wildcards: f"results/{recipe.name}/evaluation/behaviour/{wildcards.label}",
     message:
         "asking {input.model} the questions of {input.suites}"
     script:
