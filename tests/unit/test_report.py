@@ -373,3 +373,13 @@ def test_seven_quants_get_labels_that_do_not_touch(manifest: Document) -> None:
     assert len(places) == 7
     for number, (x, y) in enumerate(places):
         assert all(abs(x - a) > 12 or abs(y - b) > 9 for a, b in places[:number])
+
+
+def test_a_suite_that_was_asked_in_part_says_so(tmp_path: Path) -> None:
+    release = write_release(tmp_path / "release")
+    manifest = json.loads((release / "manifest.json").read_text())
+    (release / "evaluation.json").write_bytes(canonical(evaluation(manifest)))
+    write_report(release / "manifest.json", release / "evaluation.json", None, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert '<span lang="en">partial</span><span lang="zh">部分</span> 15/35' in text
+    assert "15/15</td>" not in text.split('id="fidelity"')[0]

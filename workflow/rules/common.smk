@@ -42,6 +42,11 @@ def on_gpu(settings):
     return int(settings["arithmetic"].startswith("cuda-"))
 
 
+def evaluated(part, paths):
+    """Paths of what the recipe asks to be measured."""
+    return paths if recipe.evaluation.get(part) else []
+
+
 wildcard_constraints:
     kind="[A-Z0-9_]+",
     tool="llama-[a-z-]+",

@@ -21,11 +21,6 @@ FIDELITY_QUANTS = [
 ]
 
 
-def evaluated(part, paths):
-    """Paths of what the recipe asks to be measured."""
-    return paths if recipe.evaluation.get(part) else []
-
-
 rule quantize_plain:
     input:
         model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",

@@ -115,18 +115,24 @@ def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _status(evaluation: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """Every evaluation there is, in English and Chinese, and whether it was done."""
+def _status(evaluation: Mapping[str, Any]) -> list[tuple[str, str, bool, str]]:
+    """Every evaluation there is, in English and Chinese, whether it was done, and how much of it if not all."""
     fidelity, tensors, speed = (bool(evaluation[part]) for part in ("fidelity", "tensors", "speed"))
     suites = evaluation["behaviour"]["suites"] if evaluation["behaviour"] else []
-    names = ", ".join(suite["name"] for suite in suites)
+    answers = [(f"Answers: {suite['name']}", f"答题：{suite['name']}", True, _part(suite)) for suite in suites]
     return [
-        ("Perplexity", "困惑度", fidelity),
-        ("KL divergence from BF16", "与 BF16 的 KL 散度", fidelity),
-        ("Errors of the tensors", "张量误差", tensors),
-        ("Speed", "速度", speed),
-        (f"Answers: {names}", f"答题：{names}", True) if suites else ("Answers", "答题", False),
+        ("Perplexity", "困惑度", fidelity, ""),
+        ("KL divergence from BF16", "与 BF16 的 KL 散度", fidelity, ""),
+        ("Errors of the tensors", "张量误差", tensors, ""),
+        ("Speed", "速度", speed, ""),
+        *(answers or [("Answers", "答题", False, "")]),
     ]
+
+
+def _part(suite: Mapping[str, Any]) -> str:
+    """How many of a suite's questions every model answered, empty if all of them."""
+    answered = min(model["items"] - model["errors"] for model in suite["models"])
+    return "" if answered == suite["of"] else f"{answered}/{suite['of']}"
 
 
 def _models(manifest: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
