@@ -7,7 +7,7 @@ can end neither a table cell nor a code block nor the front matter.
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,12 @@ def render_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | Non
     """The model card of a release: a function of two parsed documents, its manifest and its evaluation, alone."""
     measured = _on_one_line(evaluation or {"fidelity": None, "speed": None, "behaviour": None})
     suites = {suite["name"]: suite for suite in (measured["behaviour"] or {"suites": []})["suites"]}
-    context = {**_context(_on_one_line(manifest)), **measured, "evaluation": evaluation is not None, "suites": suites}
+    context = {
+        **_context(_on_one_line(manifest), measured),
+        **measured,
+        "evaluation": evaluation is not None,
+        "suites": suites,
+    }
     return _environment().get_template("card.md.j2").render(context).encode()
 
 
@@ -70,11 +75,11 @@ def _environment() -> Environment:
     return environment
 
 
-def _context(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _context(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
     """What the templates see: parts of the manifest, and what is counted from them."""
     recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
     return {
-        "front_matter": _front_matter(manifest),
+        "front_matter": _front_matter(manifest, measured),
         "name": recipe["name"],
         "repo": _repo(recipe),
         "card": recipe["card"],
@@ -141,7 +146,7 @@ def _command(command: Sequence[str]) -> str:
     return " ".join(part if part == THREADS else shlex.quote(part) for part in command)
 
 
-def _front_matter(manifest: Mapping[str, Any]) -> str:
+def _front_matter(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """The keys that Hugging Face reads, and ``tasks`` and ``frameworks`` for ModelScope."""
     recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
     card, weights = recipe["card"], inputs["model"]
@@ -159,7 +164,42 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
     if inputs["corpus"]["repo"]:
         keys["datasets"] = [inputs["corpus"]["repo"]]
     keys |= {"tasks": ["text-generation"], "frameworks": ["gguf"]}
+    if results := [*_results(measured)]:
+        keys["model-index"] = [{"name": recipe["name"], "results": results}]
     return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def _results(measured: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What was measured of the released quants, as ``model-index`` of Hugging Face's model cards."""
+    fidelity, behaviour = measured["fidelity"], measured["behaviour"]
+    released = [quant for quant in fidelity["quants"] if quant["imatrix"]] if fidelity else []
+    if released:
+        metrics = [metric for quant in released for metric in _metrics(quant)]
+        yield _result(fidelity["protocol"]["text"]["name"], metrics)
+    for suite in behaviour["suites"] if behaviour else ():
+        scores = [(model["label"], model["score"]) for model in suite["models"][1:] if model["score"] is not None]
+        if scores:
+            yield _result(suite["name"], [_metric("accuracy", f"passed, {kind}", score) for kind, score in scores])
+
+
+def _metrics(quant: Mapping[str, Any]) -> list[dict[str, Any]]:
+    kind, apart = quant["type"], quant["divergence"]
+    return [
+        _metric("perplexity", f"perplexity, {kind}", quant["perplexity"]["value"]),
+        _metric("kl_divergence", f"mean KL divergence from BF16 in nats, {kind}", apart["mean"]["value"]),
+    ]
+
+
+def _metric(kind: str, name: str, value: str) -> dict[str, Any]:
+    return {"type": kind, "name": name, "value": float(value)}
+
+
+def _result(dataset: str, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": dataset, "type": dataset},
+        "metrics": list(metrics),
+    }
 
 
 def _licence(weights: Mapping[str, Any]) -> dict[str, Any]:

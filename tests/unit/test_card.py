@@ -341,6 +341,16 @@ def test_what_was_measured_stands_in_both_halves(kind: Callable[[], Manifest], r
     assert shapes[0] == shapes[1] and all(len(set(widths)) == 1 for widths in shapes[0])
 
 
+def test_the_hub_reads_what_was_measured(render: Callable[..., str]) -> None:
+    found = ModelCard(render(hub_model(), evaluation(hub_model()))).data
+    results = {(result.dataset_name, result.metric_name): result.metric_value for result in found.eval_results or []}
+    text = evaluation(hub_model())["fidelity"]["protocol"]["text"]["name"]
+    assert results[text, "perplexity, Q4_K_M"] == 9.9012
+    assert results[text, "mean KL divergence from BF16 in nats, Q4_K_M"] == 0.0123
+    assert results["tool_calls", "passed, Q4_K_M"] == results["my_own", "passed, Q4_K_M"] == 0.7333
+    assert not ModelCard(render(hub_model())).data.eval_results
+
+
 def test_a_suite_that_was_asked_in_part(render: Callable[..., str]) -> None:
     measured = evaluation(hub_model())
     for model in measured["behaviour"]["suites"][0]["models"]:
