@@ -114,6 +114,7 @@ def _model(record: Mapping[str, Any], found: Mapping[str, Any], base: Mapping[st
         "truncated": counts.truncated,
         "errors": counts.errors,
         "score": None if counts.score is None else f"{counts.score:.4f}",
+        "outcomes": dict(sorted(found["outcomes"].items())),
         "interval": {"low": f"{counts.interval.low:.4f}", "high": f"{counts.interval.high:.4f}"},
     }
     if found is not base:

@@ -23,6 +23,9 @@ from requant.run import COLUMNS
 
 QUANTILES = ["0.1 %", "1 %", "5 %", "10 %", "50 %", "90 %", "95 %", "99 %", "99.9 %"]
 LONGEST_TABLE = 1 << 20
+MATRIX = 100
+"""Questions of a suite that are shown one by one; of more, the counts say enough."""
+MARKS = {"passed": "✓", "failed": "✗", "truncated": "…", "error": "!", "none": "–"}
 
 
 def write_report(manifest: Path, evaluation: Path, times: Path | None, out: Path) -> None:
@@ -106,6 +109,8 @@ def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "fidelity": fidelity,
         "speed": speed,
         "behaviour": evaluation["behaviour"],
+        "MATRIX": MATRIX,
+        "MARKS": MARKS,
         "tensors": [{**quant, "number": number} for number, quant in enumerate(tensors)],
         "importances": list(importances.items()),
         "rates": {model["label"]: model["decode"]["mean"] for model in speed["models"]} if speed else {},
