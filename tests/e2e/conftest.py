@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
@@ -68,11 +69,15 @@ class Workplace:
         """Start a run and SIGKILL it, with all its children, as soon as ``reached``."""
         with self.start(*arguments, **env) as process:
             deadline = time.monotonic() + 300
-            while not reached():
-                assert process.poll() is None, process.communicate()[0]
-                assert time.monotonic() < deadline, "the point to kill at never came"
-                time.sleep(0.02)
-            os.killpg(process.pid, signal.SIGKILL)
+            try:
+                while not reached():
+                    assert process.poll() is None, process.communicate()[0]
+                    assert time.monotonic() < deadline, "the point to kill at never came"
+                    time.sleep(0.02)
+            finally:
+                # Also where the test fails: leaving the block waits for the process.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
     @property
     def results(self) -> Path:
