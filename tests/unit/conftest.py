@@ -1,13 +1,16 @@
-"""What several unit tests share: the loopback Hub, and library calls in a process that knows no other hub.
+"""What several unit tests share: the loopback Hub, the scripted endpoint, a small release and a key to sign it; and
+library calls in a process that knows no other hub.
 
 The clients read endpoint, home and offline switches when they are imported, so every such call gets a new process.
 """
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,13 @@ from typing import Any
 import pytest
 
 import requant
+from endpoint import ScriptedEndpoint
 from hub import LoopbackHub
 from hub.clients import Client
+from requant.digests import Expected, digest_file
+from requant.evaluation.endpoint import Endpoint
+from requant.keys import new_key
+from small_release import write_release
 
 CHILD = """
 import importlib, pickle, sys, time
@@ -77,3 +85,49 @@ def library(start: Callable[..., "subprocess.Popen[bytes]"]) -> Callable[..., st
         return out.strip() if child.returncode else ""
 
     return run
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "key"
+    new_key(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def public(key: Path) -> Path:
+    return key.with_name("key.pub")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_release(tmp_path_factory.mktemp("small") / "release")
+
+
+@pytest.fixture
+def release(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "release"))
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedEndpoint]:
+    with ScriptedEndpoint() as running:
+        yield running
+
+
+@pytest.fixture
+def endpoint(server: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    nap = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: nap(min(seconds, 0.01)))
+    made = Endpoint(server.url, seconds=1)
+    yield made
+    made.close()
+
+
+def known(path: Path) -> Expected:
+    digest = digest_file(path)
+    return Expected(digest.size, digest.sha256)
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

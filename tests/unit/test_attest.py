@@ -1,24 +1,14 @@
-"""requant.attest, requant.keys and requant.signing: other people's tools accept what is signed, and hostile files are refused."""
+"""requant.attest: other people's tools accept what is signed, and hostile envelopes are refused."""
 
 import base64
 import json
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
     load_pem_public_key,
 )
 from google.protobuf.json_format import ParseDict
@@ -40,12 +30,11 @@ from requant.attest import (
     sign,
     verify_envelope,
 )
-from requant.errors import AttestationError, DigestError, DiskError, FormatError, RequantError, ToolError
+from requant.errors import AttestationError, FormatError, RequantError
 from requant.keys import new_key, read_private_key, read_public_key
 from requant.manifest import canonical, parse
-from requant.release import ATTESTATION, MODEL_SIGNATURE, read_sums
+from requant.release import read_sums
 from requant.signing import sign_release
-from small_release import resum, write_release
 
 DIGEST = "a" * 64
 SMALL = {
@@ -59,28 +48,6 @@ REPORT: dict[str, Any] = {
     "subject": {"name": "x.gguf", "size": 9, "sha256": DIGEST}, "source": {}, "imatrix": None, "toolchain": {},
     "counts": {"exact": 3}, "bound": None, "tensors": [], "findings": [],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("key") / "key"
-    new_key(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def public(key: Path) -> Path:
-    return key.with_name("key.pub")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_release(tmp_path_factory.mktemp("small") / "release")
-
-
-@pytest.fixture
-def release(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "release"))
 
 
 @pytest.fixture
@@ -295,179 +262,3 @@ def test_a_payload_under_the_signature_of_another(signed: bytes, public: Path) -
     other = canonical({**SMALL, "predicate": {"verdict": "near"}})
     with pytest.raises(AttestationError, match="its bytes were changed"):
         verify_envelope(canonical({**document, "payload": base64.b64encode(other).decode()}), public)
-
-
-# Keys.
-
-
-def test_a_new_key_is_private_and_never_overwrites(tmp_path: Path) -> None:
-    old = os.umask(0)
-    try:
-        keyid = new_key(tmp_path / "k")
-    finally:
-        os.umask(old)
-    assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
-    assert keyid == read_public_key(tmp_path / "k.pub").keyid == read_private_key(tmp_path / "k").public_key.keyid
-    before = (tmp_path / "k").read_bytes()
-    with pytest.raises(DiskError, match="k is there already: a key is never overwritten"):
-        new_key(tmp_path / "k")
-    assert (tmp_path / "k").read_bytes() == before
-    (tmp_path / "k").unlink()
-    with pytest.raises(DiskError, match=r"k\.pub is there already"):
-        new_key(tmp_path / "k")
-    assert not (tmp_path / "k").exists(), "half a pair is no pair"
-    (tmp_path / "link").symlink_to(tmp_path / "away")
-    with pytest.raises(DiskError, match="link is there already"):
-        new_key(tmp_path / "link")
-    with pytest.raises(DiskError, match="cannot be written"):
-        new_key(tmp_path / "none" / "k")
-
-
-PKCS8 = (Encoding.PEM, PrivateFormat.PKCS8)
-ED25519 = Ed25519PrivateKey.generate()
-SPKI = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-RSA = rsa.generate_private_key(65537, 2048)
-PLAIN = ED25519.private_bytes(*PKCS8, NoEncryption())
-BAD_PRIVATE: dict[str, tuple[bytes | None, str]] = {
-    "missing": (None, "is not a file that can be read: check the path"),
-    "empty": (b"", "is not a private key in a PEM file: make one with requant new-key"),
-    "not PEM": (b"\x00" * 32, "is not a private key in a PEM file"),
-    "damaged": (PLAIN.replace(b"MC4C", b"MC4D"), "is not a private key in a PEM file"),
-    "encrypted": (ED25519.private_bytes(*PKCS8, BestAvailableEncryption(b"x")), "is encrypted: decrypt it with openssl pkey"),
-    "RSA": (RSA.private_bytes(*PKCS8, NoEncryption()), "is a private key of another kind than Ed25519"),
-    "EC": (ec.generate_private_key(ec.SECP256R1()).private_bytes(*PKCS8, NoEncryption()), "of another kind than Ed25519"),
-    "public": (ED25519.public_key().public_bytes(*SPKI), "is not a private key in a PEM file"),
-    "huge": (b"A" * (1 << 20), "has more than the 16,384 bytes allowed"),
-}  # fmt: skip
-BAD_PUBLIC: dict[str, tuple[bytes | None, str]] = {
-    "missing": (None, "is not a file that can be read: check the path"),
-    "empty": (b"", "is not a public key in a PEM file"),
-    "raw": (ED25519.public_key().public_bytes_raw(), "is not a public key in a PEM file"),
-    "private": (PLAIN, "holds a private key: name the public one, which ends in .pub"),
-    "RSA": (RSA.public_key().public_bytes(*SPKI), "is a public key of another kind than Ed25519"),
-    "huge": (b"A" * (1 << 20), "has more than the 16,384 bytes allowed"),
-}
-
-
-@pytest.mark.parametrize(
-    ("read", "data", "words"),
-    [*((read_private_key, *bad) for bad in BAD_PRIVATE.values()), *((read_public_key, *bad) for bad in BAD_PUBLIC.values())],
-    ids=[*(f"private {name}" for name in BAD_PRIVATE), *(f"public {name}" for name in BAD_PUBLIC)],
-)  # fmt: skip
-def test_bad_keys(tmp_path: Path, read: Callable[[Path], object], data: bytes | None, words: str) -> None:
-    if data is not None:
-        (tmp_path / "k").write_bytes(data)
-    with pytest.raises(FormatError) as error:
-        read(tmp_path / "k")
-    assert str(error.value).startswith(f"{tmp_path / 'k'} ")
-    assert words in str(error.value)
-    assert str(error.value).isprintable()
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "k")
-    with pytest.raises(FormatError, match="is not a file that can be read"):
-        read_private_key(tmp_path / "k")
-
-
-def test_a_key_may_be_a_link(tmp_path: Path, public: Path) -> None:
-    (tmp_path / "link").symlink_to(public)
-    assert read_public_key(tmp_path / "link").keyid == read_public_key(public).keyid
-
-
-# Signing releases.
-
-
-def test_a_release_that_contradicts_itself_is_not_signed(release: Path, key: Path) -> None:
-    (release / "README.md").write_text("# Another\n")
-    with pytest.raises(DigestError, match=r"differs at README\.md .* and is not signed: see requant verify"):
-        sign_release(release, key)
-    resum(release)
-    with pytest.raises(DigestError, match=r"differs at README\.md: "):
-        sign_release(release, key)
-    assert not (release / ATTESTATION).exists()
-
-
-def test_a_stale_attestation_is_replaced(release: Path, key: Path) -> None:
-    (release / ATTESTATION).write_text("old")
-    sign_release(release, key)
-    assert len((release / ATTESTATION).read_bytes()) > 1000
-
-
-def test_nothing_is_half_written(release: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("requant.attest.write_bytes", full)
-    with pytest.raises(DiskError, match="cannot be written \\(No space left on device\\)"):
-        sign_release(release, key)
-    assert not (release / ATTESTATION).exists()
-
-
-@pytest.fixture
-def ec_key(tmp_path: Path) -> Path:
-    make = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", tmp_path / "ec"]
-    subprocess.run(make, check=True)
-    subprocess.run(["openssl", "pkey", "-in", tmp_path / "ec", "-pubout", "-out", tmp_path / "ec.pub"], check=True)
-    return tmp_path / "ec"
-
-
-def model_signing(folder: Path, public: Path) -> "subprocess.CompletedProcess[str]":
-    command = ["verify", "key", "--signature", folder / MODEL_SIGNATURE, "--public_key", public, folder]
-    return subprocess.run([sys.executable, "-m", "model_signing", *command], capture_output=True, text=True)
-
-
-def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Path, tmp_path: Path) -> None:
-    assert sign_release(release, ec_key, "model-signing") == release / MODEL_SIGNATURE
-    # The attestation may come before or after, and the folder may lie elsewhere.
-    sign_release(release, key)
-    moved = release.rename(tmp_path / "moved")
-    done = model_signing(moved, ec_key.with_name("ec.pub"))
-    assert done.returncode == 0, done.stderr
-    (moved / "README.md").write_text("# Another\n")
-    assert model_signing(moved, ec_key.with_name("ec.pub")).returncode != 0
-
-
-BAD_SIGNING: dict[str, tuple[bytes | None, str, str]] = {
-    "no method": (PLAIN, "pgp", "'pgp' is no way to sign; write dsse, model-signing, sigstore"),
-    "no key": (None, "dsse", "dsse needs a key file"),
-    "no model key": (None, "model-signing", "model-signing needs a key file"),
-    "a key for sigstore": (PLAIN, "sigstore", "sigstore takes no key file"),
-    "Ed25519 for model-signing": (PLAIN, "model-signing", "which is no EC key of P-256 to P-521: make one with openssl"),
-    "RSA for model-signing": (RSA.private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
-    "another curve": (ec.generate_private_key(ec.SECP256K1()).private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
-    "encrypted for model-signing": (ED25519.private_bytes(*PKCS8, BestAvailableEncryption(b"x")), "model-signing", "is encrypted"),
-    "no PEM for model-signing": (b"x", "model-signing", "is not a private key in a PEM file"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("data", "method", "words"), BAD_SIGNING.values(), ids=list(BAD_SIGNING))
-def test_what_cannot_sign(release: Path, tmp_path: Path, data: bytes | None, method: str, words: str) -> None:
-    key = None
-    if data is not None:
-        key = tmp_path / "k"
-        key.write_bytes(data)
-    before = sorted(release.iterdir())
-    with pytest.raises(RequantError) as error:
-        sign_release(release, key, method)
-    assert words in str(error.value)
-    assert str(error.value).isprintable()
-    assert sorted(release.iterdir()) == before
-
-
-def test_sigstore_without_network(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whatever this machine reaches: nothing listens there.
-    for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("HOME", str(release.parent))
-    with pytest.raises(AttestationError) as error:
-        sign_release(release, None, "sigstore")
-    assert str(error.value).startswith("sigstore could not sign (")
-    assert str(error.value).endswith("): it needs the network and an identity")
-    assert not (release / MODEL_SIGNATURE).exists()
-
-
-def test_without_model_signing(release: Path, ec_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "model_signing", None)
-    with pytest.raises(ToolError, match=r"model-signing needs model-signing .*: pip install 'requant\[signing\]'"):
-        sign_release(release, ec_key, "model-signing")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,9 @@ from requant.manifest import canonical, parse
 from requant.release import ATTESTATION
 from requant.signing import sign_release
 from requant.verify import verify_release
-from small_release import IMATRIX, QUANT, ROOT, finish, resum, write_release
+from small_release import IMATRIX, QUANT, ROOT, finish, resum
 
 GOLDEN = ROOT / "tests" / "golden" / "v1"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_release(tmp_path_factory.mktemp("small") / "release")
-
-
-@pytest.fixture
-def release(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "release"))
 
 
 @pytest.fixture
