@@ -24,8 +24,7 @@ def answer_question(
     tools, variant = open_built(tool), open_built(backend)
     with work_folder(out.parent / "work-answer") as work:
         work.link(model, "model.gguf")
-        for library in variant.files:
-            work.link(variant.folder / library, library)
+        variant.link(work)
         command = [
             "llama-completion", "-m", "model.gguf", "-p", question, "-n", "64", "--temp", "0", "--jinja",
             "--single-turn", "--no-display-prompt", "-lv", "1", "-c", "1024", "-t", THREADS,

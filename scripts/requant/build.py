@@ -34,6 +34,11 @@ class Built:
     files: Mapping[str, Digest]
     document: Mapping[str, Any]
 
+    def link(self, work: WorkFolder) -> None:
+        """Give the files of a backend their names in ``work``, from where tools load them."""
+        for name in self.files:
+            work.link(self.folder / name, name)
+
     def run(self, work: WorkFolder, command: Sequence[str], threads: int, output: Path, **options: Any) -> int:
         """Run a recorded command in ``work``: the program from this folder, ``{threads}`` filled in.
 

@@ -69,8 +69,7 @@ def calibrate(
     with work_folder(out.parent / "work") as work:
         work.link(model, "model.gguf")
         work.link(text, text.name)
-        for library in variant.files:
-            work.link(variant.folder / library, library)
+        variant.link(work)
         command = _command(text.name, settings, on_gpu=CUDA_LIBRARY in variant.files)
         run = _Run(settings["chunks"], settings["context"], text.name)
         with run.bar:

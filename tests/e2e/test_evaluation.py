@@ -161,6 +161,20 @@ def test_a_server_that_cannot_load(measured: dict[str, Any], tmp_path: Path) -> 
         pass
 
 
+def served_then_killed(quant: Path, folder: Path) -> None:
+    with serve(quant, SERVER, NATIVE, 512, 2, folder / "log"):
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        [server] = [pid for pid in children if b"llama-server" in Path("/proc", pid, "cmdline").read_bytes()]
+        os.kill(int(server), signal.SIGKILL)
+        while "zombie" not in Path("/proc", server, "status").read_text():
+            time.sleep(0.01)
+
+
+def test_a_server_that_dies_is_an_error(measured: dict[str, Any], demo: Workplace, tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="llama-server ended while it was asked"):
+        served_then_killed(demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", tmp_path)
+
+
 OWNER = """
 import sys, time
 from pathlib import Path

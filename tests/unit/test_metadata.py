@@ -1,77 +1,38 @@
-"""requant.metadata, conversion, vocabulary and inferred: what each change to a GGUF's metadata means.
-
-The subject is what a small Qwen3 checkpoint gives; the converter itself is asked in e2e.
-"""
+"""requant.metadata: what each change to a GGUF's metadata means; the converter itself is asked in e2e."""
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from relabelled import text
 from requant import vocabulary
 from requant.conversion import expected_metadata
-from requant.errors import FormatError, RequantError, UnsupportedError
-from requant.ggml_types import GGMLType, ValueType
-from requant.gguf import Field, Header, Tensor
-from requant.inferred import infer
+from requant.ggml_types import ValueType
+from requant.gguf import Field
 from requant.metadata import (
     WIDTH,
-    Expected,
     Grade,
-    NamedImatrix,
     compare_metadata,
     differing,
     expected_from_gguf,
     shown,
 )
-
-ROWS = 16
-BASE = ["a", "b", "c", "ab", "abc", "d"]
-MERGES = ["a b", "ab c"]
-TEMPLATE = "{%- if tools %}\n    use them\n{%- endif %}\n{{ messages }}\n"
-FLAGS = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
-ADDED = {6: ("<|endoftext|>", True), 7: ("<|im_end|>", True), 8: ("<think>", False)}
-CONFIG = {
-    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 256, "intermediate_size": 768,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": ROWS,
-    "tie_word_embeddings": True, "rope_theta": 1000000, "rms_norm_eps": 1e-6, "max_position_embeddings": 4096,
-    "bos_token_id": 6, "eos_token_id": 7,
-}  # fmt: skip
-SETTINGS = {
-    "tokenizer_class": "Qwen2Tokenizer", "add_bos_token": False, "chat_template": TEMPLATE, "bos_token": None,
-    "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None,
-    "added_tokens_decoder": {str(number): {"content": text, "special": special, **FLAGS} for number, (text, special) in ADDED.items()},
-}  # fmt: skip
-TOKENIZER = {
-    "added_tokens": [{"id": number, "content": text, "special": special, **FLAGS} for number, (text, special) in ADDED.items()],
-    "normalizer": {"type": "NFC"}, "post_processor": {"type": "ByteLevel"}, "decoder": {"type": "ByteLevel"},
-    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-        {"type": "Split", "pattern": {"Regex": vocabulary.QWEN2_PATTERN}}, {"type": "ByteLevel"},
-    ]},
-    "model": {"type": "BPE", "vocab": {token: number for number, token in enumerate(BASE)},
-              "merges": [merge.split() for merge in MERGES], "byte_fallback": False},
-}  # fmt: skip
-GENERATION = {"temperature": 0.6, "top_k": 20, "do_sample": True}
-IMATRIX = NamedImatrix(14, 100)
-SUBJECT = {
-    "general.name": Field(ValueType.STRING, "Small"),
-    "general.file_type": Field(ValueType.UINT32, 15),
-    "general.quantization_version": Field(ValueType.UINT32, 2),
-    "quantize.imatrix.file": Field(ValueType.STRING, "imatrix.gguf"),
-    "quantize.imatrix.entries_count": Field(ValueType.UINT32, 14),
-    "quantize.imatrix.chunks_count": Field(ValueType.UINT32, 100),
-}
-TENSORS = (
-    Tensor("token_embd.weight", (256, ROWS), GGMLType.Q6_K, 0, 0),
-    Tensor("blk.0.attn_q.weight", (256, 256), GGMLType.Q4_K, 0, 0),
-    Tensor("output_norm.weight", (256,), GGMLType.F32, 0, 0),
+from small_checkpoint import (
+    ADDED,
+    BASE,
+    IMATRIX,
+    MERGES,
+    ROWS,
+    SLOW,
+    TEMPLATE,
+    U32,
+    checkpoint,
+    header,
+    item,
+    subject,
 )
 
 
@@ -79,30 +40,6 @@ TENSORS = (
 def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let these few tokens be Qwen's."""
     monkeypatch.setattr(vocabulary, "QWEN2", hashlib.sha256("\n".join(BASE + MERGES).encode()).hexdigest())
-
-
-def checkpoint(**changes: Any) -> dict[str, bytes]:
-    """The files by name (with __ for the dot); ``None`` removes one, objects become JSON."""
-    files: dict[str, Any] = {
-        "config__json": CONFIG, "tokenizer_config__json": SETTINGS, "tokenizer__json": TOKENIZER, "generation_config__json": GENERATION,
-    } | changes  # fmt: skip
-    return {
-        name.replace("__", "."): content if isinstance(content, bytes) else json.dumps(content).encode()
-        for name, content in files.items()
-        if content is not None
-    }
-
-
-SLOW = {"tokenizer__json": None, "vocab__json": TOKENIZER["model"]["vocab"], "merges__txt": "\n".join(["#version: 0.2", *MERGES, ""]).encode()}  # fmt: skip
-
-
-def header(metadata: Mapping[str, Field], tensors: tuple[Tensor, ...] = TENSORS) -> Header:
-    return Header("subject.gguf", 3, dict(metadata), tensors, 32, 0, 0)
-
-
-def subject(expected: Expected) -> dict[str, Field]:
-    written = {key: value for key, value in expected.values.items() if key not in expected.implied}
-    return written | SUBJECT
 
 
 def test_a_release_has_no_serious_finding() -> None:
@@ -148,18 +85,6 @@ def test_vocab_and_merges_give_the_same_but_for_what_the_other_file_tells() -> N
     assert all(fast.values[key] == value for key, value in slow.values.items())
 
 
-def text(value: str) -> Field:
-    return Field(ValueType.STRING, value)
-
-
-def item(field: Field, index: int, value: Any) -> Field:
-    """One item changed."""
-    items = list(field.value) if not isinstance(field.value, np.ndarray) else field.value.copy()  # type: ignore[arg-type]
-    items[index] = value
-    return replace(field, value=items)
-
-
-U32 = ValueType.UINT32
 Change = Callable[[dict[str, Field]], Field | None]
 CHANGES: dict[str, tuple[str, Change, Grade | None]] = {
     "template": ("tokenizer.chat_template", lambda kv: text(TEMPLATE.replace("use", "ignore")), Grade.SERIOUS),
@@ -290,206 +215,3 @@ def test_what_is_shown_of_long_values() -> None:
     nan = Field(ValueType.ARRAY, np.array([np.nan], "<f4"), ValueType.FLOAT32)
     assert differing(nan, Field(ValueType.ARRAY, -nan.value, ValueType.FLOAT32))[2] == {0}  # type: ignore[operator]
     assert len(shown(text("\u202e" * 500))) == WIDTH and shown(Field(ValueType.STRING, b"\xff")) == "b'\\xff'"
-
-
-UNKNOWN = {
-    "sentencepiece": (checkpoint(tokenizer__model=b""), "tokenizer.ggml.tokens"),
-    "no tokenizer": (checkpoint(tokenizer__json=None), "tokenizer.ggml.tokens"),
-    "unigram": (checkpoint(tokenizer__json={"model": {"type": "Unigram"}}), "tokenizer.ggml.model"),
-    "slow and strange": (checkpoint(**SLOW, tokenizer_config__json=SETTINGS | {"tokenizer_class": "X"}), "tokenizer.ggml.merges"),
-    "tekken": (checkpoint(tokenizer__json=None, tekken__json=b"{}"), "tokenizer.chat_template"),
-    "pre-tokenizer": (checkpoint(tokenizer__json=TOKENIZER | {"pre_tokenizer": {"type": "ByteLevel"}}), "tokenizer.ggml.pre"),
-    "other class": (checkpoint(tokenizer_config__json=SETTINGS | {"tokenizer_class": "LlamaTokenizerFast"}), "tokenizer.ggml.pre"),
-    "named but missing token": (checkpoint(tokenizer_config__json=SETTINGS | {"unk_token": "<unk>"}), "tokenizer.ggml.tokens"),
-    "bos asked for": (checkpoint(tokenizer_config__json=SETTINGS | {"add_bos_token": True}), "tokenizer.ggml.add_bos_token"),
-    "roberta": (checkpoint(tokenizer__json=TOKENIZER | {"post_processor": {"type": "RobertaProcessing"}}), "tokenizer.ggml.add_sep_token"),
-    "strange template": (checkpoint(tokenizer__json=TOKENIZER | {"post_processor": {"type": "TemplateProcessing", "single": [1]}}), "tokenizer.ggml.eos_token_id"),
-    "lower case": (checkpoint(tokenizer__json=TOKENIZER | {"normalizer": {"type": "Lowercase"}}), "tokenizer.ggml.normalizer.lowercase"),
-    "longrope": (checkpoint(config__json=CONFIG | {"rope_scaling": {"rope_type": "longrope"}}), "qwen3.rope.scaling.type"),
-    "mrope": (checkpoint(config__json=CONFIG | {"rope_scaling": {"mrope_section": [1]}}), "qwen3.rope.freq_base"),
-    "local rope": (checkpoint(config__json=CONFIG | {"local_rope_theta": 1e4}), "qwen3.rope.freq_base_swa"),
-    "no context": (checkpoint(config__json={key: value for key, value in CONFIG.items() if key != "max_position_embeddings"}), "qwen3.context_length"),
-    "pooling": (checkpoint(modules__json=b"[]"), "qwen3.pooling_type"),
-    "broken generation config": (checkpoint(generation_config__json=b"{"), "general.sampling.temp"),
-    "strange temperature": (checkpoint(generation_config__json={"temperature": "hot"}), "general.sampling.temp"),
-    "huge temperature": (checkpoint(generation_config__json={"temperature": 1e300}), "general.sampling.temp"),
-    "fractional top_k": (checkpoint(generation_config__json={"top_k": 2.5}), "general.sampling.top_k"),
-    "several templates": (checkpoint(tokenizer_config__json=SETTINGS | {"chat_template": [{"name": "default", "template": "x"}]}), "tokenizer.chat_templates"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("files", "key"), UNKNOWN.values(), ids=UNKNOWN)
-def test_what_is_uncertain_is_unchecked_and_never_different(files: dict[str, bytes], key: str) -> None:
-    expected = expected_metadata(files)
-    assert key not in expected.values
-    comparison = compare_metadata(header({key: text("anything")}), expected)
-    [finding] = [finding for finding in comparison.findings if finding.key == key]
-    assert finding.grade is Grade.UNCHECKED
-    assert finding.sentence.startswith(f"{key} cannot be checked: ")
-
-
-def test_tokens_about_which_the_files_disagree() -> None:
-    decoder = {**SETTINGS["added_tokens_decoder"], "8": {"content": "<think>", "special": True, **FLAGS}}  # type: ignore[dict-item]
-    expected = expected_metadata(checkpoint(tokenizer_config__json=SETTINGS | {"added_tokens_decoder": decoder}))
-    metadata = subject(expected)
-    key = "tokenizer.ggml.token_type"
-    for number, grade in ((8, Grade.UNCHECKED), (7, Grade.SERIOUS)):
-        changed = metadata | {key: item(metadata[key], number, 6)}
-        [finding] = [finding for finding in compare_metadata(header(changed), expected).findings if finding.key == key]
-        assert finding.grade is grade
-
-
-def test_an_older_file_of_added_tokens_that_no_other_confirms() -> None:
-    assert expected_metadata(checkpoint(added_tokens__json={"<think>": 8})).unsure["tokenizer.ggml.tokens"] == set()
-    assert expected_metadata(checkpoint(added_tokens__json={"<x>": 8, "<y>": 9})).unsure["tokenizer.ggml.tokens"] == {
-        8,
-        9,
-    }
-
-
-def test_rope_scaling() -> None:
-    yarn = {
-        "type": "yarn",
-        "factor": 4.0,
-        "original_max_position_embeddings": 1024,
-        "beta_fast": 16,
-        "attention_factor": 2,
-        "attn_factor": 3,
-    }
-    values = expected_metadata(checkpoint(config__json=CONFIG | {"rope_scaling": yarn})).values
-    assert {key[len("qwen3.rope.scaling.") :]: field.value for key, field in values.items() if ".scaling." in key} == {
-        "type": "yarn", "factor": 4.0, "original_context_length": 1024, "yarn_beta_fast": 16.0, "yarn_attn_factor": 2.0,
-    }  # fmt: skip
-    linear = expected_metadata(
-        checkpoint(config__json=CONFIG | {"rope_scaling": {"type": "linear", "factor": 2}})
-    ).values
-    assert linear["qwen3.rope.scaling.factor"] == Field(ValueType.FLOAT32, 2.0)
-    default = {key: value for key, value in CONFIG.items() if key != "rope_theta"}
-    assert "qwen3.rope.freq_base" in expected_metadata(checkpoint(config__json=default)).optional
-
-
-def test_a_tokenizer_as_llama_3_has_it() -> None:
-    start = {"SpecialToken": {"id": "<|endoftext|>"}}
-    a, b = {"Sequence": {"id": "A"}}, {"Sequence": {"id": "B"}}
-    template = {"type": "TemplateProcessing", "single": [start, a], "pair": [start, a, start, b]}
-    config = CONFIG | {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
-    expected = expected_metadata(checkpoint(
-        config__json=config,
-        tokenizer__json=TOKENIZER | {"post_processor": {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]}},
-        tokenizer_config__json={key: value for key, value in SETTINGS.items() if key != "add_bos_token"}
-        | {"bos_token": {"content": "<|endoftext|>"}, "add_prefix_space": False},
-    ))  # fmt: skip
-    flags = {
-        kind: expected.values[f"tokenizer.ggml.add_{kind}"].value
-        for kind in ("bos_token", "eos_token", "sep_token", "space_prefix")
-    }
-    assert flags == {"bos_token": True, "eos_token": False, "sep_token": False, "space_prefix": False}
-    assert "tokenizer.ggml.add_bos_token" not in expected.optional
-    assert expected.unknown.keys() == {"tokenizer.ggml.pre"}
-    assert {"llama.vocab_size", "llama.rope.dimension_count"} <= expected.optional
-
-
-def test_templates_in_files_of_their_own() -> None:
-    bare = {key: value for key, value in SETTINGS.items() if key != "chat_template"}
-    jinja = {"chat_template__jinja": b"a\r\nb", "chat_template__json": {"chat_template": "json"}}
-    for settings, files, expected in (
-        (SETTINGS, jinja, TEMPLATE), (bare, jinja, "a\nb"), (bare, {"chat_template__json": jinja["chat_template__json"]}, "json"),
-    ):  # fmt: skip
-        values = expected_metadata(checkpoint(tokenizer_config__json=settings, **files)).values  # type: ignore[arg-type]
-        assert values["tokenizer.chat_template"].value == expected
-    several = [{"name": "default", "template": "x"}, {"name": "tool use", "template": "y"}]
-    values = expected_metadata(checkpoint(tokenizer_config__json=bare | {"chat_template": several})).values
-    assert (values["tokenizer.chat_template"].value, values["tokenizer.chat_template.tool_use"].value) == ("x", "y")
-
-
-MODEL = TOKENIZER["model"]
-BROKEN = {
-    "no config": (checkpoint(config__json=None), "has no config.json"),
-    "config is no JSON": (checkpoint(config__json=b"{"), "config.json is not valid JSON"),
-    "a billion layers": (checkpoint(config__json=CONFIG | {"num_hidden_layers": 10**9}), "num_hidden_layers"),
-    "huge context": (checkpoint(config__json=CONFIG | {"max_position_embeddings": 10**20}), "max_position_embeddings"),
-    "context is text": (checkpoint(config__json=CONFIG | {"max_position_embeddings": "4096"}), "max_position_embeddings"),
-    "huge rope base": (checkpoint(config__json=CONFIG | {"rope_theta": 10**400}), "rope_theta"),
-    "rope base is a list": (checkpoint(config__json=CONFIG | {"rope_theta": [1]}), "rope_theta"),
-    "deep": (checkpoint(tokenizer__json=b'{"model":' + b"[" * 200_000), "tokenizer.json is not valid JSON"),
-    "tokenizer is a list": (checkpoint(tokenizer__json=[]), "tokenizer.json is not a JSON object"),
-    "settings are text": (checkpoint(tokenizer_config__json=b'"x"'), "tokenizer_config.json is not a JSON object"),
-    "vocab is a list": (checkpoint(tokenizer__json=None, vocab__json=[], merges__txt=b""), "vocab.json is not a JSON object"),
-    "id is text": (checkpoint(tokenizer__json=TOKENIZER | {"model": MODEL | {"vocab": {"a": "0"}}}), "tokenizer.json gives 'a' no id"),
-    "id beyond the rows": (checkpoint(tokenizer__json=TOKENIZER | {"model": MODEL | {"vocab": {"a\x1b": 10**9}}}), r"gives 'a\x1b' no id"),
-    "one id twice": (checkpoint(tokenizer__json=TOKENIZER | {"model": MODEL | {"vocab": {"a": 0, "b": 0}}}), "several tokens the same id"),
-    "no merges": (checkpoint(tokenizer__json=TOKENIZER | {"model": MODEL | {"merges": None}}), "no list of merges"),
-    "triple merge": (checkpoint(tokenizer__json=TOKENIZER | {"model": MODEL | {"merges": [["a", "b", "c"]]}}), "a merge that is no pair"),
-    "merge is a number": (checkpoint(tokenizer__json=TOKENIZER | {"model": MODEL | {"merges": [1]}}), "a merge that is no pair"),
-    "merges are no text": (checkpoint(**SLOW | {"merges__txt": b"\xff"}), "merges.txt is not UTF-8"),
-    "added tokens are an object": (checkpoint(tokenizer__json=TOKENIZER | {"added_tokens": {}}), "added_tokens that are no list"),
-    "added token without id": (checkpoint(tokenizer__json=TOKENIZER | {"added_tokens": [{"content": "x"}]}), "tokenizer.json has an added token"),
-    "added token far off": (checkpoint(tokenizer_config__json=SETTINGS | {"added_tokens_decoder": {"9" * 5000: {"content": "x"}}}), "tokenizer_config.json has an added token"),
-    "added token is a number": (checkpoint(tokenizer_config__json=SETTINGS | {"added_tokens_decoder": {"6": 6}}), "tokenizer_config.json has an added token"),
-    "another added_tokens.json": (checkpoint(added_tokens__json={"<x>": 99}), "added_tokens.json gives '<x>' no id"),
-    "template is no text": (checkpoint(chat_template__jinja=b"\xff"), "chat_template.jinja is not UTF-8"),
-    "template without a name": (checkpoint(tokenizer_config__json=SETTINGS | {"chat_template": [1]}), "a chat_template without name"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("files", "said"), BROKEN.values(), ids=BROKEN)
-def test_what_cannot_be_is_named(files: dict[str, bytes], said: str) -> None:
-    with pytest.raises(FormatError) as caught:
-        expected_metadata(files)
-    assert said in str(caught.value)
-    assert str(caught.value).isprintable()
-
-
-def test_a_reranker_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="reranker"):
-        expected_metadata(checkpoint(README__md=b"---\n---\n# Qwen3-Reranker-0.6B\n"))
-
-
-VALUES = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**20), 10**20)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=3)
-)
-JUNK = VALUES | st.lists(VALUES, max_size=2) | st.dictionaries(st.text(max_size=2), VALUES, max_size=2)
-
-
-@given(
-    st.sampled_from(["config__json", "tokenizer__json", "tokenizer_config__json", "generation_config__json"]), st.data()
-)
-def test_no_file_gives_another_exception(name: str, data: st.DataObject) -> None:
-    whole = json.loads(checkpoint()[name.replace("__", ".")])
-    key = data.draw(st.sampled_from([*whole]))
-    if isinstance(whole[key], dict) and whole[key] and data.draw(st.booleans()):
-        whole[key][data.draw(st.sampled_from([*whole[key]]))] = data.draw(JUNK)
-    else:
-        whole[key] = data.draw(JUNK)
-    with suppress(RequantError):
-        expected = expected_metadata(checkpoint(**{name: whole}))
-        compare_metadata(header(SUBJECT), expected)
-
-
-def test_what_a_header_says_about_its_making() -> None:
-    plain = infer(header(SUBJECT))
-    assert (plain.file_type, plain.file_type_name, plain.imatrix_entries, plain.base_models, plain.source) == (
-        15,
-        "Q4_K_M",
-        14,
-        (),
-        None,
-    )
-    assert len(plain.sentences) == 2
-    rich = infer(header({
-        "general.architecture": text("qwen3"), "general.base_model.count": Field(U32, 10**9),
-        "general.base_model.0.name": text("Qwen3 4B"), "general.base_model.0.organization": text("Qwen"),
-        "general.base_model.0.repo_url": text("https://huggingface.co/Qwen/Qwen3-4B"),
-        "general.source.huggingface.repository": text("a/b\x1b"), "quantize.imatrix.file": Field(ValueType.STRING, b"x\xe4"),
-        "quantize.imatrix.dataset": text("wiki\n"), "general.file_type": text("15"),
-    }))  # fmt: skip
-    [base] = rich.base_models
-    assert (base.repository, base.name, base.organization) == ("Qwen/Qwen3-4B", "Qwen3 4B", "Qwen")
-    assert rich.source is not None and rich.source.repository is None
-    assert rich.file_type_name is None and rich.imatrix_file == "x\ufffd"
-    assert len(rich.sentences) == 3 and all(sentence.isprintable() for sentence in rich.sentences)
-    assert infer(header({})).sentences == []

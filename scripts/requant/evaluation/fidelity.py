@@ -121,8 +121,7 @@ def _run(
     tools, variant = open_built(means.tool), open_built(means.backend)
     work.link(model, "model.gguf")
     work.link(means.text, means.text.name)
-    for library in variant.files:
-        work.link(variant.folder / library, library)
+    variant.link(work)
     command = _command(means.text.name, means.settings, options, on_gpu=CUDA_LIBRARY in variant.files)
     backend, lines = Backend(), list[str]()
     chunks = means.settings["chunks"]

@@ -50,8 +50,7 @@ def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, ou
     tools, variant = open_built(tool), open_built(backend)
     with work_folder(output.parent / f"work-{output.stem}") as work:
         work.link(model, "model.gguf")
-        for library in variant.files:
-            work.link(variant.folder / library, library)
+        variant.link(work)
         command = [
             str((tools.folder / TOOL).resolve()), "-lv", "4", "-m", "model.gguf", "--ctx-size", str(context), *FLAGS,
             "--host", "127.0.0.1", "--port", "0", "--threads", str(threads), "--no-webui",
@@ -64,6 +63,8 @@ def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, ou
             _wait_until_healthy(url, process, said, output)
             said.backend.prove(TOOL, variant, work.path)
             yield Server(url, time.monotonic() - begun, said.backend.features)
+            if process.poll() is not None:
+                raise ToolError(f"{TOOL} ended while it was asked; its log is {output}")
         finally:
             _stop(process)
             said.join()

@@ -15,12 +15,12 @@ from typing import Any
 import httpx2
 
 from requant.backend import CUDA_LIBRARY, Backend, explain_level
-from requant.build import Built, open_built
+from requant.build import open_built
 from requant.errors import ToolError
 from requant.evaluation.server import FLAGS, serve
 from requant.progress import progress
 from requant.records import THREADS, bits_per_weight, read_product, write_record
-from requant.tools import WorkFolder, capture, work_folder
+from requant.tools import capture, work_folder
 
 BENCH = "llama-bench"
 STREAMS = (1, 4, 16)
@@ -69,6 +69,7 @@ def measure_speed(
     Raises:
         ToolError: when a tool fails, says nothing, or runs on another backend.
     """
+    processor = _processor()
     runs = [Runs(label, model, read_product(model, path)) for label, model, path in models]
     features: list[str] = []
     with progress(settings["rounds"] * len(runs) + len(runs), "measuring speed", "runs") as bar:
@@ -87,7 +88,7 @@ def measure_speed(
         "commit": bench.document["commit"],
         "arithmetic": backend.document["variant"],
         "features": features,
-        "processor": _processor(),
+        "processor": processor,
         "threads": tools.threads,
         "prompt": settings["prompt"],
         "generate": settings["generate"],
@@ -110,7 +111,8 @@ def _bench(runs: Runs, tools: Tools, settings: Mapping[str, Any]) -> None:
         return True
 
     with work_folder(tools.output.parent / "work-bench") as work:
-        _link(work, runs.model, variant)
+        work.link(runs.model, "model.gguf")
+        variant.link(work)
         command = [
             BENCH, "-v", "-m", "model.gguf", "-p", str(settings["prompt"]), "-n", str(settings["generate"]), "-r", "1",
             "-o", "jsonl", "-t", THREADS, *(["-ngl", "999"] if CUDA_LIBRARY in variant.files else []),
@@ -119,15 +121,9 @@ def _bench(runs: Runs, tools: Tools, settings: Mapping[str, Any]) -> None:
         said.prove(BENCH, variant, work.path)
     runs.peak = max(runs.peak, peak)
     for entry in entries:
-        (runs.decode if entry["n_gen"] else runs.prompt).append(float(entry["avg_ts"]))
-    if not len(runs.decode) == len(runs.prompt) > 0:
+        (runs.decode if entry.get("n_gen") else runs.prompt).append(float(entry.get("avg_ts", 0)))
+    if not len(runs.decode) == len(runs.prompt) > 0 or not all([*runs.decode, *runs.prompt]):
         raise ToolError(f"{BENCH} gave no times for {runs.model.name}; its log is {tools.output}")
-
-
-def _link(work: WorkFolder, model: Path, variant: Built) -> None:
-    work.link(model, "model.gguf")
-    for library in variant.files:
-        work.link(variant.folder / library, library)
 
 
 def _served(runs: Runs, tools: Tools, settings: Mapping[str, Any], context: int) -> tuple[dict[str, Any], list[str]]:
@@ -170,7 +166,7 @@ def _ask(client: httpx2.Client, tokens: int) -> tuple[float, dict[str, Any]]:
                 if not line.startswith("data: {"):
                     continue
                 event = json.loads(line.removeprefix("data: "))
-                deltas = [choice["delta"] for choice in event.get("choices", [])]
+                deltas = [choice.get("delta", {}) for choice in event.get("choices", [])]
                 if first is None and any(delta.get(key) for delta in deltas for key in SPOKEN):
                     first = time.perf_counter() - begun
                 timings = event.get("timings", timings)
