@@ -26,6 +26,8 @@ LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 SILENCE_SECONDS = 600.0
 """A server that is still loading says something more often than this."""
 STOP_SECONDS = 10.0
+DYING_SECONDS = 0.2
+"""A process of many threads that was killed is not gone at once."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -63,7 +65,7 @@ def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, ou
             _wait_until_healthy(url, process, said, output)
             said.backend.prove(TOOL, variant, work.path)
             yield Server(url, time.monotonic() - begun, said.backend.features)
-            if process.poll() is not None:
+            if _ended(process):
                 raise ToolError(f"{TOOL} ended while it was asked; its log is {output}")
         finally:
             _stop(process)
@@ -134,6 +136,14 @@ def _wait_until_healthy(url: str, process: "subprocess.Popen[str]", said: _Liste
             if time.monotonic() - said.spoke > SILENCE_SECONDS:
                 raise ToolError(f"{TOOL} hangs while it loads the model; its log is {output}")
             time.sleep(0.05)
+
+
+def _ended(process: "subprocess.Popen[str]") -> bool:
+    try:
+        process.wait(DYING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
