@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import socketserver
-import sys
 import threading
-import traceback
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
+
+from loopback import LoopbackServer
 
 from .replies import Reply, message
 
@@ -64,38 +61,10 @@ class ScriptedEndpoint:
             return replies.pop(0) if len(replies) > 1 else replies[0]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
+class _Server(LoopbackServer):
     def __init__(self, endpoint: ScriptedEndpoint) -> None:
         self.endpoint = endpoint
-        self._open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def server_bind(self) -> None:
-        # HTTPServer looks its own name up, which can take seconds where there is no resolver.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-
-    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def hang_up(self) -> None:
-        """End connections that clients keep alive, so that their threads end too."""
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):  # the client was faster
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Keep what went wrong for the end, except that clients hang up when they have had enough."""
-        if not isinstance(sys.exception(), ConnectionError):
-            self.endpoint.failures.append(traceback.format_exc())
+        super().__init__(_Handler, endpoint.failures)
 
 
 class _Handler(BaseHTTPRequestHandler):
