@@ -6,7 +6,7 @@ weights and with what llama.cpp makes of them, so that an audit with that seed c
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from requant.ggml_types import GGMLType
 from requant.gguf import Field, read_header
 from requant.mix import Model, expected_types
 from requant.sample import draw
+from requant.tinymodel import TinyShape
 from requant.weights import rounded
 
 SHARD, QUANT, IMATRIX = "model.safetensors", "Giant-Q4_K_M-imatrix.gguf", "imatrix.gguf"
@@ -29,22 +30,10 @@ DIGEST = "0" * 64
 """Nobody reads gigabytes of zeros to learn their digest, so the hub is told this one."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """Sizes of a Qwen3."""
-
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    label: str
-
-
-FOUR_B = Size(36, 2560, 9728, 32, 8, 128, "4.0B")
-"""Those of Qwen3-4B."""
-DEEPER = Size(144, 2560, 9728, 32, 8, 128, "15B")
+FOUR_B = TinyShape(layers=36, hidden=2560, ffn=9728, heads=32, kv_heads=8, head_dim=128, seed=0)
+"""The shape of Qwen3-4B."""
+DEEPER = replace(FOUR_B, layers=144)
+LABELS = {FOUR_B: "4.0B", DEEPER: "15B"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class SparsePair:
         return sum(path.stat().st_blocks * 512 for path in (self.weights / SHARD, self.quant / QUANT))
 
 
-def write_sparse_pair(folder: Path, tiny: Path, tiny_quant: Path, size: Size, seed: int, rows: int) -> SparsePair:
+def write_sparse_pair(folder: Path, tiny: Path, tiny_quant: Path, size: TinyShape, seed: int, rows: int) -> SparsePair:
     """Write the pair; tokenizer and template come from the checkpoint ``tiny`` and its ``tiny_quant``."""
     weights, quant = folder / "weights", folder / "quant"
     quant.mkdir(parents=True)
@@ -116,7 +105,7 @@ def _write_checkpoint(path: Path, made: Plan) -> dict[str, int]:
     return {name: start + entry["data_offsets"][0] for name, entry in header.items()}
 
 
-def _write_quant(path: Path, tiny: Path, made: Plan, types: dict[str, GGMLType], size: Size) -> dict[str, int]:
+def _write_quant(path: Path, tiny: Path, made: Plan, types: dict[str, GGMLType], size: TinyShape) -> dict[str, int]:
     """Write the quant of zeros, its norms of ones; gives where each tensor lies."""
     metadata = dict(read_header(tiny).metadata)
     sizes = {
@@ -129,7 +118,7 @@ def _write_quant(path: Path, tiny: Path, made: Plan, types: dict[str, GGMLType],
     entries = metadata["quantize.imatrix.entries_count"]
     metadata |= {
         "quantize.imatrix.entries_count": Field(entries.type, measured),
-        "general.size_label": text(size.label),
+        "general.size_label": text(LABELS[size]),
     }
     infos, offsets, end = [], {}, 0
     for name, origin in made.tensors.items():

@@ -75,13 +75,11 @@ def _environment() -> Environment:
     return environment
 
 
-def _context(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """What the templates see: parts of the manifest, and what is counted from them."""
+def made(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card and the report both say of how a release was made."""
     recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
     return {
-        "front_matter": _front_matter(manifest, measured),
         "name": recipe["name"],
-        "repo": _repo(recipe),
         "card": recipe["card"],
         "recipe_sha256": manifest["recipe"]["sha256"],
         "weights": inputs["model"],
@@ -89,8 +87,17 @@ def _context(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[s
         "corpus": inputs["corpus"],
         "toolchain": inputs["toolchain"],
         "variants": manifest["variants"],
-        "bf16": {**manifest["model"], "elements": elements(manifest["model"]["tensors"])},
         "imatrix": manifest["imatrix"],
+    }
+
+
+def _context(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates see: parts of the manifest, and what is counted from them."""
+    return {
+        **made(manifest),
+        "front_matter": _front_matter(manifest, measured),
+        "repo": _repo(manifest["recipe"]["document"]),
+        "bf16": {**manifest["model"], "elements": elements(manifest["model"]["tensors"])},
         "quants": [_quant(quant) for quant in manifest["quants"]],
         "steps": [_command(step["command"]) for step in manifest["steps"]],
         "threads": THREADS,

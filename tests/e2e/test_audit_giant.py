@@ -14,7 +14,8 @@ import pytest
 
 from e2e.conftest import Workplace
 from hub import LoopbackHub
-from sparse_pair import DEEPER, DIGEST, FOUR_B, IMATRIX, QUANT, SHARD, Size, SparsePair, write_sparse_pair
+from requant.tinymodel import TinyShape
+from sparse_pair import DEEPER, DIGEST, FOUR_B, IMATRIX, QUANT, SHARD, SparsePair, write_sparse_pair
 
 REQUANT = str(Path(sys.executable).parent / "requant")
 SEED, ROWS = 11, 4096
@@ -26,7 +27,7 @@ def hub() -> Iterator[LoopbackHub]:
         yield running
 
 
-def written(demo: Workplace, folder: Path, size: Size) -> SparsePair:
+def written(demo: Workplace, folder: Path, size: TinyShape) -> SparsePair:
     quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
     pair = write_sparse_pair(folder, demo.results / "generated", quant, size, SEED, ROWS)
     assert pair.on_disk < 200_000_000

@@ -1,8 +1,8 @@
-"""Portable inference is as good as native: the perplexity of a real model, on the same text, by llama-perplexity."""
+"""Portable inference is as good as native: the perplexity of a real model, on the same text, by the evaluation's code."""
 
 from __future__ import annotations
 
-import re
+import json
 import subprocess
 from pathlib import Path
 
@@ -10,36 +10,29 @@ import pytest
 
 from checkout import ROOT, alone
 from e2e.conftest import SNAKEMAKE, TOOLCHAIN, Workplace
-from requant.build import open_built
-from requant.records import THREADS
-from requant.tools import work_folder
+from requant.evaluation.fidelity import Means, measure_baseline
 
 BUILT = f"results/toolchains/{TOOLCHAIN}"
-MODEL = "results/SmolLM2-135M-Instruct/bf16/expanded/SmolLM2-135M-Instruct.gguf"
+BF16 = "results/SmolLM2-135M-Instruct/bf16/expanded"
+MODEL, RECORD = f"{BF16}/SmolLM2-135M-Instruct.gguf", f"{BF16}/model.json"
 TEXT = "results/SmolLM2-135M-Instruct/corpus/docs.test.txt"
-TARGETS = (f"{BUILT}/strict/bin/llama-perplexity.json", f"{BUILT}/native/build.json", f"{BUILT}/portable/build.json")
-SETTINGS = ("-c", "512", "-b", "512", "-ub", "512", "-fa", "off", "--chunks", "8", "-fit", "off")
-ESTIMATE = re.compile(r"Final estimate: PPL = ([0-9.]+)")
+TOOL = f"{BUILT}/strict/bin/llama-perplexity.json"
+TARGETS = (TOOL, f"{BUILT}/native/build.json", f"{BUILT}/portable/build.json")
 
 
 def perplexity(variant: str, folder: Path) -> float:
-    tool, backend = open_built(ROOT / TARGETS[0]), open_built(ROOT / BUILT / variant / "build.json")
-    with work_folder(folder / variant) as work:
-        work.link(ROOT / MODEL, "model.gguf")
-        work.link(ROOT / TEXT, "text.txt")
-        for library in backend.files:
-            work.link(backend.folder / library, library)
-        command = ["llama-perplexity", "-m", "model.gguf", "-f", "text.txt", *SETTINGS, "-t", THREADS]
-        tool.run(work, command, 2, folder / f"{variant}.log")
-    found = ESTIMATE.search((folder / f"{variant}.log").read_text())
-    assert found, "llama-perplexity gave no estimate"
-    return float(found[1])
+    settings = {"arithmetic": variant, "chunks": 8, "context": 512}
+    backend = ROOT / BUILT / variant / "build.json"
+    means = Means(ROOT / TEXT, ROOT / TOOL, backend, settings, 2, folder / f"{variant}.log")
+    logits, record = folder / f"{variant}.bin", folder / f"{variant}.json"
+    measure_baseline(ROOT / MODEL, ROOT / RECORD, means, logits, record)
+    return float(json.loads(record.read_text())["perplexity"]["value"])
 
 
 def test_perplexity_of_portable_and_native(demo: Workplace, tmp_path: Path) -> None:
     recipe = ["--configfile", "config/smollm2.yaml", "--cores", "2"]
     with alone():
-        subprocess.run([SNAKEMAKE, *recipe, *TARGETS, MODEL, TEXT], cwd=ROOT, check=True)
+        subprocess.run([SNAKEMAKE, *recipe, "--", *TARGETS, MODEL, TEXT], cwd=ROOT, check=True)
     portable, native = (perplexity(variant, tmp_path) for variant in ("portable", "native"))
     print(f"perplexity: portable {portable}, native {native}")
     assert portable == pytest.approx(native, rel=0.0005)

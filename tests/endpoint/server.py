@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +30,8 @@ class ScriptedEndpoint:
         self.stopping = threading.Event()
         self._script: dict[str, list[Reply]] = {}
         self._lock = threading.Lock()
+        self._busy = 0
+        self.most_at_once = 0
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
@@ -53,6 +57,18 @@ class ScriptedEndpoint:
     def asked(self, question: str) -> int:
         """How often a question was asked."""
         return sum(request["messages"][-1]["content"] == question for request in list(self.requests))
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the questions that are being answered at a time."""
+        with self._lock:
+            self._busy += 1
+            self.most_at_once = max(self.most_at_once, self._busy)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
 
     def next_reply(self, request: dict[str, Any]) -> Reply:
         with self._lock:
@@ -80,7 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.path == "/v1/chat/completions"
         self.server.endpoint.keys.append(self.headers.get("Authorization"))
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._send(self.server.endpoint.next_reply(request))
+        with self.server.endpoint.counted():
+            self._send(self.server.endpoint.next_reply(request))
 
     def _send(self, reply: Reply) -> None:
         stopping = self.server.endpoint.stopping

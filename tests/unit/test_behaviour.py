@@ -1,6 +1,5 @@
 """requant.evaluation.behaviour against a scripted server: every answer becomes an outcome, and a stopped run goes on."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,8 @@ def test_many_at_a_time(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endp
     suite = read_suite(numbers(tmp_path, 40))
     for index in range(40):
         server.say(f"q{index}", Reply(message(str(index)).body, wait=0.1))
-    begin = time.monotonic()
     results = run(suite, endpoint, tmp_path / "out.jsonl", parallel=20)
-    assert time.monotonic() - begin < 3
+    assert 1 < server.most_at_once <= 20
     assert {*results.outcomes.values()} == {"passed"}
     assert sorted(line["id"] for line in lines(tmp_path / "out.jsonl")[1:]) == sorted(item.id for item in suite.items)
 

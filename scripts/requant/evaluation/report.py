@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from requant.card import TEMPLATES, sized
+from requant.card import TEMPLATES, made, sized
 from requant.consistency import read_manifest
 from requant.digests import digest_file, read_small, write_bytes
 from requant.errors import FormatError
@@ -36,16 +36,17 @@ def write_report(manifest: Path, evaluation: Path, times: Path | None, out: Path
     Raises:
         FormatError: when a file is not in its form, or the evaluation is about other files than the manifest's.
     """
-    made, measured = read_manifest(manifest, (SCHEMA,)), read_evaluation(evaluation)
-    for finding in foreign_files(measured, made):
+    release, measured = read_manifest(manifest, (SCHEMA,)), read_evaluation(evaluation)
+    for finding in foreign_files(measured, release):
         raise FormatError(f"{finding.where} is {finding.actual}, expected {finding.expected}: measure this release")
-    files = [*(quant["file"] for quant in made["quants"]), made["imatrix"]["file"]]
+    files = [*(quant["file"] for quant in release["quants"]), release["imatrix"]["file"]]
     files += [file_entry(path.name, digest_file(path)) for path in (manifest, evaluation)]
-    made, measured = _clean(made), _clean(measured)
+    release, measured = _clean(release), _clean(measured)
     context = {
-        **_made(made),
+        **made(release),
         **_measured(measured),
-        "models": list(_models(made, measured)),
+        "model": release["model"],
+        "models": list(_models(release, measured)),
         "files": files,
         "times": None if times is None else _clean(read_times(times)),
     }
@@ -80,23 +81,6 @@ def _environment() -> Environment:
 def _round_size(size: int) -> str:
     """``2.50 GB``."""
     return sized(size).partition(" (")[0]
-
-
-def _made(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template sees of a manifest."""
-    recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
-    return {
-        "name": recipe["name"],
-        "card": recipe["card"],
-        "recipe_sha256": manifest["recipe"]["sha256"],
-        "weights": inputs["model"],
-        "generated": inputs["model"].get("generate"),
-        "corpus": inputs["corpus"],
-        "toolchain": inputs["toolchain"],
-        "variants": manifest["variants"],
-        "model": manifest["model"],
-        "imatrix": manifest["imatrix"],
-    }
 
 
 def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
