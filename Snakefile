@@ -28,6 +28,7 @@ include: "workflow/rules/calibration.smk"
 include: "workflow/rules/quants.smk"
 include: "workflow/rules/release.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/behaviour.smk"
 include: "workflow/rules/audit.smk"
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 given, params = snakemake.input, snakemake.params
 model, record, server, backend = (Path(path) for path in (given.model, given.record, given.server, given.backend))
-suites = [Path(path) for path in given.suites]
+suites, harness = [Path(path) for path in given.suites], next(map(Path, given.harness), None)
 with job(snakemake.log[0]) as log:
-    asking = Asking(server, backend, params.settings, params.context, snakemake.threads, log)
-    out = (Path(params.answers), Path(snakemake.output.record))
-    measure_behaviour(snakemake.wildcards.label, model, record, suites, asking, *out)
+    how = (params.settings, params.context, snakemake.threads, Path(params.answers), log)
+    asking = Asking(server, backend, harness, *how)
+    measure_behaviour(snakemake.wildcards.label, model, record, suites, asking, Path(snakemake.output.record))

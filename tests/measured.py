@@ -53,7 +53,7 @@ def evaluation(manifest: Mapping[str, Any]) -> dict[str, Any]:
             "protocol": {**how, "thinking": "default", "temperature": 0, "seed": 0, "max_tokens": None, "flags": ["--ctx-size", "4096"]},
             "suites": [
                 {
-                    "name": name, "sha256": "a" * 64, "of": of,
+                    "name": name, "sha256": "a" * 64, "harness": None, "of": of,
                     "models": [
                         counts("BF16", bf16),
                         *({**counts(quant["type"], quant["file"]), "pair": {"both": 15, "lost": 2, "won": 1, "p": "1.0000"}} for quant in quants),
@@ -61,6 +61,7 @@ def evaluation(manifest: Mapping[str, Any]) -> dict[str, Any]:
                 }
                 for name, of in (("tool_calls", 15), ("my_own", 35))
             ],
+            "not_run": [{"name": "gpqa_diamond", "reason": "the data set is gated"}],
         },
     }  # fmt: skip
 

@@ -46,12 +46,13 @@ def write_card(manifest: Path, evaluation: Path | None, out: Path) -> None:
 def render_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> bytes:
     """The model card of a release: a function of two parsed documents, its manifest and its evaluation, alone."""
     measured = _on_one_line(evaluation or {"fidelity": None, "speed": None, "behaviour": None})
-    suites = {suite["name"]: suite for suite in (measured["behaviour"] or {"suites": []})["suites"]}
+    behaviour = measured["behaviour"] or {"suites": [], "not_run": []}
     context = {
         **_context(_on_one_line(manifest), measured),
         **measured,
         "evaluation": evaluation is not None,
-        "suites": suites,
+        "suites": {suite["name"]: suite for suite in behaviour["suites"]},
+        "not_run": {suite["name"]: suite["reason"] for suite in behaviour["not_run"]},
     }
     return _environment().get_template("card.md.j2").render(context).encode()
 

@@ -1,4 +1,4 @@
-"""The upstream converter's own environment, hash-locked and apart from the workflow's.
+"""Environments apart from the workflow's, hash-locked: of the upstream converter, and of the evaluation harness.
 
 torch is the difficulty: on x86-64 Linux the package index offers builds that import only with
 gigabytes of CUDA libraries. A CPU build is taken where pip finds one (``PIP_FIND_LINKS``,
@@ -8,6 +8,8 @@ gigabytes of CUDA libraries. A CPU build is taken where pip finds one (``PIP_FIN
 import logging
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from requant.digests import digest_file
@@ -19,8 +21,30 @@ from requant.tools import WorkFolder, capture, clean_environment, work_folder
 log = logging.getLogger(__name__)
 ROOM = 2_500_000_000
 ROOM_CUDA = 9_000_000_000
+ROOM_HARNESS = 800_000_000
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE = ["-c", "import torch, transformers, sentencepiece, gguf; print(torch.__version__)"]
+PROBE_HARNESS = ["-c", "import evalscope; print(evalscope.__version__)"]
+
+
+def build_harness(lock: Path, record: Path, output: Path) -> None:
+    """Install EvalScope's lock into a virtual environment beside ``record``, and try it.
+
+    Raises:
+        SourceError: when a package cannot be had or has other bytes.
+        ToolError: when the environment does not work.
+    """
+    folder = record.parent / "environment"
+    require_space(folder, ROOM_HARNESS, "the evaluation harness")
+    with _empty_environment(folder, output) as work:
+        _install(work, folder, lock, output)
+        version = capture([str(_python(folder)), *PROBE_HARNESS], work.path)
+    write_record(record, {"version": version, "lock": file_entry(lock.name, digest_file(lock))})
+
+
+def harness_python(record: Path) -> Path:
+    """The interpreter of EvalScope's environment; raises ToolError when that was moved or removed."""
+    return _found(record)
 
 
 def build_converter(locks: Path, record: Path, output: Path) -> None:
@@ -32,9 +56,7 @@ def build_converter(locks: Path, record: Path, output: Path) -> None:
     """
     folder = record.parent / "environment"
     require_space(folder, ROOM, "the converter's environment")
-    shutil.rmtree(folder, ignore_errors=True)
-    with work_folder(record.parent / "install") as work:
-        work.run([sys.executable, "-m", "venv", str(folder.resolve())], output)
+    with _empty_environment(folder, output) as work:
         _install(work, folder, locks / "converter.lock", output)
         try:
             _install(work, folder, locks / "torch-cpu.lock", output)
@@ -52,11 +74,19 @@ def build_converter(locks: Path, record: Path, output: Path) -> None:
 
 
 def converter_python(record: Path) -> Path:
-    """The environment's interpreter.
+    """The interpreter of the converter's environment; raises ToolError when that was moved or removed."""
+    return _found(record)
 
-    Raises:
-        ToolError: when the environment was moved or removed.
-    """
+
+@contextmanager
+def _empty_environment(folder: Path, output: Path) -> Iterator[WorkFolder]:
+    shutil.rmtree(folder, ignore_errors=True)
+    with work_folder(folder.parent / "install") as work:
+        work.run([sys.executable, "-m", "venv", str(folder.resolve())], output)
+        yield work
+
+
+def _found(record: Path) -> Path:
     python = _python(record.parent / "environment")
     if not python.exists():
         raise ToolError(f"{python} is missing: remove {record} and run again")

@@ -33,6 +33,10 @@ class SourceError(RequantError):
     """A hub, registry or repository did not deliver."""
 
 
+class AccessError(SourceError):
+    """A hub has it, but not for this user: a token is missing, or its terms are not accepted."""
+
+
 class PlaceError(SourceError):
     """What was named is not there, is no file that can be read, or could mean several things."""
 

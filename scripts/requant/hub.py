@@ -29,7 +29,7 @@ from huggingface_hub.utils._headers import build_hf_headers
 
 from requant import retry
 from requant.digests import Expected, check_file
-from requant.errors import SourceError
+from requant.errors import AccessError, SourceError
 from requant.remote import Address, redirected
 from requant.retry import first_line
 
@@ -224,9 +224,10 @@ def explained(shown: str, advice: Advice = PINNED) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         for kind, sentence in SENTENCES:
             if isinstance(cause, kind):
-                raise SourceError(f"{shown} {sentence.format(advice=advice)}") from error
+                refused = AccessError if kind in (GatedRepoError, RepositoryNotFoundError) else SourceError
+                raise refused(f"{shown} {sentence.format(advice=advice)}") from error
         if isinstance(cause, HfHubHTTPError):
-            raise SourceError(_refused(shown, cause, advice)) from error
+            raise _refused(shown, cause, advice) from error
         if "Consistency check" in str(error):
             raise SourceError(
                 f"{shown} closed the connection too early, again and again: run again to go on"
@@ -234,10 +235,12 @@ def explained(shown: str, advice: Advice = PINNED) -> Iterator[None]:
         raise
 
 
-def _refused(shown: str, error: HfHubHTTPError, advice: Advice) -> str:
+def _refused(shown: str, error: HfHubHTTPError, advice: Advice) -> SourceError:
     status = error.response.status_code if error.response is not None else 0
     if status in (401, 403):
-        return f"{shown} refuses access: set HF_TOKEN to a token that may read it ({status})"
+        return AccessError(f"{shown} refuses access: set HF_TOKEN to a token that may read it ({status})")
     if status == 404:
-        return f"{shown} does not exist: correct {advice.named_by} ({status})"
-    return f"{shown} keeps answering {status}: wait and run again, or name a mirror in HF_ENDPOINT, {advice.elsewhere}"
+        return SourceError(f"{shown} does not exist: correct {advice.named_by} ({status})")
+    return SourceError(
+        f"{shown} keeps answering {status}: wait and run again, or name a mirror in HF_ENDPOINT, {advice.elsewhere}"
+    )

@@ -78,6 +78,18 @@ class ToolchainPin:
 
 
 @dataclass(frozen=True)
+class SuitePin:
+    """A set of questions: in a package, or (``package`` is None) the files of a data set on the Hub at a commit."""
+
+    name: str
+    repo: str | None
+    revision: str | None
+    licence: str
+    package: PackagePin | None
+    files: Mapping[str, Expected]
+
+
+@dataclass(frozen=True)
 class Pins:
     """The whole table."""
 
@@ -85,7 +97,7 @@ class Pins:
     models: Mapping[str, ModelPin]
     corpora: Mapping[str, CorpusPin]
     toolchains: Mapping[str, ToolchainPin]
-    suites: Mapping[str, PackagePin]
+    suites: Mapping[str, SuitePin]
 
 
 def read_pins(path: Path, shown: str | None = None) -> Pins:
@@ -100,10 +112,7 @@ def read_pins(path: Path, shown: str | None = None) -> Pins:
     models = {name: _model(name, entry, where) for name, entry in document["models"].items()}
     corpora = {name: _corpus(name, entry, where) for name, entry in document["corpora"].items()}
     toolchains = {name: _toolchain(name, entry, where) for name, entry in document["toolchains"].items()}
-    suites = {
-        name: _package(entry["package"], f"{where}: suites.{name}.package")
-        for name, entry in document.get("suites", {}).items()
-    }
+    suites = {name: _suite(name, entry, where) for name, entry in document.get("suites", {}).items()}
     return Pins(where, models, corpora, toolchains, suites)
 
 
@@ -167,6 +176,17 @@ def _corpus(name: str, entry: Mapping[str, Any], where: str) -> CorpusPin:
     return CorpusPin(
         name, entry.get("repo"), entry.get("revision"), entry.get("config"), entry["licence"], files, texts
     )
+
+
+def _suite(name: str, entry: Mapping[str, Any], where: str) -> SuitePin:
+    key = f"{where}: suites.{name}"
+    if ("package" in entry) == ("repo" in entry):
+        found = "both package and repo" if "repo" in entry else "neither package nor repo"
+        raise RecipeError(f"{key} has {found}; write one of them")
+    for missing in [part for part in ("revision", "files") if "repo" in entry and part not in entry]:
+        raise RecipeError(f"{key}.{missing} is missing; a data set needs repo, revision and files")
+    package = _package(entry["package"], f"{key}.package") if "package" in entry else None
+    return SuitePin(name, entry.get("repo"), entry.get("revision"), entry["licence"], package, _files(entry))
 
 
 def _toolchain(name: str, entry: Mapping[str, Any], where: str) -> ToolchainPin:

@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 
 from requant.errors import RecipeError
 from requant.evaluation.perplexity import FEWEST, scored
-from requant.pins import CorpusPin, ModelPin, PackagePin, Pins, TextPin, ToolchainPin, read_pins
+from requant.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin, ToolchainPin, read_pins
 from requant.schema import check
 from requant.tinymodel import TinyShape
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
+# Suites that are no files: one package holds Berkeley's, and of the others each is a data set on the Hub.
 BERKELEY = ("bfcl_simple", "bfcl_multiple", "bfcl_irrelevance")
+KNOWLEDGE = ("mmlu", "gpqa_diamond")
 # Where weights come from on this machine, where the pin table lies, what is audited, and what is measured afterwards,
 # move no byte that others can make again.
 MACHINE_KEYS = ("source", "pins", "audited", "evaluation")
@@ -27,8 +29,8 @@ class Recipe:
     """One recipe with its pins looked up.
 
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
-    release that an audit rebuilds. ``evaluation`` is what is measured of it, empty if nothing; ``berkeley`` is the
-    package of the suites that are no files.
+    release that an audit rebuilds. ``evaluation`` is what is measured of it, empty if nothing; ``suites`` has
+    the pins of suites that are no files.
     """
 
     document: Mapping[str, Any]
@@ -45,7 +47,7 @@ class Recipe:
     source: str
     audited: str
     evaluation: Mapping[str, Any]
-    berkeley: PackagePin | None
+    suites: Mapping[str, SuitePin]
 
 
 def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
@@ -92,7 +94,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         source=source,
         audited=str(Path(config.get("audited", f"results/{config['name']}/release")).expanduser()),
         evaluation=config.get("evaluation", {}),
-        berkeley=pins.suites.get("bfcl"),
+        suites=pins.suites,
     )
 
 
@@ -129,8 +131,12 @@ def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins) -> 
     suites = evaluation.get("behaviour", {}).get("suites", [])
     if len({Path(path).stem for path in suites}) < len(suites):
         raise RecipeError(f"{where}: evaluation.behaviour.suites names two files of one name; give each its own")
-    if "bfcl" not in pins.suites and any(path in BERKELEY for path in suites):
-        raise RecipeError(f"{where}: evaluation.behaviour.suites names Berkeley's, but {pins.path} has no suites.bfcl")
+    for suite in suites:
+        pin = "bfcl" if suite in BERKELEY else suite
+        if suite in (*BERKELEY, *KNOWLEDGE) and pin not in pins.suites:
+            raise RecipeError(
+                f"{where}: evaluation.behaviour.suites names {suite}, but {pins.path} has no suites.{pin}; pin it there"
+            )
     fidelity = evaluation.get("fidelity")
     tokens = fidelity["chunks"] * scored(fidelity["context"]) if fidelity else FEWEST
     if tokens < FEWEST:

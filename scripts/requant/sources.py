@@ -14,7 +14,7 @@ from requant.digests import Digest, Expected, check_file, digest_file, publish
 from requant.disk import require_space
 from requant.errors import DigestError, SourceError
 from requant.packages import fetch_package
-from requant.pins import PICKLED, CorpusPin, ModelPin, TextPin
+from requant.pins import PICKLED, CorpusPin, ModelPin, SuitePin, TextPin
 from requant.recipe import bytes_after_download
 from requant.records import file_entry, write_record
 from requant.tinymodel import TinyShape, write_tiny_model
@@ -94,6 +94,23 @@ def fetch_model(pin: ModelPin, source: str, quants: Sequence[str], out: Path, re
     write_record(record, {**origin, "files": [file_entry(name, found[name]) for name in sorted(found)]})
 
 
+def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
+    """Get the files of a set of questions into ``folder``, from the Hub, and return their digests.
+
+    Raises:
+        AccessError: when the Hub wants a token, or its terms accepted; SourceError: when they cannot be had,
+        DigestError: when they are not the pinned ones, DiskError: when there is no room.
+    """
+    from requant.hub import HubSource
+
+    assert pin.repo is not None and pin.revision is not None
+    hub = HubSource(pin.repo, pin.revision, "dataset")
+    expected = _merge(pin, hub, list(pin.files))
+    require_space(folder, sum(known.size or 0 for known in expected.values()), f"the questions of {pin.name}")
+    _fetch_all(hub, expected, folder)
+    return _check_all(expected, folder, hub)
+
+
 def generate_model(tree: Path, shape: Mapping[str, int], name: str, out: Path, record: Path) -> None:
     """Generate the small random model of a recipe into ``out`` and write its ``record``."""
     with work_folder(out.parent / "generate") as work:
@@ -156,7 +173,7 @@ def _open(pin: ModelPin, source: str) -> Source:
     return FolderSource(Path(source).expanduser())
 
 
-def _merge(pin: ModelPin, source: Source, names: Sequence[str]) -> dict[str, Expected]:
+def _merge(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> dict[str, Expected]:
     """Join what the pin and what the source know; they must not contradict each other."""
     recorded = _recorded(pin, source, names)
     expected = {}
@@ -182,7 +199,7 @@ def _merge(pin: ModelPin, source: Source, names: Sequence[str]) -> dict[str, Exp
     return expected
 
 
-def _recorded(pin: ModelPin, source: Source, names: Sequence[str]) -> dict[str, Expected]:
+def _recorded(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> dict[str, Expected]:
     """The source's record. A folder has none, so files without a pinned digest are looked up on the Hub."""
     if not isinstance(source, FolderSource):
         if all(pin.files[name].proves_content and source.cached(name) for name in names):
@@ -190,7 +207,7 @@ def _recorded(pin: ModelPin, source: Source, names: Sequence[str]) -> dict[str, 
         return source.record(names)
     found = source.record(names)
     unproven = [name for name in names if pin.files[name].sha256 is None and name in found]
-    if unproven and pin.revision is not None:
+    if unproven and pin.repo is not None and pin.revision is not None:
         from requant.hub import HubSource
 
         recorded = HubSource(pin.repo, pin.revision).record(unproven)

@@ -1,4 +1,4 @@
-"""The HTTP server: it looks the last question up in its script, and sends the next reply to it."""
+"""The HTTP server: it looks the last question, or a line of it, up in its script, and sends the next reply to it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class ScriptedEndpoint:
 
     def asked(self, question: str) -> int:
         """How often a question was asked."""
-        return sum(request["messages"][-1]["content"] == question for request in list(self.requests))
+        asked = [request["messages"][-1]["content"] for request in list(self.requests)]
+        return sum(question in (text, *text.splitlines()) for text in asked)
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
@@ -73,7 +74,9 @@ class ScriptedEndpoint:
     def next_reply(self, request: dict[str, Any]) -> Reply:
         with self._lock:
             self.requests.append(request)
-            replies = self._script.get(request["messages"][-1]["content"], [self.otherwise])
+            question = request["messages"][-1]["content"]
+            known = next((line for line in (question, *question.splitlines()) if line in self._script), None)
+            replies = [self.otherwise] if known is None else self._script[known]
             return replies.pop(0) if len(replies) > 1 else replies[0]
 
 

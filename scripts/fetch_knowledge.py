@@ -1,0 +1,16 @@
+"""Fetch the questions of MMLU or GPQA."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from requant.evaluation.knowledge import fetch_knowledge
+from requant.job import job
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0]):
+    questions = Path(snakemake.output.questions)
+    if why := fetch_knowledge(snakemake.params.pin, questions):
+        logging.getLogger(__name__).warning("not run: %s; then remove %s and run again", why, questions)

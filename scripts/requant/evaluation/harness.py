@@ -1,0 +1,176 @@
+"""EvalScope asks MMLU and GPQA through our server: zero-shot, with its own prompts, and it grades the answers itself.
+
+https://github.com/modelscope/evalscope, in an environment of its own (``envs/harness.lock``). It gets the rows as files
+and writes, for every question, ``predictions/*.jsonl`` (the answer) and ``reviews/*.jsonl`` (what it makes of it), from
+which a stopped run goes on. What it wrote is kept; here it becomes a results file like any other.
+"""
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from requant.environment import harness_python
+from requant.errors import ToolError
+from requant.evaluation.answer import ERROR, FAILED, PASSED, TRUNCATED
+from requant.evaluation.behaviour import Results, write_results
+from requant.evaluation.endpoint import SECONDS, Settings
+from requant.evaluation.knowledge import Knowledge
+from requant.manifest import parse
+from requant.progress import progress
+from requant.records import read_record
+from requant.tools import WorkFolder, work_folder
+
+HARNESS = "EvalScope"
+# How the data set's own folder would look: configuration and split by EvalScope's names.
+LAYOUT = {"mmlu": ("all", "test"), "gpqa_diamond": ("default", "train")}
+PROGRESS = re.compile(r"Evaluating\[\w+\]:.*?(\d+)/\d+ ")
+CUT_OFF = ("max_tokens", "model_length")
+RETRIES = 5
+
+Row = tuple[int, Mapping[str, Any]]
+"""A question, and its place in the whole set."""
+
+
+def harness_name(record: Path) -> str:
+    """``EvalScope 1.14.1, zero-shot``: what asked and graded."""
+    return f"{HARNESS} {read_record(record)['version']}, zero-shot"
+
+
+def ask_knowledge(
+    knowledge: Knowledge, rows: Sequence[Row], url: str, said: Settings, limits: Mapping[str, Any], harness: Path,
+    folder: Path, out: Path, output: Path,
+) -> Results:  # fmt: skip
+    """Ask ``rows`` of a set; EvalScope works in ``folder``, where a stopped run goes on, and ``out`` has the results.
+
+    Args:
+        knowledge: the set.
+        rows: the questions to ask.
+        url: the server's, such as ``http://127.0.0.1:8080/v1``.
+        said: model, thinking, temperature and seed.
+        limits: ``max_tokens`` of an answer, or None, and ``parallel`` questions at a time.
+        harness: the record of EvalScope's environment.
+        folder: is for these rows, settings and this harness alone.
+        out: the results file.
+        output: what EvalScope prints is appended to it.
+
+    Raises:
+        ToolError: when EvalScope fails, or wrote what it never writes.
+    """
+    with work_folder(folder, keep=True) as work:
+        _write_data(knowledge.name, [row for _, row in rows], work.path / "data")
+        _drop_half_lines(work.path / "run")
+        generation = _generation(said, limits)
+        command = [str(harness_python(harness)), *_arguments(knowledge.name, url, said, limits["parallel"], generation)]
+        if (work.path / "run" / "configs").exists():
+            command += ["--use-cache", "run"]
+        else:
+            shutil.rmtree(work.path / "run", ignore_errors=True)
+        _run(work, command, len(rows), output)
+        request = {"model": said.model, **generation}
+        lines = list(_lines(knowledge.name, rows, work.path / "run", request))
+    header = {"suite": knowledge.sha256, "harness": harness_name(harness), **asdict(said)}
+    return write_results(header, lines, out)
+
+
+def _generation(said: Settings, limits: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"temperature": said.temperature, "seed": said.seed}
+    if limits["max_tokens"] is not None:
+        found["max_tokens"] = limits["max_tokens"]
+    if said.thinking != "default":
+        found["extra_body"] = {"chat_template_kwargs": {"enable_thinking": said.thinking == "on"}}
+    return found
+
+
+def _arguments(name: str, url: str, said: Settings, parallel: int, generation: Mapping[str, Any]) -> list[str]:
+    trying = {"timeout": SECONDS, "retries": RETRIES, "retry_interval": 1}
+    return [
+        "-m", "evalscope.cli.cli", "eval", "--model", said.model, "--model-id", "model", "--api-url", url,
+        "--api-key", "none", "--eval-type", "openai_api", "--datasets", name,
+        "--dataset-args", json.dumps({name: {"local_path": "data", "few_shot_num": 0}}),
+        "--eval-batch-size", str(parallel), "--generation-config", json.dumps({**generation, **trying}),
+        # Questions without an answer are counted here, and asked again in the next run.
+        "--ignore-errors", "--work-dir", "run", "--no-timestamp",
+    ]  # fmt: skip
+
+
+def _run(work: WorkFolder, command: Sequence[str], total: int, output: Path) -> None:
+    with progress(total, "questions", "item") as bar:
+
+        def watch(line: str) -> bool:
+            if shown := PROGRESS.search(line):
+                bar.update(max(0, int(shown[1]) - bar.n))
+            return shown is not None
+
+        # It is told to stay offline, and to write nothing outside of its folder.
+        work.run(command, output.resolve(), watch=watch, env={"HF_HUB_OFFLINE": "1", "HF_HOME": "cache"})
+
+
+def _write_data(name: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    config, split = LAYOUT[name]
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: {config}\n  data_files:\n  - split: {split}\n    path: rows.jsonl\n---\n"
+    )
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+
+
+def _drop_half_lines(run: Path) -> None:
+    """Cut off the half line that a killed run may have left, which EvalScope would stumble over."""
+    for path in [*run.glob("predictions/*/*.jsonl"), *run.glob("reviews/*/*.jsonl")]:
+        data = path.read_bytes()
+        if data and not data.endswith(b"\n"):
+            path.write_bytes(data[: data.rfind(b"\n") + 1])
+
+
+def _lines(name: str, rows: Sequence[Row], run: Path, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A line of results for each row. EvalScope counts the rows of each subject by themselves."""
+    seen: dict[str, int] = defaultdict(int)
+    answers = {kind: _written(run / kind / "model") for kind in ("predictions", "reviews")}
+    for place, row in rows:
+        subset = row.get("subject", "default")
+        key = (f"{name}_{subset}", seen[subset])
+        seen[subset] += 1
+        line = {"id": f"{name}-{place}", "request": None, "response": None, "seconds": None}
+        answer, review = (answers[kind].get(key) for kind in ("predictions", "reviews"))
+        if answer is None or review is None:
+            reason = f"{HARNESS} got no answer, see its log"
+            yield {**line, "outcome": ERROR, "passed": False, "part": None, "reason": reason}
+        else:
+            yield {**line, **_judged(row, answer, review, request)}
+
+
+def _judged(
+    row: Mapping[str, Any], answer: Mapping[str, Any], review: Mapping[str, Any], request: Mapping[str, Any]
+) -> dict[str, Any]:
+    try:
+        output, score = answer["model_output"], review["sample_score"]["score"]
+        question, stopped = answer["messages"][0]["content"], output["choices"][0]["stop_reason"]
+        if (row.get("question") or row.get("Question", "")).strip() not in question:
+            raise ToolError(f"{HARNESS} kept answers to other questions: remove its folder, and run again")
+        right, chosen, passed = review["target"][0], score["extracted_prediction"], score["value"]["accuracy"] == 1
+        seconds = output["time"]
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ToolError(f"{HARNESS} wrote a result of unknown form: install what envs/harness.lock names") from error
+    outcome, reason = (PASSED if passed else FAILED), f"it chose {chosen or 'nothing'}, and {right} is right"
+    if stopped in CUT_OFF:
+        outcome, reason, passed = TRUNCATED, "the answer was cut off at the token limit", False
+    messages = [{"role": "user", "content": question}]
+    return {
+        "request": {**request, "messages": messages}, "response": output, "seconds": seconds,
+        "outcome": outcome, "passed": passed, "part": "content" if chosen else None, "reason": reason,
+    }  # fmt: skip
+
+
+def _written(folder: Path) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """Every line by file and index; of several the last counts."""
+    return {
+        (path.stem, line["index"]): line
+        for path in sorted(folder.glob("*.jsonl"))
+        for line in (parse(data, path.name) for data in path.read_bytes().splitlines())
+    }

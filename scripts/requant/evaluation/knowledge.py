@@ -1,0 +1,86 @@
+"""MMLU and GPQA-Diamond: rows of pinned data sets on the Hub, which a harness asks (``harness.py``).
+
+Columns: https://huggingface.co/datasets/cais/mmlu (``answer`` is the index of the right choice) and, gated,
+https://huggingface.co/datasets/Idavidrein/gpqa (one right answer and three wrong ones).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from requant.digests import digest_file
+from requant.errors import AccessError, FormatError
+from requant.pins import SuitePin
+from requant.records import file_entry, read_record, write_record
+from requant.sources import fetch_set
+from requant.tools import work_folder
+
+GPQA = ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
+SUBJECT = re.compile(r"[a-z_]{1,60}")
+REASON = 200
+"""Characters of a reason, as ``evaluation.json`` has room for."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """One set: its rows, or (``not_run``, if not empty) why they cannot be had; ``sha256`` is of the file with them."""
+
+    name: str
+    sha256: str
+    rows: tuple[Mapping[str, Any], ...]
+    not_run: str
+
+
+def fetch_knowledge(pin: SuitePin, out: Path) -> str:
+    """Write the rows of a pinned set to ``out``, or, where the Hub refuses access, why there are none.
+
+    Returns:
+        that reason, or nothing.
+
+    Raises:
+        SourceError, DigestError: when the data set cannot be had or is another one.
+        FormatError: when its rows are of another form.
+    """
+    origin = {"name": pin.name, "repo": pin.repo, "revision": pin.revision, "licence": pin.licence}
+    with work_folder(out.parent / f"download-{pin.name}") as work:
+        try:
+            found = fetch_set(pin, work.path)
+        except AccessError as error:
+            write_record(out, {**origin, "files": [], "rows": [], "not_run": str(error)[:REASON]})
+            return str(error)
+        rows = [row for name in sorted(found) for row in _rows(pin.name, work.path / name, work.path / "cache")]
+    files = [file_entry(name, digest) for name, digest in sorted(found.items())]
+    write_record(out, {**origin, "files": files, "rows": rows, "not_run": ""})
+    return ""
+
+
+def read_knowledge(path: Path) -> Knowledge:
+    """Read what ``fetch_knowledge`` wrote.
+
+    Raises:
+        FormatError: when the file is none.
+    """
+    record = read_record(path)
+    return Knowledge(record["name"], digest_file(path).sha256, tuple(record["rows"]), record["not_run"])
+
+
+def _rows(name: str, file: Path, cache: Path) -> list[dict[str, Any]]:
+    from datasets import Dataset, disable_progress_bars
+    from datasets.exceptions import DatasetsError
+
+    disable_progress_bars()
+    read = Dataset.from_csv if file.suffix == ".csv" else Dataset.from_parquet
+    try:
+        table = read(str(file), cache_dir=str(cache))
+        return [_mmlu(row) if name == "mmlu" else {key: str(row[key]) for key in GPQA} for row in table]
+    except (DatasetsError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{file.name} does not hold the questions of {name}: pin another commit") from error
+
+
+def _mmlu(row: Mapping[str, Any]) -> dict[str, Any]:
+    question, subject, choices, answer = (row[key] for key in ("question", "subject", "choices", "answer"))
+    if not (SUBJECT.fullmatch(subject) and len(choices) == 4 and 0 <= int(answer) < 4):
+        raise ValueError
+    return {"question": str(question), "subject": subject, "choices": list(map(str, choices)), "answer": int(answer)}

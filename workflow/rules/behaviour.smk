@@ -1,0 +1,89 @@
+# Suites of questions, and who asks them.
+
+
+rule fetch_suites:
+    output:
+        expand("results/suites/{name}.jsonl", name=BERKELEY),
+    log:
+        "results/suites/fetch_suites.log",
+    benchmark:
+        "results/suites/fetch_suites.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        pin=recipe.suites.get("bfcl"),
+    message:
+        "fetching Berkeley's function-calling sets"
+    script:
+        "../../scripts/fetch_suites.py"
+
+
+rule fetch_knowledge:
+    output:
+        questions="results/suites/{name}.json",
+    log:
+        "results/suites/fetch_{name}.log",
+    benchmark:
+        "results/suites/fetch_{name}.jsonl"
+    wildcard_constraints:
+        name="|".join(KNOWLEDGE),
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        pin=lambda wildcards: recipe.suites.get(wildcards.name),
+    message:
+        "fetching the questions of {wildcards.name}"
+    script:
+        "../../scripts/fetch_knowledge.py"
+
+
+rule build_harness:
+    input:
+        lock=ROOT / "envs" / "harness.lock",
+    output:
+        record="results/toolchains/harness/environment.json",
+    log:
+        "results/toolchains/harness/logs/build_harness.log",
+    benchmark:
+        "results/toolchains/harness/benchmarks/build_harness.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    message:
+        "installing the evaluation harness, EvalScope (about 0.6 GB)"
+    script:
+        "../../scripts/build_harness.py"
+
+
+rule measure_behaviour:
+    input:
+        model=lambda wildcards: MODELS[wildcards.label][0],
+        record=lambda wildcards: MODELS[wildcards.label][1],
+        suites=[suite_file(suite) for suite in BEHAVIOUR["suites"]],
+        harness=(
+            ["results/toolchains/harness/environment.json"]
+            if set(KNOWLEDGE) & set(BEHAVIOUR["suites"])
+            else []
+        ),
+        server="<toolchain>/strict/bin/llama-server.json",
+        backend=f"<toolchain>/{BEHAVIOUR['arithmetic']}/build.json",
+    output:
+        record="<results>/evaluation/behaviour/{label}.json",
+    log:
+        "<logs>/measure_behaviour_{label}.log",
+    benchmark:
+        "<benchmarks>/measure_behaviour_{label}.jsonl"
+    wildcard_constraints:
+        label="[A-Z0-9_]+",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: MANY
+    resources:
+        gpu=on_gpu(BEHAVIOUR),
+    params:
+        settings=BEHAVIOUR,
+        context=recipe.card["chat"]["context"],
+        answers=lambda wildcards: f"results/{recipe.name}/evaluation/behaviour/{wildcards.label}",
+    message:
+        "asking {input.model} the questions of {input.suites}"
+    script:
+        "../../scripts/measure_behaviour.py"
