@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 with job(snakemake.log[0]):
     questions = Path(snakemake.output.questions)
     if why := fetch_knowledge(snakemake.params.pin, questions):
-        logging.getLogger(__name__).warning("not run: %s; then remove %s and run again", why, questions)
+        logging.getLogger(__name__).warning("not run: %s; then run again with --forcerun %s", why, questions)

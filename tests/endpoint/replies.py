@@ -32,7 +32,8 @@ def message(content: str | None, *, reasoning: str | None = None, finish: str = 
     if reasoning is not None:
         said["reasoning_content"] = reasoning
     choice = {"index": 0, "finish_reason": finish, "message": said}
-    return Reply(json.dumps({"object": "chat.completion", "choices": [choice]}).encode())
+    answer = {"object": "chat.completion", "id": "chatcmpl-1", "created": 0, "model": "scripted", "choices": [choice]}
+    return Reply(json.dumps(answer).encode())
 
 
 def calls(*made: tuple[str, Mapping[str, Any] | str]) -> list[dict[str, Any]]:

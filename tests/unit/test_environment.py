@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from requant.digests import digest_bytes, digest_file
-from requant.environment import build_converter, converter_python
+from requant.environment import build_converter, build_harness, converter_python, harness_python
 from requant.errors import DiskError, SourceError, ToolError
 from requant.records import file_entry, read_record
 
@@ -69,6 +69,14 @@ def test_a_cpu_build_is_preferred(locks: Path, tmp_path: Path, caplog: pytest.Lo
     assert not caplog.records
 
 
+def test_the_harness(locks: Path, tmp_path: Path) -> None:
+    lock, record = locks / "harness.lock", tmp_path / "harness" / "environment.json"
+    lock.write_text(wheel(tmp_path / "index", "evalscope", "1.0"))
+    build_harness(lock, record, tmp_path / "log")
+    assert read_record(record) == {"version": "1.0", "lock": file_entry("harness.lock", digest_file(lock))}
+    assert harness_python(record) == tmp_path / "harness" / "environment" / "bin" / "python"
+
+
 def test_other_bytes_are_refused(locks: Path, tmp_path: Path) -> None:
     (locks / "converter.lock").write_text(f"gguf==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(
@@ -89,3 +97,5 @@ def test_no_room(locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_moved_environment(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"bin/python is missing: remove .*environment\.json and run again"):
         converter_python(tmp_path / "environment.json")
+    with pytest.raises(ToolError, match=r"bin/python is missing: remove .*environment\.json and run again"):
+        harness_python(tmp_path / "environment.json")

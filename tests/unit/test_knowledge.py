@@ -66,7 +66,7 @@ def test_the_rows_of_mmlu(hub: LoopbackHub, fetch: Callable[..., str], tmp_path:
 
 
 def test_gpqa_with_a_token(hub: LoopbackHub, fetch: Callable[..., str], tmp_path: Path) -> None:
-    assert fetch(serve_gpqa(hub, tmp_path, token="hf_good", gated=True), HF_TOKEN="hf_good") == ""  # noqa: S106
+    assert fetch(serve_gpqa(hub, tmp_path, token="hf_good", gated=True), HF_TOKEN="hf_good") == ""
     found = read_knowledge(tmp_path / "suites" / "out.json")
     assert [tuple(row) for row in found.rows] == [tuple(sorted(GPQA))] * 3
     # A column of numbers stays text.
@@ -76,7 +76,7 @@ def test_gpqa_with_a_token(hub: LoopbackHub, fetch: Callable[..., str], tmp_path
 
 @pytest.mark.parametrize("token", [None, "hf_wrong"])
 def test_gpqa_without_access(hub: LoopbackHub, fetch: Callable[..., str], tmp_path: Path, token: str | None) -> None:
-    pin = serve_gpqa(hub, tmp_path, token="hf_good", gated=True)  # noqa: S106
+    pin = serve_gpqa(hub, tmp_path, token="hf_good", gated=True)
     assert fetch(pin, **({"HF_TOKEN": token} if token else {})) == ""
     found = read_knowledge(tmp_path / "suites" / "out.json")
     assert found.rows == ()

@@ -112,6 +112,11 @@ WRONG = {
     "no way": (f"{LLAMA}/sdist", GONE, "has none; write exactly one of sdist, git or checkout"),
     "two ways": (f"{LLAMA}/git", "https://x", "has sdist and git; write exactly one of sdist, git or checkout"),
     "sdist without digest": (f"{LLAMA}/sdist|sha256", GONE, "sdist.sha256 is missing; write a SHA-256"),
+    "questions from nowhere": ("suites/bfcl/package", GONE, "bfcl has neither package nor repo; write one of them"),
+    "questions from two places": ("suites/bfcl/repo", "a/b", "bfcl has both package and repo; write one of them"),
+    "questions at no commit": ("suites/mmlu/revision", GONE, "mmlu.revision is missing; a data set needs repo"),
+    "questions in no file": ("suites/mmlu/files", GONE, "mmlu.files is missing; a data set needs repo"),
+    "questions folder traversal": ("suites/bfcl/package|folder", "../x", "package.folder is '../x'; write"),
     "sdist folder traversal": (f"{LLAMA}/sdist|folder", "../x", "sdist.folder is '../x'; write"),
 }
 

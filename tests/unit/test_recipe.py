@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from requant.errors import RecipeError
 from requant.manifest import canonical
@@ -112,6 +113,16 @@ WRONG = {
         {"arithmetic": "native", "chunks": 3, "context": 64},
         "evaluation.fidelity scores 93 tokens, llama-perplexity tells nothing of fewer than 100; write more chunks",
     ),
+    "a suite that is none": (
+        "evaluation/behaviour",
+        {"arithmetic": "native", "suites": ["mmlu_pro"], "thinking": "default"},
+        "behaviour.suites.0 is 'mmlu_pro'; write the path of a .jsonl file, or the name of a set that is no file",
+    ),
+    "two suites of one name": (
+        "evaluation/behaviour",
+        {"arithmetic": "native", "suites": ["a/x.jsonl", "b/x.jsonl"], "thinking": "default"},
+        "evaluation.behaviour.suites names two files of one name; give each its own",
+    ),
     "no pin table": ("pins", "config/pin.yaml", "pin.yaml cannot be read"),
 }
 
@@ -169,3 +180,16 @@ def test_every_quant_type_has_an_upper_bound() -> None:
     assert sizes["Q8_0"] >= weights * 8.5 / 16
     assert sizes["Q4_K_M"] >= weights * 4.9 / 16
     assert bytes_after_download(weights, ("Q4_K_M", "Q8_0")) == weights + sizes["Q4_K_M"] + sizes["Q8_0"]
+
+
+@pytest.mark.parametrize(
+    ("suite", "pin"), [("bfcl_multiple", "bfcl"), ("mmlu", "mmlu"), ("gpqa_diamond", "gpqa_diamond")]
+)
+def test_a_set_needs_its_pin(tmp_path: Path, suite: str, pin: str) -> None:
+    table = yaml.safe_load((ROOT / "config" / "pins.yaml").read_text())
+    del table["suites"][pin]
+    (tmp_path / "pins.yaml").write_text(yaml.safe_dump(table))
+    behaviour = {"arithmetic": "native", "suites": [suite], "thinking": "default"}
+    recipe = shipped() | {"pins": str(tmp_path / "pins.yaml"), "evaluation": {"behaviour": behaviour}}
+    with pytest.raises(RecipeError, match=rf"suites names {suite}, but .*pins.yaml has no suites.{pin}; pin it there"):
+        load_recipe(recipe, ROOT)

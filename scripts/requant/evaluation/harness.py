@@ -66,10 +66,10 @@ def ask_knowledge(
         _drop_half_lines(work.path / "run")
         generation = _generation(said, limits)
         command = [str(harness_python(harness)), *_arguments(knowledge.name, url, said, limits["parallel"], generation)]
-        if (work.path / "run" / "configs").exists():
-            command += ["--use-cache", "run"]
-        else:
-            shutil.rmtree(work.path / "run", ignore_errors=True)
+        if (work.path / "run" / "predictions").exists():
+            # By itself it goes on only with the same server, whose port is another one in every run. So it is told to
+            # take the answers and to grade them again; that they belong to these questions and settings is our part.
+            command += ["--use-cache", "run", "--rerun-review"]
         _run(work, command, len(rows), output)
         request = {"model": said.model, **generation}
         lines = list(_lines(knowledge.name, rows, work.path / "run", request))
@@ -106,8 +106,9 @@ def _run(work: WorkFolder, command: Sequence[str], total: int, output: Path) -> 
                 bar.update(max(0, int(shown[1]) - bar.n))
             return shown is not None
 
-        # It is told to stay offline, and to write nothing outside of its folder.
-        work.run(command, output.resolve(), watch=watch, env={"HF_HUB_OFFLINE": "1", "HF_HOME": "cache"})
+        # Offline, nothing written outside of its folder, and compiled once: it would take longer to start than to ask.
+        env = {"HF_HUB_OFFLINE": "1", "HF_HOME": "cache", "PYTHONDONTWRITEBYTECODE": ""}
+        work.run(command, output.resolve(), watch=watch, env=env, explain=lambda _: f"{HARNESS} failed, see {output}")
 
 
 def _write_data(name: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:

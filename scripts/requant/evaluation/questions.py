@@ -6,7 +6,7 @@ Answers are kept outside of Snakemake's outputs, so that a run that was stopped 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from requant.build import open_built
 from requant.digests import digest_bytes, digest_file
@@ -20,6 +20,7 @@ from requant.evaluation.suite import Item, Suite, drawn, read_suite
 from requant.manifest import canonical
 from requant.records import file_entry, read_product, read_record, write_record
 
+T = TypeVar("T")
 KNOWLEDGE = ".json"
 """What tells the rows of a harness's set from a suite, which is JSONL."""
 
@@ -81,7 +82,7 @@ def measure_behaviour(
 
 def _ask_suite(name: str, suite: Suite, url: str, said: Settings, asking: Asking) -> dict[str, Any]:
     settings = asking.settings
-    items = [_cut(item, settings) for item in drawn(suite.items, _count(suite.items, settings), _seed(settings))]
+    items = [_cut(item, settings) for item in _drawn(suite.items, settings)]
     # More items of the same suite go on with the same file; other settings do not.
     out = asking.answers / f"{name}-{_key(suite.sha256, said, settings.get('max_tokens'))}.jsonl"
     endpoint = Endpoint(url)
@@ -95,7 +96,7 @@ def _ask_suite(name: str, suite: Suite, url: str, said: Settings, asking: Asking
 def _ask_knowledge(name: str, knowledge: Knowledge, url: str, said: Settings, asking: Asking) -> dict[str, Any]:
     assert asking.harness is not None
     settings = asking.settings
-    rows = drawn([*enumerate(knowledge.rows)], _count(knowledge.rows, settings), _seed(settings))
+    rows = _drawn([*enumerate(knowledge.rows)], settings)
     places, harness = [place for place, _ in rows], read_record(asking.harness)
     folder = asking.answers / f"{name}-{_key(knowledge.sha256, said, settings.get('max_tokens'), places, harness)}"
     limits = {"max_tokens": settings.get("max_tokens"), "parallel": PARALLEL}
@@ -104,12 +105,8 @@ def _ask_knowledge(name: str, knowledge: Knowledge, url: str, said: Settings, as
     return _entry(name, knowledge.sha256, harness_name(asking.harness), len(knowledge.rows), out, results)
 
 
-def _count(items: Sequence[object], settings: Mapping[str, Any]) -> int:
-    return min(len(items), settings.get("items", len(items)))
-
-
-def _seed(settings: Mapping[str, Any]) -> int:
-    return int(settings.get("seed", 0))
+def _drawn(items: Sequence[T], settings: Mapping[str, Any]) -> tuple[T, ...]:
+    return drawn(items, min(len(items), settings.get("items", len(items))), settings.get("seed", 0))
 
 
 def _key(suite: str, said: Settings, *more: object) -> str:
