@@ -16,6 +16,7 @@ import pytest
 
 from checkout import ROOT, TOOLCHAINS
 from e2e.conftest import TOOLCHAIN, Workplace
+from endpoint.suites import lines
 from requant.digests import digest_file
 from requant.errors import DigestError, DiskError, FormatError, ToolError
 from requant.evaluation.document import EVALUATION, read_evaluation
@@ -77,6 +78,19 @@ def test_every_quantized_tensor_has_its_error(measured: dict[str, Any]) -> None:
         assert (tensor["weighted"] is None) == (tensor["name"] == "token_embd.weight")
         # What the importance matrix is for.
         assert tensor["weighted"] is None or float(tensor["weighted"]) < float(tensor["plain"])
+
+
+def test_forced_answers_pass(measured: dict[str, Any], demo: Workplace) -> None:
+    """A random model under a grammar: server, template, reader and verifiers work together."""
+    [suite] = measured["behaviour"]["suites"]
+    assert (suite["name"], suite["of"], suite["harness"]) == ("forced", 5, None)
+    for model, label in zip(suite["models"], ("BF16", "Q4_K_M"), strict=True):
+        assert (model["label"], model["passed"], set(model["outcomes"].values())) == (label, 5, {"passed"})
+    assert suite["models"][1]["pair"] == {"both": 5, "lost": 0, "won": 0, "p": "1.0000"}
+    [answers] = (demo.results / "evaluation" / "behaviour" / "Q4_K_M").glob("forced-*.jsonl")
+    called = {line["id"]: line["response"]["choices"][0] for line in lines(answers)[1:]}
+    assert called["nested-call"]["finish_reason"] == "tool_calls"
+    assert json.loads(called["chinese-call"]["message"]["tool_calls"][0]["function"]["arguments"])["city"] == "北京"
 
 
 def test_the_card_shows_it_and_the_release_agrees(measured: dict[str, Any], demo: Workplace) -> None:

@@ -62,6 +62,7 @@ class _FinalError(Exception):
 def request_of(item: "Item", settings: Settings) -> dict[str, Any]:
     """The body that is sent for an item."""
     body: dict[str, Any] = {
+        **item.request,
         "model": settings.model,
         "messages": list(item.messages),
         "temperature": settings.temperature,

@@ -9,7 +9,7 @@ import random
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +25,18 @@ from requant.schema import check
 T = TypeVar("T")
 MAX_FILE = 1 << 26
 MAX_LINE = 1 << 20
+# What makes two runs the same, or the answer one that can be read.
+OURS = {
+    "model", "messages", "tools", "max_tokens", "max_completion_tokens", "temperature", "seed", "chat_template_kwargs",
+    "stream", "n",
+}  # fmt: skip
 MAX_PATTERN = 2000
 """Characters: compiling a longer one could take long."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question. ``messages`` and ``tools`` are sent as they are; ``verify`` names the verifier and its keys."""
+    """One question. ``messages``, ``tools`` and ``request`` are sent as they are; ``verify`` names the verifier."""
 
     id: str
     messages: Sequence[Mapping[str, Any]]
@@ -39,6 +44,7 @@ class Item:
     tools: Sequence[Mapping[str, Any]] = ()
     max_tokens: int | None = None
     tags: Sequence[str] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ def _item(line: bytes, where: str) -> Item:
     check(document, "suite", where)
     _check_text(document, where)
     _check_tools(document, where)
+    for key in OURS & document.get("request", {}).keys():
+        raise RecipeError(f"{where}: request.{key} is set by other keys or by whoever asks; leave it out")
     _check_verify(document["verify"], [tool["function"]["name"] for tool in document.get("tools", ())], where)
     return Item(**document)
 
