@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from checkout import ROOT, TOOLCHAINS
+from checkout import TOOLCHAINS
 from e2e.conftest import TOOLCHAIN, Workplace
 from endpoint.suites import lines
 from requant.digests import digest_file
-from requant.errors import DigestError, DiskError, FormatError, ToolError
+from requant.errors import DigestError, DiskError, FormatError
 from requant.evaluation.document import EVALUATION, read_evaluation
 from requant.evaluation.fidelity import Means, measure_baseline, measure_quant
-from requant.evaluation.server import serve
 from requant.records import write_record
 from requant.verify import verify_release
 
@@ -149,68 +142,3 @@ def test_logits_of_another_model_or_damaged_ones(demo: Workplace, model: tuple[P
     with pytest.raises(DigestError, match="is not the file that its record describes"):
         measure_quant(*quant, logits, baseline, how, True, tmp_path / "other.json")
     assert not (tmp_path / "other.json").exists()
-
-
-# The server.
-
-
-def test_a_server_answers_and_stops(measured: dict[str, Any], demo: Workplace, tmp_path: Path) -> None:
-    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
-    with serve(quant, SERVER, NATIVE, 512, 2, tmp_path / "log") as server:
-        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
-        answer = httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
-        assert answer["usage"]["completion_tokens"] > 0
-        assert server.load_seconds > 0
-    with pytest.raises(httpx2.ConnectError):
-        httpx2.get(f"{server.url}/health")
-
-
-def test_a_server_that_cannot_load(measured: dict[str, Any], tmp_path: Path) -> None:
-    broken = tmp_path / "broken.gguf"
-    broken.write_bytes(b"GGUF" + bytes(100))
-    with (
-        pytest.raises(ToolError, match=r"llama-server ended .*; its log is "),
-        serve(broken, SERVER, NATIVE, 512, 2, tmp_path / "log"),
-    ):
-        pass
-
-
-def served_then_killed(quant: Path, folder: Path) -> None:
-    with serve(quant, SERVER, NATIVE, 512, 2, folder / "log"):
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        [server] = [pid for pid in children if b"llama-server" in Path("/proc", pid, "cmdline").read_bytes()]
-        os.kill(int(server), signal.SIGKILL)
-        while "zombie" not in Path("/proc", server, "status").read_text():
-            time.sleep(0.01)
-
-
-def test_a_server_that_dies_is_an_error(measured: dict[str, Any], demo: Workplace, tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match="llama-server ended while it was asked"):
-        served_then_killed(demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", tmp_path)
-
-
-OWNER = """
-import sys, time
-from pathlib import Path
-from requant.evaluation.server import serve
-with serve(*map(Path, sys.argv[1:4]), 512, 2, Path(sys.argv[4])) as server:
-    print(server.url, flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_server_ends_with_its_owner(measured: dict[str, Any], demo: Workplace, tmp_path: Path) -> None:
-    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
-    command = [sys.executable, "-c", OWNER, quant, SERVER, NATIVE, tmp_path / "log"]
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, cwd=ROOT) as owner:
-        assert owner.stdout is not None
-        url = owner.stdout.readline().strip()
-        assert httpx2.get(f"{url}/health").status_code == 200
-        os.kill(owner.pid, signal.SIGKILL)
-    for _ in range(100):
-        try:
-            httpx2.get(f"{url}/health", timeout=1)
-        except httpx2.TransportError:
-            return
-        time.sleep(0.1)
-    pytest.fail("the server outlives its owner")

@@ -27,6 +27,8 @@ SECONDS = 1800.0
 """From a request to the end of its answer. Long chains of thought on slow machines take their time."""
 MAX_ANSWER = 1 << 24
 """Bytes of one answer."""
+MAX_COMPLAINT = 1 << 16
+"""Bytes of an error that are read."""
 SEED = 0
 THINKING = ("default", "on", "off")
 THINK_START, THINK_END = "<think>", "</think>"
@@ -233,10 +235,14 @@ def _without_thoughts(content: str, reasoning: str) -> tuple[str, str]:
 
 
 def _complaint(data: bytes | bytearray) -> str:
-    """What a server says of an error, cut to one short line."""
-    line = first_line(bytes(data[:300]).decode(errors="replace").strip()) if data.strip() else ""
-    text = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return f" ({text[:200]})" if text else ""
+    """What a server says of an error, on one short line: the beginning and the end, where servers put the reason."""
+    try:
+        said = " ".join(parse(bytes(data[:MAX_COMPLAINT]), "the complaint")["error"]["message"].split())
+    except (FormatError, KeyError, TypeError, AttributeError):
+        said = first_line(bytes(data[:300]).decode(errors="replace").strip()) if data.strip() else ""
+    text = "".join(letter if letter.isprintable() else "?" for letter in said)
+    short = text if len(text) <= 200 else f"{text[:98]} … {text[-98:]}"
+    return f" ({short})" if text else ""
 
 
 def _checked(url: str) -> str:
