@@ -58,10 +58,9 @@ def ask(harness: Path, tmp_path: Path) -> Callable[..., Results]:
     def run(
         knowledge: Knowledge, server: ScriptedEndpoint, thinking: str = "default", max_tokens: int | None = None
     ) -> Results:
-        limits = {"max_tokens": max_tokens, "parallel": 4}
         rows, said = [*enumerate(knowledge.rows)], Settings("a model", thinking)
         paths = (tmp_path / "work", tmp_path / "out.jsonl", tmp_path / "log")
-        return ask_knowledge(knowledge, rows, server.url, said, limits, harness, *paths)
+        return ask_knowledge(knowledge, rows, server.url, said, max_tokens, harness, *paths)
 
     return run
 
@@ -121,10 +120,9 @@ ask_knowledge(*pickle.load(sys.stdin.buffer))
 def test_a_killed_run_goes_on(harness: Path, ask: Callable[..., Results], tmp_path: Path) -> None:
     with ScriptedEndpoint() as server:
         server.otherwise = Reply(message("ANSWER: B").body, wait=0.3)
-        knowledge, limits = mmlu(24), {"max_tokens": None, "parallel": 4}
-        said = Settings("a model", "default")
+        knowledge, said = mmlu(24), Settings("a model", "default")
         paths = (tmp_path / "work", tmp_path / "out.jsonl", tmp_path / "log")
-        task = (knowledge, [*enumerate(knowledge.rows)], server.url, said, limits, harness, *paths)
+        task = (knowledge, [*enumerate(knowledge.rows)], server.url, said, None, harness, *paths)
         with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, start_new_session=True) as child:
             assert child.stdin is not None
             child.stdin.write(pickle.dumps(task))

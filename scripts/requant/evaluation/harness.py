@@ -20,6 +20,7 @@ from requant.evaluation.answer import ERROR, FAILED, PASSED, TRUNCATED
 from requant.evaluation.behaviour import Results, write_results
 from requant.evaluation.endpoint import SECONDS, Settings
 from requant.evaluation.knowledge import Knowledge
+from requant.evaluation.server import PARALLEL
 from requant.manifest import parse
 from requant.progress import progress
 from requant.records import read_record
@@ -42,7 +43,7 @@ def harness_name(record: Path) -> str:
 
 
 def ask_knowledge(
-    knowledge: Knowledge, rows: Sequence[Row], url: str, said: Settings, limits: Mapping[str, Any], harness: Path,
+    knowledge: Knowledge, rows: Sequence[Row], url: str, said: Settings, max_tokens: int | None, harness: Path,
     folder: Path, out: Path, output: Path,
 ) -> Results:  # fmt: skip
     """Ask ``rows`` of a set; EvalScope works in ``folder``, where a stopped run goes on, and ``out`` has the results.
@@ -52,7 +53,7 @@ def ask_knowledge(
         rows: the questions to ask.
         url: the server's, such as ``http://127.0.0.1:8080/v1``.
         said: model, thinking, temperature and seed.
-        limits: ``max_tokens`` of an answer, or None, and ``parallel`` questions at a time.
+        max_tokens: of an answer; None leaves it to the server.
         harness: the record of EvalScope's environment.
         folder: is for these rows, settings and this harness alone.
         out: the results file.
@@ -64,8 +65,8 @@ def ask_knowledge(
     with work_folder(folder, keep=True) as work:
         _write_data(knowledge.name, [row for _, row in rows], work.path / "data")
         _drop_half_lines(work.path / "run")
-        generation = _generation(said, limits)
-        command = [str(harness_python(harness)), *_arguments(knowledge.name, url, said, limits["parallel"], generation)]
+        generation = _generation(said, max_tokens)
+        command = [str(harness_python(harness)), *_arguments(knowledge.name, url, said, generation)]
         if (work.path / "run" / "predictions").exists():
             # By itself it goes on only with the same server, whose port is another one in every run. So it is told to
             # take the answers and to grade them again; that they belong to these questions and settings is our part.
@@ -77,22 +78,22 @@ def ask_knowledge(
     return write_results(header, lines, out)
 
 
-def _generation(said: Settings, limits: Mapping[str, Any]) -> dict[str, Any]:
+def _generation(said: Settings, max_tokens: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {"temperature": said.temperature, "seed": said.seed}
-    if limits["max_tokens"] is not None:
-        found["max_tokens"] = limits["max_tokens"]
+    if max_tokens is not None:
+        found["max_tokens"] = max_tokens
     if said.thinking != "default":
         found["extra_body"] = {"chat_template_kwargs": {"enable_thinking": said.thinking == "on"}}
     return found
 
 
-def _arguments(name: str, url: str, said: Settings, parallel: int, generation: Mapping[str, Any]) -> list[str]:
+def _arguments(name: str, url: str, said: Settings, generation: Mapping[str, Any]) -> list[str]:
     trying = {"timeout": SECONDS, "retries": RETRIES, "retry_interval": 1}
     return [
         "-m", "evalscope.cli.cli", "eval", "--model", said.model, "--model-id", "model", "--api-url", url,
         "--api-key", "none", "--eval-type", "openai_api", "--datasets", name,
         "--dataset-args", json.dumps({name: {"local_path": "data", "few_shot_num": 0}}),
-        "--eval-batch-size", str(parallel), "--generation-config", json.dumps({**generation, **trying}),
+        "--eval-batch-size", str(PARALLEL), "--generation-config", json.dumps({**generation, **trying}),
         # Questions without an answer are counted here, and asked again in the next run.
         "--ignore-errors", "--work-dir", "run", "--no-timestamp",
     ]  # fmt: skip

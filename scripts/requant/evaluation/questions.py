@@ -95,13 +95,11 @@ def _ask_suite(name: str, suite: Suite, url: str, said: Settings, asking: Asking
 
 def _ask_knowledge(name: str, knowledge: Knowledge, url: str, said: Settings, asking: Asking) -> dict[str, Any]:
     assert asking.harness is not None
-    settings = asking.settings
-    rows = _drawn([*enumerate(knowledge.rows)], settings)
+    rows, max_tokens = _drawn([*enumerate(knowledge.rows)], asking.settings), asking.settings.get("max_tokens")
     places, harness = [place for place, _ in rows], read_record(asking.harness)
-    folder = asking.answers / f"{name}-{_key(knowledge.sha256, said, settings.get('max_tokens'), places, harness)}"
-    limits = {"max_tokens": settings.get("max_tokens"), "parallel": PARALLEL}
+    folder = asking.answers / f"{name}-{_key(knowledge.sha256, said, max_tokens, places, harness)}"
     out = folder.with_suffix(".jsonl")
-    results = ask_knowledge(knowledge, rows, url, said, limits, asking.harness, folder, out, asking.output)
+    results = ask_knowledge(knowledge, rows, url, said, max_tokens, asking.harness, folder, out, asking.output)
     return _entry(name, knowledge.sha256, harness_name(asking.harness), len(knowledge.rows), out, results)
 
 
