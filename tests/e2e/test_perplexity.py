@@ -21,7 +21,7 @@ TARGETS = (TOOL, f"{BUILT}/native/build.json", f"{BUILT}/portable/build.json")
 
 
 def perplexity(variant: str, folder: Path) -> float:
-    settings = {"arithmetic": variant, "chunks": 8, "context": 512}
+    settings = {"arithmetic": variant, "chunks": 4, "context": 512}
     backend = ROOT / BUILT / variant / "build.json"
     means = Means(ROOT / TEXT, ROOT / TOOL, backend, settings, 2, folder / f"{variant}.log")
     logits, record = folder / f"{variant}.bin", folder / f"{variant}.json"

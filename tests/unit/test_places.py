@@ -302,7 +302,7 @@ def test_the_environment(hub: LoopbackHub, tiny: Snapshot, folder: Path, library
     assert library("requant.places.open_place", "ms://Qwen/Tiny") == ""
     for scheme, token in (("hf", "HF_TOKEN"), ("ms", "MODELSCOPE_API_TOKEN")):
         assert library("requant.places.open_place", f"{scheme}://Qwen/Secret", env={token: "hf_owner"}) == ""
-        assert library("requant.places.open_place", f"{scheme}://Qwen/Secret").startswith("SourceError: Qwen/Secret@ma")
+        assert "Error: Qwen/Secret@ma" in library("requant.places.open_place", f"{scheme}://Qwen/Secret")
     offline = library("requant.places.open_place", "hf://Qwen/Tiny", env={"HF_HUB_OFFLINE": "1"})
     assert "is needed, but HF_HUB_OFFLINE is set" in offline
     for scheme, variable in (("hf", "HF_ENDPOINT"), ("ms", "MODELSCOPE_ENDPOINT")):

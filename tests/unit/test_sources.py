@@ -188,7 +188,9 @@ FAULTS = {
 def test_hubs_that_do_not_deliver(world: World, fault: Fault, words: str) -> None:
     world.hub.faults.add(replace(fault))
     said = world.fetch(world.pin())
-    assert said.startswith(f"SourceError: {REPO}@{world.commit[:12]} on {world.hub.url} ")
+    kind, _, sentence = said.partition(": ")
+    assert kind == ("AccessError" if "HF_TOKEN" in words else "SourceError")
+    assert sentence.startswith(f"{REPO}@{world.commit[:12]} on {world.hub.url} ")
     assert words in said
     assert not world.out.exists()
 
