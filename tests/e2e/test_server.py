@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -21,6 +22,7 @@ from endpoint.suites import lines
 from requant.errors import ToolError
 from requant.evaluation.behaviour import run
 from requant.evaluation.endpoint import Endpoint, Settings
+from requant.evaluation.questions import Asking, measure_behaviour
 from requant.evaluation.server import serve
 from requant.evaluation.suite import read_suite
 
@@ -130,3 +132,26 @@ def test_a_template_that_rejects_tools(demo: Workplace, tmp_path: Path) -> None:
     outcomes, reasons = asked(model, suite, 4096)
     assert [outcomes[name] for name in ("call", "number", "choice")] == ["error", "passed", "passed"]
     assert "the server answered 400" in reasons["call"] and "this model calls no tools" in reasons["call"]
+
+
+# Questions of a recipe.
+
+
+def test_answers_belong_to_one_way_of_asking(demo: Workplace, tmp_path: Path) -> None:
+    """The same questions are asked once; more of them go on; with other settings they are asked again."""
+    suite, answers = tmp_path / "suite.jsonl", tmp_path / "answers"
+    suite.write_text("".join((ROOT / "suites" / "forced.jsonl").read_text().splitlines(keepends=True)[-2:]))
+    model = demo.release / QUANT, demo.results / "quants" / "Q4_K_M.json"
+
+    def measure(**settings: Any) -> dict[str, int]:
+        asking = Asking(SERVER, NATIVE, None, {"thinking": "default", **settings}, 512, 2, answers, tmp_path / "log")
+        measure_behaviour("Q4_K_M", *model, [suite], asking, tmp_path / "record.json")
+        return {path.name: len(lines(path)) - 1 for path in answers.iterdir()}
+
+    [(name, count)] = measure(items=1).items()
+    first = (answers / name).read_bytes()
+    assert count == 1 and measure(items=1) == {name: 1} and (answers / name).read_bytes() == first
+    assert measure(items=500) == {name: 2} and (answers / name).read_bytes().startswith(first)
+    for number, changed in enumerate(({"max_tokens": 32}, {"thinking": "off"}), 2):
+        found = measure(**changed)
+        assert len(found) == number and set(found.values()) == {2}
