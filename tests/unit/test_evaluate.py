@@ -23,7 +23,11 @@ main(prog_name="requant")
 def start(*arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
     known = {**os.environ, "PYTHONPATH": str(Path(requant.__file__).parents[1]), "COLUMNS": "200", **environment}
     command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
-    return subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # As at a terminal: a shell starts what it runs in the background with interrupts ignored, for all its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def command(*arguments: str | Path, **environment: str) -> tuple[int, str, str]:
