@@ -14,7 +14,7 @@ from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, prepare, tiny_reci
 
 def long_recipe() -> dict[str, object]:
     recipe = tiny_recipe()
-    recipe["calibration"]["chunks"] = 40
+    recipe["calibration"]["chunks"] = 12
     return recipe
 
 

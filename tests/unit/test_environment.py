@@ -21,7 +21,7 @@ def wheel(index: Path, name: str, version: str) -> str:
     data = io.BytesIO()
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr(f"{name}.py", f"__version__ = {version!r}\n")
+        archive.writestr(f"{name}.py", f"__version__ = {version!r}\nAutoConfig = AutoTokenizer = None\n")
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
