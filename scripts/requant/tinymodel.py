@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGUFReader, TokenType
+from gguf import TokenType
 from safetensors import TensorSpec, serialize
 
 from requant.digests import write_bytes
 from requant.errors import FormatError, RecipeError
+from requant.gguf import Field, read_header
 
 Dims = tuple[int, ...]
 U16 = npt.NDArray[np.uint16]
@@ -133,17 +134,16 @@ def write_tiny_model(tree: Path, out: Path, shape: TinyShape) -> list[Path]:
 def read_vocabulary(path: Path) -> Vocabulary:
     """Read tokens and merges from a vocabulary-only GGUF with Qwen's byte-pair tokenizer.
 
-    The file is trusted: it comes out of a source tree whose digest was proven, hence upstream's reader.
-
     Raises:
         FormatError: if the file is no such GGUF, or has no room for Qwen3's added tokens.
     """
     try:
-        fields = GGUFReader(path).fields
-        tokens, types, merges = (
-            fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "token_type", "merges")
-        )
-    except (ValueError, KeyError, IndexError) as error:
+        fields = read_header(path).metadata
+        tokens, merges = (_texts(fields[f"tokenizer.ggml.{key}"]) for key in ("tokens", "merges"))
+        types = fields["tokenizer.ggml.token_type"].value
+        if not isinstance(types, np.ndarray):
+            raise TypeError("no array of token types")
+    except (FormatError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is not a GGUF with a byte-pair vocabulary: {error}") from error
     base = next((index for index, kind in enumerate(types) if kind != TokenType.NORMAL), len(types))
     for index, name in enumerate(CONTROL_TOKENS + MARKUP_TOKENS, base):
@@ -151,6 +151,14 @@ def read_vocabulary(path: Path) -> Vocabulary:
         if index >= len(tokens) or tokens[index] not in (name, f"[PAD{index}]"):
             raise FormatError(f"{path} has no {name} or padding as token {index}: it is another model's vocabulary")
     return Vocabulary(tokens[:base], merges, len(tokens))
+
+
+def _texts(field: Field) -> list[str]:
+    """An array of texts; raises TypeError for anything else."""
+    texts = [text for text in field.value if isinstance(text, str)] if isinstance(field.value, list) else []
+    if not isinstance(field.value, list) or len(texts) < len(field.value):
+        raise TypeError("no array of texts")
+    return texts
 
 
 def _required(path: Path) -> Path:
