@@ -10,7 +10,7 @@ from requant.build import open_built
 from requant.describe import Description, require_finite
 from requant.digests import publish
 from requant.disk import require_space
-from requant.environment import converter_python
+from requant.environment import environment_python
 from requant.errors import FormatError
 from requant.ggml_types import GGMLType
 from requant.gguf import read_header
@@ -42,7 +42,7 @@ def convert_checkpoint(
     Raises:
         FormatError: when the converter refuses the model, or the weights hold NaN or infinity.
     """
-    python, lock = converter_python(environment), read_record(environment)["lock"]
+    python, lock = environment_python(environment), read_record(environment)["lock"]
     materials = {entry["name"]: file_digest(entry) for entry in [*read_record(source)["files"], lock]}
     require_space(out.parent, sum(digest.size for digest in materials.values()), "the BF16 GGUF")
     with work_folder(out.parent / "convert") as work:

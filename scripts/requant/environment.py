@@ -46,11 +46,6 @@ def build_harness(lock: Path, record: Path, output: Path) -> None:
     write_record(record, {"version": version, "lock": file_entry(lock.name, digest_file(lock))})
 
 
-def harness_python(record: Path) -> Path:
-    """The interpreter of EvalScope's environment; raises ToolError when that was moved or removed."""
-    return _found(record)
-
-
 def build_converter(locks: Path, record: Path, output: Path) -> None:
     """Install the locks in the folder ``locks`` into a virtual environment beside ``record``, and try it.
 
@@ -77,9 +72,16 @@ def build_converter(locks: Path, record: Path, output: Path) -> None:
     write_record(record, {"torch": version, "python": python, "lock": file_entry(lock.name, digest_file(lock))})
 
 
-def converter_python(record: Path) -> Path:
-    """The interpreter of the converter's environment; raises ToolError when that was moved or removed."""
-    return _found(record)
+def environment_python(record: Path) -> Path:
+    """The interpreter of the environment beside ``record``.
+
+    Raises:
+        ToolError: when the environment was moved or removed.
+    """
+    python = _python(record.parent / "environment")
+    if not python.exists():
+        raise ToolError(f"{python} is missing: remove {record} and run again")
+    return python
 
 
 @contextmanager
@@ -88,13 +90,6 @@ def _empty_environment(folder: Path, output: Path) -> Iterator[WorkFolder]:
     with work_folder(folder.parent / "install") as work:
         work.run([sys.executable, "-m", "venv", str(folder.resolve())], output)
         yield work
-
-
-def _found(record: Path) -> Path:
-    python = _python(record.parent / "environment")
-    if not python.exists():
-        raise ToolError(f"{python} is missing: remove {record} and run again")
-    return python
 
 
 def _python(folder: Path) -> Path:

@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from gguf import TokenType
 from safetensors import TensorSpec, serialize
 
 from requant.digests import write_bytes
 from requant.errors import FormatError, RecipeError
 from requant.gguf import Field, read_header
+from requant.vocabulary import NORMAL
 
 Dims = tuple[int, ...]
 U16 = npt.NDArray[np.uint16]
@@ -145,7 +145,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
             raise TypeError("no array of token types")
     except (FormatError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is not a GGUF with a byte-pair vocabulary: {error}") from error
-    base = next((index for index, kind in enumerate(types) if kind != TokenType.NORMAL), len(types))
+    base = next((index for index, kind in enumerate(types) if kind != NORMAL), len(types))
     for index, name in enumerate(CONTROL_TOKENS + MARKUP_TOKENS, base):
         # The file is Qwen2's: most of what Qwen3 added lies in rows that were padding then.
         if index >= len(tokens) or tokens[index] not in (name, f"[PAD{index}]"):

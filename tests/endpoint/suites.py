@@ -4,6 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from requant.evaluation import behaviour
+from requant.evaluation.behaviour import Results
+from requant.evaluation.endpoint import Endpoint, Settings
+from requant.evaluation.suite import Suite
+
+SETTINGS = Settings("m")
+
 
 def numbers(folder: Path, count: int, name: str = "suite") -> Path:
     """A suite of questions q0, q1, ... whose right answers are 0, 1, ..."""
@@ -22,3 +29,8 @@ def numbers(folder: Path, count: int, name: str = "suite") -> Path:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def run(suite: Suite, endpoint: Endpoint, out: Path, parallel: int = 1, settings: Settings = SETTINGS) -> Results:
+    """Ask the whole suite."""
+    return behaviour.run(suite, suite.items, endpoint, settings, out, parallel)

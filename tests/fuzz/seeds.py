@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
+import small_checkpoint
 from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
 from requant.attest import PAYLOAD_TYPE, build_statement
 from requant.conversion import expected_metadata
@@ -25,10 +26,8 @@ from small_release import write_release
 
 ROWS = 16
 CONFIG: dict[str, Any] = {
-    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 8, "intermediate_size": 16,
-    "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "vocab_size": ROWS,
-    "tie_word_embeddings": True, "rope_theta": 1000000, "rms_norm_eps": 1e-6, "max_position_embeddings": 4096,
-    "bos_token_id": 6, "eos_token_id": 7,
+    **small_checkpoint.CONFIG, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 4,
+    "vocab_size": ROWS,
 }  # fmt: skip
 ROPE = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

@@ -4,6 +4,7 @@ library calls in a process that knows no other hub.
 The clients read endpoint, home and offline switches when they are imported, so every such call gets a new process.
 """
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -19,13 +20,16 @@ import pytest
 
 import requant
 from endpoint import ScriptedEndpoint
-from hub import LoopbackHub
+from hub import LoopbackHub, Snapshot
 from hub.clients import Client
+from requant import vocabulary
 from requant.digests import Expected, digest_file
 from requant.evaluation.endpoint import Endpoint
 from requant.keys import new_key
+from small_checkpoint import BASE, MERGES
 from small_release import write_release
 
+SHARD = "model-00001-of-00001.safetensors"
 CHILD = """
 import importlib, pickle, sys, time
 nap = time.sleep
@@ -85,6 +89,28 @@ def library(start: Callable[..., "subprocess.Popen[bytes]"]) -> Callable[..., st
         return out.strip() if child.returncode else ""
 
     return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model repository in miniature: two small files, one in a folder, and a shard stored in LFS."""
+    root = tmp_path / "tiny"
+    (root / "docs").mkdir(parents=True)
+    (root / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}\n')
+    (root / "docs" / "note.md").write_text("in a folder\n")
+    (root / SHARD).write_bytes(bytes(range(256)) * 256)
+    return root
+
+
+@pytest.fixture
+def tiny(hub: LoopbackHub, folder: Path) -> Snapshot:
+    return hub.add_model("Qwen/Tiny", folder)
+
+
+@pytest.fixture
+def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the few tokens of ``small_checkpoint`` be Qwen's."""
+    monkeypatch.setattr(vocabulary, "QWEN2", hashlib.sha256("\n".join(BASE + MERGES).encode()).hexdigest())
 
 
 @pytest.fixture(scope="session")

@@ -6,20 +6,15 @@ from typing import Any
 import pytest
 
 from endpoint import Reply, ScriptedEndpoint, calls, message
-from endpoint.suites import lines, numbers
+from endpoint.suites import SETTINGS, lines, numbers, run
 from endpoint.transcripts import CODE, TOOL_CALLS
 from requant.errors import DiskError, FormatError, RecipeError
 from requant.evaluation import behaviour, sandbox
 from requant.evaluation.behaviour import Results, Summary, paired, read_results, summary
 from requant.evaluation.endpoint import Endpoint, Settings
-from requant.evaluation.suite import Suite, read_suite
+from requant.evaluation.suite import read_suite
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
-SETTINGS = Settings("m")
-
-
-def run(suite: Suite, endpoint: Endpoint, out: Path, parallel: int = 1, settings: Settings = SETTINGS) -> Results:
-    return behaviour.run(suite, suite.items, endpoint, settings, out, parallel)
 
 
 # A whole run.

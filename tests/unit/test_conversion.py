@@ -1,6 +1,5 @@
 """requant.conversion and requant.vocabulary: what follows from a checkpoint, what is uncertain, and what cannot be."""
 
-import hashlib
 import json
 from contextlib import suppress
 
@@ -9,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relabelled import text
-from requant import vocabulary
 from requant.conversion import expected_metadata
 from requant.errors import FormatError, RequantError, UnsupportedError
 from requant.ggml_types import ValueType
@@ -19,10 +17,8 @@ from requant.metadata import (
     compare_metadata,
 )
 from small_checkpoint import (
-    BASE,
     CONFIG,
     FLAGS,
-    MERGES,
     SETTINGS,
     SLOW,
     SUBJECT,
@@ -34,11 +30,7 @@ from small_checkpoint import (
     subject,
 )
 
-
-@pytest.fixture(autouse=True)
-def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let these few tokens be Qwen's."""
-    monkeypatch.setattr(vocabulary, "QWEN2", hashlib.sha256("\n".join(BASE + MERGES).encode()).hexdigest())
+pytestmark = pytest.mark.usefixtures("small_vocabulary")
 
 
 UNKNOWN = {

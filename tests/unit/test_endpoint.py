@@ -6,20 +6,14 @@ from pathlib import Path
 import pytest
 
 from endpoint import Reply, ScriptedEndpoint, calls, message
-from endpoint.suites import lines, numbers
+from endpoint.suites import lines, numbers, run
 from requant.errors import PlaceError, RecipeError, SourceError
-from requant.evaluation import behaviour
 from requant.evaluation import endpoint as client
-from requant.evaluation.behaviour import Results, read_results
+from requant.evaluation.behaviour import read_results
 from requant.evaluation.endpoint import Endpoint, Settings, key_from, read_response, request_of
-from requant.evaluation.suite import Suite, read_suite
+from requant.evaluation.suite import read_suite
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
-SETTINGS = Settings("m")
-
-
-def run(suite: Suite, endpoint: Endpoint, out: Path, parallel: int = 1, settings: Settings = SETTINGS) -> Results:
-    return behaviour.run(suite, suite.items, endpoint, settings, out, parallel)
 
 
 def test_everything_is_kept(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint) -> None:

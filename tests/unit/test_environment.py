@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from requant.digests import digest_bytes, digest_file
-from requant.environment import build_converter, build_harness, converter_python, harness_python
+from requant.environment import build_converter, build_harness, environment_python
 from requant.errors import DiskError, SourceError, ToolError
 from requant.records import file_entry, read_record
 
@@ -56,7 +56,7 @@ def test_the_ordinary_torch_is_taken_and_it_is_said(
     lock = file_entry("converter.lock", digest_file(locks / "converter.lock"))
     python = ".".join(map(str, sys.version_info[:3]))
     assert read_record(record) == {"torch": "2.0", "python": python, "lock": lock}
-    assert converter_python(record) == tmp_path / "results" / "environment" / "bin" / "python"
+    assert environment_python(record) == tmp_path / "results" / "environment" / "bin" / "python"
     assert {path.name for path in record.parent.iterdir()} == {"environment", "environment.json", ".install.lock"}
 
 
@@ -74,7 +74,7 @@ def test_the_harness(locks: Path, tmp_path: Path) -> None:
     lock.write_text(wheel(tmp_path / "index", "evalscope", "1.0"))
     build_harness(lock, record, tmp_path / "log")
     assert read_record(record) == {"version": "1.0", "lock": file_entry("harness.lock", digest_file(lock))}
-    assert harness_python(record) == tmp_path / "harness" / "environment" / "bin" / "python"
+    assert environment_python(record) == tmp_path / "harness" / "environment" / "bin" / "python"
 
 
 def test_other_bytes_are_refused(locks: Path, tmp_path: Path) -> None:
@@ -96,6 +96,4 @@ def test_no_room(locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_moved_environment(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"bin/python is missing: remove .*environment\.json and run again"):
-        converter_python(tmp_path / "environment.json")
-    with pytest.raises(ToolError, match=r"bin/python is missing: remove .*environment\.json and run again"):
-        harness_python(tmp_path / "environment.json")
+        environment_python(tmp_path / "environment.json")

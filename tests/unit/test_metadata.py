@@ -1,6 +1,5 @@
 """requant.metadata: what each change to a GGUF's metadata means; the converter itself is asked in e2e."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 
 from relabelled import text
-from requant import vocabulary
 from requant.conversion import expected_metadata
 from requant.ggml_types import ValueType
 from requant.gguf import Field
@@ -35,11 +33,7 @@ from small_checkpoint import (
     subject,
 )
 
-
-@pytest.fixture(autouse=True)
-def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let these few tokens be Qwen's."""
-    monkeypatch.setattr(vocabulary, "QWEN2", hashlib.sha256("\n".join(BASE + MERGES).encode()).hexdigest())
+pytestmark = pytest.mark.usefixtures("small_vocabulary")
 
 
 def test_a_release_has_no_serious_finding() -> None:

@@ -6,6 +6,7 @@ which a stopped run goes on. What it wrote is kept; here it becomes a results fi
 """
 
 import json
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -14,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from requant.environment import harness_python
-from requant.errors import ToolError
+from requant.environment import environment_python
+from requant.errors import FormatError, ToolError
 from requant.evaluation.answer import ERROR, FAILED, PASSED, TRUNCATED
 from requant.evaluation.behaviour import Results, write_results
 from requant.evaluation.endpoint import SECONDS, Settings
@@ -32,6 +33,7 @@ LAYOUT = {"mmlu": ("all", "test"), "gpqa_diamond": ("default", "train")}
 PROGRESS = re.compile(r"Evaluating\[\w+\]:.*?(\d+)/\d+ ")
 CUT_OFF = ("max_tokens", "model_length")
 RETRIES = 5
+UNKNOWN_FORM = f"{HARNESS} wrote a result of unknown form: install what envs/harness.lock names"
 
 Row = tuple[int, Mapping[str, Any]]
 """A question, and its place in the whole set."""
@@ -66,7 +68,7 @@ def ask_knowledge(
         _write_data(knowledge.name, [row for _, row in rows], work.path / "data")
         _drop_half_lines(work.path / "run")
         generation = _generation(said, max_tokens)
-        command = [str(harness_python(harness)), *_arguments(knowledge.name, url, said, generation)]
+        command = [str(environment_python(harness)), *_arguments(knowledge.name, url, said, generation)]
         if (work.path / "run" / "predictions").exists():
             # By itself it goes on only with the same server, whose port is another one in every run. So it is told to
             # take the answers and to grade them again; that they belong to these questions and settings is our part.
@@ -125,9 +127,7 @@ def _write_data(name: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> N
 def _drop_half_lines(run: Path) -> None:
     """Cut off the half line that a killed run may have left, which EvalScope would stumble over."""
     for path in [*run.glob("predictions/*/*.jsonl"), *run.glob("reviews/*/*.jsonl")]:
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _lines(name: str, rows: Sequence[Row], run: Path, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -158,7 +158,7 @@ def _judged(
         right, chosen, passed = review["target"][0], score["extracted_prediction"], score["value"]["accuracy"] == 1
         seconds = output["time"]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ToolError(f"{HARNESS} wrote a result of unknown form: install what envs/harness.lock names") from error
+        raise ToolError(UNKNOWN_FORM) from error
     outcome, reason = (PASSED if passed else FAILED), f"it chose {chosen or 'nothing'}, and {right} is right"
     if stopped in CUT_OFF:
         outcome, reason, passed = TRUNCATED, "the answer was cut off at the token limit", False
@@ -171,8 +171,11 @@ def _judged(
 
 def _written(folder: Path) -> dict[tuple[str, int], Mapping[str, Any]]:
     """Every line by file and index; of several the last counts."""
-    return {
-        (path.stem, line["index"]): line
-        for path in sorted(folder.glob("*.jsonl"))
-        for line in (parse(data, path.name) for data in path.read_bytes().splitlines())
-    }
+    try:
+        return {
+            (path.stem, line["index"]): line
+            for path in sorted(folder.glob("*.jsonl"))
+            for line in (parse(data, path.name) for data in path.read_bytes().splitlines())
+        }
+    except (FormatError, KeyError, TypeError) as error:
+        raise ToolError(UNKNOWN_FORM) from error

@@ -21,7 +21,7 @@ from requant.manifest import canonical
 from requant.records import file_entry, read_product, read_record, write_record
 
 T = TypeVar("T")
-KNOWLEDGE = ".json"
+ROWS = ".json"
 """What tells the rows of a harness's set from a suite, which is JSONL."""
 
 
@@ -54,7 +54,7 @@ def measure_behaviour(
         ToolError: when the server ends, or runs on another backend, or the harness fails.
     """
     product, settings = read_product(model, model_record), asking.settings
-    sets = {path.stem: read_knowledge(path) if path.suffix == KNOWLEDGE else read_suite(path) for path in suites}
+    sets = {path.stem: read_knowledge(path) if path.suffix == ROWS else read_suite(path) for path in suites}
     # The name says which bytes answered.
     said = Settings(f"{product['file']['name']} {product['file']['sha256'][:16]}", settings["thinking"])
     found = []
