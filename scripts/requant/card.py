@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from requant import DATA
 from requant.digests import write_bytes
 from requant.evaluation.document import read_evaluation
 from requant.manifest import parse
 from requant.records import THREADS, bits_per_weight, elements
 
-# In a checkout a link to workflow/templates, in an installed package the files themselves.
-TEMPLATES = Path(__file__).resolve().parent / "data" / "templates"
+TEMPLATES = DATA / "templates"
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
 BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
 URL = re.compile(r"https://[A-Za-z0-9._~:/?#%=&+-]+")

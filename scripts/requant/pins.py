@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from requant import DATA
 from requant.digests import Expected
 from requant.errors import RecipeError
 from requant.schema import check, read_yaml
 
-TABLE = Path(__file__).resolve().parent / "data" / "pins.yaml"
-"""The table that comes with requant: in a checkout a link to config/pins.yaml, in an installed package a file."""
+TABLE = DATA / "pins.yaml"
+"""The table that comes with requant, config/pins.yaml."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 

@@ -12,10 +12,10 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 
+from requant import DATA
 from requant.errors import RecipeError
 
-# In a checkout a link to workflow/schemas, in an installed package the files themselves.
-SCHEMAS = Path(__file__).resolve().parent / "data" / "schemas"
+SCHEMAS = DATA / "schemas"
 NAMES = {
     "object": "a mapping",
     "array": "a list",

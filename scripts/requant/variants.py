@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from requant import DATA
 from requant.errors import RecipeError
 
 STRICT = "strict"
 FUSED = "fused"
 PORTABLE = "portable"
-NATIVE = Path(__file__).resolve().parents[2] / "workflow" / "native"
+NATIVE = (DATA / "native").resolve()
 ON_ARM64 = platform.machine() in ("aarch64", "arm64")
 CUDA = re.compile(r"cuda-sm([0-9]{2,3})")
 # Architectures whose specific features need the "a" suffix; the rest are built for the plain number.
