@@ -17,8 +17,8 @@ import click
 from report import machine, shown, spread
 from run import DEFAULT, upstream
 
-from requant.digests import write_bytes
 from requant.gguf import read_header
+from requant.ground.digests import write_bytes
 from requant.toolchain import proven_tree
 
 ROOT = Path(__file__).resolve().parents[1]

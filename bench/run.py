@@ -21,11 +21,11 @@ from report import add_ratios, machine, render, tool_times
 
 from requant.backend import FEATURE, LEVEL, LOADED
 from requant.build import Built, open_built
-from requant.digests import digest_file, write_bytes
-from requant.errors import FormatError, RequantError, ToolError
+from requant.ground.digests import digest_file, write_bytes
+from requant.ground.errors import FormatError, RequantError, ToolError
+from requant.ground.programs import work_folder
 from requant.records import file_entry, read_product, read_record
 from requant.toolchain import proven_tree
-from requant.tools import work_folder
 from requant.variants import COMMON, NATIVE, NO_TOOLS, NO_X86_LEVELS, PORTABLE
 
 RECIPE = Path("bench/wide.yaml")

@@ -11,8 +11,8 @@ from gguf import GGUFWriter
 from gguf_files import write_imatrix
 from requant.card import write_card
 from requant.describe import describe
-from requant.digests import digest_bytes, digest_file
 from requant.evaluation.document import EVALUATION
+from requant.ground.digests import digest_bytes, digest_file
 from requant.manifest import build_manifest, canonical
 from requant.records import file_entry, step, tensor_entries
 from requant.release import SUMS, write_sums

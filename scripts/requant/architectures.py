@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from requant.errors import FormatError, UnsupportedError
 from requant.ggml_types import GGMLType
 from requant.gguf import quoted
+from requant.ground.errors import FormatError, UnsupportedError
 from requant.manifest import parse
 
 CONFIG = "config.json"

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from requant.build import LIBRARY, build_library, open_built
-from requant.errors import ToolError
 from requant.ggml import Quantizer
 from requant.ggml_types import GGMLType
+from requant.ground.errors import ToolError
 from requant.pins import ToolchainPin
 from requant.toolchain import fetch_toolchain, proven_tree
 from requant.variants import FUSED, ON_ARM64, STRICT

@@ -16,8 +16,8 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
-from requant.digests import write_bytes
-from requant.errors import AttestationError, DiskError, FormatError
+from requant.ground.digests import write_bytes
+from requant.ground.errors import AttestationError, DiskError, FormatError
 from requant.keys import read_private_key, read_public_key
 from requant.manifest import canonical, parse
 

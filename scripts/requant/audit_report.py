@@ -5,7 +5,7 @@ from typing import Any
 
 from requant.audit import EXACT, MISMATCH, NEAR, NEAR_LEAST, NEAR_MOST, UNCHECKED, TensorAudit
 from requant.case import Report
-from requant.disk import in_units
+from requant.ground.disk import in_units
 from requant.metadata import Finding, Grade
 from requant.near import EPSILONS
 from requant.sample import caught

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from requant.build import Built
-from requant.errors import ToolError
+from requant.ground.errors import ToolError
 from requant.variants import PORTABLE
 
 LOADED = re.compile(r"load_backend: loaded (\S+) backend from (.+)$")

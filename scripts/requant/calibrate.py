@@ -8,12 +8,12 @@ from typing import Any
 
 from requant.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.build import open_built
-from requant.digests import digest_file, publish
-from requant.errors import FormatError
+from requant.ground.digests import digest_file, publish
+from requant.ground.errors import FormatError
+from requant.ground.programs import work_folder
+from requant.ground.progress import progress
 from requant.imatrix import check_run, read_imatrix
-from requant.progress import progress
 from requant.records import THREADS, file_digest, file_entry, read_product, step, write_record
-from requant.tools import work_folder
 
 log = logging.getLogger(__name__)
 PLANNED = re.compile(r"computing over (\d+) chunks")

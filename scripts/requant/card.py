@@ -16,8 +16,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant import DATA
-from requant.digests import write_bytes
 from requant.evaluation.document import read_evaluation
+from requant.ground.digests import write_bytes
 from requant.manifest import parse
 from requant.records import THREADS, bits_per_weight, elements
 

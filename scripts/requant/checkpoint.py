@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
-from requant.errors import FormatError
+from requant.ground.errors import FormatError
 from requant.manifest import parse
 from requant.ranged import Ranged, read_whole
 

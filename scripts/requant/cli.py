@@ -10,10 +10,16 @@ from pathlib import Path
 import click
 
 from requant import compare as comparison
-from requant.disk import in_units
-from requant.errors import DigestError, PlaceError, RequantError, SourceError, UnsupportedError
 from requant.evaluation.commands import compare_behaviour, evaluate
-from requant.output import write_document, write_text
+from requant.ground.disk import in_units
+from requant.ground.errors import (
+    DigestError,
+    PlaceError,
+    RequantError,
+    SourceError,
+    UnsupportedError,
+)
+from requant.ground.reports import write_document, write_text
 from requant.release import list_release
 
 PATH = click.Path(path_type=Path)

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.digests import Digest, digest_file
-from requant.errors import FormatError
 from requant.gguf import quoted
+from requant.ground.digests import Digest, digest_file
+from requant.ground.errors import FormatError
 from requant.imatrix import Entry, Floats, Imatrix, read_imatrix
 from requant.records import file_entry
 

@@ -12,16 +12,16 @@ import numpy as np
 
 from requant.build import Built, open_built
 from requant.compare import naming, table
-from requant.digests import CHUNK
-from requant.disk import require_space
-from requant.errors import DiskError, FormatError, RecipeError
 from requant.gguf import Header, Tensor, quoted, read_exactly, read_header
-from requant.progress import progress
+from requant.ground.digests import CHUNK
+from requant.ground.disk import require_space
+from requant.ground.errors import DiskError, FormatError, RecipeError
+from requant.ground.programs import WorkFolder, work_folder
+from requant.ground.progress import progress
 from requant.quantize import KEPT, TENSOR
 from requant.recipe import quant_bytes
 from requant.records import THREADS, read_record
 from requant.schema import SCHEMAS, read_yaml
-from requant.tools import WorkFolder, work_folder
 from requant.variants import STRICT
 
 TOOL = "llama-quantize"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.digests import read_small
-from requant.errors import FormatError, RecipeError, UnsupportedError
 from requant.gguf import quoted
+from requant.ground.digests import read_small
+from requant.ground.errors import FormatError, RecipeError, UnsupportedError
 from requant.manifest import canonical, parse
 from requant.schema import check
 

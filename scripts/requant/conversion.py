@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from requant.architectures import CONFIG, Plan, plan, read_config, rope_parameters
-from requant.errors import FormatError, UnsupportedError
 from requant.ggml_types import ValueType
 from requant.gguf import Field
+from requant.ground.errors import FormatError, UnsupportedError
 from requant.manifest import parse
 from requant.metadata import Expected
 from requant.vocabulary import expected_tokenizer

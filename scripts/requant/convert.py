@@ -8,13 +8,14 @@ from typing import Any
 
 from requant.build import open_built
 from requant.describe import Description, require_finite
-from requant.digests import publish
-from requant.disk import require_space
 from requant.environment import environment_python
-from requant.errors import FormatError
 from requant.ggml_types import GGMLType
 from requant.gguf import read_header
-from requant.progress import progress
+from requant.ground.digests import publish
+from requant.ground.disk import require_space
+from requant.ground.errors import FormatError
+from requant.ground.programs import work_folder
+from requant.ground.progress import progress
 from requant.records import (
     THREADS,
     describe_with_progress,
@@ -25,7 +26,6 @@ from requant.records import (
     tensor_entries,
     write_record,
 )
-from requant.tools import work_folder
 
 log = logging.getLogger(__name__)
 UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)

@@ -12,8 +12,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from requant.digests import Digest, Expected, check_file, named_when_whole
-from requant.errors import DigestError, FormatError, RecipeError
+from requant.ground.digests import (
+    Digest,
+    Expected,
+    check_file,
+    named_when_whole,
+)
+from requant.ground.errors import DigestError, FormatError, RecipeError
 
 BLANK_LINE = " \n"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from requant.digests import CHUNK, Digest
-from requant.errors import FormatError
 from requant.ggml_types import GGMLType
 from requant.gguf import Header, Tensor, quoted, read_exactly, read_header, require_zeros
+from requant.ground.digests import CHUNK, Digest
+from requant.ground.errors import FormatError
 
 # NaN and infinity are the numbers whose exponent bits are all set.
 _EXPONENTS: dict[GGMLType, tuple[str, int]] = {

@@ -10,8 +10,8 @@ from requant.compare import table
 from requant.consistency import printable
 from requant.diff_gguf import Change, GGUFDiff, Open, TensorDiff, diff_gguf
 from requant.diff_releases import FileDiff, ReleaseDiff, diff_releases
-from requant.digests import Digest
-from requant.errors import FormatError
+from requant.ground.digests import Digest
+from requant.ground.errors import FormatError
 
 SCHEMA = "requant/diff/v1"
 MOST_SHOWN = 40

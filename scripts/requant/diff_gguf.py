@@ -17,11 +17,11 @@ import numpy as np
 
 from requant.compare import naming
 from requant.consistency import printable
-from requant.digests import CHUNK
-from requant.errors import FormatError
 from requant.ggml import DERIVED, Quantizer
 from requant.ggml_types import GGMLType
 from requant.gguf import Header, Tensor, read_exactly, read_header, require_zeros
+from requant.ground.digests import CHUNK
+from requant.ground.errors import FormatError
 from requant.metadata import ABSENT, differing, shown
 
 PIECE = 1 << 18

@@ -13,8 +13,13 @@ from typing import Any
 from requant.compare import Comparison, compare, naming
 from requant.consistency import outputs, printable, read_manifest
 from requant.diff_gguf import Change, GGUFDiff, Open, diff_gguf
-from requant.digests import Digest, digest_file
-from requant.errors import DigestError, FormatError, SourceError, ToolError
+from requant.ground.digests import Digest, digest_file
+from requant.ground.errors import (
+    DigestError,
+    FormatError,
+    SourceError,
+    ToolError,
+)
 from requant.manifest import SCHEMA
 from requant.metadata import ABSENT
 from requant.release import MANIFEST

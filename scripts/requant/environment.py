@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from requant.digests import digest_file
-from requant.disk import require_space
-from requant.errors import SourceError, ToolError
+from requant.ground.digests import digest_file
+from requant.ground.disk import require_space
+from requant.ground.errors import SourceError, ToolError
+from requant.ground.programs import (
+    WorkFolder,
+    capture,
+    clean_environment,
+    work_folder,
+)
 from requant.records import file_entry, write_record
-from requant.tools import WorkFolder, capture, clean_environment, work_folder
 
 log = logging.getLogger(__name__)
 ROOM = 2_500_000_000

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from requant.errors import ToolError
 from requant.ggml_types import GGMLType
+from requant.ground.errors import ToolError
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]

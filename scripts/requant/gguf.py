@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from requant.errors import FormatError
 from requant.ggml_types import GGML_TYPES, VALUE_TYPES, GGMLType, ValueType
+from requant.ground.errors import FormatError
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

@@ -28,8 +28,8 @@ from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
 from requant import retry
-from requant.digests import Expected, check_file
-from requant.errors import AccessError, SourceError
+from requant.ground.digests import Expected, check_file
+from requant.ground.errors import AccessError, SourceError
 from requant.remote import Address, redirected
 from requant.retry import first_line
 

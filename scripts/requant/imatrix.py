@@ -14,9 +14,9 @@ from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 
-from requant.errors import FormatError
 from requant.ggml_types import GGMLType, ValueType
 from requant.gguf import Header, Tensor, read_exactly, read_header
+from requant.ground.errors import FormatError
 
 SQUARES = ".in_sum2"
 SUMS = ".in_sum"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from requant.errors import RequantError
+from requant.ground.errors import RequantError
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from requant.digests import read_small
-from requant.errors import DiskError, FormatError
+from requant.ground.digests import read_small
+from requant.ground.errors import DiskError, FormatError
 
 # A PEM file of such a key has 119 bytes.
 LONGEST = 1 << 14

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-from requant.errors import FormatError
+from requant.ground.errors import FormatError
 
 SCHEMA = "requant/manifest/v1"
 # Deeper than any document of ours or of a hub, and far from where Python's own recursion ends.

@@ -7,8 +7,8 @@ from pathlib import Path
 from modelscope_hub import HubApi
 from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, NotExistError, PermissionDeniedError
 
-from requant.digests import Expected
-from requant.errors import SourceError
+from requant.ground.digests import Expected
+from requant.ground.errors import SourceError
 from requant.remote import Address
 from requant.retry import first_line
 

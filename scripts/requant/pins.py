@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from requant import DATA
-from requant.digests import Expected
-from requant.errors import RecipeError
+from requant.ground.digests import Expected
+from requant.ground.errors import RecipeError
 from requant.schema import check, read_yaml
 
 TABLE = DATA / "pins.yaml"

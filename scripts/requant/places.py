@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from requant.digests import Expected
-from requant.errors import PlaceError, SourceError
+from requant.ground.digests import Expected
+from requant.ground.errors import PlaceError, SourceError
 from requant.ranged import LocalFile, Ranged
 from requant.remote import JOBS, Address, Connections, RemoteFile, Traffic, checked, without_secrets
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from requant.errors import ToolError
-from requant.tools import capture
+from requant.ground.errors import ToolError
+from requant.ground.programs import capture
 
 # Every C library gives these the same result: IEEE 754 operations, exact operations, and log2 of a number of heads,
 # of which ggml takes the whole part.

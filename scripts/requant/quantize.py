@@ -7,11 +7,12 @@ from typing import Any
 
 from requant.build import open_built
 from requant.describe import Description, require_finite
-from requant.digests import publish
-from requant.disk import require_space
-from requant.errors import FormatError, ToolError
 from requant.ggml_types import GGMLType
-from requant.progress import progress
+from requant.ground.digests import publish
+from requant.ground.disk import require_space
+from requant.ground.errors import FormatError, ToolError
+from requant.ground.programs import work_folder
+from requant.ground.progress import progress
 from requant.recipe import quant_bytes
 from requant.records import (
     THREADS,
@@ -23,7 +24,6 @@ from requant.records import (
     tensor_entries,
     write_record,
 )
-from requant.tools import work_folder
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")

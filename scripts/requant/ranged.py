@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
-from requant.errors import FormatError, PlaceError, SourceError
+from requant.ground.errors import FormatError, PlaceError, SourceError
 
 FIRST_WINDOW = 1 << 18
 LAST_WINDOW = 1 << 23

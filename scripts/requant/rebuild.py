@@ -18,15 +18,15 @@ from requant.consistency import printable, read_manifest
 from requant.diff import diff
 from requant.diff_gguf import Change
 from requant.diff_releases import changes
-from requant.digests import Expected, write_bytes
-from requant.errors import DigestError, FormatError, RecipeError
+from requant.ground.digests import Expected, write_bytes
+from requant.ground.errors import DigestError, FormatError, RecipeError
+from requant.ground.programs import WorkFolder, work_folder
+from requant.ground.reports import write_document, write_text
 from requant.manifest import SCHEMA, canonical
-from requant.output import write_document, write_text
 from requant.pins import PackagePin
 from requant.rebuild_report import DIFFERS, as_document, as_text, judge
 from requant.recipe import DEFAULT_PINS, MACHINE_KEYS, Recipe, load_recipe
 from requant.release import MANIFEST
-from requant.tools import WorkFolder, work_folder
 from requant.variants import STRICT
 
 log = logging.getLogger(__name__)

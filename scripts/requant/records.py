@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from requant.describe import Description, describe
-from requant.digests import Digest, digest_file, write_bytes
-from requant.errors import DigestError, FormatError
 from requant.ggml_types import GGMLType
+from requant.ground.digests import Digest, digest_file, write_bytes
+from requant.ground.errors import DigestError, FormatError
+from requant.ground.progress import progress
 from requant.manifest import canonical, parse
-from requant.progress import progress
 
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.

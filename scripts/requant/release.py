@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.digests import Expected, check_file, digest_file, named_when_whole, write_bytes
-from requant.disk import require_space
-from requant.errors import DigestError, FormatError
+from requant.ground.digests import (
+    Expected,
+    check_file,
+    digest_file,
+    named_when_whole,
+    write_bytes,
+)
+from requant.ground.disk import require_space
+from requant.ground.errors import DigestError, FormatError
 from requant.manifest import build_manifest, canonical, parse
 from requant.records import file_digest, file_entry, read_record
 

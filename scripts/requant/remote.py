@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from requant import __version__
-from requant.errors import SourceError
+from requant.ground.errors import SourceError
 from requant.ranged import check_range
 from requant.retry import retried
 

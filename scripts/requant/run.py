@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.digests import write_bytes
+from requant.ground.digests import write_bytes
 from requant.manifest import parse
 from requant.records import read_record
 

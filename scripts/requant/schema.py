@@ -13,7 +13,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 
 from requant import DATA
-from requant.errors import RecipeError
+from requant.ground.errors import RecipeError
 
 SCHEMAS = DATA / "schemas"
 NAMES = {

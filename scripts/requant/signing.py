@@ -11,8 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from requant.attest import build_statement, sign
-from requant.digests import named_when_whole, read_small
-from requant.errors import AttestationError, DigestError, FormatError, ToolError
+from requant.ground.digests import named_when_whole, read_small
+from requant.ground.errors import (
+    AttestationError,
+    DigestError,
+    FormatError,
+    ToolError,
+)
 from requant.keys import LONGEST
 from requant.manifest import parse
 from requant.release import ATTESTATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES, read_sums

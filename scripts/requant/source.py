@@ -8,9 +8,9 @@ from pathlib import Path
 from requant.architectures import CONFIG, ROPE_TOLERANCE, plan, read_config
 from requant.checkpoint import SUFFIX, read_checkpoint
 from requant.conversion import FILES, expected_metadata
-from requant.errors import FormatError, PlaceError, UnsupportedError
 from requant.ggml_types import GGMLType
 from requant.gguf import Header, read_header
+from requant.ground.errors import FormatError, PlaceError, UnsupportedError
 from requant.metadata import Expected, expected_from_gguf
 from requant.mix import Model
 from requant.places import Place, open_place

@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from requant.corpus import write_raw_text, write_tree_text
-from requant.digests import Digest, Expected, check_file, digest_file, publish
-from requant.disk import require_space
-from requant.errors import DigestError, SourceError
+from requant.ground.digests import (
+    Digest,
+    Expected,
+    check_file,
+    digest_file,
+    publish,
+)
+from requant.ground.disk import require_space
+from requant.ground.errors import DigestError, SourceError
+from requant.ground.programs import work_folder
 from requant.packages import fetch_package
 from requant.pins import PICKLED, CorpusPin, ModelPin, SuitePin, TextPin
 from requant.recipe import bytes_after_download
 from requant.records import file_entry, write_record
 from requant.tinymodel import TinyShape, write_tiny_model
-from requant.tools import work_folder
 
 log = logging.getLogger(__name__)
 PARALLEL = 4

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from requant.errors import PlaceError, UnsupportedError
 from requant.gguf import Header, read_header
+from requant.ground.errors import PlaceError, UnsupportedError
 from requant.inferred import Inferred, infer
 from requant.manifest import SCHEMA, parse
 from requant.places import Place, open_place

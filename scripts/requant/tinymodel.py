@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import TensorSpec, serialize
 
-from requant.digests import write_bytes
-from requant.errors import FormatError, RecipeError
 from requant.gguf import Field, read_header
+from requant.ground.digests import write_bytes
+from requant.ground.errors import FormatError, RecipeError
 from requant.vocabulary import NORMAL
 
 Dims = tuple[int, ...]

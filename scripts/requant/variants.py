@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from requant import DATA
-from requant.errors import RecipeError
+from requant.ground.errors import RecipeError
 
 STRICT = "strict"
 FUSED = "fused"

@@ -15,10 +15,10 @@ from securesystemslib.signer import SSlibKey
 from requant.attest import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
 from requant.card import render_card
 from requant.consistency import Finding, disagreements, printable, read_manifest, shown
-from requant.digests import Digest, digest_file, read_small
-from requant.errors import AttestationError, FormatError
 from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
 from requant.gguf import quoted
+from requant.ground.digests import Digest, digest_file, read_small
+from requant.ground.errors import AttestationError, FormatError
 from requant.imatrix import read_imatrix
 from requant.keys import read_public_key
 from requant.manifest import SCHEMA, canonical

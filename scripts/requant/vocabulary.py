@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from requant.errors import FormatError
 from requant.ggml_types import ValueType
 from requant.gguf import Field, quoted
+from requant.ground.errors import FormatError
 from requant.manifest import parse
 from requant.metadata import Expected
 

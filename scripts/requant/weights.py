@@ -7,10 +7,10 @@ import numpy as np
 
 from requant.architectures import Plan
 from requant.checkpoint import Checkpoint, rows_as_float32
-from requant.errors import FormatError
 from requant.ggml import PLAIN, Bytes, Floats, Indices, row_bytes
 from requant.ggml_types import GGMLType
 from requant.gguf import Header, Tensor, quoted
+from requant.ground.errors import FormatError
 from requant.ranged import Ranged
 
 

@@ -34,7 +34,7 @@ def local_model(workplace: Workplace, demo: Workplace, change: Callable[[Path], 
 
 
 def pinned(path: Path) -> dict[str, Any]:
-    from requant.digests import digest_file
+    from requant.ground.digests import digest_file
 
     digest = digest_file(path)
     return {"size": digest.size, "sha256": digest.sha256}

@@ -22,12 +22,12 @@ from e2e.conftest import SNAKEMAKE, Workplace, tiny_recipe
 from endpoint import Reply, ScriptedEndpoint, message
 from endpoint.suites import lines
 from hub import LoopbackHub
-from requant.errors import ToolError
 from requant.evaluation.behaviour import Results, read_results
 from requant.evaluation.document import read_evaluation
 from requant.evaluation.endpoint import Settings
 from requant.evaluation.harness import ask_knowledge
 from requant.evaluation.knowledge import GPQA, Knowledge, read_knowledge
+from requant.ground.errors import ToolError
 from requant.verify import verify_release
 from unit.test_knowledge import serve_gpqa, serve_mmlu
 

@@ -13,7 +13,7 @@ import pytest
 from e2e.conftest import ROOT, TINY, TOOLCHAIN, Workplace
 from requant.build import build_backend
 from requant.calibrate import calibrate
-from requant.errors import ToolError
+from requant.ground.errors import ToolError
 from requant.toolchain import proven_tree
 
 BUILT = ROOT / "results" / "toolchains" / TOOLCHAIN

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from e2e.conftest import ROOT, Workplace, prepare, tiny_recipe
-from requant.errors import DigestError
 from requant.gguf import read_header
+from requant.ground.errors import DigestError
+from requant.ground.programs import WorkFolder
 from requant.rebuild import rebuild_release
-from requant.tools import WorkFolder
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 TAMPERED = "blk.0.ffn_up.weight"

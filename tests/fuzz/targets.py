@@ -20,9 +20,9 @@ from requant.architectures import CONFIG, plan, read_config
 from requant.attest import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
 from requant.checkpoint import INDEX, read_checkpoint, read_safetensors, rows_as_float32
 from requant.conversion import FILES, expected_metadata
-from requant.digests import digest_bytes
-from requant.errors import RequantError
 from requant.gguf import Header, read_header
+from requant.ground.digests import digest_bytes
+from requant.ground.errors import RequantError
 from requant.imatrix import check_run, read_imatrix
 from requant.inferred import infer
 from requant.manifest import canonical, parse

@@ -23,8 +23,8 @@ from endpoint import ScriptedEndpoint
 from hub import LoopbackHub, Snapshot
 from hub.clients import Client
 from requant import vocabulary
-from requant.digests import Expected, digest_file
 from requant.evaluation.endpoint import Endpoint
+from requant.ground.digests import Expected, digest_file
 from requant.keys import new_key
 from small_checkpoint import BASE, MERGES
 from small_release import write_release
@@ -36,7 +36,7 @@ nap = time.sleep
 time.sleep = lambda seconds: nap(min(seconds, 0.01))  # the clients wait long between two tries
 target, arguments, options = pickle.load(sys.stdin.buffer)
 module, _, name = target.rpartition(".")
-from requant.errors import RequantError
+from requant.ground.errors import RequantError
 try:
     getattr(importlib.import_module(module), name)(*arguments, **options)
 except RequantError as error:

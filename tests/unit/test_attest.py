@@ -30,7 +30,7 @@ from requant.attest import (
     sign,
     verify_envelope,
 )
-from requant.errors import AttestationError, FormatError, RequantError
+from requant.ground.errors import AttestationError, FormatError, RequantError
 from requant.keys import new_key, read_private_key, read_public_key
 from requant.manifest import canonical, parse
 from requant.release import read_sums

@@ -8,11 +8,11 @@ import pytest
 from endpoint import Reply, ScriptedEndpoint, calls, message
 from endpoint.suites import SETTINGS, lines, numbers, run
 from endpoint.transcripts import CODE, TOOL_CALLS
-from requant.errors import DiskError, FormatError, RecipeError
 from requant.evaluation import behaviour, sandbox
 from requant.evaluation.behaviour import Results, Summary, paired, read_results, summary
 from requant.evaluation.endpoint import Endpoint, Settings
 from requant.evaluation.suite import read_suite
+from requant.ground.errors import DiskError, FormatError, RecipeError
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 
@@ -153,7 +153,7 @@ def test_our_suites_tell_right_from_wrong(
 def test_code_is_not_asked_for_where_it_cannot_be_run(
     tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from requant.errors import UnsupportedError
+    from requant.ground.errors import UnsupportedError
 
     monkeypatch.setattr(sandbox, "JAIL", tmp_path / "jail.py")
     (tmp_path / "jail.py").write_text('import os, sys\nos.write(int(sys.argv[1]), b\'{"error": "no new namespaces"}\')')

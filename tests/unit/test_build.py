@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from requant.build import build_backend, build_tool, open_built
-from requant.digests import digest_file
-from requant.errors import DigestError, DiskError, FormatError, ToolError
+from requant.ground.digests import digest_file
+from requant.ground.errors import (
+    DigestError,
+    DiskError,
+    FormatError,
+    ToolError,
+)
 from requant.records import write_record
 
 COMMIT = "0" * 40

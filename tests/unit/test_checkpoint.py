@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from memory_file import Memory
 from requant import checkpoint
 from requant.checkpoint import INDEX, SINGLE, read_checkpoint, read_safetensors, rows_as_float32
-from requant.errors import FormatError, RequantError, SourceError
+from requant.ground.errors import FormatError, RequantError, SourceError
 from requant.places import open_place
 
 RANDOM = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from gguf_files import write_imatrix
 from requant.cli import main
 from requant.compare import as_document, as_text, compare, difference
-from requant.digests import digest_file
-from requant.errors import FormatError
+from requant.ground.digests import digest_file
+from requant.ground.errors import FormatError
 from requant.manifest import canonical
 
 DENSE = "blk.0.attn_q.weight"

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from gguf_files import gguf_bytes, tensor, write_imatrix
 from requant.cli import main
-from requant.digests import digest_file
+from requant.ground.digests import digest_file
 from requant.records import write_record
 
 WEIGHTS = ("blk.0.attn_q.weight", "blk.0.ffn_down.weight")

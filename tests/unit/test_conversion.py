@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from relabelled import text
 from requant.conversion import expected_metadata
-from requant.errors import FormatError, RequantError, UnsupportedError
 from requant.ggml_types import ValueType
 from requant.gguf import Field
+from requant.ground.errors import FormatError, RequantError, UnsupportedError
 from requant.metadata import (
     Grade,
     compare_metadata,

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from hub import Fault, LoopbackHub
 from requant.corpus import raw_text
-from requant.digests import Expected, digest_bytes
+from requant.ground.digests import Expected, digest_bytes
 from requant.pins import CorpusPin, TextPin
 from unit.conftest import files_below, known
 

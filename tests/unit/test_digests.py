@@ -1,4 +1,4 @@
-"""Laws of requant.digests: a file has its name only when it is whole, and a wrong file is told apart in words."""
+"""Laws of requant.ground.digests: a file has its name only when it is whole, and a wrong file is told apart in words."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.digests import (
+from requant.ground.digests import (
     CHUNK,
     Digest,
     Expected,
@@ -18,7 +18,7 @@ from requant.digests import (
     publish,
     write_bytes,
 )
-from requant.errors import DigestError
+from requant.ground.errors import DigestError
 
 
 def blob_id(data: bytes) -> str:

@@ -1,12 +1,12 @@
-"""requant.disk: no room is noticed before the first byte, and said in units for people."""
+"""requant.ground.disk: no room is noticed before the first byte, and said in units for people."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from requant.disk import in_units, require_space
-from requant.errors import DiskError
+from requant.ground.disk import in_units, require_space
+from requant.ground.errors import DiskError
 
 
 def test_enough_room(tmp_path: Path) -> None:

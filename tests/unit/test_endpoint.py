@@ -7,11 +7,11 @@ import pytest
 
 from endpoint import Reply, ScriptedEndpoint, calls, message
 from endpoint.suites import lines, numbers, run
-from requant.errors import PlaceError, RecipeError, SourceError
 from requant.evaluation import endpoint as client
 from requant.evaluation.behaviour import read_results
 from requant.evaluation.endpoint import Endpoint, Settings, key_from, read_response, request_of
 from requant.evaluation.suite import read_suite
+from requant.ground.errors import PlaceError, RecipeError, SourceError
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from quants import kept
-from requant.errors import ToolError
 from requant.ggml import DERIVED, IMPORTANCE_LIMIT, LIMIT, PLAIN, Floats, Quantizer, row_bytes, usable
 from requant.ggml_types import GGMLType as T
+from requant.ground.errors import ToolError
 
 ROWS, COLUMNS = 12, 512
 SLOW = (T.IQ1_S, T.IQ1_M, T.IQ2_XS, T.IQ2_S)

@@ -18,9 +18,9 @@ from gguf_files import array, gguf_bytes, pair, string, tensor
 from requant import describe as describing
 from requant import gguf
 from requant.describe import describe, require_finite
-from requant.errors import FormatError
 from requant.ggml_types import GGMLType, ValueType
 from requant.gguf import Field, read_header
+from requant.ground.errors import FormatError
 
 SCALARS = {
     ValueType.UINT8: 255,

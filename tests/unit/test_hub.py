@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from hub import Fault, LoopbackHub, Snapshot
-from requant.digests import Expected
-from requant.errors import SourceError
+from requant.ground.digests import Expected
+from requant.ground.errors import SourceError
 from requant.hub import HubSource, explained, retried
 
 SHARD = "model.safetensors"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
-from requant.errors import FormatError
+from requant.ground.errors import FormatError
 from requant.imatrix import check_run, read_imatrix
 
 TOKENS = 16  # two chunks of eight

@@ -12,9 +12,9 @@ from hub.clients import Client
 
 JOB = """
 import logging, sys
-from requant.errors import RequantError, ToolError
+from requant.ground.errors import RequantError, ToolError
 from requant.job import job
-from requant.tools import capture
+from requant.ground.programs import capture
 with job(sys.argv[1]) as log:
     logging.getLogger("requant.x").info("working")
     {body}

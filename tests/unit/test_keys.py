@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from requant.errors import DiskError, FormatError
+from requant.ground.errors import DiskError, FormatError
 from requant.keys import new_key, read_private_key, read_public_key
 
 

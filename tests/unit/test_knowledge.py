@@ -12,8 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from hub import Fault, LoopbackHub
-from requant.digests import Expected
 from requant.evaluation.knowledge import GPQA, read_knowledge
+from requant.ground.digests import Expected
 from requant.pins import SuitePin
 from unit.conftest import known
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.errors import FormatError
+from requant.ground.errors import FormatError
 from requant.manifest import SCHEMA, build_manifest, canonical, parse
 
 DOCUMENTS = st.recursive(

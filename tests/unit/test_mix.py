@@ -2,8 +2,8 @@
 
 import pytest
 
-from requant.errors import UnsupportedError
 from requant.ggml_types import GGMLType as T
+from requant.ground.errors import UnsupportedError
 from requant.mix import (
     FILE_TYPES,
     OLDER_FALLBACKS,

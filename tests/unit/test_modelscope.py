@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hub import Fault, LoopbackHub, Snapshot
-from requant.digests import Expected
-from requant.errors import SourceError
+from requant.ground.digests import Expected
+from requant.ground.errors import SourceError
 from requant.modelscope import ModelScopeSource
 
 SHARD = "model.safetensors"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from requant.digests import Expected, digest_file
-from requant.errors import DigestError, RequantError, SourceError
+from requant.ground.digests import Expected, digest_file
+from requant.ground.errors import DigestError, RequantError, SourceError
 from requant.packages import fetch_package
 from requant.pins import ModelPin, PackagePin
 from requant.sources import fetch_model

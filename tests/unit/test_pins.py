@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from requant.digests import Expected
-from requant.errors import RecipeError
+from requant.ground.digests import Expected
+from requant.ground.errors import RecipeError
 from requant.pins import read_pins
 
 ROOT = Path(__file__).resolve().parents[2]

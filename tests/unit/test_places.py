@@ -14,8 +14,8 @@ import pytest
 from hub import Fault, LoopbackHub, Snapshot
 from hub.wire import Reply
 from requant.checkpoint import read_checkpoint, rows_as_float32
-from requant.digests import Expected
-from requant.errors import SourceError
+from requant.ground.digests import Expected
+from requant.ground.errors import SourceError
 from requant.places import open_place
 from requant.ranged import LocalFile, read_whole
 from requant.remote import Traffic

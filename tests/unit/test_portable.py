@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from requant.errors import ToolError
+from requant.ground.errors import ToolError
 from requant.portable import check_portable
 
 PROJECT = """

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from requant.digests import digest_file
-from requant.errors import DigestError, FormatError, RequantError
+from requant.ground.digests import digest_file
+from requant.ground.errors import DigestError, FormatError, RequantError
 from requant.quantize import quantize
 from requant.records import file_entry, read_record, step, write_record
 

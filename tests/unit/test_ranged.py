@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gguf_files import gguf_bytes, pair, string, tensor
 from memory_file import Memory
-from requant.errors import FormatError, SourceError
 from requant.gguf import read_header
+from requant.ground.errors import FormatError, SourceError
 from requant.ranged import FIRST_WINDOW, LocalFile, as_file, read_whole
 
 DATA = bytes(range(256)) * 4

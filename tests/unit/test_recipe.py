@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from requant.errors import RecipeError
+from requant.ground.errors import RecipeError
 from requant.manifest import canonical
 from requant.recipe import bytes_after_download, load_recipe, quant_bytes
 from requant.schema import SCHEMAS, read_yaml

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from requant.digests import digest_bytes, digest_file
-from requant.errors import DigestError, FormatError, RequantError
+from requant.ground.digests import digest_bytes, digest_file
+from requant.ground.errors import DigestError, FormatError, RequantError
 from requant.manifest import canonical
 from requant.records import file_entry, write_record
 from requant.release import SUMS, list_release, place_file, write_manifest, write_sums

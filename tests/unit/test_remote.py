@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hub import Fault, LoopbackHub, Snapshot
 from requant import remote, retry
-from requant.errors import FormatError, SourceError
+from requant.ground.errors import FormatError, SourceError
 from requant.ranged import Ranged
 from requant.remote import Address, Connections, RemoteFile, checked, redirected, without_secrets
 

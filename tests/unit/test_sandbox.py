@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 import requant
-from requant.errors import UnsupportedError
 from requant.evaluation import jail, sandbox
 from requant.evaluation.sandbox import Result, require_isolation, run
+from requant.ground.errors import UnsupportedError
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = f"requant-jail-{os.getpid()}"

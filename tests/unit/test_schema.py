@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from requant.errors import RecipeError
+from requant.ground.errors import RecipeError
 from requant.schema import SCHEMAS, check, read_yaml
 
 NESTING = ("properties", "$defs", "patternProperties")

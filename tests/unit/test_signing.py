@@ -15,7 +15,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from requant.errors import AttestationError, DigestError, DiskError, RequantError, ToolError
+from requant.ground.errors import (
+    AttestationError,
+    DigestError,
+    DiskError,
+    RequantError,
+    ToolError,
+)
 from requant.release import ATTESTATION, MODEL_SIGNATURE
 from requant.signing import sign_release
 from small_release import resum

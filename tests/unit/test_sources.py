@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hub import Fault, LoopbackHub, Snapshot
-from requant.digests import Expected, digest_file
+from requant.ground.digests import Expected, digest_file
 from requant.pins import ModelPin
 from unit.conftest import files_below, known
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from requant.errors import FormatError, RecipeError, RequantError
 from requant.evaluation import suite as suites
 from requant.evaluation.suite import drawn, read_suite
+from requant.ground.errors import FormatError, RecipeError, RequantError
 from requant.schema import SCHEMAS, check, read_yaml
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from gguf import GGUFWriter, TokenType
 
-from requant.digests import digest_bytes
-from requant.errors import FormatError, RecipeError
+from requant.ground.digests import digest_bytes
+from requant.ground.errors import FormatError, RecipeError
 from requant.tinymodel import (
     BLOCK,
     CONTROL_TOKENS,

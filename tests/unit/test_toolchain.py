@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from requant.digests import Expected, digest_file
-from requant.errors import DigestError, FormatError, RequantError, SourceError
+from requant.ground.digests import Expected, digest_file
+from requant.ground.errors import (
+    DigestError,
+    FormatError,
+    RequantError,
+    SourceError,
+)
 from requant.pins import PackagePin, ToolchainPin
 from requant.records import read_record
 from requant.toolchain import fetch_toolchain, prove_tree, proven_tree

@@ -1,4 +1,4 @@
-"""requant.tools with real processes: a fixed world, a lock that outlives a killed run, and failures in one sentence."""
+"""requant.ground.programs with real processes: a fixed world, a lock that outlives a killed run, and failures in one sentence."""
 
 import fcntl
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import requant
-from requant.errors import ToolError
-from requant.tools import capture, clean_environment, work_folder
+from requant.ground.errors import ToolError
+from requant.ground.programs import capture, clean_environment, work_folder
 
 PRINT_WORLD = (
     "import json, os; print(json.dumps(sorted(os.environ))); print(os.getcwd()); print(os.environ.get('LC_ALL'))"
@@ -170,7 +170,7 @@ def test_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from requant.tools import work_folder
+from requant.ground.programs import work_folder
 with work_folder(Path(sys.argv[1])) as work:
     work.run(["sh", "-c", "echo started > started; exec sleep 1.5"], Path(sys.argv[1] + ".log"))
 """

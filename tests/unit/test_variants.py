@@ -2,7 +2,7 @@
 
 import pytest
 
-from requant.errors import RecipeError
+from requant.ground.errors import RecipeError
 from requant.variants import FUSED, STRICT, variant
 
 ARCHITECTURES = {

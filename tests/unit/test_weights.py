@@ -10,9 +10,9 @@ import pytest
 from gguf.quants import dequantize, quantize
 
 from quants import opened, written
-from requant.errors import FormatError
 from requant.ggml import PLAIN, Floats
 from requant.ggml_types import GGMLType as T
+from requant.ground.errors import FormatError
 from requant.weights import GGUFWeights, as_float32, read_rows, rounded
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from requant.errors import RequantError
+from requant.ground.errors import RequantError
 from requant.quantize import needs_imatrix
 from requant.recipe import BERKELEY, KNOWLEDGE, load_recipe
 from requant.tinymodel import TINY_FILES

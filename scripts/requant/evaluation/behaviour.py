@@ -18,15 +18,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from requant.digests import write_bytes
-from requant.errors import DiskError, FormatError, RecipeError
 from requant.evaluation import sandbox, verifiers
 from requant.evaluation.answer import ERROR, OUTCOMES, PASSED, TRUNCATED
 from requant.evaluation.endpoint import Endpoint, Settings, request_of
 from requant.evaluation.statistics import Interval, mcnemar, wilson
 from requant.evaluation.suite import Item, Suite
+from requant.ground.digests import write_bytes
+from requant.ground.errors import DiskError, FormatError, RecipeError
+from requant.ground.progress import progress
 from requant.manifest import parse
-from requant.progress import progress
 
 VERSION = 1
 MAX_LINE = 1 << 27

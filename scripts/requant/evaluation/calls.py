@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from requant.errors import FormatError
+from requant.ground.errors import FormatError
 from requant.manifest import parse
 
 MAX_CALLS = 64

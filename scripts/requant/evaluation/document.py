@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from requant.consistency import NAME, Finding, printable, shown
-from requant.digests import read_small, write_bytes
-from requant.errors import FormatError, RecipeError
 from requant.evaluation.fidelity import collect_fidelity
 from requant.evaluation.questions import collect_behaviour
+from requant.ground.digests import read_small, write_bytes
+from requant.ground.errors import FormatError, RecipeError
 from requant.manifest import canonical, parse
 from requant.records import read_record
 from requant.schema import check

@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from requant import __version__
-from requant.errors import FormatError, PlaceError, RecipeError, SourceError
 from requant.evaluation.answer import Answer
+from requant.ground.errors import (
+    FormatError,
+    PlaceError,
+    RecipeError,
+    SourceError,
+)
 from requant.manifest import parse
 from requant.retry import first_line, retried
 

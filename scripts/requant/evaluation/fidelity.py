@@ -11,14 +11,14 @@ from typing import Any
 
 from requant.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.build import open_built
-from requant.digests import digest_file, publish
-from requant.disk import require_space
-from requant.errors import FormatError
 from requant.evaluation.perplexity import chunk_done, logits_bytes, read_divergence, read_perplexity, scored
 from requant.gguf import read_header
-from requant.progress import progress
+from requant.ground.digests import digest_file, publish
+from requant.ground.disk import require_space
+from requant.ground.errors import FormatError
+from requant.ground.programs import WorkFolder, work_folder
+from requant.ground.progress import progress
 from requant.records import THREADS, file_entry, read_product, read_record, write_record
-from requant.tools import WorkFolder, work_folder
 
 TOOL, LOGITS = "llama-perplexity", "logits.bin"
 TEMPLATE = "tokenizer.chat_template"

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from requant.environment import environment_python
-from requant.errors import FormatError, ToolError
 from requant.evaluation.answer import ERROR, FAILED, PASSED, TRUNCATED
 from requant.evaluation.behaviour import Results, write_results
 from requant.evaluation.endpoint import SECONDS, Settings
 from requant.evaluation.knowledge import Knowledge
 from requant.evaluation.server import PARALLEL
+from requant.ground.errors import FormatError, ToolError
+from requant.ground.programs import WorkFolder, work_folder
+from requant.ground.progress import progress
 from requant.manifest import parse
-from requant.progress import progress
 from requant.records import read_record
-from requant.tools import WorkFolder, work_folder
 
 HARNESS = "EvalScope"
 # How the data set's own folder would look: configuration and split by EvalScope's names.

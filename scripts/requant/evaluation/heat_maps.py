@@ -9,8 +9,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from requant.errors import FormatError
 from requant.evaluation.canvas import WIDTH, Evaluation, finite, plain, positive, require_few, short, tick_powers
+from requant.ground.errors import FormatError
 
 SHADES = 48
 """Of a heat map; from 50 on matplotlib would put a bitmap into its legend."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from requant.errors import FormatError
+from requant.ground.errors import FormatError
 
 NUMBER = r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|nan|inf))"
 ESTIMATE = re.compile(rf"Final estimate: PPL = {NUMBER} \+/- {NUMBER}")

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from requant.build import open_built
-from requant.digests import digest_bytes, digest_file
-from requant.errors import FormatError, RecipeError
 from requant.evaluation.behaviour import Results, paired, run, summary
 from requant.evaluation.endpoint import Endpoint, Settings
 from requant.evaluation.harness import ask_knowledge, harness_name
 from requant.evaluation.knowledge import Knowledge, read_knowledge
 from requant.evaluation.server import FLAGS, PARALLEL, serve
 from requant.evaluation.suite import Item, Suite, drawn, read_suite
+from requant.ground.digests import digest_bytes, digest_file
+from requant.ground.errors import FormatError, RecipeError
 from requant.manifest import canonical
 from requant.records import file_entry, read_product, read_record, write_record
 

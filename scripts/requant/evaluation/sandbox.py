@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from requant.errors import UnsupportedError
+from requant.ground.errors import UnsupportedError
 
 JAIL = Path(__file__).with_name("jail.py")
 SECONDS = 10

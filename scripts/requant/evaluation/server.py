@@ -15,8 +15,8 @@ import httpx2
 
 from requant.backend import Backend
 from requant.build import open_built
-from requant.errors import ToolError
-from requant.tools import WorkFolder, clean_environment, work_folder
+from requant.ground.errors import ToolError
+from requant.ground.programs import WorkFolder, clean_environment, work_folder
 
 TOOL = "llama-server"
 PARALLEL = 4

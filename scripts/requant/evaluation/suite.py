@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from requant.digests import digest_bytes, read_small
-from requant.errors import FormatError, RecipeError
 from requant.evaluation.numbers import read_number
+from requant.ground.digests import digest_bytes, read_small
+from requant.ground.errors import FormatError, RecipeError
 from requant.manifest import parse
 from requant.schema import check
 

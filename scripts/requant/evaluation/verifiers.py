@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from requant.errors import RecipeError
 from requant.evaluation import calls
 from requant.evaluation.answer import FAILED, PASSED, TRUNCATED, Answer, Outcome, Part, Verdict
 from requant.evaluation.choices import chosen_letters
@@ -20,6 +19,7 @@ from requant.evaluation.patterns import SECONDS as REGEX_SECONDS
 from requant.evaluation.patterns import matches
 from requant.evaluation.sandbox import SECONDS as CODE_SECONDS
 from requant.evaluation.sandbox import run as run_isolated
+from requant.ground.errors import RecipeError
 
 FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE)
 PYTHON = ("python", "py", "python3")

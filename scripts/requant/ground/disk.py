@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from requant.errors import DiskError
+from requant.ground.errors import DiskError
 
 # Logs, metadata and the file system itself.
 RESERVE = 64 << 20

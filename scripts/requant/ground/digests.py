@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from requant.errors import DigestError, FormatError
+from requant.ground.errors import DigestError, FormatError
 
 CHUNK = 1 << 20
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from requant.errors import ToolError
+from requant.ground.errors import ToolError
 
 log = logging.getLogger(__name__)
 # Machine facts that a tool may need and that move no byte of its output.

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.digests import write_bytes
-from requant.errors import DiskError
+from requant.ground.digests import write_bytes
+from requant.ground.errors import DiskError
 from requant.manifest import canonical
 
 
