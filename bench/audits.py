@@ -17,7 +17,7 @@ import click
 from report import machine, shown, spread
 from run import DEFAULT, upstream
 
-from requant.gguf import read_header
+from requant.formats.gguf import read_header
 from requant.ground.digests import write_bytes
 from requant.toolchain import proven_tree
 

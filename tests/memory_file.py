@@ -1,4 +1,4 @@
-"""A file in memory, as requant.ranged.Ranged."""
+"""A file in memory, as requant.formats.ranged.Ranged."""
 
 from collections.abc import Sequence
 

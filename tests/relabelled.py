@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gguf_files import array, gguf_bytes, pair, string, tensor
-from requant.ggml_types import ValueType
-from requant.gguf import Field, read_header
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field, read_header
 
 
 def relabelled(source: Path, out: Path, changes: Mapping[str, Field | None]) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from requant import vocabulary
-from requant.ggml_types import GGMLType, ValueType
-from requant.gguf import Field, Header, Tensor
+from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.gguf import Field, Header, Tensor
 from requant.metadata import (
     Expected,
     NamedImatrix,

@@ -16,9 +16,9 @@ from gguf_files import gguf_bytes, pair, tensor, write_imatrix
 from quants import ALIGNMENT, kept
 from relabelled import number, payload, text
 from requant.architectures import Plan, plan
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import Field, read_header
 from requant.ggml import row_bytes
-from requant.ggml_types import GGMLType
-from requant.gguf import Field, read_header
 from requant.mix import Model, expected_types
 from requant.sample import draw
 from requant.tinymodel import TinyShape

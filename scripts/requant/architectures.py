@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from requant.ggml_types import GGMLType
-from requant.gguf import quoted
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import quoted
 from requant.ground.errors import FormatError, UnsupportedError
 from requant.manifest import parse
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from requant.build import LIBRARY, build_library, open_built
+from requant.formats.ggml import GGMLType
 from requant.ggml import Quantizer
-from requant.ggml_types import GGMLType
 from requant.ground.errors import ToolError
 from requant.pins import ToolchainPin
 from requant.toolchain import fetch_toolchain, proven_tree

@@ -14,10 +14,10 @@ from math import prod
 import numpy as np
 
 from requant.derive import Tally, compare_rows, derivable
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import Header, Tensor
+from requant.formats.ranged import Ranged
 from requant.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Bytes, Floats, Indices, Quantizer
-from requant.ggml_types import GGMLType
-from requant.gguf import Header, Tensor
-from requant.ranged import Ranged
 from requant.weights import Weights, read_rows, rounded
 
 BATCH = 1 << 20

@@ -13,10 +13,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.gguf import quoted
+from requant.formats.gguf import quoted
+from requant.formats.imatrix import (
+    Entry,
+    Floats,
+    Imatrix,
+    read_imatrix,
+)
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import FormatError
-from requant.imatrix import Entry, Floats, Imatrix, read_imatrix
 from requant.records import file_entry
 
 SCHEMA = "requant/compare/v1"

@@ -12,7 +12,13 @@ import numpy as np
 
 from requant.build import Built, open_built
 from requant.compare import naming, table
-from requant.gguf import Header, Tensor, quoted, read_exactly, read_header
+from requant.formats.gguf import (
+    Header,
+    Tensor,
+    quoted,
+    read_exactly,
+    read_header,
+)
 from requant.ground.digests import CHUNK
 from requant.ground.disk import require_space
 from requant.ground.errors import DiskError, FormatError, RecipeError

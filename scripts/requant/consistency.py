@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.gguf import quoted
+from requant.formats.gguf import quoted
 from requant.ground.digests import read_small
 from requant.ground.errors import FormatError, RecipeError, UnsupportedError
 from requant.manifest import canonical, parse

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from requant.architectures import CONFIG, Plan, plan, read_config, rope_parameters
-from requant.ggml_types import ValueType
-from requant.gguf import Field
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, UnsupportedError
 from requant.manifest import parse
 from requant.metadata import Expected

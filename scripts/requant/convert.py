@@ -9,8 +9,8 @@ from typing import Any
 from requant.build import open_built
 from requant.describe import Description, require_finite
 from requant.environment import environment_python
-from requant.ggml_types import GGMLType
-from requant.gguf import read_header
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import read_header
 from requant.ground.digests import publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from requant.formats.ggml import GGMLType
 from requant.ggml import IMPORTANCE_LIMIT, PLAIN, Bytes, Floats, Indices, Quantizer, usable
-from requant.ggml_types import GGMLType
 from requant.near import ROW_WIDE, find_witnesses
 
 MOST_EXAMPLES = 3

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from requant.ggml_types import GGMLType
-from requant.gguf import Header, Tensor, quoted, read_exactly, read_header, require_zeros
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import (
+    Header,
+    Tensor,
+    quoted,
+    read_exactly,
+    read_header,
+    require_zeros,
+)
 from requant.ground.digests import CHUNK, Digest
 from requant.ground.errors import FormatError
 

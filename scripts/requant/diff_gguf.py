@@ -17,9 +17,15 @@ import numpy as np
 
 from requant.compare import naming
 from requant.consistency import printable
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import (
+    Header,
+    Tensor,
+    read_exactly,
+    read_header,
+    require_zeros,
+)
 from requant.ggml import DERIVED, Quantizer
-from requant.ggml_types import GGMLType
-from requant.gguf import Header, Tensor, read_exactly, read_header, require_zeros
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError
 from requant.metadata import ABSENT, differing, shown

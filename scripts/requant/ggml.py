@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from requant.ggml_types import GGMLType
+from requant.formats.ggml import GGMLType
 from requant.ground.errors import ToolError
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]

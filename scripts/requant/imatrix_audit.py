@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from requant.compare import table
-from requant.imatrix import Imatrix
+from requant.formats.imatrix import Imatrix
 from requant.metadata import Finding, Grade
 from requant.plausible import check_plausible
 from requant.source import Source

@@ -6,7 +6,7 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, and ``tools/qua
 import re
 from dataclasses import dataclass
 
-from requant.gguf import Header, quoted
+from requant.formats.gguf import Header, quoted
 from requant.mix import file_type_name
 
 MAX_MODELS = 16

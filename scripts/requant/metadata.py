@@ -11,8 +11,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from requant.ggml_types import GGMLType, ValueType
-from requant.gguf import Array, Field, Header
+from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.gguf import Array, Field, Header
 from requant.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, file_type_name, fitting
 
 ABSENT = "(absent)"

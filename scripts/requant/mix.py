@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from requant.ggml_types import GGMLType
-from requant.ggml_types import GGMLType as T
-from requant.gguf import quoted
+from requant.formats.ggml import GGMLType
+from requant.formats.ggml import GGMLType as T
+from requant.formats.gguf import quoted
 from requant.ground.errors import UnsupportedError
 
 ARCHITECTURES = ("qwen3", "qwen2", "llama")

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from requant.formats.ggml import GGMLType
 from requant.ggml import Bytes, Floats, Quantizer
-from requant.ggml_types import GGMLType
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 

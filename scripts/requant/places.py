@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import Expected
 from requant.ground.errors import PlaceError, SourceError
-from requant.ranged import LocalFile, Ranged
 from requant.remote import JOBS, Address, Connections, RemoteFile, Traffic, checked, without_secrets
 
 FORMS = "write a path, hf://owner/name[@revision][/file], ms://owner/name[@revision][/file] or https://host/file"

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from requant.gguf import quoted
-from requant.imatrix import Entry, Imatrix
+from requant.formats.gguf import quoted
+from requant.formats.imatrix import Entry, Imatrix
 from requant.metadata import ABSENT, Finding, Grade
 
 OUTPUT = "output.weight"

@@ -7,7 +7,7 @@ from typing import Any
 
 from requant.build import open_built
 from requant.describe import Description, require_finite
-from requant.ggml_types import GGMLType
+from requant.formats.ggml import GGMLType
 from requant.ground.digests import publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, ToolError

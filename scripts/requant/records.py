@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from requant.describe import Description, describe
-from requant.ggml_types import GGMLType
+from requant.formats.ggml import GGMLType
 from requant.ground.digests import Digest, digest_file, write_bytes
 from requant.ground.errors import DigestError, FormatError
 from requant.ground.progress import progress

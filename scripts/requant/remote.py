@@ -15,8 +15,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from requant import __version__
+from requant.formats.ranged import check_range
 from requant.ground.errors import SourceError
-from requant.ranged import check_range
 from requant.retry import retried
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class _RefusedError(Exception):
 
 
 class RemoteFile:
-    """A file behind HTTP, as ``requant.ranged.Ranged``; threads may share it.
+    """A file behind HTTP, as ``requant.formats.ranged.Ranged``; threads may share it.
 
     ``locate`` tells where the file lies. It is asked before the first read, and again where that address is refused:
     signed ones run out. ``size`` is what a hub records; if it is ``None``, the server is asked at once.

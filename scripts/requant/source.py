@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from requant.architectures import CONFIG, ROPE_TOLERANCE, plan, read_config
-from requant.checkpoint import SUFFIX, read_checkpoint
 from requant.conversion import FILES, expected_metadata
-from requant.ggml_types import GGMLType
-from requant.gguf import Header, read_header
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import Header, read_header
+from requant.formats.ranged import as_file, read_whole
+from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
 from requant.metadata import Expected, expected_from_gguf
 from requant.mix import Model
 from requant.places import Place, open_place
-from requant.ranged import as_file, read_whole
 from requant.remote import JOBS, Traffic
 from requant.weights import CheckpointWeights, GGUFWeights, Weights
 

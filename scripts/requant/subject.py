@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from requant.gguf import Header, read_header
+from requant.formats.gguf import Header, read_header
+from requant.formats.ranged import (
+    LocalFile,
+    Ranged,
+    as_file,
+    read_whole,
+)
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.inferred import Inferred, infer
 from requant.manifest import SCHEMA, parse
 from requant.places import Place, open_place
-from requant.ranged import LocalFile, Ranged, as_file, read_whole
 from requant.remote import JOBS, Traffic
 
 IMATRIX, MANIFEST = "imatrix.gguf", "manifest.json"

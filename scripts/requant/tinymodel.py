@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import TensorSpec, serialize
 
-from requant.gguf import Field, read_header
+from requant.formats.gguf import Field, read_header
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError, RecipeError
 from requant.vocabulary import NORMAL

@@ -16,10 +16,10 @@ from requant.attest import LONGEST, PROVENANCE, build_statement, read_envelope, 
 from requant.card import render_card
 from requant.consistency import Finding, disagreements, printable, read_manifest, shown
 from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
-from requant.gguf import quoted
+from requant.formats.gguf import quoted
+from requant.formats.imatrix import read_imatrix
 from requant.ground.digests import Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
-from requant.imatrix import read_imatrix
 from requant.keys import read_public_key
 from requant.manifest import SCHEMA, canonical
 from requant.records import describe_with_progress, file_entry, tensor_entries

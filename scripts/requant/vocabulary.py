@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from requant.ggml_types import ValueType
-from requant.gguf import Field, quoted
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field, quoted
 from requant.ground.errors import FormatError
 from requant.manifest import parse
 from requant.metadata import Expected

@@ -6,12 +6,12 @@ from typing import Protocol
 import numpy as np
 
 from requant.architectures import Plan
-from requant.checkpoint import Checkpoint, rows_as_float32
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import Header, Tensor, quoted
+from requant.formats.ranged import Ranged
+from requant.formats.safetensors import Checkpoint, rows_as_float32
 from requant.ggml import PLAIN, Bytes, Floats, Indices, row_bytes
-from requant.ggml_types import GGMLType
-from requant.gguf import Header, Tensor, quoted
 from requant.ground.errors import FormatError
-from requant.ranged import Ranged
 
 
 class Weights(Protocol):

@@ -16,8 +16,8 @@ from safetensors import TensorSpec, serialize
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
 from requant.architectures import ROPE_TOLERANCE, Plan, plan, read_config
 from requant.conversion import FILES, expected_metadata
-from requant.gguf import Header, read_header
-from requant.imatrix import read_imatrix
+from requant.formats.gguf import Header, read_header
+from requant.formats.imatrix import read_imatrix
 from requant.metadata import Comparison, Grade, NamedImatrix, compare_metadata, expected_from_gguf
 
 PYTHON = ROOT / "results" / "toolchains" / "converter" / "environment" / "bin" / "python"

@@ -18,8 +18,8 @@ from markdown_it import MarkdownIt
 from e2e.conftest import ROOT, Workplace
 from hub import Fault, LoopbackHub
 from relabelled import half, number, relabelled, text
-from requant.ggml_types import ValueType
-from requant.gguf import Field, read_header
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field, read_header
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 REQUANT = str(Path(sys.executable).parent / "requant")

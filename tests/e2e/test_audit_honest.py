@@ -15,13 +15,13 @@ from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, r
 from requant.architectures import ROPE_TOLERANCE, plan, read_config
 from requant.arithmetic import FINGERPRINTS, fingerprint
 from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
-from requant.checkpoint import read_checkpoint
 from requant.derive import Tally, compare_rows
+from requant.formats.ggml import GGMLType as T
+from requant.formats.ranged import read_whole
+from requant.formats.safetensors import read_checkpoint
 from requant.ggml import Floats
-from requant.ggml_types import GGMLType as T
 from requant.near import EPSILONS
 from requant.places import open_place
-from requant.ranged import read_whole
 from requant.tinymodel import make_tensor
 from requant.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 

@@ -13,8 +13,8 @@ import pytest
 from e2e.conftest import Workplace
 from quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
 from requant.audit import EXACT, MISMATCH, UNCHECKED
+from requant.formats.ggml import GGMLType as T
 from requant.ggml import PLAIN, Bytes, Floats, Quantizer
-from requant.ggml_types import GGMLType as T
 from requant.sample import draw
 from requant.tinymodel import make_tensor
 from requant.weights import GGUFWeights, as_float32

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
-from requant.gguf import read_header
+from requant.formats.gguf import read_header
 
 SCALED = "blk.2.ffn_down.weight"
 TOOL = ROOT / "results" / "toolchains" / TOOLCHAIN / "strict" / "bin" / "llama-quantize.json"

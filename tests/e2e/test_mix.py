@@ -15,8 +15,8 @@ import pytest
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
 from gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
 from requant.architectures import Plan, plan
-from requant.ggml_types import GGMLType
-from requant.gguf import read_header
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import read_header
 from requant.ground.errors import UnsupportedError
 from requant.mix import FILE_TYPES, OTHER_NAMES, Model, expected_types
 

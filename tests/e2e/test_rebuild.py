@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from e2e.conftest import ROOT, Workplace, prepare, tiny_recipe
-from requant.gguf import read_header
+from requant.formats.gguf import read_header
 from requant.ground.errors import DigestError
 from requant.ground.programs import WorkFolder
 from requant.rebuild import rebuild_release

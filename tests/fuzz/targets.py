@@ -18,16 +18,21 @@ from fuzz import seeds
 from memory_file import Memory
 from requant.architectures import CONFIG, plan, read_config
 from requant.attest import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
-from requant.checkpoint import INDEX, read_checkpoint, read_safetensors, rows_as_float32
 from requant.conversion import FILES, expected_metadata
-from requant.gguf import Header, read_header
+from requant.formats.gguf import Header, read_header
+from requant.formats.imatrix import check_run, read_imatrix
+from requant.formats.ranged import as_file
+from requant.formats.safetensors import (
+    INDEX,
+    read_checkpoint,
+    read_safetensors,
+    rows_as_float32,
+)
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
-from requant.imatrix import check_run, read_imatrix
 from requant.inferred import infer
 from requant.manifest import canonical, parse
 from requant.metadata import compare_metadata, expected_from_gguf
-from requant.ranged import as_file
 from requant.release import ATTESTATION, CARD, MANIFEST, SUMS, list_release
 from requant.verify import as_document, as_text, verify_release
 

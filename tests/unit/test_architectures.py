@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requant.architectures import FAMILIES, Origin, plan, read_config, source_rows
-from requant.ggml_types import GGMLType
+from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, UnsupportedError
 from requant.tinymodel import TinyShape, tensor_dims
 

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from measured import evaluation
 from requant.card import write_card
-from requant.ggml_types import GGMLType
+from requant.formats.ggml import GGMLType
 from requant.manifest import build_manifest, canonical
 
 Manifest = dict[str, Any]

@@ -1,4 +1,4 @@
-"""requant.checkpoint: reads what safetensors writes, exactly, and refuses everything else in one sentence."""
+"""requant.formats.safetensors: reads what safetensors writes, exactly, and refuses everything else in one sentence."""
 
 import contextlib
 import json
@@ -16,8 +16,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from memory_file import Memory
-from requant import checkpoint
-from requant.checkpoint import INDEX, SINGLE, read_checkpoint, read_safetensors, rows_as_float32
+from requant.formats import safetensors as checkpoint
+from requant.formats.safetensors import (
+    INDEX,
+    SINGLE,
+    read_checkpoint,
+    read_safetensors,
+    rows_as_float32,
+)
 from requant.ground.errors import FormatError, RequantError, SourceError
 from requant.places import open_place
 
@@ -344,7 +350,7 @@ def test_an_index_is_not_read_if_it_is_too_large(monkeypatch: pytest.MonkeyPatch
 
 LOCAL = """
 import sys
-from requant.checkpoint import read_checkpoint, rows_as_float32
+from requant.formats.safetensors import read_checkpoint, rows_as_float32
 from requant.places import open_place
 with open_place(sys.argv[1]) as place:
     tensors = read_checkpoint(place, place.file).tensors

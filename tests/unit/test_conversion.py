@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from relabelled import text
 from requant.conversion import expected_metadata
-from requant.ggml_types import ValueType
-from requant.gguf import Field
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, RequantError, UnsupportedError
 from requant.metadata import (
     Grade,

@@ -13,7 +13,7 @@ from gguf_files import array, gguf_bytes, pair, string, tensor
 from requant.diff import as_document, as_text, diff
 from requant.diff_gguf import GGUFDiff
 from requant.diff_releases import ReleaseDiff, changes
-from requant.ggml_types import GGMLType
+from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, ToolError
 from requant.manifest import canonical
 from small_release import QUANT, resum, write_release

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from quants import kept
+from requant.formats.ggml import GGMLType as T
 from requant.ggml import DERIVED, IMPORTANCE_LIMIT, LIMIT, PLAIN, Floats, Quantizer, row_bytes, usable
-from requant.ggml_types import GGMLType as T
 from requant.ground.errors import ToolError
 
 ROWS, COLUMNS = 12, 512

@@ -1,4 +1,4 @@
-"""requant.gguf: reads what the gguf package writes, and refuses everything else in one sentence."""
+"""requant.formats.gguf: reads what the gguf package writes, and refuses everything else in one sentence."""
 
 import contextlib
 import hashlib
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from gguf_files import array, gguf_bytes, pair, string, tensor
 from requant import describe as describing
-from requant import gguf
 from requant.describe import describe, require_finite
-from requant.ggml_types import GGMLType, ValueType
-from requant.gguf import Field, read_header
+from requant.formats import gguf
+from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.gguf import Field, read_header
 from requant.ground.errors import FormatError
 
 SCALARS = {

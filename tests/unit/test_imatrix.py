@@ -1,4 +1,4 @@
-"""requant.imatrix: reads importance matrices and says what is wrong with others."""
+"""requant.formats.imatrix: reads importance matrices and says what is wrong with others."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
+from requant.formats.imatrix import check_run, read_imatrix
 from requant.ground.errors import FormatError
-from requant.imatrix import check_run, read_imatrix
 
 TOKENS = 16  # two chunks of eight
 

@@ -1,8 +1,8 @@
 """requant.inferred: what a GGUF's header says about its making."""
 
 from relabelled import text
-from requant.ggml_types import ValueType
-from requant.gguf import Field
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field
 from requant.inferred import infer
 from small_checkpoint import SUBJECT, U32, header
 

@@ -8,8 +8,8 @@ import pytest
 
 from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, TensorAudit, judge
 from requant.derive import Tally
-from requant.ggml_types import GGMLType as T
-from requant.gguf import Tensor
+from requant.formats.ggml import GGMLType as T
+from requant.formats.gguf import Tensor
 
 BLOCKS = 100_000
 

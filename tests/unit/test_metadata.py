@@ -8,8 +8,8 @@ import pytest
 
 from relabelled import text
 from requant.conversion import expected_metadata
-from requant.ggml_types import ValueType
-from requant.gguf import Field
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field
 from requant.metadata import (
     WIDTH,
     Grade,

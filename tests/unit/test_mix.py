@@ -2,7 +2,7 @@
 
 import pytest
 
-from requant.ggml_types import GGMLType as T
+from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import UnsupportedError
 from requant.mix import (
     FILE_TYPES,

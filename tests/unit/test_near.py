@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from quants import kept
+from requant.formats.ggml import GGMLType as T
 from requant.ggml import Bytes, Floats, Quantizer
-from requant.ggml_types import GGMLType as T
 from requant.near import EPSILONS, FEW, ROW_WIDE, find_witnesses
 
 K_TYPES = (T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K)

@@ -13,11 +13,11 @@ import pytest
 
 from hub import Fault, LoopbackHub, Snapshot
 from hub.wire import Reply
-from requant.checkpoint import read_checkpoint, rows_as_float32
+from requant.formats.ranged import LocalFile, read_whole
+from requant.formats.safetensors import read_checkpoint, rows_as_float32
 from requant.ground.digests import Expected
 from requant.ground.errors import SourceError
 from requant.places import open_place
-from requant.ranged import LocalFile, read_whole
 from requant.remote import Traffic
 
 SHARD, CONFIG = "model.safetensors", "deep/config.json"

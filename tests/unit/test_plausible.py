@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from requant.imatrix import Entry, Imatrix
+from requant.formats.imatrix import Entry, Imatrix
 from requant.metadata import Grade
 from requant.plausible import check_plausible
 

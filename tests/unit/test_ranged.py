@@ -1,4 +1,4 @@
-"""requant.ranged: exactly the bytes that were asked for, or one sentence and nothing read."""
+"""requant.formats.ranged: exactly the bytes that were asked for, or one sentence and nothing read."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 from gguf_files import gguf_bytes, pair, string, tensor
 from memory_file import Memory
-from requant.gguf import read_header
+from requant.formats.gguf import read_header
+from requant.formats.ranged import (
+    FIRST_WINDOW,
+    LocalFile,
+    as_file,
+    read_whole,
+)
 from requant.ground.errors import FormatError, SourceError
-from requant.ranged import FIRST_WINDOW, LocalFile, as_file, read_whole
 
 DATA = bytes(range(256)) * 4
 

@@ -16,7 +16,7 @@ from requant.consistency import read_manifest
 from requant.diff import Diff
 from requant.diff_gguf import GGUFDiff, TensorDiff
 from requant.diff_releases import FileDiff, ReleaseDiff, changes
-from requant.ggml_types import GGMLType
+from requant.formats.ggml import GGMLType
 from requant.ground.digests import Digest
 from requant.ground.errors import RecipeError, RequantError, ToolError
 from requant.ground.programs import WorkFolder

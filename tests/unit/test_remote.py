@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hub import Fault, LoopbackHub, Snapshot
 from requant import remote, retry
+from requant.formats.ranged import Ranged
 from requant.ground.errors import FormatError, SourceError
-from requant.ranged import Ranged
 from requant.remote import Address, Connections, RemoteFile, checked, redirected, without_secrets
 
 SHARD = "model.safetensors"

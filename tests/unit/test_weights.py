@@ -10,8 +10,8 @@ import pytest
 from gguf.quants import dequantize, quantize
 
 from quants import opened, written
+from requant.formats.ggml import GGMLType as T
 from requant.ggml import PLAIN, Floats
-from requant.ggml_types import GGMLType as T
 from requant.ground.errors import FormatError
 from requant.weights import GGUFWeights, as_float32, read_rows, rounded
 

@@ -12,7 +12,7 @@ from typing import Any
 from requant.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.build import open_built
 from requant.evaluation.perplexity import chunk_done, logits_bytes, read_divergence, read_perplexity, scored
-from requant.gguf import read_header
+from requant.formats.gguf import read_header
 from requant.ground.digests import digest_file, publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError

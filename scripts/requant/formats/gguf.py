@@ -15,7 +15,12 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from requant.ggml_types import GGML_TYPES, VALUE_TYPES, GGMLType, ValueType
+from requant.formats.ggml import (
+    GGML_TYPES,
+    VALUE_TYPES,
+    GGMLType,
+    ValueType,
+)
 from requant.ground.errors import FormatError
 
 MAGIC = b"GGUF"

@@ -14,8 +14,13 @@ from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 
-from requant.ggml_types import GGMLType, ValueType
-from requant.gguf import Header, Tensor, read_exactly, read_header
+from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.gguf import (
+    Header,
+    Tensor,
+    read_exactly,
+    read_header,
+)
 from requant.ground.errors import FormatError
 
 SQUARES = ".in_sum2"
