@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from requant.documents.records import THREADS
 from requant.ground.programs import capture
-from requant.records import THREADS
 
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "asimd", "bf16", "i8mm", "sve2")
 STAMP = re.compile(r"^(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) ")

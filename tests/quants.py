@@ -26,12 +26,12 @@ from gguf_files import gguf_bytes, tensor
 from requant.arithmetic import open_quantizer
 from requant.audit import Material, Outcome, audit_tensors
 from requant.compare import importance
+from requant.documents.pins import ToolchainPin, read_pins
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import read_imatrix
 from requant.formats.ranged import LocalFile
 from requant.ggml import PLAIN, Bytes, Floats, Indices, Quantizer, row_bytes
-from requant.pins import ToolchainPin, read_pins
 from requant.weights import GGUFWeights, Weights
 
 PINS: Mapping[str, ToolchainPin] = read_pins(ROOT / "config" / "pins.yaml").toolchains

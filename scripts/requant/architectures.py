@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from requant.documents.manifest import parse
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import quoted
 from requant.ground.errors import FormatError, UnsupportedError
-from requant.manifest import parse
 
 CONFIG = "config.json"
 ROPE_FREQS = "rope_freqs.weight"

@@ -16,10 +16,10 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
+from requant.documents.manifest import canonical, parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
 from requant.keys import read_private_key, read_public_key
-from requant.manifest import canonical, parse
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"

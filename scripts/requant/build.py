@@ -11,13 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from requant.documents.records import (
+    THREADS,
+    file_entry,
+    read_record,
+    write_record,
+)
 from requant.ground.digests import Digest, digest_file, named_when_whole
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, ToolError
 from requant.ground.programs import WorkFolder, capture, work_folder
 from requant.ground.progress import progress
 from requant.portable import check_portable
-from requant.records import THREADS, file_entry, read_record, write_record
 from requant.variants import FUSED, NO_TOOLS, STRICT, Variant, variant
 
 log = logging.getLogger(__name__)

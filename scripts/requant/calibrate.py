@@ -8,12 +8,19 @@ from typing import Any
 
 from requant.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.build import open_built
+from requant.documents.records import (
+    THREADS,
+    file_digest,
+    file_entry,
+    read_product,
+    step,
+    write_record,
+)
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.ground.digests import digest_file, publish
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
-from requant.records import THREADS, file_digest, file_entry, read_product, step, write_record
 
 log = logging.getLogger(__name__)
 PLANNED = re.compile(r"computing over (\d+) chunks")

@@ -16,10 +16,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant import DATA
+from requant.documents.manifest import parse
+from requant.documents.records import THREADS, bits_per_weight, elements
 from requant.evaluation.document import read_evaluation
 from requant.ground.digests import write_bytes
-from requant.manifest import parse
-from requant.records import THREADS, bits_per_weight, elements
 
 TEMPLATES = DATA / "templates"
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")

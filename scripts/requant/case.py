@@ -13,6 +13,7 @@ from secrets import randbits
 from requant.arithmetic import open_quantizer
 from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, Material, Outcome, audit_tensors
 from requant.compare import importance
+from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.imatrix import MAX_SIZE, Imatrix, read_imatrix
 from requant.formats.ranged import LocalFile, Ranged, read_whole
 from requant.ggml import Floats, Quantizer
@@ -27,7 +28,6 @@ from requant.ground.progress import progress
 from requant.imatrix_audit import ImatrixReport, audit_imatrix
 from requant.metadata import Finding, Grade, NamedImatrix, compare_metadata
 from requant.mix import FALLBACKS, OLDER_FALLBACKS, expected_types, file_type_name
-from requant.pins import TABLE, ToolchainPin, read_pins
 from requant.places import open_place
 from requant.remote import JOBS, Traffic
 from requant.sample import draw

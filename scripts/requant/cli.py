@@ -136,7 +136,7 @@ def diff(a: Path, b: Path, out: Path | None) -> None:
     """Say what differs between two GGUF files, or two release folders, A and B, and by how much."""
     from requant import diff as difference
     from requant.arithmetic import open_quantizer
-    from requant.pins import TABLE, read_pins
+    from requant.documents.pins import TABLE, read_pins
     from requant.variants import STRICT
 
     pin = next(iter(read_pins(TABLE, "the pin table").toolchains.values()))

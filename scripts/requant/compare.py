@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from requant.documents.records import file_entry
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import (
     Entry,
@@ -22,7 +23,6 @@ from requant.formats.imatrix import (
 )
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import FormatError
-from requant.records import file_entry
 
 SCHEMA = "requant/compare/v1"
 MOST = 0.99

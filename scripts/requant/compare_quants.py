@@ -12,6 +12,8 @@ import numpy as np
 
 from requant.build import Built, open_built
 from requant.compare import naming, table
+from requant.documents.records import THREADS, read_record
+from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.formats.gguf import (
     Header,
     Tensor,
@@ -26,8 +28,6 @@ from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.quantize import KEPT, TENSOR
 from requant.recipe import quant_bytes
-from requant.records import THREADS, read_record
-from requant.schema import SCHEMAS, read_yaml
 from requant.variants import STRICT
 
 TOOL = "llama-quantize"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from requant.architectures import CONFIG, Plan, plan, read_config, rope_parameters
+from requant.documents.manifest import parse
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, UnsupportedError
-from requant.manifest import parse
 from requant.metadata import Expected
 from requant.vocabulary import expected_tokenizer
 

@@ -8,15 +8,7 @@ from typing import Any
 
 from requant.build import open_built
 from requant.describe import Description, require_finite
-from requant.environment import environment_python
-from requant.formats.ggml import GGMLType
-from requant.formats.gguf import read_header
-from requant.ground.digests import publish
-from requant.ground.disk import require_space
-from requant.ground.errors import FormatError
-from requant.ground.programs import work_folder
-from requant.ground.progress import progress
-from requant.records import (
+from requant.documents.records import (
     THREADS,
     describe_with_progress,
     file_digest,
@@ -26,6 +18,14 @@ from requant.records import (
     tensor_entries,
     write_record,
 )
+from requant.environment import environment_python
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import read_header
+from requant.ground.digests import publish
+from requant.ground.disk import require_space
+from requant.ground.errors import FormatError
+from requant.ground.programs import work_folder
+from requant.ground.progress import progress
 
 log = logging.getLogger(__name__)
 UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)

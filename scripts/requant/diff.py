@@ -7,9 +7,9 @@ from typing import Any
 
 from requant import compare as comparison
 from requant.compare import table
-from requant.consistency import printable
 from requant.diff_gguf import Change, GGUFDiff, Open, TensorDiff, diff_gguf
 from requant.diff_releases import FileDiff, ReleaseDiff, diff_releases
+from requant.documents.consistency import printable
 from requant.ground.digests import Digest
 from requant.ground.errors import FormatError
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from requant.compare import naming
-from requant.consistency import printable
+from requant.documents.consistency import printable
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import (
     Header,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from requant.compare import Comparison, compare, naming
-from requant.consistency import outputs, printable, read_manifest
 from requant.diff_gguf import Change, GGUFDiff, Open, diff_gguf
+from requant.documents.consistency import outputs, printable, read_manifest
+from requant.documents.manifest import SCHEMA
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import (
     DigestError,
@@ -20,7 +21,6 @@ from requant.ground.errors import (
     SourceError,
     ToolError,
 )
-from requant.manifest import SCHEMA
 from requant.metadata import ABSENT
 from requant.release import MANIFEST
 

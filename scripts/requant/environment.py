@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from requant.documents.records import file_entry, write_record
 from requant.ground.digests import digest_file
 from requant.ground.disk import require_space
 from requant.ground.errors import SourceError, ToolError
@@ -21,7 +22,6 @@ from requant.ground.programs import (
     clean_environment,
     work_folder,
 )
-from requant.records import file_entry, write_record
 
 log = logging.getLogger(__name__)
 ROOM = 2_500_000_000

@@ -9,11 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from requant.documents.pins import PackagePin
 from requant.ground.digests import check_file, named_when_whole
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import clean_environment, work_folder
-from requant.pins import PackagePin
 
 log = logging.getLogger(__name__)
 

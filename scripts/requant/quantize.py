@@ -7,14 +7,7 @@ from typing import Any
 
 from requant.build import open_built
 from requant.describe import Description, require_finite
-from requant.formats.ggml import GGMLType
-from requant.ground.digests import publish
-from requant.ground.disk import require_space
-from requant.ground.errors import FormatError, ToolError
-from requant.ground.programs import work_folder
-from requant.ground.progress import progress
-from requant.recipe import quant_bytes
-from requant.records import (
+from requant.documents.records import (
     THREADS,
     describe_with_progress,
     file_digest,
@@ -24,6 +17,13 @@ from requant.records import (
     tensor_entries,
     write_record,
 )
+from requant.formats.ggml import GGMLType
+from requant.ground.digests import publish
+from requant.ground.disk import require_space
+from requant.ground.errors import FormatError, ToolError
+from requant.ground.programs import work_folder
+from requant.ground.progress import progress
+from requant.recipe import quant_bytes
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")

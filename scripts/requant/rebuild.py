@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from requant.arithmetic import tool_quantizer
-from requant.consistency import printable, read_manifest
 from requant.diff import diff
 from requant.diff_gguf import Change
 from requant.diff_releases import changes
+from requant.documents.consistency import printable, read_manifest
+from requant.documents.manifest import SCHEMA, canonical
+from requant.documents.pins import PackagePin
 from requant.ground.digests import Expected, write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.reports import write_document, write_text
-from requant.manifest import SCHEMA, canonical
-from requant.pins import PackagePin
 from requant.rebuild_report import DIFFERS, as_document, as_text, judge
 from requant.recipe import DEFAULT_PINS, MACHINE_KEYS, Recipe, load_recipe
 from requant.release import MANIFEST

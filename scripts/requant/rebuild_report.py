@@ -14,12 +14,12 @@ from typing import Any
 
 from requant import diff as difference
 from requant.compare import Comparison, table
-from requant.consistency import outputs, read_manifest
 from requant.diff import Diff
 from requant.diff_gguf import GGUFDiff
 from requant.diff_releases import ReleaseDiff, changes
+from requant.documents.consistency import outputs, read_manifest
+from requant.documents.manifest import SCHEMA
 from requant.ggml import PLAIN
-from requant.manifest import SCHEMA
 from requant.release import MANIFEST
 from requant.variants import PORTABLE
 from requant.verify import verify_release

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from requant.documents.pins import (
+    CorpusPin,
+    ModelPin,
+    Pins,
+    SuitePin,
+    TextPin,
+    ToolchainPin,
+    read_pins,
+)
+from requant.documents.schemas import check
 from requant.evaluation.perplexity import FEWEST, scored
 from requant.ground.errors import RecipeError
-from requant.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin, ToolchainPin, read_pins
-from requant.schema import check
 from requant.tinymodel import TinyShape
 
 T = TypeVar("T")

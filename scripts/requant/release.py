@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from requant.documents.manifest import build_manifest, canonical, parse
+from requant.documents.records import file_digest, file_entry, read_record
 from requant.ground.digests import (
     Expected,
     check_file,
@@ -16,8 +18,6 @@ from requant.ground.digests import (
 )
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, FormatError
-from requant.manifest import build_manifest, canonical, parse
-from requant.records import file_digest, file_entry, read_record
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from requant.documents.manifest import parse
+from requant.documents.records import read_record
 from requant.ground.digests import write_bytes
-from requant.manifest import parse
-from requant.records import read_record
 
 COLUMNS = ("step", "seconds", "peak_memory_mb")
 

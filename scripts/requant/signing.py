@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from requant.attest import build_statement, sign
+from requant.documents.manifest import parse
 from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import (
     AttestationError,
@@ -19,7 +20,6 @@ from requant.ground.errors import (
     ToolError,
 )
 from requant.keys import LONGEST
-from requant.manifest import parse
 from requant.release import ATTESTATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES, read_sums
 from requant.verify import Verification, verify_release
 

@@ -10,6 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from requant.corpus import write_raw_text, write_tree_text
+from requant.documents.pins import (
+    PICKLED,
+    CorpusPin,
+    ModelPin,
+    SuitePin,
+    TextPin,
+)
+from requant.documents.records import file_entry, write_record
 from requant.ground.digests import (
     Digest,
     Expected,
@@ -21,9 +29,7 @@ from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import work_folder
 from requant.packages import fetch_package
-from requant.pins import PICKLED, CorpusPin, ModelPin, SuitePin, TextPin
 from requant.recipe import bytes_after_download
-from requant.records import file_entry, write_record
 from requant.tinymodel import TinyShape, write_tiny_model
 
 log = logging.getLogger(__name__)

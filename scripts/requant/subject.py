@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from requant.documents.manifest import SCHEMA, parse
 from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import (
     LocalFile,
@@ -17,7 +18,6 @@ from requant.formats.ranged import (
 )
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.inferred import Inferred, infer
-from requant.manifest import SCHEMA, parse
 from requant.places import Place, open_place
 from requant.remote import JOBS, Traffic
 
@@ -121,7 +121,7 @@ def _manifest(file: Ranged | None) -> dict[str, Any] | None:
     """Our manifest; one of somebody else's making under the same name is passed over."""
     if file is None:
         return None
-    from requant.consistency import LONGEST, require_form
+    from requant.documents.consistency import LONGEST, require_form
 
     document = parse(read_whole(file, LONGEST, "a manifest"), file.name)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:

@@ -14,15 +14,21 @@ from securesystemslib.signer import SSlibKey
 
 from requant.attest import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
 from requant.card import render_card
-from requant.consistency import Finding, disagreements, printable, read_manifest, shown
+from requant.documents.consistency import (
+    Finding,
+    disagreements,
+    printable,
+    read_manifest,
+    shown,
+)
+from requant.documents.manifest import SCHEMA, canonical
+from requant.documents.records import describe_with_progress, file_entry, tensor_entries
 from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import read_imatrix
 from requant.ground.digests import Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
 from requant.keys import read_public_key
-from requant.manifest import SCHEMA, canonical
-from requant.records import describe_with_progress, file_entry, tensor_entries
 from requant.release import ATTESTATION, CARD, MANIFEST, MODEL_SIGNATURE, SIGNATURES, SUMS, read_sums
 
 DOCUMENT = "requant/verify/v1"

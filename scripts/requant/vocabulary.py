@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from requant.documents.manifest import parse
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, quoted
 from requant.ground.errors import FormatError
-from requant.manifest import parse
 from requant.metadata import Expected
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"

@@ -17,8 +17,8 @@ import pytest
 import e2e.conftest as e2e
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
 from requant.build import build_backend, build_tool, open_built
+from requant.documents.records import read_record, write_record
 from requant.ground.digests import digest_file
-from requant.records import read_record, write_record
 from requant.toolchain import proven_tree
 
 HERE = Path(__file__).parent

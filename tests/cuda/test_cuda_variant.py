@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from requant.build import build_backend, open_built
-from requant.pins import read_pins
+from requant.documents.pins import read_pins
 from requant.recipe import DEFAULT_PINS
 from requant.toolchain import fetch_toolchain
 from requant.variants import variant

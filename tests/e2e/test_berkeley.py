@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from checkout import ROOT
+from requant.documents.pins import read_pins
 from requant.evaluation.berkeley import SETS, _items, _schema, fetch_suites
 from requant.evaluation.calls import judge
 from requant.evaluation.suite import Item, Suite, read_suite
 from requant.ground.errors import FormatError
-from requant.pins import read_pins
 
 COUNTS = {"bfcl_simple": 400, "bfcl_multiple": 200, "bfcl_irrelevance": 240}
 

@@ -19,6 +19,7 @@ from memory_file import Memory
 from requant.architectures import CONFIG, plan, read_config
 from requant.attest import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
 from requant.conversion import FILES, expected_metadata
+from requant.documents.manifest import canonical, parse
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.formats.ranged import as_file
@@ -31,7 +32,6 @@ from requant.formats.safetensors import (
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
 from requant.inferred import infer
-from requant.manifest import canonical, parse
 from requant.metadata import compare_metadata, expected_from_gguf
 from requant.release import ATTESTATION, CARD, MANIFEST, SUMS, list_release
 from requant.verify import as_document, as_text, verify_release

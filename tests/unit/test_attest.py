@@ -30,9 +30,9 @@ from requant.attest import (
     sign,
     verify_envelope,
 )
+from requant.documents.manifest import canonical, parse
 from requant.ground.errors import AttestationError, FormatError, RequantError
 from requant.keys import new_key, read_private_key, read_public_key
-from requant.manifest import canonical, parse
 from requant.release import read_sums
 from requant.signing import sign_release
 

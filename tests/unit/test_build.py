@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from requant.build import build_backend, build_tool, open_built
+from requant.documents.records import write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import (
     DigestError,
@@ -14,7 +15,6 @@ from requant.ground.errors import (
     FormatError,
     ToolError,
 )
-from requant.records import write_record
 
 COMMIT = "0" * 40
 

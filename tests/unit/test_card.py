@@ -13,8 +13,8 @@ from markdown_it import MarkdownIt
 
 from measured import evaluation
 from requant.card import write_card
+from requant.documents.manifest import build_manifest, canonical
 from requant.formats.ggml import GGMLType
-from requant.manifest import build_manifest, canonical
 
 Manifest = dict[str, Any]
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from gguf_files import write_imatrix
 from requant.cli import main
 from requant.compare import as_document, as_text, compare, difference
+from requant.documents.manifest import canonical
 from requant.ground.digests import digest_file
 from requant.ground.errors import FormatError
-from requant.manifest import canonical
 
 DENSE = "blk.0.attn_q.weight"
 EXPERTS = "blk.0.ffn_up_exps.weight"

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from gguf_files import gguf_bytes, tensor, write_imatrix
 from requant.cli import main
+from requant.documents.records import write_record
 from requant.ground.digests import digest_file
-from requant.records import write_record
 
 WEIGHTS = ("blk.0.attn_q.weight", "blk.0.ffn_down.weight")
 # These take the importance matrix itself, or the model, for the quant; $1 to $5 are what the real tool gets.

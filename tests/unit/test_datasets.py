@@ -13,8 +13,8 @@ from pyarrow import parquet
 
 from hub import Fault, LoopbackHub
 from requant.corpus import raw_text
+from requant.documents.pins import CorpusPin, TextPin
 from requant.ground.digests import Expected, digest_bytes
-from requant.pins import CorpusPin, TextPin
 from unit.conftest import files_below, known
 
 Library = Callable[..., str]

@@ -13,9 +13,9 @@ from gguf_files import array, gguf_bytes, pair, string, tensor
 from requant.diff import as_document, as_text, diff
 from requant.diff_gguf import GGUFDiff
 from requant.diff_releases import ReleaseDiff, changes
+from requant.documents.manifest import canonical
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, ToolError
-from requant.manifest import canonical
 from small_release import QUANT, resum, write_release
 
 F32, F16, Q8_0, BF16, Q8_1, F64 = 0, 1, 8, 30, 9, 28

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from requant.documents.records import file_entry, read_record
 from requant.environment import build_converter, build_harness, environment_python
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import DiskError, SourceError, ToolError
-from requant.records import file_entry, read_record
 
 CONVERTER = ("transformers", "sentencepiece", "gguf")
 

@@ -22,8 +22,8 @@ from fuzz.limits import MEMORY, SECONDS, limited
 from fuzz.mutations import LENGTHS, mutated
 from fuzz.targets import TARGETS
 from gguf_files import array, gguf_bytes, pair, string, tensor
+from requant.documents.manifest import canonical
 from requant.ground.errors import RequantError
-from requant.manifest import canonical
 
 BINARY = ("gguf", "metadata", "imatrix", "safetensors")
 MIB = 1 << 20

@@ -12,9 +12,9 @@ import pytest
 from pyarrow import parquet
 
 from hub import Fault, LoopbackHub
+from requant.documents.pins import SuitePin
 from requant.evaluation.knowledge import GPQA, read_knowledge
 from requant.ground.digests import Expected
-from requant.pins import SuitePin
 from unit.conftest import known
 
 Library = Callable[..., str]

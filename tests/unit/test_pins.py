@@ -1,4 +1,4 @@
-"""requant.pins: a pin names bytes, or it is refused in one sentence."""
+"""requant.documents.pins: a pin names bytes, or it is refused in one sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from requant.documents.pins import read_pins
 from requant.ground.digests import Expected
 from requant.ground.errors import RecipeError
-from requant.pins import read_pins
 
 ROOT = Path(__file__).resolve().parents[2]
 GONE = object()

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from requant.documents.records import (
+    file_entry,
+    read_record,
+    step,
+    write_record,
+)
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, FormatError, RequantError
 from requant.quantize import quantize
-from requant.records import file_entry, read_record, step, write_record
 
 SETTINGS = {"arithmetic": "portable", "batch": 512, "chunks": 100, "flash_attention": False}
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from requant.compare import Comparison, Difference
-from requant.consistency import read_manifest
 from requant.diff import Diff
 from requant.diff_gguf import GGUFDiff, TensorDiff
 from requant.diff_releases import FileDiff, ReleaseDiff, changes
+from requant.documents.consistency import read_manifest
+from requant.documents.manifest import SCHEMA, canonical
+from requant.documents.pins import read_pins
 from requant.formats.ggml import GGMLType
 from requant.ground.digests import Digest
 from requant.ground.errors import RecipeError, RequantError, ToolError
 from requant.ground.programs import WorkFolder
-from requant.manifest import SCHEMA, canonical
-from requant.pins import read_pins
 from requant.rebuild import claimed_recipe, machine_facts, rebuild_release
 from requant.rebuild_report import CLOSE, DIFFERS, SAME, TOLERANCE, as_document, as_text, judge
 from small_release import QUANT, write_release

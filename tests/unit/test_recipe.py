@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from requant.documents.manifest import canonical
+from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.ground.errors import RecipeError
-from requant.manifest import canonical
 from requant.recipe import bytes_after_download, load_recipe, quant_bytes
-from requant.schema import SCHEMAS, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.name for path in (ROOT / "config").glob("*.yaml") if path.name != "pins.yaml")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from requant.documents.manifest import canonical
+from requant.documents.records import file_entry, write_record
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import DigestError, FormatError, RequantError
-from requant.manifest import canonical
-from requant.records import file_entry, write_record
 from requant.release import SUMS, list_release, place_file, write_manifest, write_sums
 
 FILES = {"imatrix.gguf": b"imatrix", "Tiny-Q4_K_M.gguf": b"weights", "README.md": b"# Tiny\n"}

@@ -15,10 +15,10 @@ import pytest
 
 import requant
 from measured import evaluation
+from requant.documents.manifest import canonical
 from requant.evaluation.figures import CHINESE, draw_figures
 from requant.evaluation.report import write_report
 from requant.ground.errors import FormatError
-from requant.manifest import canonical
 from small_release import write_release
 
 Document = dict[str, Any]

@@ -1,4 +1,4 @@
-"""requant.schema: every refusal is one sentence that names the key, what was found and what to write."""
+"""requant.documents.schemas: every refusal is one sentence that names the key, what was found and what to write."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from requant.documents.schemas import SCHEMAS, check, read_yaml
 from requant.ground.errors import RecipeError
-from requant.schema import SCHEMAS, check, read_yaml
 
 NESTING = ("properties", "$defs", "patternProperties")
 

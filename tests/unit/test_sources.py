@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hub import Fault, LoopbackHub, Snapshot
+from requant.documents.pins import ModelPin
 from requant.ground.digests import Expected, digest_file
-from requant.pins import ModelPin
 from unit.conftest import files_below, known
 
 Library = Callable[..., str]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from requant.documents.schemas import SCHEMAS, check, read_yaml
 from requant.evaluation import suite as suites
 from requant.evaluation.suite import drawn, read_suite
 from requant.ground.errors import FormatError, RecipeError, RequantError
-from requant.schema import SCHEMAS, check, read_yaml
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 MESSAGES = [{"role": "user", "content": "What is six times seven?"}]

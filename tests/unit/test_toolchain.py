@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from requant.documents.pins import PackagePin, ToolchainPin
+from requant.documents.records import read_record
 from requant.ground.digests import Expected, digest_file
 from requant.ground.errors import (
     DigestError,
@@ -18,8 +20,6 @@ from requant.ground.errors import (
     RequantError,
     SourceError,
 )
-from requant.pins import PackagePin, ToolchainPin
-from requant.records import read_record
 from requant.toolchain import fetch_toolchain, prove_tree, proven_tree
 
 NOBODY = "0" * 40

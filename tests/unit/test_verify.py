@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from measured import evaluation
 from requant.card import write_card
 from requant.cli import main
-from requant.consistency import disagreements, require_form
+from requant.documents.consistency import disagreements, require_form
+from requant.documents.manifest import canonical, parse
 from requant.evaluation.document import EVALUATION
 from requant.keys import new_key
-from requant.manifest import canonical, parse
 from requant.release import ATTESTATION
 from requant.signing import sign_release
 from requant.verify import verify_release

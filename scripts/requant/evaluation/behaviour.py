@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
+from requant.documents.manifest import parse
 from requant.evaluation import sandbox, verifiers
 from requant.evaluation.answer import ERROR, OUTCOMES, PASSED, TRUNCATED
 from requant.evaluation.endpoint import Endpoint, Settings, request_of
@@ -26,7 +27,6 @@ from requant.evaluation.suite import Item, Suite
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError, FormatError, RecipeError
 from requant.ground.progress import progress
-from requant.manifest import parse
 
 VERSION = 1
 MAX_LINE = 1 << 27

@@ -12,13 +12,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from requant.documents.manifest import parse
+from requant.documents.pins import SuitePin
 from requant.evaluation.suite import read_suite
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
-from requant.manifest import parse
 from requant.packages import fetch_package
-from requant.pins import SuitePin
 from requant.recipe import BERKELEY
 
 SETS = dict(zip(BERKELEY, ("simple_python", "multiple", "irrelevance"), strict=True))

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from requant.documents.manifest import parse
 from requant.ground.errors import FormatError
-from requant.manifest import parse
 
 MAX_CALLS = 64
 """In one answer. More are not matched against each other, which would take the square of their number."""

@@ -8,14 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.consistency import NAME, Finding, printable, shown
+from requant.documents.consistency import (
+    NAME,
+    Finding,
+    printable,
+    shown,
+)
+from requant.documents.manifest import canonical, parse
+from requant.documents.records import read_record
+from requant.documents.schemas import check
 from requant.evaluation.fidelity import collect_fidelity
 from requant.evaluation.questions import collect_behaviour
 from requant.ground.digests import read_small, write_bytes
 from requant.ground.errors import FormatError, RecipeError
-from requant.manifest import canonical, parse
-from requant.records import read_record
-from requant.schema import check
 
 SCHEMA = "requant/evaluation/v1"
 EVALUATION = "evaluation.json"

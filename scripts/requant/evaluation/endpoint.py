@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from requant import __version__
+from requant.documents.manifest import parse
 from requant.evaluation.answer import Answer
 from requant.ground.errors import (
     FormatError,
@@ -19,7 +20,6 @@ from requant.ground.errors import (
     RecipeError,
     SourceError,
 )
-from requant.manifest import parse
 from requant.retry import first_line, retried
 
 if TYPE_CHECKING:

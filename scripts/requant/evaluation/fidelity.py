@@ -11,6 +11,13 @@ from typing import Any
 
 from requant.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.build import open_built
+from requant.documents.records import (
+    THREADS,
+    file_entry,
+    read_product,
+    read_record,
+    write_record,
+)
 from requant.evaluation.perplexity import chunk_done, logits_bytes, read_divergence, read_perplexity, scored
 from requant.formats.gguf import read_header
 from requant.ground.digests import digest_file, publish
@@ -18,7 +25,6 @@ from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.records import THREADS, file_entry, read_product, read_record, write_record
 
 TOOL, LOGITS = "llama-perplexity", "logits.bin"
 TEMPLATE = "tokenizer.chat_template"

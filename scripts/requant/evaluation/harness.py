@@ -15,6 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from requant.documents.manifest import parse
+from requant.documents.records import read_record
 from requant.environment import environment_python
 from requant.evaluation.answer import ERROR, FAILED, PASSED, TRUNCATED
 from requant.evaluation.behaviour import Results, write_results
@@ -24,8 +26,6 @@ from requant.evaluation.server import PARALLEL
 from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.manifest import parse
-from requant.records import read_record
 
 HARNESS = "EvalScope"
 # How the data set's own folder would look: configuration and split by EvalScope's names.

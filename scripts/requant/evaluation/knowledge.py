@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from requant.documents.pins import SuitePin
+from requant.documents.records import file_entry, read_record, write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import AccessError, FormatError
 from requant.ground.programs import work_folder
-from requant.pins import SuitePin
-from requant.records import file_entry, read_record, write_record
 from requant.sources import fetch_set
 
 GPQA = ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))

@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from requant.build import open_built
+from requant.documents.manifest import canonical
+from requant.documents.records import (
+    file_entry,
+    read_product,
+    read_record,
+    write_record,
+)
 from requant.evaluation.behaviour import Results, paired, run, summary
 from requant.evaluation.endpoint import Endpoint, Settings
 from requant.evaluation.harness import ask_knowledge, harness_name
@@ -17,8 +24,6 @@ from requant.evaluation.server import FLAGS, PARALLEL, serve
 from requant.evaluation.suite import Item, Suite, drawn, read_suite
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import FormatError, RecipeError
-from requant.manifest import canonical
-from requant.records import file_entry, read_product, read_record, write_record
 
 T = TypeVar("T")
 ROWS = ".json"

@@ -12,13 +12,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant.card import TEMPLATES, made, sized
-from requant.consistency import read_manifest
+from requant.documents.consistency import read_manifest
+from requant.documents.manifest import SCHEMA
+from requant.documents.records import bits_per_weight, file_entry
 from requant.evaluation.document import foreign_files, read_evaluation
 from requant.evaluation.figures import draw_figures
 from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError
-from requant.manifest import SCHEMA
-from requant.records import bits_per_weight, file_entry
 from requant.run import COLUMNS
 
 QUANTILES = ["0.1 %", "1 %", "5 %", "10 %", "50 %", "90 %", "95 %", "99 %", "99.9 %"]

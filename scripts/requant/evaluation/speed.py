@@ -16,11 +16,16 @@ import httpx2
 
 from requant.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.build import open_built
+from requant.documents.records import (
+    THREADS,
+    bits_per_weight,
+    read_product,
+    write_record,
+)
 from requant.evaluation.server import FLAGS, serve
 from requant.ground.errors import ToolError
 from requant.ground.programs import capture, work_folder
 from requant.ground.progress import progress
-from requant.records import THREADS, bits_per_weight, read_product, write_record
 
 BENCH = "llama-bench"
 STREAMS = (1, 4, 16)

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from requant.documents.manifest import parse
+from requant.documents.schemas import check
 from requant.evaluation.numbers import read_number
 from requant.ground.digests import digest_bytes, read_small
 from requant.ground.errors import FormatError, RecipeError
-from requant.manifest import parse
-from requant.schema import check
 
 T = TypeVar("T")
 MAX_FILE = 1 << 26

@@ -14,9 +14,9 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
+from requant.documents.manifest import parse
 from requant.formats.ranged import Ranged, read_whole
 from requant.ground.errors import FormatError
-from requant.manifest import parse
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SUFFIX, PICKLES = ".safetensors", (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from requant.documents.manifest import canonical
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError
-from requant.manifest import canonical
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from requant.describe import Description, describe
+from requant.documents.manifest import canonical, parse
 from requant.formats.ggml import GGMLType
 from requant.ground.digests import Digest, digest_file, write_bytes
 from requant.ground.errors import DigestError, FormatError
 from requant.ground.progress import progress
-from requant.manifest import canonical, parse
 
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from requant.documents.manifest import canonical, parse
+from requant.documents.schemas import check
 from requant.formats.gguf import quoted
 from requant.ground.digests import read_small
 from requant.ground.errors import FormatError, RecipeError, UnsupportedError
-from requant.manifest import canonical, parse
-from requant.schema import check
 
 NAME = "manifest.json"
 LONGEST = 1 << 23

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from requant import DATA
+from requant.documents.schemas import check, read_yaml
 from requant.ground.digests import Expected
 from requant.ground.errors import RecipeError
-from requant.schema import check, read_yaml
 
 TABLE = DATA / "pins.yaml"
 """The table that comes with requant, config/pins.yaml."""
