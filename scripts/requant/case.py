@@ -28,8 +28,8 @@ from requant.ground.progress import progress
 from requant.imatrix_audit import ImatrixReport, audit_imatrix
 from requant.metadata import Finding, Grade, NamedImatrix, compare_metadata
 from requant.mix import FALLBACKS, OLDER_FALLBACKS, expected_types, file_type_name
-from requant.places import open_place
-from requant.remote import JOBS, Traffic
+from requant.places.place import open_place
+from requant.places.remote import JOBS, Traffic
 from requant.sample import draw
 from requant.source import Source, open_source
 from requant.subject import IMATRIX, Subject, open_subject

@@ -14,8 +14,8 @@ from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
 from requant.metadata import Expected, expected_from_gguf
 from requant.mix import Model
-from requant.places import Place, open_place
-from requant.remote import JOBS, Traffic
+from requant.places.place import Place, open_place
+from requant.places.remote import JOBS, Traffic
 from requant.weights import CheckpointWeights, GGUFWeights, Weights
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)
@@ -46,7 +46,7 @@ def open_source(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> 
     """Open weights: a checkpoint or a BF16, F16 or F32 GGUF, anywhere; close their ``place`` afterwards.
 
     Args:
-        text: a path, a place as in ``requant.places``, or ``owner/name[@revision]`` on the Hugging Face Hub.
+        text: a path, a place as in ``requant.places.place``, or ``owner/name[@revision]`` on the Hugging Face Hub.
 
     Raises:
         SourceError, FormatError: when they cannot be had or are damaged.

@@ -28,7 +28,7 @@ from requant.ground.digests import (
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import work_folder
-from requant.packages import fetch_package
+from requant.places.packages import fetch_package
 from requant.recipe import bytes_after_download
 from requant.tinymodel import TinyShape, write_tiny_model
 
@@ -113,7 +113,7 @@ def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
         AccessError: when the Hub wants a token, or its terms accepted; SourceError: when they cannot be had,
         DigestError: when they are not the pinned ones, DiskError: when there is no room.
     """
-    from requant.hub import HubSource
+    from requant.places.hub import HubSource
 
     assert pin.repo is not None and pin.revision is not None
     hub = HubSource(pin.repo, pin.revision, "dataset")
@@ -146,7 +146,7 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
         if pin.repo is None:
             digest = write_tree_text(tree, text.paths, out / text.name, text.expected)
         else:
-            from requant.hub import dataset_rows
+            from requant.places.hub import dataset_rows
 
             assert pin.config and pin.revision and text.split
             rows = dataset_rows(pin.repo, pin.config, pin.revision, pin.files, text.split)
@@ -166,12 +166,12 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
 
 def _open(pin: ModelPin, source: str) -> Source:
     if source == "huggingface":
-        from requant.hub import HubSource
+        from requant.places.hub import HubSource
 
         assert pin.revision is not None
         return HubSource(pin.repo, pin.revision)
     if source == "modelscope":
-        from requant.modelscope import ModelScopeSource
+        from requant.places.modelscope import ModelScopeSource
 
         assert pin.modelscope is not None
         revision = pin.modelscope.get("revision")
@@ -220,7 +220,7 @@ def _recorded(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) ->
     found = source.record(names)
     unproven = [name for name in names if pin.files[name].sha256 is None and name in found]
     if unproven and pin.repo is not None and pin.revision is not None:
-        from requant.hub import HubSource
+        from requant.places.hub import HubSource
 
         recorded = HubSource(pin.repo, pin.revision).record(unproven)
         found |= {name: Expected(found[name].size, known.sha256, known.git_blob) for name, known in recorded.items()}

@@ -18,8 +18,8 @@ from requant.formats.ranged import (
 )
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.inferred import Inferred, infer
-from requant.places import Place, open_place
-from requant.remote import JOBS, Traffic
+from requant.places.place import Place, open_place
+from requant.places.remote import JOBS, Traffic
 
 IMATRIX, MANIFEST = "imatrix.gguf", "manifest.json"
 NOT_QUANTS = ("imatrix", "mmproj")

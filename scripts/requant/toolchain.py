@@ -16,7 +16,7 @@ from requant.documents.records import read_record, write_record
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, SourceError, ToolError
 from requant.ground.programs import capture, clean_environment, work_folder
-from requant.packages import fetch_package
+from requant.places.packages import fetch_package
 
 log = logging.getLogger(__name__)
 UNPACKED = 500_000_000

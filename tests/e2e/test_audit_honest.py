@@ -21,7 +21,7 @@ from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
 from requant.ggml import Floats
 from requant.near import EPSILONS
-from requant.places import open_place
+from requant.places.place import open_place
 from requant.tinymodel import make_tensor
 from requant.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 

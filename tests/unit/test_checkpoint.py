@@ -25,7 +25,7 @@ from requant.formats.safetensors import (
     rows_as_float32,
 )
 from requant.ground.errors import FormatError, RequantError, SourceError
-from requant.places import open_place
+from requant.places.place import open_place
 
 RANDOM = np.random.default_rng(0)
 HALVES = np.arange(1 << 16, dtype=np.uint16)
@@ -351,7 +351,7 @@ def test_an_index_is_not_read_if_it_is_too_large(monkeypatch: pytest.MonkeyPatch
 LOCAL = """
 import sys
 from requant.formats.safetensors import read_checkpoint, rows_as_float32
-from requant.places import open_place
+from requant.places.place import open_place
 with open_place(sys.argv[1]) as place:
     tensors = read_checkpoint(place, place.file).tensors
     print(sorted(tensors), rows_as_float32(tensors["a"], [1]).shape)

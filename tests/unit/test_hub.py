@@ -1,4 +1,4 @@
-"""requant.hub beyond what test_sources goes through: what is tried again, what is explained, what is not."""
+"""requant.places.hub beyond what test_sources goes through: what is tried again, what is explained, what is not."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from hub import Fault, LoopbackHub, Snapshot
 from requant.ground.digests import Expected
 from requant.ground.errors import SourceError
-from requant.hub import HubSource, explained, retried
+from requant.places.hub import HubSource, explained, retried
 
 SHARD = "model.safetensors"
 DATA = bytes(range(256)) * 64

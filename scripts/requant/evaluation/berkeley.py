@@ -18,7 +18,7 @@ from requant.evaluation.suite import read_suite
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
-from requant.packages import fetch_package
+from requant.places.packages import fetch_package
 from requant.recipe import BERKELEY
 
 SETS = dict(zip(BERKELEY, ("simple_python", "multiple", "irrelevance"), strict=True))

@@ -20,7 +20,7 @@ from requant.ground.errors import (
     RecipeError,
     SourceError,
 )
-from requant.retry import first_line, retried
+from requant.places.retry import first_line, retried
 
 if TYPE_CHECKING:
     import httpx2

@@ -1,4 +1,4 @@
-"""Files that are read in pieces, wherever they lie: here on the disk, over HTTP in ``requant.remote``.
+"""Files that are read in pieces, wherever they lie: here on the disk, over HTTP in ``requant.places.remote``.
 
 Whoever parses a file sees only ``Ranged``, so a check works on a published file as it does on a local one.
 """

@@ -47,7 +47,7 @@ Rows: TypeAlias = "slice | Sequence[int] | np.ndarray[Any, np.dtype[np.integer[A
 
 
 class Files(Protocol):
-    """Named files, such as ``requant.places.Place``."""
+    """Named files, such as ``requant.places.place.Place``."""
 
     @property
     def shown(self) -> str:

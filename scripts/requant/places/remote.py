@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from requant import __version__
 from requant.formats.ranged import check_range
 from requant.ground.errors import SourceError
-from requant.retry import retried
+from requant.places.retry import retried
 
 if TYPE_CHECKING:
     import httpx2

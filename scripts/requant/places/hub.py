@@ -27,11 +27,11 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from requant import retry
 from requant.ground.digests import Expected, check_file
 from requant.ground.errors import AccessError, SourceError
-from requant.remote import Address, redirected
-from requant.retry import first_line
+from requant.places import retry
+from requant.places.remote import Address, redirected
+from requant.places.retry import first_line
 
 T = TypeVar("T")
 SECONDS = 30.0

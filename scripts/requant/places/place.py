@@ -20,7 +20,15 @@ from urllib.parse import unquote, urlsplit
 from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import Expected
 from requant.ground.errors import PlaceError, SourceError
-from requant.remote import JOBS, Address, Connections, RemoteFile, Traffic, checked, without_secrets
+from requant.places.remote import (
+    JOBS,
+    Address,
+    Connections,
+    RemoteFile,
+    Traffic,
+    checked,
+    without_secrets,
+)
 
 FORMS = "write a path, hf://owner/name[@revision][/file], ms://owner/name[@revision][/file] or https://host/file"
 REPOSITORY = re.compile(
@@ -164,7 +172,7 @@ def _address(text: str, connections: Connections) -> Place:
 
 
 def _hugging_face(found: re.Match[str], connections: Connections) -> Place:
-    from requant.hub import HubSource, list_commit
+    from requant.places.hub import HubSource, list_commit
 
     commit, expected = list_commit(found["repo"], found["revision"])
     asked = found["revision"] or ""
@@ -175,7 +183,7 @@ def _hugging_face(found: re.Match[str], connections: Connections) -> Place:
 
 
 def _modelscope(found: re.Match[str], connections: Connections) -> Place:
-    from requant.modelscope import ModelScopeSource
+    from requant.places.modelscope import ModelScopeSource
 
     asked = found["revision"]
     source = ModelScopeSource(found["repo"], asked, "the address", "name another source")
