@@ -19,7 +19,7 @@ from run import DEFAULT, upstream
 
 from requant.formats.gguf import read_header
 from requant.ground.digests import write_bytes
-from requant.toolchain import proven_tree
+from requant.toolchain.tree import proven_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

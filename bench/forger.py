@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from requant.arithmetic import open_quantizer
 from requant.compare import importance
 from requant.documents.pins import TABLE, read_pins
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
 from requant.formats.imatrix import read_imatrix
 from requant.formats.ranged import LocalFile
-from requant.ggml import Floats, Quantizer
 from requant.near import EPSILONS, changed, derive, find_witnesses
+from requant.toolchain.libraries import open_quantizer
+from requant.toolchain.quantizer import Floats, Quantizer
 from requant.weights import GGUFWeights
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "Tiny-Qwen3"

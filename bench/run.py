@@ -19,14 +19,20 @@ import click
 import yaml
 from report import add_ratios, machine, render, tool_times
 
-from requant.backend import FEATURE, LEVEL, LOADED
-from requant.build import Built, open_built
 from requant.documents.records import file_entry, read_product, read_record
 from requant.ground.digests import digest_file, write_bytes
 from requant.ground.errors import FormatError, RequantError, ToolError
 from requant.ground.programs import work_folder
-from requant.toolchain import proven_tree
-from requant.variants import COMMON, NATIVE, NO_TOOLS, NO_X86_LEVELS, PORTABLE
+from requant.toolchain.backend import FEATURE, LEVEL, LOADED
+from requant.toolchain.build import Built, open_built
+from requant.toolchain.tree import proven_tree
+from requant.toolchain.variants import (
+    COMMON,
+    NATIVE,
+    NO_TOOLS,
+    NO_X86_LEVELS,
+    PORTABLE,
+)
 
 RECIPE = Path("bench/wide.yaml")
 BENCH = Path("results/bench")

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.environment import build_harness
 from requant.job import job
+from requant.toolchain.environments import build_harness
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

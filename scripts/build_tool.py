@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.build import build_tool
 from requant.job import job
-from requant.toolchain import proven_tree
+from requant.toolchain.build import build_tool
+from requant.toolchain.tree import proven_tree
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from requant.convert import convert_checkpoint
 from requant.job import job
-from requant.toolchain import proven_tree
+from requant.toolchain.tree import proven_tree
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

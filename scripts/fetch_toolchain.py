@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.job import job
-from requant.toolchain import fetch_toolchain
+from requant.toolchain.tree import fetch_toolchain
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

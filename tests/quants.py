@@ -23,7 +23,6 @@ import pytest
 
 from checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from gguf_files import gguf_bytes, tensor
-from requant.arithmetic import open_quantizer
 from requant.audit import Material, Outcome, audit_tensors
 from requant.compare import importance
 from requant.documents.pins import ToolchainPin, read_pins
@@ -31,7 +30,15 @@ from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import read_imatrix
 from requant.formats.ranged import LocalFile
-from requant.ggml import PLAIN, Bytes, Floats, Indices, Quantizer, row_bytes
+from requant.toolchain.libraries import open_quantizer
+from requant.toolchain.quantizer import (
+    PLAIN,
+    Bytes,
+    Floats,
+    Indices,
+    Quantizer,
+    row_bytes,
+)
 from requant.weights import GGUFWeights, Weights
 
 PINS: Mapping[str, ToolchainPin] = read_pins(ROOT / "config" / "pins.yaml").toolchains

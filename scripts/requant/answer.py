@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
-from requant.build import open_built
 from requant.documents.records import THREADS
 from requant.ground.digests import write_bytes
 from requant.ground.errors import ToolError
 from requant.ground.programs import work_folder
+from requant.toolchain.build import open_built
 
 END = "[end of text]"
 log = logging.getLogger(__name__)

@@ -17,7 +17,15 @@ from requant.derive import Tally, compare_rows, derivable
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
-from requant.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Bytes, Floats, Indices, Quantizer
+from requant.toolchain.quantizer import (
+    DERIVED,
+    NEEDS_IMPORTANCE,
+    PLAIN,
+    Bytes,
+    Floats,
+    Indices,
+    Quantizer,
+)
 from requant.weights import Weights, read_rows, rounded
 
 BATCH = 1 << 20

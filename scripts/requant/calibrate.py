@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.backend import CUDA_LIBRARY, Backend, explain_level
-from requant.build import open_built
 from requant.documents.records import (
     THREADS,
     file_digest,
@@ -21,6 +19,8 @@ from requant.ground.digests import digest_file, publish
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
+from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
+from requant.toolchain.build import open_built
 
 log = logging.getLogger(__name__)
 PLANNED = re.compile(r"computing over (\d+) chunks")

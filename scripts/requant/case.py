@@ -10,13 +10,11 @@ from io import BytesIO
 from math import prod
 from secrets import randbits
 
-from requant.arithmetic import open_quantizer
 from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, Material, Outcome, audit_tensors
 from requant.compare import importance
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.imatrix import MAX_SIZE, Imatrix, read_imatrix
 from requant.formats.ranged import LocalFile, Ranged, read_whole
-from requant.ggml import Floats, Quantizer
 from requant.ground.digests import CHUNK
 from requant.ground.errors import (
     PlaceError,
@@ -33,6 +31,8 @@ from requant.places.remote import JOBS, Traffic
 from requant.sample import draw
 from requant.source import Source, open_source
 from requant.subject import IMATRIX, Subject, open_subject
+from requant.toolchain.libraries import open_quantizer
+from requant.toolchain.quantizer import Floats, Quantizer
 
 ROWS = 1024
 """Rows that a sampled audit draws by default: an alteration of 0.5 % of all rows is missed once in 170 times."""

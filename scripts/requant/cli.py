@@ -135,9 +135,9 @@ def verify(release: Path, key: Path | None, out: Path | None) -> None:
 def diff(a: Path, b: Path, out: Path | None) -> None:
     """Say what differs between two GGUF files, or two release folders, A and B, and by how much."""
     from requant import diff as difference
-    from requant.arithmetic import open_quantizer
     from requant.documents.pins import TABLE, read_pins
-    from requant.variants import STRICT
+    from requant.toolchain.libraries import open_quantizer
+    from requant.toolchain.variants import STRICT
 
     pin = next(iter(read_pins(TABLE, "the pin table").toolchains.values()))
     found = difference.diff(a, b, lambda: open_quantizer(STRICT, pin))

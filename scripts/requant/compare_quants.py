@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from requant.build import Built, open_built
 from requant.compare import naming, table
 from requant.documents.records import THREADS, read_record
 from requant.documents.schemas import SCHEMAS, read_yaml
@@ -28,7 +27,8 @@ from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.quantize import KEPT, TENSOR
 from requant.recipe import quant_bytes
-from requant.variants import STRICT
+from requant.toolchain.build import Built, open_built
+from requant.toolchain.variants import STRICT
 
 TOOL = "llama-quantize"
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.build import open_built
 from requant.describe import Description, require_finite
 from requant.documents.records import (
     THREADS,
@@ -18,7 +17,6 @@ from requant.documents.records import (
     tensor_entries,
     write_record,
 )
-from requant.environment import environment_python
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
 from requant.ground.digests import publish
@@ -26,6 +24,8 @@ from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
+from requant.toolchain.build import open_built
+from requant.toolchain.environments import environment_python
 
 log = logging.getLogger(__name__)
 UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)

@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from requant.formats.ggml import GGMLType
-from requant.ggml import IMPORTANCE_LIMIT, PLAIN, Bytes, Floats, Indices, Quantizer, usable
 from requant.near import ROW_WIDE, find_witnesses
+from requant.toolchain.quantizer import (
+    IMPORTANCE_LIMIT,
+    PLAIN,
+    Bytes,
+    Floats,
+    Indices,
+    Quantizer,
+    usable,
+)
 
 MOST_EXAMPLES = 3
 DENSE = 0.1

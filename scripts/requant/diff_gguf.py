@@ -25,10 +25,10 @@ from requant.formats.gguf import (
     read_header,
     require_zeros,
 )
-from requant.ggml import DERIVED, Quantizer
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError
 from requant.metadata import ABSENT, differing, shown
+from requant.toolchain.quantizer import DERIVED, Quantizer
 
 PIECE = 1 << 18
 """Weights that are looked at together; a multiple of every type's block."""

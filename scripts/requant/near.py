@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from requant.formats.ggml import GGMLType
-from requant.ggml import Bytes, Floats, Quantizer
+from requant.toolchain.quantizer import Bytes, Floats, Quantizer
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 

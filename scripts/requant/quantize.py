@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.build import open_built
 from requant.describe import Description, require_finite
 from requant.documents.records import (
     THREADS,
@@ -24,6 +23,7 @@ from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
 from requant.recipe import quant_bytes
+from requant.toolchain.build import open_built
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")

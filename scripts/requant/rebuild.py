@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.arithmetic import tool_quantizer
 from requant.diff import diff
 from requant.diff_gguf import Change
 from requant.diff_releases import changes
@@ -27,7 +26,8 @@ from requant.ground.reports import write_document, write_text
 from requant.rebuild_report import DIFFERS, as_document, as_text, judge
 from requant.recipe import DEFAULT_PINS, MACHINE_KEYS, Recipe, load_recipe
 from requant.release import MANIFEST
-from requant.variants import STRICT
+from requant.toolchain.libraries import tool_quantizer
+from requant.toolchain.variants import STRICT
 
 log = logging.getLogger(__name__)
 HUBS = ("huggingface", "modelscope")

@@ -19,9 +19,9 @@ from requant.diff_gguf import GGUFDiff
 from requant.diff_releases import ReleaseDiff, changes
 from requant.documents.consistency import outputs, read_manifest
 from requant.documents.manifest import SCHEMA
-from requant.ggml import PLAIN
 from requant.release import MANIFEST
-from requant.variants import PORTABLE
+from requant.toolchain.quantizer import PLAIN
+from requant.toolchain.variants import PORTABLE
 from requant.verify import verify_release
 
 DOCUMENT = "requant/rebuild/v1"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from requant.ggml import Indices
+from requant.toolchain.quantizer import Indices
 
 
 def draw(rows: Mapping[str, int], count: int, seed: int) -> dict[str, Indices]:

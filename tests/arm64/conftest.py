@@ -16,10 +16,10 @@ import pytest
 
 import e2e.conftest as e2e
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
-from requant.build import build_backend, build_tool, open_built
 from requant.documents.records import read_record, write_record
 from requant.ground.digests import digest_file
-from requant.toolchain import proven_tree
+from requant.toolchain.build import build_backend, build_tool, open_built
+from requant.toolchain.tree import proven_tree
 
 HERE = Path(__file__).parent
 BUILT = ROOT / "results" / "toolchains" / TOOLCHAIN / "arm64"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from requant.build import build_backend, open_built
 from requant.documents.pins import read_pins
 from requant.recipe import DEFAULT_PINS
-from requant.toolchain import fetch_toolchain
-from requant.variants import variant
+from requant.toolchain.build import build_backend, open_built
+from requant.toolchain.tree import fetch_toolchain
+from requant.toolchain.variants import variant
 
 ROOT = Path(__file__).resolve().parents[2]
 # Apart from results/toolchains: the libraries of real runs stay what they are, whatever compiler is tested.

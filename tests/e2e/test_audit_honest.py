@@ -13,16 +13,16 @@ import pytest
 from e2e.conftest import Workplace
 from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, read_importances, requantized, written
 from requant.architectures import ROPE_TOLERANCE, plan, read_config
-from requant.arithmetic import FINGERPRINTS, fingerprint
 from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
 from requant.derive import Tally, compare_rows
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
-from requant.ggml import Floats
 from requant.near import EPSILONS
 from requant.places.place import open_place
 from requant.tinymodel import make_tensor
+from requant.toolchain.libraries import FINGERPRINTS, fingerprint
+from requant.toolchain.quantizer import Floats
 from requant.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"

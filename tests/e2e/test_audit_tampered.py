@@ -14,9 +14,14 @@ from e2e.conftest import Workplace
 from quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
 from requant.audit import EXACT, MISMATCH, UNCHECKED
 from requant.formats.ggml import GGMLType as T
-from requant.ggml import PLAIN, Bytes, Floats, Quantizer
 from requant.sample import draw
 from requant.tinymodel import make_tensor
+from requant.toolchain.quantizer import (
+    PLAIN,
+    Bytes,
+    Floats,
+    Quantizer,
+)
 from requant.weights import GGUFWeights, as_float32
 
 EMBEDDING = "token_embd.weight"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import ROOT, TINY, TOOLCHAIN, Workplace
-from requant.build import build_backend
 from requant.calibrate import calibrate
 from requant.ground.errors import ToolError
-from requant.toolchain import proven_tree
+from requant.toolchain.build import build_backend
+from requant.toolchain.tree import proven_tree
 
 BUILT = ROOT / "results" / "toolchains" / TOOLCHAIN
 CPU = set(Path("/proc/cpuinfo").read_text().split())

@@ -1,4 +1,4 @@
-"""requant.build without llama.cpp: what is missing is said, and a built file is used only while it is what was built."""
+"""requant.toolchain.build without llama.cpp: what is missing is said, and a built file is used only while it is what was built."""
 
 import shutil
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from requant.build import build_backend, build_tool, open_built
 from requant.documents.records import write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import (
@@ -15,6 +14,7 @@ from requant.ground.errors import (
     FormatError,
     ToolError,
 )
+from requant.toolchain.build import build_backend, build_tool, open_built
 
 COMMIT = "0" * 40
 
@@ -71,7 +71,7 @@ def test_no_cuda_compiler(source: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_no_room(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("requant.build.BUILD_SPACE", {"cpu": 10**21})
+    monkeypatch.setattr("requant.toolchain.build.BUILD_SPACE", {"cpu": 10**21})
     with pytest.raises(DiskError, match="building strict needs "):
         build_tool(source, "llama-quantize", tmp_path / "bin", COMMIT, 1, tmp_path / "log")
 

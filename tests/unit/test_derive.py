@@ -12,7 +12,13 @@ import requant.derive
 from quants import kept
 from requant.derive import MOST_EXAMPLES, Odd, Tally, compare_rows, derivable
 from requant.formats.ggml import GGMLType as T
-from requant.ggml import IMPORTANCE_LIMIT, LIMIT, Bytes, Floats, Quantizer
+from requant.toolchain.quantizer import (
+    IMPORTANCE_LIMIT,
+    LIMIT,
+    Bytes,
+    Floats,
+    Quantizer,
+)
 
 ROWS, COLUMNS = 400, 512
 INDICES = np.arange(ROWS) * 3 + 7

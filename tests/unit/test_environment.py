@@ -1,4 +1,4 @@
-"""requant.environment with real virtual environments and pip, and packages of no weight in place of torch and the rest."""
+"""requant.toolchain.environments with real virtual environments and pip, and packages of no weight in place of torch and the rest."""
 
 import io
 import logging
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from requant.documents.records import file_entry, read_record
-from requant.environment import build_converter, build_harness, environment_python
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import DiskError, SourceError, ToolError
+from requant.toolchain.environments import build_converter, build_harness, environment_python
 
 CONVERTER = ("transformers", "sentencepiece", "gguf")
 
@@ -40,8 +40,8 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "torch-cpu.lock").write_text(f"torch==2.0+cpu --hash=sha256:{'0' * 64}\n")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    monkeypatch.setattr("requant.environment.ROOM", 1)
-    monkeypatch.setattr("requant.environment.ROOM_CUDA", 1)
+    monkeypatch.setattr("requant.toolchain.environments.ROOM", 1)
+    monkeypatch.setattr("requant.toolchain.environments.ROOM_CUDA", 1)
     return folder
 
 
@@ -88,7 +88,7 @@ def test_other_bytes_are_refused(locks: Path, tmp_path: Path) -> None:
 
 
 def test_no_room(locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("requant.environment.ROOM", 10**21)
+    monkeypatch.setattr("requant.toolchain.environments.ROOM", 10**21)
     with pytest.raises(DiskError, match="the converter's environment needs "):
         build_converter(locks, tmp_path / "results" / "environment.json", tmp_path / "log")
     assert not (tmp_path / "results").exists()

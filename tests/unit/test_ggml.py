@@ -10,8 +10,17 @@ import pytest
 
 from quants import kept
 from requant.formats.ggml import GGMLType as T
-from requant.ggml import DERIVED, IMPORTANCE_LIMIT, LIMIT, PLAIN, Floats, Quantizer, row_bytes, usable
 from requant.ground.errors import ToolError
+from requant.toolchain.quantizer import (
+    DERIVED,
+    IMPORTANCE_LIMIT,
+    LIMIT,
+    PLAIN,
+    Floats,
+    Quantizer,
+    row_bytes,
+    usable,
+)
 
 ROWS, COLUMNS = 12, 512
 SLOW = (T.IQ1_S, T.IQ1_M, T.IQ2_XS, T.IQ2_S)

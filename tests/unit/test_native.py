@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from requant.variants import NATIVE
+from requant.toolchain.variants import NATIVE
 
 STRICT = ["-O3", "-std=c11", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}"]
 FLAGS = {"baseline": []} | (

@@ -9,8 +9,8 @@ import pytest
 
 from quants import kept
 from requant.formats.ggml import GGMLType as T
-from requant.ggml import Bytes, Floats, Quantizer
 from requant.near import EPSILONS, FEW, ROW_WIDE, find_witnesses
+from requant.toolchain.quantizer import Bytes, Floats, Quantizer
 
 K_TYPES = (T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K)
 TYPES = (*K_TYPES, *ROW_WIDE, T.IQ4_NL, T.IQ4_XS)

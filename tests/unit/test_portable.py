@@ -1,4 +1,4 @@
-"""requant.portable: real objects, built by the real cmake and ninja, each with one fault planted."""
+"""requant.toolchain.portable: real objects, built by the real cmake and ninja, each with one fault planted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from requant.ground.errors import ToolError
-from requant.portable import check_portable
+from requant.toolchain.portable import check_portable
 
 PROJECT = """
 cmake_minimum_required(VERSION 3.28)

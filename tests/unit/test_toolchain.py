@@ -1,4 +1,4 @@
-"""requant.toolchain, with real repositories, remotes and packages: the source equals its commit, or it is not used."""
+"""requant.toolchain.tree, with real repositories, remotes and packages: the source equals its commit, or it is not used."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ from requant.ground.errors import (
     RequantError,
     SourceError,
 )
-from requant.toolchain import fetch_toolchain, prove_tree, proven_tree
+from requant.toolchain.tree import fetch_toolchain, prove_tree, proven_tree
 
 NOBODY = "0" * 40
 VENDOR = "vendor/llama.cpp"

@@ -1,9 +1,9 @@
-"""requant.variants: every name stands for one set of definitions, and no other name for any."""
+"""requant.toolchain.variants: every name stands for one set of definitions, and no other name for any."""
 
 import pytest
 
 from requant.ground.errors import RecipeError
-from requant.variants import FUSED, STRICT, variant
+from requant.toolchain.variants import FUSED, STRICT, variant
 
 ARCHITECTURES = {
     "cuda-sm121": "121a-real",

@@ -11,8 +11,8 @@ from gguf.quants import dequantize, quantize
 
 from quants import opened, written
 from requant.formats.ggml import GGMLType as T
-from requant.ggml import PLAIN, Floats
 from requant.ground.errors import FormatError
+from requant.toolchain.quantizer import PLAIN, Floats
 from requant.weights import GGUFWeights, as_float32, read_rows, rounded
 
 

@@ -8,7 +8,7 @@ from requant.ground.errors import RequantError
 from requant.quantize import needs_imatrix
 from requant.recipe import BERKELEY, KNOWLEDGE, load_recipe
 from requant.tinymodel import TINY_FILES
-from requant.variants import variant
+from requant.toolchain.variants import variant
 
 ROOT = Path(workflow.basedir)
 # As many as --cores allows; a tool that can use more is not known.

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.backend import CUDA_LIBRARY, Backend, explain_level
-from requant.build import open_built
 from requant.documents.records import (
     THREADS,
     file_entry,
@@ -25,6 +23,8 @@ from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
+from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
+from requant.toolchain.build import open_built
 
 TOOL, LOGITS = "llama-perplexity", "logits.bin"
 TEMPLATE = "tokenizer.chat_template"

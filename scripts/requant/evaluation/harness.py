@@ -17,7 +17,6 @@ from typing import Any
 
 from requant.documents.manifest import parse
 from requant.documents.records import read_record
-from requant.environment import environment_python
 from requant.evaluation.answer import ERROR, FAILED, PASSED, TRUNCATED
 from requant.evaluation.behaviour import Results, write_results
 from requant.evaluation.endpoint import SECONDS, Settings
@@ -26,6 +25,7 @@ from requant.evaluation.server import PARALLEL
 from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
+from requant.toolchain.environments import environment_python
 
 HARNESS = "EvalScope"
 # How the data set's own folder would look: configuration and split by EvalScope's names.

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from requant.build import open_built
 from requant.documents.manifest import canonical
 from requant.documents.records import (
     file_entry,
@@ -24,6 +23,7 @@ from requant.evaluation.server import FLAGS, PARALLEL, serve
 from requant.evaluation.suite import Item, Suite, drawn, read_suite
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import FormatError, RecipeError
+from requant.toolchain.build import open_built
 
 T = TypeVar("T")
 ROWS = ".json"

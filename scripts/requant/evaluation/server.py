@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx2
 
-from requant.backend import Backend
-from requant.build import open_built
 from requant.ground.errors import ToolError
 from requant.ground.programs import WorkFolder, clean_environment, work_folder
+from requant.toolchain.backend import Backend
+from requant.toolchain.build import open_built
 
 TOOL = "llama-server"
 PARALLEL = 4

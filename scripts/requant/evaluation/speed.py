@@ -14,8 +14,6 @@ from typing import Any
 
 import httpx2
 
-from requant.backend import CUDA_LIBRARY, Backend, explain_level
-from requant.build import open_built
 from requant.documents.records import (
     THREADS,
     bits_per_weight,
@@ -26,6 +24,8 @@ from requant.evaluation.server import FLAGS, serve
 from requant.ground.errors import ToolError
 from requant.ground.programs import capture, work_folder
 from requant.ground.progress import progress
+from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
+from requant.toolchain.build import open_built
 
 BENCH = "llama-bench"
 STREAMS = (1, 4, 16)

@@ -13,15 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from requant.arithmetic import tool_quantizer
 from requant.compare import importance
 from requant.documents.records import read_product, write_record
 from requant.formats.gguf import Tensor, read_header
 from requant.formats.imatrix import Entry, read_imatrix
 from requant.formats.ranged import LocalFile
-from requant.ggml import PLAIN, Floats, Indices, Quantizer
 from requant.ground.errors import FormatError
 from requant.ground.progress import progress
+from requant.toolchain.libraries import tool_quantizer
+from requant.toolchain.quantizer import (
+    PLAIN,
+    Floats,
+    Indices,
+    Quantizer,
+)
 from requant.weights import GGUFWeights, read_rows
 
 BATCH = 1 << 21

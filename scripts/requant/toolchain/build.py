@@ -22,8 +22,14 @@ from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, ToolError
 from requant.ground.programs import WorkFolder, capture, work_folder
 from requant.ground.progress import progress
-from requant.portable import check_portable
-from requant.variants import FUSED, NO_TOOLS, STRICT, Variant, variant
+from requant.toolchain.portable import check_portable
+from requant.toolchain.variants import (
+    FUSED,
+    NO_TOOLS,
+    STRICT,
+    Variant,
+    variant,
+)
 
 log = logging.getLogger(__name__)
 BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}

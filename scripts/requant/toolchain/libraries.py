@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from requant.build import LIBRARY, build_library, open_built
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import GGMLType
-from requant.ggml import Quantizer
 from requant.ground.errors import ToolError
-from requant.toolchain import fetch_toolchain, proven_tree
-from requant.variants import FUSED, ON_ARM64, STRICT
+from requant.toolchain.build import LIBRARY, build_library, open_built
+from requant.toolchain.quantizer import Quantizer
+from requant.toolchain.tree import fetch_toolchain, proven_tree
+from requant.toolchain.variants import FUSED, ON_ARM64, STRICT
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from requant.build import Built
 from requant.ground.errors import ToolError
-from requant.variants import PORTABLE
+from requant.toolchain.build import Built
+from requant.toolchain.variants import PORTABLE
 
 LOADED = re.compile(r"load_backend: loaded (\S+) backend from (.+)$")
 OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")

@@ -1,0 +1,4 @@
+"""llama.cpp: its source and the proof of it, builds and their variants, what its tools say, its quantizer as a library.
+
+Everybody from ``conversion`` upwards may enter.
+"""
