@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from requant.compare import importance
+from requant.conversion.weights import GGUFWeights
 from requant.documents.pins import TABLE, read_pins
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
@@ -17,7 +18,6 @@ from requant.formats.ranged import LocalFile
 from requant.near import EPSILONS, changed, derive, find_witnesses
 from requant.toolchain.libraries import open_quantizer
 from requant.toolchain.quantizer import Floats, Quantizer
-from requant.weights import GGUFWeights
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "Tiny-Qwen3"
 WEIGHT = "blk.1.ffn_up.weight"

@@ -25,6 +25,7 @@ from checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from gguf_files import gguf_bytes, tensor
 from requant.audit import Material, Outcome, audit_tensors
 from requant.compare import importance
+from requant.conversion.weights import GGUFWeights, Weights
 from requant.documents.pins import ToolchainPin, read_pins
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
@@ -39,7 +40,6 @@ from requant.toolchain.quantizer import (
     Quantizer,
     row_bytes,
 )
-from requant.weights import GGUFWeights, Weights
 
 PINS: Mapping[str, ToolchainPin] = read_pins(ROOT / "config" / "pins.yaml").toolchains
 NEWER, OLDER = "llama.cpp-0c1e57098bba", "llama.cpp-4227c9be4268"

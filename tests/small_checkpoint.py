@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from requant import vocabulary
+from requant.conversion import vocabulary
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, Header, Tensor
 from requant.metadata import (

@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 
+from requant.conversion.weights import Weights, read_rows, rounded
 from requant.derive import Tally, compare_rows, derivable
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, Tensor
@@ -26,7 +27,6 @@ from requant.toolchain.quantizer import (
     Indices,
     Quantizer,
 )
-from requant.weights import Weights, read_rows, rounded
 
 BATCH = 1 << 20
 """Weights that are derived at a time; a row may be longer."""

@@ -5,8 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from requant.architectures import CONFIG, ROPE_TOLERANCE, plan, read_config
-from requant.conversion import FILES, expected_metadata
+from requant.conversion.expected import FILES, expected_metadata
+from requant.conversion.layout import (
+    CONFIG,
+    ROPE_TOLERANCE,
+    plan,
+    read_config,
+)
+from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import as_file, read_whole
@@ -16,7 +22,6 @@ from requant.metadata import Expected, expected_from_gguf
 from requant.mix import Model
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Traffic
-from requant.weights import CheckpointWeights, GGUFWeights, Weights
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)
 TEXT_LIMIT = 48_000_000

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import TensorSpec, serialize
 
+from requant.conversion.vocabulary import NORMAL
 from requant.formats.gguf import Field, read_header
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError, RecipeError
-from requant.vocabulary import NORMAL
 
 Dims = tuple[int, ...]
 U16 = npt.NDArray[np.uint16]

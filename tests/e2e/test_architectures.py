@@ -1,4 +1,4 @@
-"""requant.architectures and conversion beside the pinned converter: every tensor row by row, and all metadata."""
+"""requant.conversion.layout and conversion beside the pinned converter: every tensor row by row, and all metadata."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ import pytest
 from safetensors import TensorSpec, serialize
 
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
-from requant.architectures import ROPE_TOLERANCE, Plan, plan, read_config
-from requant.conversion import FILES, expected_metadata
+from requant.conversion.expected import FILES, expected_metadata
+from requant.conversion.layout import (
+    ROPE_TOLERANCE,
+    Plan,
+    plan,
+    read_config,
+)
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import read_imatrix
 from requant.metadata import Comparison, Grade, NamedImatrix, compare_metadata, expected_from_gguf

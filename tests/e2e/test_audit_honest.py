@@ -12,8 +12,15 @@ import pytest
 
 from e2e.conftest import Workplace
 from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, read_importances, requantized, written
-from requant.architectures import ROPE_TOLERANCE, plan, read_config
 from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
+from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
+from requant.conversion.weights import (
+    CheckpointWeights,
+    GGUFWeights,
+    Weights,
+    as_float32,
+    rounded,
+)
 from requant.derive import Tally, compare_rows
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole
@@ -23,7 +30,6 @@ from requant.places.place import open_place
 from requant.tinymodel import make_tensor
 from requant.toolchain.libraries import FINGERPRINTS, fingerprint
 from requant.toolchain.quantizer import Floats
-from requant.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 TENSORS, QUANTIZED = 46, 29

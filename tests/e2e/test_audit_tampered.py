@@ -13,6 +13,7 @@ import pytest
 from e2e.conftest import Workplace
 from quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
 from requant.audit import EXACT, MISMATCH, UNCHECKED
+from requant.conversion.weights import GGUFWeights, as_float32
 from requant.formats.ggml import GGMLType as T
 from requant.sample import draw
 from requant.tinymodel import make_tensor
@@ -22,7 +23,6 @@ from requant.toolchain.quantizer import (
     Floats,
     Quantizer,
 )
-from requant.weights import GGUFWeights, as_float32
 
 EMBEDDING = "token_embd.weight"
 TARGETS = {T.Q4_K: "blk.1.ffn_up.weight", T.Q6_K: "blk.2.ffn_down.weight"}

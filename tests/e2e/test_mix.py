@@ -14,7 +14,7 @@ import pytest
 
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
 from gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
-from requant.architectures import Plan, plan
+from requant.conversion.layout import Plan, plan
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
 from requant.ground.errors import UnsupportedError

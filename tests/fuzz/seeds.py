@@ -17,7 +17,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 import small_checkpoint
 from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
 from requant.attest import PAYLOAD_TYPE, build_statement
-from requant.conversion import expected_metadata
+from requant.conversion.expected import expected_metadata
 from requant.documents.manifest import canonical
 from requant.formats.gguf import Header, read_header
 from requant.metadata import Expected

@@ -16,9 +16,9 @@ import numpy as np
 
 from fuzz import seeds
 from memory_file import Memory
-from requant.architectures import CONFIG, plan, read_config
 from requant.attest import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
-from requant.conversion import FILES, expected_metadata
+from requant.conversion.expected import FILES, expected_metadata
+from requant.conversion.layout import CONFIG, plan, read_config
 from requant.documents.manifest import canonical, parse
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix

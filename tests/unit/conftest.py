@@ -22,7 +22,7 @@ import requant
 from endpoint import ScriptedEndpoint
 from hub import LoopbackHub, Snapshot
 from hub.clients import Client
-from requant import vocabulary
+from requant.conversion import vocabulary
 from requant.evaluation.endpoint import Endpoint
 from requant.ground.digests import Expected, digest_file
 from requant.keys import new_key

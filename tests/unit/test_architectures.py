@@ -1,4 +1,4 @@
-"""requant.architectures: what the converter makes of a checkpoint; the converter itself is asked in e2e."""
+"""requant.conversion.layout: what the converter makes of a checkpoint; the converter itself is asked in e2e."""
 
 from contextlib import suppress
 from typing import Any
@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.architectures import FAMILIES, Origin, plan, read_config, source_rows
+from requant.conversion.layout import (
+    FAMILIES,
+    Origin,
+    plan,
+    read_config,
+    source_rows,
+)
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, UnsupportedError
 from requant.tinymodel import TinyShape, tensor_dims

@@ -1,4 +1,4 @@
-"""requant.conversion and requant.vocabulary: what follows from a checkpoint, what is uncertain, and what cannot be."""
+"""requant.conversion.expected and requant.conversion.vocabulary: what follows from a checkpoint, what is uncertain, and what cannot be."""
 
 import json
 from contextlib import suppress
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relabelled import text
-from requant.conversion import expected_metadata
+from requant.conversion.expected import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, RequantError, UnsupportedError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from relabelled import text
-from requant.conversion import expected_metadata
+from requant.conversion.expected import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.metadata import (

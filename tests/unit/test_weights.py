@@ -10,10 +10,15 @@ import pytest
 from gguf.quants import dequantize, quantize
 
 from quants import opened, written
+from requant.conversion.weights import (
+    GGUFWeights,
+    as_float32,
+    read_rows,
+    rounded,
+)
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import FormatError
 from requant.toolchain.quantizer import PLAIN, Floats
-from requant.weights import GGUFWeights, as_float32, read_rows, rounded
 
 
 def patterns() -> Floats:

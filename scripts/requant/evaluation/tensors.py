@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from requant.compare import importance
+from requant.conversion.weights import GGUFWeights, read_rows
 from requant.documents.records import read_product, write_record
 from requant.formats.gguf import Tensor, read_header
 from requant.formats.imatrix import Entry, read_imatrix
@@ -27,7 +28,6 @@ from requant.toolchain.quantizer import (
     Indices,
     Quantizer,
 )
-from requant.weights import GGUFWeights, read_rows
 
 BATCH = 1 << 21
 """Weights of one batch."""

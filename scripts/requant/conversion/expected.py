@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from requant.architectures import CONFIG, Plan, plan, read_config, rope_parameters
+from requant.conversion.layout import (
+    CONFIG,
+    Plan,
+    plan,
+    read_config,
+    rope_parameters,
+)
+from requant.conversion.vocabulary import expected_tokenizer
 from requant.documents.manifest import parse
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, UnsupportedError
 from requant.metadata import Expected
-from requant.vocabulary import expected_tokenizer
 
 GENERATION = "generation_config.json"
 FILES = (

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from requant.architectures import Plan
+from requant.conversion.layout import Plan
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, Tensor, quoted
 from requant.formats.ranged import Ranged
