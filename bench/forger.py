@@ -15,7 +15,12 @@ from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
 from requant.formats.imatrix import read_imatrix
 from requant.formats.ranged import LocalFile
-from requant.near import EPSILONS, changed, derive, find_witnesses
+from requant.quantization.witnesses import (
+    EPSILONS,
+    changed,
+    derive,
+    find_witnesses,
+)
 from requant.toolchain.libraries import open_quantizer
 from requant.toolchain.quantizer import Floats, Quantizer
 

@@ -19,7 +19,7 @@ from requant.conversion.layout import Plan, plan
 from requant.conversion.weights import rounded
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Field, read_header
-from requant.mix import Model, expected_types
+from requant.quantization.mix import Model, expected_types
 from requant.sample import draw
 from requant.tinymodel import TinyShape
 from requant.toolchain.quantizer import row_bytes

@@ -1,7 +1,7 @@
 """The audit of a quant's tensors: every one derived again, row by row, and what that says of the file as a whole.
 
 A file comes from one machine, so it is in one arithmetic: the one in which fewest blocks of a first look differ. Blocks
-that still differ are explained by the other arithmetic, by a witness (``requant.near``), or not at all. ``judge`` turns
+that still differ are explained by the other arithmetic, by a witness (``requant.quantization.witnesses``), or not at all. ``judge`` turns
 counts into verdicts. Reading, deriving and judging know nothing of where the files lie or how results are shown.
 """
 
@@ -14,10 +14,10 @@ from math import prod
 import numpy as np
 
 from requant.conversion.weights import Weights, read_rows, rounded
-from requant.derive import Tally, compare_rows, derivable
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
+from requant.quantization.derivation import Tally, compare_rows, derivable
 from requant.toolchain.quantizer import (
     DERIVED,
     NEEDS_IMPORTANCE,

@@ -7,7 +7,7 @@ from requant.audit import EXACT, MISMATCH, NEAR, NEAR_LEAST, NEAR_MOST, UNCHECKE
 from requant.case import Report
 from requant.ground.disk import in_units
 from requant.metadata import Finding, Grade
-from requant.near import EPSILONS
+from requant.quantization.witnesses import EPSILONS
 from requant.sample import caught
 
 SCHEMA = "requant/audit/v1"

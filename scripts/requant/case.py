@@ -25,9 +25,14 @@ from requant.ground.errors import (
 from requant.ground.progress import progress
 from requant.imatrix_audit import ImatrixReport, audit_imatrix
 from requant.metadata import Finding, Grade, NamedImatrix, compare_metadata
-from requant.mix import FALLBACKS, OLDER_FALLBACKS, expected_types, file_type_name
 from requant.places.place import open_place
 from requant.places.remote import JOBS, Traffic
+from requant.quantization.mix import (
+    FALLBACKS,
+    OLDER_FALLBACKS,
+    expected_types,
+    file_type_name,
+)
 from requant.sample import draw
 from requant.source import Source, open_source
 from requant.subject import IMATRIX, Subject, open_subject

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from requant.formats.gguf import Header, quoted
-from requant.mix import file_type_name
+from requant.quantization.mix import file_type_name
 
 MAX_MODELS = 16
 """Base models that are looked at; merges have several."""

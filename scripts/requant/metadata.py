@@ -13,7 +13,13 @@ import numpy as np
 
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Array, Field, Header
-from requant.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, file_type_name, fitting
+from requant.quantization.mix import (
+    FALLBACKS,
+    FILE_TYPES,
+    OLDER_FALLBACKS,
+    file_type_name,
+    fitting,
+)
 
 ABSENT = "(absent)"
 WIDTH = 120

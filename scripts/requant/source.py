@@ -19,9 +19,9 @@ from requant.formats.ranged import as_file, read_whole
 from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
 from requant.metadata import Expected, expected_from_gguf
-from requant.mix import Model
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Traffic
+from requant.quantization.mix import Model
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)
 TEXT_LIMIT = 48_000_000

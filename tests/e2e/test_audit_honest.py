@@ -21,12 +21,12 @@ from requant.conversion.weights import (
     as_float32,
     rounded,
 )
-from requant.derive import Tally, compare_rows
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
-from requant.near import EPSILONS
 from requant.places.place import open_place
+from requant.quantization.derivation import Tally, compare_rows
+from requant.quantization.witnesses import EPSILONS
 from requant.tinymodel import make_tensor
 from requant.toolchain.libraries import FINGERPRINTS, fingerprint
 from requant.toolchain.quantizer import Floats

@@ -1,4 +1,4 @@
-"""requant.mix beside the real llama-quantize: every file type, on models of many shapes, without quantizing any."""
+"""requant.quantization.mix beside the real llama-quantize: every file type, on models of many shapes, without quantizing any."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from requant.conversion.layout import Plan, plan
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
 from requant.ground.errors import UnsupportedError
-from requant.mix import FILE_TYPES, OTHER_NAMES, Model, expected_types
+from requant.quantization.mix import (
+    FILE_TYPES,
+    OTHER_NAMES,
+    Model,
+    expected_types,
+)
 
 TOOL = ROOT / "results" / "toolchains" / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
 LINE = re.compile(r"^\[ *\d+/ *\d+\] (\S+) +- \[.*\], type = +(\w+), size = [^(\n]*(?:\((\w+)\))?$", re.MULTILINE)

@@ -8,10 +8,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-import requant.derive
+import requant.quantization.derivation
 from quants import kept
-from requant.derive import MOST_EXAMPLES, Odd, Tally, compare_rows, derivable
 from requant.formats.ggml import GGMLType as T
+from requant.quantization.derivation import (
+    MOST_EXAMPLES,
+    Odd,
+    Tally,
+    compare_rows,
+    derivable,
+)
 from requant.toolchain.quantizer import (
     IMPORTANCE_LIMIT,
     LIMIT,
@@ -83,7 +89,7 @@ def test_dense_differences_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> 
         searches += 1
         return np.full((len(arguments[2]), 1), np.nan, np.float32)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(requant.derive, "find_witnesses", count)
+    monkeypatch.setattr(requant.quantization.derivation, "find_witnesses", count)
     most = 80  # of 800 blocks
     for altered, looked in ((most, 1), (most + 1, 0)):
         searches, actual = 0, derived(T.Q4_K)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, TensorAudit, judge
-from requant.derive import Tally
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
+from requant.quantization.derivation import Tally
 
 BLOCKS = 100_000
 

@@ -1,10 +1,10 @@
-"""requant.mix: what can be said without llama-quantize; e2e asks the tool itself about every file type."""
+"""requant.quantization.mix: what can be said without llama-quantize; e2e asks the tool itself about every file type."""
 
 import pytest
 
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import UnsupportedError
-from requant.mix import (
+from requant.quantization.mix import (
     FILE_TYPES,
     OLDER_FALLBACKS,
     Model,

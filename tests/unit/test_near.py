@@ -9,7 +9,12 @@ import pytest
 
 from quants import kept
 from requant.formats.ggml import GGMLType as T
-from requant.near import EPSILONS, FEW, ROW_WIDE, find_witnesses
+from requant.quantization.witnesses import (
+    EPSILONS,
+    FEW,
+    ROW_WIDE,
+    find_witnesses,
+)
 from requant.toolchain.quantizer import Bytes, Floats, Quantizer
 
 K_TYPES = (T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from requant.formats.ggml import GGMLType
-from requant.near import ROW_WIDE, find_witnesses
+from requant.quantization.witnesses import ROW_WIDE, find_witnesses
 from requant.toolchain.quantizer import (
     IMPORTANCE_LIMIT,
     PLAIN,
