@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.convert import convert_checkpoint
-from requant.job import job
+from requant.pipeline.convert import convert_checkpoint
+from requant.pipeline.job import job
 from requant.toolchain.tree import proven_tree
 
 if TYPE_CHECKING:

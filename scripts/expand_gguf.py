@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.convert import expand_gguf
-from requant.job import job
+from requant.pipeline.convert import expand_gguf
+from requant.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.evaluation.knowledge import fetch_knowledge
-from requant.job import job
+from requant.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

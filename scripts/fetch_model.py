@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.job import job
-from requant.sources import fetch_model
+from requant.pipeline.fetch_model import fetch_model
+from requant.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

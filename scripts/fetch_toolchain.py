@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.job import job
+from requant.pipeline.job import job
 from requant.toolchain.tree import fetch_toolchain
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.job import job
-from requant.sources import generate_model
+from requant.pipeline.fetch_model import generate_model
+from requant.pipeline.job import job
 from requant.toolchain.tree import proven_tree
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.evaluation.questions import Asking, measure_behaviour
-from requant.job import job
+from requant.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

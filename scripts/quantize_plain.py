@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.job import job
-from requant.quantize import quantize_plain
+from requant.pipeline.job import job
+from requant.pipeline.quantize import quantize_plain
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

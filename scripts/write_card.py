@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.card import write_card
-from requant.job import job
+from requant.pipeline.job import job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.job import job
-from requant.run import write_run
+from requant.pipeline.job import job
+from requant.pipeline.run_times import write_run
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -10,11 +10,11 @@ from gguf import GGUFWriter
 
 from gguf_files import write_imatrix
 from requant.card import write_card
-from requant.describe import describe
 from requant.documents.manifest import build_manifest, canonical
 from requant.documents.records import file_entry, step, tensor_entries
 from requant.evaluation.document import EVALUATION
 from requant.ground.digests import digest_bytes, digest_file
+from requant.pipeline.describe import describe
 from requant.release import SUMS, write_sums
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,8 +25,8 @@ from requant.ground.disk import require_space
 from requant.ground.errors import DiskError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.quantize import KEPT, TENSOR
-from requant.recipe import quant_bytes
+from requant.pipeline.quantize import KEPT, TENSOR
+from requant.pipeline.recipe import quant_bytes
 from requant.toolchain.build import Built, open_built
 from requant.toolchain.variants import STRICT
 

@@ -23,8 +23,13 @@ from requant.ground.digests import Expected, write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.reports import write_document, write_text
+from requant.pipeline.recipe import (
+    DEFAULT_PINS,
+    MACHINE_KEYS,
+    Recipe,
+    load_recipe,
+)
 from requant.rebuild_report import DIFFERS, as_document, as_text, judge
-from requant.recipe import DEFAULT_PINS, MACHINE_KEYS, Recipe, load_recipe
 from requant.release import MANIFEST
 from requant.toolchain.libraries import tool_quantizer
 from requant.toolchain.variants import STRICT

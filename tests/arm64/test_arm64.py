@@ -15,7 +15,7 @@ import pytest
 
 from arm64.conftest import TOOLS
 from e2e.conftest import ROOT, TINY, Workplace, digests, prepare
-from requant.tinymodel import TINY_FILES
+from requant.pipeline.tiny_model import TINY_FILES
 
 KINDS = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "IQ4_XS")
 SHORT = {**TINY["calibration"], "chunks": 2, "context": 64, "batch": 64, "ubatch": 64}
@@ -25,7 +25,7 @@ ELF, MACHINE = b"\x7fELF\x02\x01", (183).to_bytes(2, "little")
 GENERATE = """
 import json, platform, sys
 from pathlib import Path
-from requant.tinymodel import TinyShape, write_tiny_model
+from requant.pipeline.tiny_model import TinyShape, write_tiny_model
 assert platform.machine() == "aarch64"
 write_tiny_model(Path("tree"), Path("Tiny-Qwen3"), TinyShape(**json.loads(sys.argv[1])))
 """

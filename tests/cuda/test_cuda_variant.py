@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from requant.documents.pins import read_pins
-from requant.recipe import DEFAULT_PINS
+from requant.pipeline.recipe import DEFAULT_PINS
 from requant.toolchain.build import build_backend, open_built
 from requant.toolchain.tree import fetch_toolchain
 from requant.toolchain.variants import variant

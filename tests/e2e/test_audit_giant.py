@@ -14,7 +14,7 @@ import pytest
 
 from e2e.conftest import Workplace
 from hub import LoopbackHub
-from requant.tinymodel import TinyShape
+from requant.pipeline.tiny_model import TinyShape
 from sparse_pair import DEEPER, DIGEST, FOUR_B, IMATRIX, QUANT, SHARD, SparsePair, write_sparse_pair
 
 REQUANT = str(Path(sys.executable).parent / "requant")

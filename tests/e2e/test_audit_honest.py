@@ -24,10 +24,10 @@ from requant.conversion.weights import (
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
+from requant.pipeline.tiny_model import make_tensor
 from requant.places.place import open_place
 from requant.quantization.derivation import Tally, compare_rows
 from requant.quantization.witnesses import EPSILONS
-from requant.tinymodel import make_tensor
 from requant.toolchain.libraries import FINGERPRINTS, fingerprint
 from requant.toolchain.quantizer import Floats
 

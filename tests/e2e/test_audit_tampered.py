@@ -15,8 +15,8 @@ from quants import audited, contents, cut, kept, opened, read_importances, repla
 from requant.audit import EXACT, MISMATCH, UNCHECKED
 from requant.conversion.weights import GGUFWeights, as_float32
 from requant.formats.ggml import GGMLType as T
+from requant.pipeline.tiny_model import make_tensor
 from requant.sample import draw
-from requant.tinymodel import make_tensor
 from requant.toolchain.quantizer import (
     PLAIN,
     Bytes,

@@ -16,7 +16,7 @@ import yaml
 
 from e2e.conftest import ROOT, Workplace, digests, tiny_recipe
 from hub import Fault, LoopbackHub, Snapshot
-from requant.corpus import raw_text
+from requant.pipeline.corpus import raw_text
 
 CONFIG = "wikitext-2-raw-v1"
 SHARD = "model-00001-of-00002.safetensors"

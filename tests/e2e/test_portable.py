@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import ROOT, TINY, TOOLCHAIN, Workplace
-from requant.calibrate import calibrate
 from requant.ground.errors import ToolError
+from requant.pipeline.calibrate import calibrate
 from requant.toolchain.build import build_backend
 from requant.toolchain.tree import proven_tree
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, tiny_recipe
-from requant.describe import describe
 from requant.formats.imatrix import check_run, read_imatrix
+from requant.pipeline.describe import describe
 
 GOLDEN = ROOT / "tests" / "golden" / "tiny.json"
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"

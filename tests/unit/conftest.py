@@ -53,7 +53,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture
 def start(hub: LoopbackHub, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
-    """Start ``target(*arguments, **options)``, such as ``requant.sources.fetch_model``, in a process of its own."""
+    """Start ``target(*arguments, **options)``, such as ``requant.pipeline.fetch_model.fetch_model``, in a process of its own."""
     children: list[subprocess.Popen[bytes]] = []
     library = str(Path(requant.__file__).parents[1])
 

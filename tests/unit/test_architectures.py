@@ -17,7 +17,7 @@ from requant.conversion.layout import (
 )
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, UnsupportedError
-from requant.tinymodel import TinyShape, tensor_dims
+from requant.pipeline.tiny_model import TinyShape, tensor_dims
 
 QWEN3: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 256, "intermediate_size": 768,

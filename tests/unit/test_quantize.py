@@ -1,4 +1,4 @@
-"""requant.quantize refuses inputs that are not what they claim to be, before any tool runs."""
+"""requant.pipeline.quantize refuses inputs that are not what they claim to be, before any tool runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from requant.documents.records import (
 )
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, FormatError, RequantError
-from requant.quantize import quantize
+from requant.pipeline.quantize import quantize
 
 SETTINGS = {"arithmetic": "portable", "batch": 512, "chunks": 100, "flash_attention": False}
 

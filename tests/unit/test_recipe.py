@@ -1,4 +1,4 @@
-"""requant.recipe: what a recipe may say, how a wrong one is refused, and what of it enters the manifest."""
+"""requant.pipeline.recipe: what a recipe may say, how a wrong one is refused, and what of it enters the manifest."""
 
 import copy
 from pathlib import Path
@@ -10,7 +10,7 @@ import yaml
 from requant.documents.manifest import canonical
 from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.ground.errors import RecipeError
-from requant.recipe import bytes_after_download, load_recipe, quant_bytes
+from requant.pipeline.recipe import bytes_after_download, load_recipe, quant_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.name for path in (ROOT / "config").glob("*.yaml") if path.name != "pins.yaml")

@@ -1,4 +1,4 @@
-"""requant.sources, with the real clients against the loopback Hub: proven files, or one sentence and nothing half."""
+"""requant.pipeline.fetch_model, with the real clients against the loopback Hub: proven files, or one sentence and nothing half."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ class World:
 
     def fetch(self, pin: ModelPin, source: str = "huggingface", *, env: Mapping[str, str] | None = None) -> str:
         """Fetch in a process of its own; what it said, and nothing unless it failed."""
-        said = self.library("requant.sources.fetch_model", *self.arguments(pin, source), env=env)
+        said = self.library("requant.pipeline.fetch_model.fetch_model", *self.arguments(pin, source), env=env)
         assert bool(said) != self.record.exists(), "a record is written last, and only of what was proven"
         return said
 
@@ -124,7 +124,7 @@ def test_a_killed_fetch_goes_on(world: World, start: Callable[..., "subprocess.P
     pin = world.pin(revision=big(world).commit)
     world.hub.faults.add(Fault("/cdn/*", "slow", times=1, rate=30 * MIB))
     part = world.out.parent / "download" / SHARD
-    child = start("requant.sources.fetch_model", *world.arguments(pin))
+    child = start("requant.pipeline.fetch_model.fetch_model", *world.arguments(pin))
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
         time.sleep(0.01)

@@ -13,7 +13,7 @@ from gguf import GGUFWriter, TokenType
 
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import FormatError, RecipeError
-from requant.tinymodel import (
+from requant.pipeline.tiny_model import (
     BLOCK,
     CONTROL_TOKENS,
     INDEX,

@@ -9,12 +9,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from requant.describe import Description, describe
 from requant.documents.manifest import canonical, parse
 from requant.formats.ggml import GGMLType
 from requant.ground.digests import Digest, digest_file, write_bytes
 from requant.ground.errors import DigestError, FormatError
 from requant.ground.progress import progress
+from requant.pipeline.describe import Description, describe
 
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.
@@ -96,7 +96,7 @@ def read_product(file: Path, record: Path) -> dict[str, Any]:
 
 
 def describe_with_progress(path: Path, what: str) -> Description:
-    """``requant.describe.describe`` with a progress bar."""
+    """``requant.pipeline.describe.describe`` with a progress bar."""
     with progress(path.stat().st_size, what, "B", scale=True) as bar:
 
         def advance(size: int) -> None:

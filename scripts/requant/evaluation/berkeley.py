@@ -18,8 +18,8 @@ from requant.evaluation.suite import read_suite
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
+from requant.pipeline.recipe import BERKELEY
 from requant.places.packages import fetch_package
-from requant.recipe import BERKELEY
 
 SETS = dict(zip(BERKELEY, ("simple_python", "multiple", "irrelevance"), strict=True))
 """Suites by name, and what the package calls them."""

@@ -19,7 +19,7 @@ from requant.evaluation.document import foreign_files, read_evaluation
 from requant.evaluation.figures import draw_figures
 from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError
-from requant.run import COLUMNS
+from requant.pipeline.run_times import COLUMNS
 
 QUANTILES = ["0.1 %", "1 %", "5 %", "10 %", "50 %", "90 %", "95 %", "99 %", "99.9 %"]
 LONGEST_TABLE = 1 << 20

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from requant.corpus import write_raw_text, write_tree_text
 from requant.documents.pins import (
     PICKLED,
     CorpusPin,
@@ -28,9 +27,10 @@ from requant.ground.digests import (
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import work_folder
+from requant.pipeline.corpus import write_raw_text, write_tree_text
+from requant.pipeline.recipe import bytes_after_download
+from requant.pipeline.tiny_model import TinyShape, write_tiny_model
 from requant.places.packages import fetch_package
-from requant.recipe import bytes_after_download
-from requant.tinymodel import TinyShape, write_tiny_model
 
 log = logging.getLogger(__name__)
 PARALLEL = 4

@@ -18,7 +18,7 @@ from requant.documents.pins import (
 from requant.documents.schemas import check
 from requant.evaluation.perplexity import FEWEST, scored
 from requant.ground.errors import RecipeError
-from requant.tinymodel import TinyShape
+from requant.pipeline.tiny_model import TinyShape
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.describe import Description, require_finite
 from requant.documents.records import (
     THREADS,
     describe_with_progress,
@@ -24,6 +23,7 @@ from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
+from requant.pipeline.describe import Description, require_finite
 from requant.toolchain.build import open_built
 from requant.toolchain.environments import environment_python
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.describe import Description, require_finite
 from requant.documents.records import (
     THREADS,
     describe_with_progress,
@@ -22,7 +21,8 @@ from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
-from requant.recipe import quant_bytes
+from requant.pipeline.describe import Description, require_finite
+from requant.pipeline.recipe import quant_bytes
 from requant.toolchain.build import open_built
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")

@@ -1,0 +1,4 @@
+"""The rules of the workflow, a module each, with the recipe that they carry out.
+
+The adapters in ``scripts/`` call them; everybody from ``difference`` upwards may enter.
+"""
