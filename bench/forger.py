@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from requant.compare import importance
 from requant.conversion.weights import GGUFWeights
+from requant.difference.imatrices import importance
 from requant.documents.pins import TABLE, read_pins
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header

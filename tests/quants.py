@@ -24,8 +24,8 @@ import pytest
 from checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from gguf_files import gguf_bytes, tensor
 from requant.audit import Material, Outcome, audit_tensors
-from requant.compare import importance
 from requant.conversion.weights import GGUFWeights, Weights
+from requant.difference.imatrices import importance
 from requant.documents.pins import ToolchainPin, read_pins
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header

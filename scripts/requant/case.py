@@ -11,7 +11,7 @@ from math import prod
 from secrets import randbits
 
 from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, Material, Outcome, audit_tensors
-from requant.compare import importance
+from requant.difference.imatrices import importance
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.imatrix import MAX_SIZE, Imatrix, read_imatrix
 from requant.formats.ranged import LocalFile, Ranged, read_whole

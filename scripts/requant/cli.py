@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from requant import compare as comparison
+from requant.difference import imatrices as comparison
 from requant.evaluation.commands import compare_behaviour, evaluate
 from requant.ground.disk import in_units
 from requant.ground.errors import (
@@ -134,7 +134,7 @@ def verify(release: Path, key: Path | None, out: Path | None) -> None:
 @click.option("--json", "out", metavar="FILE", type=PATH, help="Write what differs to FILE, as JSON.")
 def diff(a: Path, b: Path, out: Path | None) -> None:
     """Say what differs between two GGUF files, or two release folders, A and B, and by how much."""
-    from requant import diff as difference
+    from requant.difference import diff as difference
     from requant.documents.pins import TABLE, read_pins
     from requant.toolchain.libraries import open_quantizer
     from requant.toolchain.variants import STRICT
@@ -193,7 +193,7 @@ def compare(a: Path, b: Path, out: Path | None, model: Path | None, kind: str | 
     click.echo(comparison.as_text(found))
     if model is not None and kind is not None and tool is not None:
         # Only this needs the packages of the workflow.
-        from requant import compare_quants as quants
+        from requant.difference import imatrix_effect as quants
 
         weights = [row.name for row in found.weights]
         quant = quants.compare_quants({"A": a, "B": b}, weights, model, kind, tool, Path.cwd())

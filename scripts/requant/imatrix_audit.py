@@ -6,7 +6,7 @@ That is less than a proof. Only computing it again is one: ``snakemake audit`` d
 from dataclasses import dataclass
 from typing import Any
 
-from requant.compare import table
+from requant.difference.imatrices import table
 from requant.formats.imatrix import Imatrix
 from requant.metadata import Finding, Grade
 from requant.plausible import check_plausible

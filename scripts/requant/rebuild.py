@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.diff import diff
-from requant.diff_gguf import Change
-from requant.diff_releases import changes
+from requant.difference.diff import diff
+from requant.difference.ggufs import Change
+from requant.difference.releases import changes
 from requant.documents.consistency import printable, read_manifest
 from requant.documents.manifest import SCHEMA, canonical
 from requant.documents.pins import PackagePin

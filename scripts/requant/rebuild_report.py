@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
 
-from requant import diff as difference
-from requant.compare import Comparison, table
-from requant.diff import Diff
-from requant.diff_gguf import GGUFDiff
-from requant.diff_releases import ReleaseDiff, changes
+from requant.difference import diff as difference
+from requant.difference.diff import Diff
+from requant.difference.ggufs import GGUFDiff
+from requant.difference.imatrices import Comparison, table
+from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.consistency import outputs, read_manifest
 from requant.documents.manifest import SCHEMA
 from requant.release import MANIFEST

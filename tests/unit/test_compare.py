@@ -1,4 +1,4 @@
-"""requant.compare: how far apart two importance matrices are, and requant compare as people run it."""
+"""requant.difference.imatrices: how far apart two importance matrices are, and requant compare as people run it."""
 
 import json
 import math
@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 
 from gguf_files import write_imatrix
 from requant.cli import main
-from requant.compare import as_document, as_text, compare, difference
+from requant.difference.imatrices import (
+    as_document,
+    as_text,
+    compare,
+    difference,
+)
 from requant.documents.manifest import canonical
 from requant.ground.digests import digest_file
 from requant.ground.errors import FormatError

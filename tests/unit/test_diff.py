@@ -1,4 +1,4 @@
-"""requant.diff: what differs between two GGUF files or releases is named and measured, and nothing else is."""
+"""requant.difference.diff: what differs between two GGUF files or releases is named and measured, and nothing else is."""
 
 import json
 import shutil
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from gguf_files import array, gguf_bytes, pair, string, tensor
-from requant.diff import as_document, as_text, diff
-from requant.diff_gguf import GGUFDiff
-from requant.diff_releases import ReleaseDiff, changes
+from requant.difference.diff import as_document, as_text, diff
+from requant.difference.ggufs import GGUFDiff
+from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.manifest import canonical
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, ToolError
@@ -185,7 +185,7 @@ def test_pieces_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     a = write(tmp_path / "a", [("w", [32, 8], Q8_0, q8(*((0.25, n) for n in range(8))))])
     b = write(tmp_path / "b", [("w", [32, 8], Q8_0, q8(*((0.25, n if n % 3 else 9) for n in range(8))))])
     whole = found(a, b, Q8().open)
-    monkeypatch.setattr("requant.diff_gguf.PIECE", 64)
+    monkeypatch.setattr("requant.difference.ggufs.PIECE", 64)
     assert found(a, b, Q8().open) == whole
 
 
@@ -277,7 +277,7 @@ def test_the_manifest_key_by_key(releases: tuple[Path, Path]) -> None:
 
 
 def test_without_a_compiler_tensors_are_named_all_the_same(tmp_path: Path) -> None:
-    from requant.diff_releases import _look_inside
+    from requant.difference.releases import _look_inside
 
     def missing() -> Any:
         raise ToolError("no compiler: install one")

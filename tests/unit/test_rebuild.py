@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from requant.compare import Comparison, Difference
-from requant.diff import Diff
-from requant.diff_gguf import GGUFDiff, TensorDiff
-from requant.diff_releases import FileDiff, ReleaseDiff, changes
+from requant.difference.diff import Diff
+from requant.difference.ggufs import GGUFDiff, TensorDiff
+from requant.difference.imatrices import Comparison, Difference
+from requant.difference.releases import FileDiff, ReleaseDiff, changes
 from requant.documents.consistency import read_manifest
 from requant.documents.manifest import SCHEMA, canonical
 from requant.documents.pins import read_pins
@@ -202,8 +202,8 @@ def test_another_processor_may_be_close(pair: Diff, arithmetic: str, monkeypatch
     found = judge("x", arithmetic, pair)
     assert (found.verdict, found.others) == (CLOSE, ())
     assert {check.name for check in found.checks} == TOLERANCE.keys()
-    monkeypatch.setattr("requant.compare.as_text", lambda _: "a table")
-    monkeypatch.setattr("requant.compare.as_document", lambda _: {})
+    monkeypatch.setattr("requant.difference.imatrices.as_text", lambda _: "a table")
+    monkeypatch.setattr("requant.difference.imatrices.as_document", lambda _: {})
     assert as_text(found).splitlines()[-1].startswith("close: ")
     canonical(as_document(found))
 

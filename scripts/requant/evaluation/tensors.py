@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from requant.compare import importance
 from requant.conversion.weights import GGUFWeights, read_rows
+from requant.difference.imatrices import importance
 from requant.documents.records import read_product, write_record
 from requant.formats.gguf import Tensor, read_header
 from requant.formats.imatrix import Entry, read_imatrix

@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant import compare as comparison
-from requant.compare import table
-from requant.diff_gguf import Change, GGUFDiff, Open, TensorDiff, diff_gguf
-from requant.diff_releases import FileDiff, ReleaseDiff, diff_releases
+from requant.difference import imatrices as comparison
+from requant.difference.ggufs import (
+    Change,
+    GGUFDiff,
+    Open,
+    TensorDiff,
+    diff_gguf,
+)
+from requant.difference.imatrices import table
+from requant.difference.releases import FileDiff, ReleaseDiff, diff_releases
 from requant.documents.consistency import printable
 from requant.ground.digests import Digest
 from requant.ground.errors import FormatError

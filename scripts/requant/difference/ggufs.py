@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.compare import naming
+from requant.difference.imatrices import naming
 from requant.documents.consistency import printable
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import (

@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.compare import Comparison, compare, naming
-from requant.diff_gguf import Change, GGUFDiff, Open, diff_gguf
+from requant.difference.ggufs import (
+    Change,
+    GGUFDiff,
+    Open,
+    diff_gguf,
+)
+from requant.difference.imatrices import Comparison, compare, naming
 from requant.documents.consistency import outputs, printable, read_manifest
 from requant.documents.manifest import SCHEMA
 from requant.ground.digests import Digest, digest_file

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from requant.compare import naming, table
+from requant.difference.imatrices import naming, table
 from requant.documents.records import THREADS, read_record
 from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.formats.gguf import (
