@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.pipeline.job import job
-from requant.release import place_file
+from requant.release.folder import place_file
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.pipeline.job import job
-from requant.rebuild import rebuild_release
+from requant.release.rebuild import rebuild_release
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.card import write_card
 from requant.pipeline.job import job
+from requant.release.card import write_card
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.pipeline.job import job
-from requant.release import write_manifest
+from requant.release.folder import write_manifest
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -20,7 +20,7 @@ from requant.ground.errors import (
     UnsupportedError,
 )
 from requant.ground.reports import write_document, write_text
-from requant.release import list_release
+from requant.release.folder import list_release
 
 PATH = click.Path(path_type=Path)
 CODES = {DigestError: 1, PlaceError: 2, SourceError: 3, UnsupportedError: 3}
@@ -107,7 +107,7 @@ def audit(
     if markdown is not None:
         write_text(markdown, audit_report.as_markdown(report))
     if attest is not None and key is not None:
-        from requant.attest import audit_statement, sign
+        from requant.release.attestation import audit_statement, sign
 
         sign(audit_statement(document), key, attest)
     sys.exit(audit_report.exit_code(report, exact=exact))
@@ -119,7 +119,7 @@ def audit(
 @click.option("--json", "out", metavar="FILE", type=PATH, help="Write what was found to FILE, as JSON.")
 def verify(release: Path, key: Path | None, out: Path | None) -> None:
     """Check that digests, manifest, card and attestation of RELEASE agree; no weights are needed."""
-    from requant import verify as verification
+    from requant.release import verify as verification
 
     found = verification.verify_release(release, key)
     click.echo(verification.as_text(found))
@@ -153,7 +153,7 @@ def diff(a: Path, b: Path, out: Path | None) -> None:
 @click.option("--method", type=click.Choice(["dsse", "model-signing", "sigstore"]), default="dsse", show_default=True)
 def attest(release: Path, key: Path | None, method: str) -> None:
     """Sign what RELEASE was built from: an in-toto statement, or a model signature of the OpenSSF."""
-    from requant.signing import sign_release
+    from requant.release.signing import sign_release
 
     click.echo(f"wrote {sign_release(release, key, method)}")
 
@@ -162,7 +162,7 @@ def attest(release: Path, key: Path | None, method: str) -> None:
 @click.argument("path", type=PATH)
 def new_key(path: Path) -> None:
     """Make an Ed25519 key pair: the private key in PATH, the public one in PATH.pub."""
-    from requant.keys import new_key as make
+    from requant.release.keys import new_key as make
 
     click.echo(f"wrote {path} (keep it secret) and {path}.pub, key id {make(path)}")
 

@@ -239,7 +239,7 @@ def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp
     assert subprocess.run([REQUANT, "new-key", str(key)], capture_output=True).returncode == 0
     code, said, report = audit(demo.release, "--source", weights, "--full", "--attest", statement, "--key", key)
     assert code == 0, said
-    from requant.attest import DERIVATION, subjects, verify_envelope
+    from requant.release.attestation import DERIVATION, subjects, verify_envelope
 
     found = verify_envelope(statement.read_bytes(), tmp_path / "key.pem.pub")
     assert found["predicateType"] == DERIVATION

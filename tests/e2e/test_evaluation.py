@@ -16,7 +16,7 @@ from requant.evaluation.document import EVALUATION, read_evaluation
 from requant.evaluation.fidelity import Means, measure_baseline, measure_quant
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, DiskError, FormatError
-from requant.verify import verify_release
+from requant.release.verify import verify_release
 
 BUILT = TOOLCHAINS / TOOLCHAIN
 NATIVE = BUILT / "native" / "build.json"

@@ -28,7 +28,7 @@ from requant.evaluation.endpoint import Settings
 from requant.evaluation.harness import ask_knowledge
 from requant.evaluation.knowledge import GPQA, Knowledge, read_knowledge
 from requant.ground.errors import ToolError
-from requant.verify import verify_release
+from requant.release.verify import verify_release
 from unit.test_knowledge import serve_gpqa, serve_mmlu
 
 SUBJECTS = ("virology", "anatomy", "virology", "astronomy")

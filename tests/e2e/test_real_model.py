@@ -13,7 +13,7 @@ import pytest
 from checkout import ROOT, TOOLCHAINS, alone
 from e2e.conftest import TOOLCHAIN, Workplace
 from requant.evaluation.document import read_evaluation
-from requant.verify import verify_release
+from requant.release.verify import verify_release
 
 RESULTS = ROOT / "results" / "SmolLM2-135M-Instruct"
 MODEL = RESULTS / "bf16" / "expanded" / "SmolLM2-135M-Instruct.gguf"

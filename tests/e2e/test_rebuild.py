@@ -13,7 +13,7 @@ from e2e.conftest import ROOT, Workplace, prepare, tiny_recipe
 from requant.formats.gguf import read_header
 from requant.ground.errors import DigestError
 from requant.ground.programs import WorkFolder
-from requant.rebuild import rebuild_release
+from requant.release.rebuild import rebuild_release
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 TAMPERED = "blk.0.ffn_up.weight"
@@ -45,7 +45,7 @@ def test_a_tampered_release_is_told_by_the_tensor(
     def copy(work: WorkFolder, *_: object) -> None:
         shutil.copytree(rebuilt, work.path / "results", symlinks=True, dirs_exist_ok=True)
 
-    monkeypatch.setattr("requant.rebuild._run", copy)
+    monkeypatch.setattr("requant.release.rebuild._run", copy)
     release = Path(shutil.copytree(audited.release, tmp_path / "release"))
     [tensor] = [tensor for tensor in read_header(release / QUANT).tensors if tensor.name == TAMPERED]
     data = np.memmap(release / QUANT, np.uint8, "r+", tensor.offset, (tensor.nbytes,))

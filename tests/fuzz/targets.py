@@ -16,7 +16,6 @@ import numpy as np
 
 from fuzz import seeds
 from memory_file import Memory
-from requant.attest import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
 from requant.conversion.expected import FILES, expected_metadata
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.documents.manifest import canonical, parse
@@ -33,8 +32,20 @@ from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
 from requant.inferred import infer
 from requant.metadata import compare_metadata, expected_from_gguf
-from requant.release import ATTESTATION, CARD, MANIFEST, SUMS, list_release
-from requant.verify import as_document, as_text, verify_release
+from requant.release.attestation import (
+    PAYLOAD_TYPE,
+    Envelope,
+    read_envelope,
+    verify_with,
+)
+from requant.release.folder import (
+    ATTESTATION,
+    CARD,
+    MANIFEST,
+    SUMS,
+    list_release,
+)
+from requant.release.verify import as_document, as_text, verify_release
 
 LONGEST_SENTENCE = 2000
 

@@ -25,7 +25,7 @@ from hub.clients import Client
 from requant.conversion import vocabulary
 from requant.evaluation.endpoint import Endpoint
 from requant.ground.digests import Expected, digest_file
-from requant.keys import new_key
+from requant.release.keys import new_key
 from small_checkpoint import BASE, MERGES
 from small_release import write_release
 

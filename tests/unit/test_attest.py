@@ -1,4 +1,4 @@
-"""requant.attest: other people's tools accept what is signed, and hostile envelopes are refused."""
+"""requant.release.attestation: other people's tools accept what is signed, and hostile envelopes are refused."""
 
 import base64
 import json
@@ -20,7 +20,9 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
-from requant.attest import (
+from requant.documents.manifest import canonical, parse
+from requant.ground.errors import AttestationError, FormatError, RequantError
+from requant.release.attestation import (
     DERIVATION,
     LONGEST,
     PAYLOAD_TYPE,
@@ -30,11 +32,9 @@ from requant.attest import (
     sign,
     verify_envelope,
 )
-from requant.documents.manifest import canonical, parse
-from requant.ground.errors import AttestationError, FormatError, RequantError
-from requant.keys import new_key, read_private_key, read_public_key
-from requant.release import read_sums
-from requant.signing import sign_release
+from requant.release.folder import read_sums
+from requant.release.keys import new_key, read_private_key, read_public_key
+from requant.release.signing import sign_release
 
 DIGEST = "a" * 64
 SMALL = {

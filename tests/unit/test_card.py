@@ -12,9 +12,9 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from measured import evaluation
-from requant.card import write_card
 from requant.documents.manifest import build_manifest, canonical
 from requant.formats.ggml import GGMLType
+from requant.release.card import write_card
 
 Manifest = dict[str, Any]
 

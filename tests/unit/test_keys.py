@@ -1,4 +1,4 @@
-"""requant.keys: a key file is made once and private, and no other is taken for one."""
+"""requant.release.keys: a key file is made once and private, and no other is taken for one."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from requant.ground.errors import DiskError, FormatError
-from requant.keys import new_key, read_private_key, read_public_key
+from requant.release.keys import new_key, read_private_key, read_public_key
 
 
 def test_a_new_key_is_private_and_never_overwrites(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""requant.rebuild without a run: manifests that are refused before anything is made, and verdicts on what was made."""
+"""requant.release.rebuild without a run: manifests that are refused before anything is made, and verdicts on what was made."""
 
 import copy
 import json
@@ -22,8 +22,16 @@ from requant.formats.ggml import GGMLType
 from requant.ground.digests import Digest
 from requant.ground.errors import RecipeError, RequantError, ToolError
 from requant.ground.programs import WorkFolder
-from requant.rebuild import claimed_recipe, machine_facts, rebuild_release
-from requant.rebuild_report import CLOSE, DIFFERS, SAME, TOLERANCE, as_document, as_text, judge
+from requant.release.rebuild import claimed_recipe, machine_facts, rebuild_release
+from requant.release.rebuild_verdict import (
+    CLOSE,
+    DIFFERS,
+    SAME,
+    TOLERANCE,
+    as_document,
+    as_text,
+    judge,
+)
 from small_release import QUANT, write_release
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +142,7 @@ def test_the_run_inside_is_a_run_of_its_own(
         options["watch"]("error: it is odd")
         raise ToolError(options["explain"]("the last lines"))
 
-    monkeypatch.setattr("requant.rebuild.WorkFolder.run", run)
+    monkeypatch.setattr("requant.release.rebuild.WorkFolder.run", run)
     (tmp_path / "release").mkdir()
     (tmp_path / "release" / "manifest.json").write_bytes(canonical(honest))
     reports = (tmp_path / "audit" / "report.txt", tmp_path / "audit" / "report.json")
@@ -169,7 +177,7 @@ def native(folder: Path, digest: str) -> Path:
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diff:
     """An audited and a rebuilt release as two processors make them."""
     a, b = (native(tmp_path / digest, digest) for digest in "1a")
-    monkeypatch.setattr("requant.rebuild_report.verify_release", lambda _: SimpleNamespace(findings=()))
+    monkeypatch.setattr("requant.release.rebuild_verdict.verify_release", lambda _: SimpleNamespace(findings=()))
     row = Difference(WEIGHT, 64, 1e-4, 1e-3, 2e-2, 0.99999999, False)
     imatrix = Comparison({}, (), (row,), replace(row, name="total"))
     tensor = TensorDiff(WEIGHT, (256, 4), (GGMLType.Q4_K,) * 2, 1, 4, 2, 576, 1e-3, 0.1)
@@ -251,5 +259,5 @@ def test_a_manifest_that_says_something_else(pair: Diff) -> None:
 
 def test_a_release_that_contradicts_itself(pair: Diff, monkeypatch: pytest.MonkeyPatch) -> None:
     findings = (SimpleNamespace(where="SHA256SUMS"),)
-    monkeypatch.setattr("requant.rebuild_report.verify_release", lambda _: SimpleNamespace(findings=findings))
+    monkeypatch.setattr("requant.release.rebuild_verdict.verify_release", lambda _: SimpleNamespace(findings=findings))
     assert judge("x", "native", pair).others == ("SHA256SUMS",)

@@ -1,4 +1,4 @@
-"""requant.release: what is uploaded is what the manifest describes, and a folder from outside is not trusted."""
+"""requant.release.folder: what is uploaded is what the manifest describes, and a folder from outside is not trusted."""
 
 import hashlib
 import json
@@ -15,7 +15,13 @@ from requant.documents.manifest import canonical
 from requant.documents.records import file_entry, write_record
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import DigestError, FormatError, RequantError
-from requant.release import SUMS, list_release, place_file, write_manifest, write_sums
+from requant.release.folder import (
+    SUMS,
+    list_release,
+    place_file,
+    write_manifest,
+    write_sums,
+)
 
 FILES = {"imatrix.gguf": b"imatrix", "Tiny-Q4_K_M.gguf": b"weights", "README.md": b"# Tiny\n"}
 

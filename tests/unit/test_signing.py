@@ -1,4 +1,4 @@
-"""requant.signing: a release is signed whole or not at all, and model_signing accepts it."""
+"""requant.release.signing: a release is signed whole or not at all, and model_signing accepts it."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ from requant.ground.errors import (
     RequantError,
     ToolError,
 )
-from requant.release import ATTESTATION, MODEL_SIGNATURE
-from requant.signing import sign_release
+from requant.release.folder import ATTESTATION, MODEL_SIGNATURE
+from requant.release.signing import sign_release
 from small_release import resum
 
 PKCS8 = (Encoding.PEM, PrivateFormat.PKCS8)
@@ -53,7 +53,7 @@ def test_nothing_is_half_written(release: Path, key: Path, monkeypatch: pytest.M
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("requant.attest.write_bytes", full)
+    monkeypatch.setattr("requant.release.attestation.write_bytes", full)
     with pytest.raises(DiskError, match="cannot be written \\(No space left on device\\)"):
         sign_release(release, key)
     assert not (release / ATTESTATION).exists()

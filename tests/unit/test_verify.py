@@ -11,15 +11,15 @@ import pytest
 from click.testing import CliRunner
 
 from measured import evaluation
-from requant.card import write_card
 from requant.cli import main
 from requant.documents.consistency import disagreements, require_form
 from requant.documents.manifest import canonical, parse
 from requant.evaluation.document import EVALUATION
-from requant.keys import new_key
-from requant.release import ATTESTATION
-from requant.signing import sign_release
-from requant.verify import verify_release
+from requant.release.card import write_card
+from requant.release.folder import ATTESTATION
+from requant.release.keys import new_key
+from requant.release.signing import sign_release
+from requant.release.verify import verify_release
 from small_release import IMATRIX, QUANT, ROOT, finish, resum
 
 GOLDEN = ROOT / "tests" / "golden" / "v1"

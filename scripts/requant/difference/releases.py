@@ -27,7 +27,7 @@ from requant.ground.errors import (
     ToolError,
 )
 from requant.metadata import ABSENT
-from requant.release import MANIFEST
+from requant.release.folder import MANIFEST
 
 IMATRIX = "imatrix.gguf"
 LONGEST = 120

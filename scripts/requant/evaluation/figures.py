@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from requant.card import UNITS
 from requant.evaluation.canvas import (
     BLUE,
     GREEN,
@@ -31,6 +30,7 @@ from requant.evaluation.canvas import (
 )
 from requant.evaluation.heat_maps import heat_maps
 from requant.evaluation.inline import INK, inline
+from requant.release.card import UNITS
 
 CHINESE = {
     **{f"File size, {unit}": f"文件大小（{unit}）" for unit, _ in UNITS},

@@ -11,7 +11,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from requant.card import TEMPLATES, made, sized
 from requant.documents.consistency import read_manifest
 from requant.documents.manifest import SCHEMA
 from requant.documents.records import bits_per_weight, file_entry
@@ -20,6 +19,7 @@ from requant.evaluation.figures import draw_figures
 from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError
 from requant.pipeline.run_times import COLUMNS
+from requant.release.card import TEMPLATES, made, sized
 
 QUANTILES = ["0.1 %", "1 %", "5 %", "10 %", "50 %", "90 %", "95 %", "99 %", "99.9 %"]
 LONGEST_TABLE = 1 << 20

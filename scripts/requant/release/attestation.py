@@ -19,7 +19,7 @@ from securesystemslib.signer import SSlibKey
 from requant.documents.manifest import canonical, parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
-from requant.keys import read_private_key, read_public_key
+from requant.release.keys import read_private_key, read_public_key
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -44,7 +44,7 @@ def build_statement(manifest: Mapping[str, Any], sums: Mapping[str, str]) -> Sta
 
     Args:
         manifest: the release's, of schema ``requant/manifest/v1``.
-        sums: the SHA-256 of every released file by name, as ``requant.release.read_sums`` gives it.
+        sums: the SHA-256 of every released file by name, as ``requant.release.folder.read_sums`` gives it.
     """
     predicate = {
         "buildDefinition": {
@@ -131,7 +131,7 @@ def sign(statement: Mapping[str, Any], key: Path, out: Path) -> str:
     """Sign ``statement`` with the private key file ``key`` and write the envelope to ``out``; returns the key's id.
 
     Raises:
-        FormatError: when the key file is not as ``requant.keys.read_private_key`` wants it.
+        FormatError: when the key file is not as ``requant.release.keys.read_private_key`` wants it.
         DiskError: when ``out`` cannot be written.
     """
     signer = read_private_key(key)

@@ -29,8 +29,13 @@ from requant.pipeline.recipe import (
     Recipe,
     load_recipe,
 )
-from requant.rebuild_report import DIFFERS, as_document, as_text, judge
-from requant.release import MANIFEST
+from requant.release.folder import MANIFEST
+from requant.release.rebuild_verdict import (
+    DIFFERS,
+    as_document,
+    as_text,
+    judge,
+)
 from requant.toolchain.libraries import tool_quantizer
 from requant.toolchain.variants import STRICT
 

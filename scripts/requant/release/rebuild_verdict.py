@@ -19,10 +19,10 @@ from requant.difference.imatrices import Comparison, table
 from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.consistency import outputs, read_manifest
 from requant.documents.manifest import SCHEMA
-from requant.release import MANIFEST
+from requant.release.folder import MANIFEST
+from requant.release.verify import verify_release
 from requant.toolchain.quantizer import PLAIN
 from requant.toolchain.variants import PORTABLE
-from requant.verify import verify_release
 
 DOCUMENT = "requant/rebuild/v1"
 SAME, CLOSE, DIFFERS = "same", "close", "differs"

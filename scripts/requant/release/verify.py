@@ -12,8 +12,6 @@ from typing import Any
 
 from securesystemslib.signer import SSlibKey
 
-from requant.attest import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
-from requant.card import render_card
 from requant.documents.consistency import (
     Finding,
     disagreements,
@@ -28,8 +26,25 @@ from requant.formats.gguf import quoted
 from requant.formats.imatrix import read_imatrix
 from requant.ground.digests import Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
-from requant.keys import read_public_key
-from requant.release import ATTESTATION, CARD, MANIFEST, MODEL_SIGNATURE, SIGNATURES, SUMS, read_sums
+from requant.release.attestation import (
+    LONGEST,
+    PROVENANCE,
+    build_statement,
+    read_envelope,
+    subjects,
+    verify_with,
+)
+from requant.release.card import render_card
+from requant.release.folder import (
+    ATTESTATION,
+    CARD,
+    MANIFEST,
+    MODEL_SIGNATURE,
+    SIGNATURES,
+    SUMS,
+    read_sums,
+)
+from requant.release.keys import read_public_key
 
 DOCUMENT = "requant/verify/v1"
 LONGEST_CARD = 1 << 22

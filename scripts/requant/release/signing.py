@@ -10,7 +10,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from requant.attest import build_statement, sign
 from requant.documents.manifest import parse
 from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import (
@@ -19,9 +18,16 @@ from requant.ground.errors import (
     FormatError,
     ToolError,
 )
-from requant.keys import LONGEST
-from requant.release import ATTESTATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES, read_sums
-from requant.verify import Verification, verify_release
+from requant.release.attestation import build_statement, sign
+from requant.release.folder import (
+    ATTESTATION,
+    MANIFEST,
+    MODEL_SIGNATURE,
+    SIGNATURES,
+    read_sums,
+)
+from requant.release.keys import LONGEST
+from requant.release.verify import Verification, verify_release
 
 DSSE, MODEL_SIGNING, SIGSTORE = METHODS = ("dsse", "model-signing", "sigstore")
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
