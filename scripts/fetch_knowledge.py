@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.evaluation.knowledge import fetch_knowledge
+from requant.evaluation.behaviour.knowledge import fetch_knowledge
 from requant.pipeline.job import job
 
 if TYPE_CHECKING:

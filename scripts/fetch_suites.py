@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.evaluation.berkeley import fetch_suites
+from requant.evaluation.behaviour.berkeley import fetch_suites
 from requant.pipeline.job import job
 
 if TYPE_CHECKING:

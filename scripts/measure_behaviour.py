@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.evaluation.questions import Asking, measure_behaviour
+from requant.evaluation.behaviour.models import Asking, measure_behaviour
 from requant.pipeline.job import job
 
 if TYPE_CHECKING:

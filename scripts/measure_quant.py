@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.evaluation.fidelity import Means, measure_quant
+from requant.evaluation.fidelity.predictions import Means, measure_quant
 from requant.pipeline.job import job
 
 if TYPE_CHECKING:

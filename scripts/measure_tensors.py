@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.evaluation.tensors import measure_tensors
+from requant.evaluation.fidelity.tensors import measure_tensors
 from requant.pipeline.job import job
 
 if TYPE_CHECKING:

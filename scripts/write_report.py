@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.evaluation.report import write_report
+from requant.evaluation.page.page import write_report
 from requant.pipeline.job import job
 
 if TYPE_CHECKING:

@@ -11,9 +11,14 @@ import pytest
 
 from checkout import ROOT
 from requant.documents.pins import read_pins
-from requant.evaluation.berkeley import SETS, _items, _schema, fetch_suites
-from requant.evaluation.calls import judge
-from requant.evaluation.suite import Item, Suite, read_suite
+from requant.evaluation.behaviour.berkeley import (
+    SETS,
+    _items,
+    _schema,
+    fetch_suites,
+)
+from requant.evaluation.behaviour.calls import judge
+from requant.evaluation.behaviour.suite import Item, Suite, read_suite
 from requant.ground.errors import FormatError
 
 COUNTS = {"bfcl_simple": 400, "bfcl_multiple": 200, "bfcl_irrelevance": 240}

@@ -13,7 +13,7 @@ from e2e.conftest import TOOLCHAIN, Workplace
 from endpoint.suites import lines
 from requant.documents.records import write_record
 from requant.evaluation.document import EVALUATION, read_evaluation
-from requant.evaluation.fidelity import Means, measure_baseline, measure_quant
+from requant.evaluation.fidelity.predictions import Means, measure_baseline, measure_quant
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, DiskError, FormatError
 from requant.release.verify import verify_release

@@ -10,7 +10,7 @@ import pytest
 
 from checkout import ROOT, alone
 from e2e.conftest import SNAKEMAKE, TOOLCHAIN, Workplace
-from requant.evaluation.fidelity import Means, measure_baseline
+from requant.evaluation.fidelity.predictions import Means, measure_baseline
 
 BUILT = f"results/toolchains/{TOOLCHAIN}"
 BF16 = "results/SmolLM2-135M-Instruct/bf16/expanded"

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 
 from measured import evaluation
 from requant.documents.manifest import canonical
-from requant.evaluation.report import write_report
+from requant.evaluation.page.page import write_report
 from small_release import write_release
 
 CHROMIUM = shutil.which("chromium")

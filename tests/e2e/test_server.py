@@ -19,11 +19,11 @@ from checkout import ROOT
 from e2e.conftest import Workplace
 from e2e.test_evaluation import NATIVE, SERVER
 from endpoint.suites import lines
-from requant.evaluation.behaviour import run
-from requant.evaluation.endpoint import Endpoint, Settings
-from requant.evaluation.questions import Asking, measure_behaviour
+from requant.evaluation.behaviour.asking import run
+from requant.evaluation.behaviour.endpoint import Endpoint, Settings
+from requant.evaluation.behaviour.models import Asking, measure_behaviour
+from requant.evaluation.behaviour.suite import read_suite
 from requant.evaluation.server import serve
-from requant.evaluation.suite import read_suite
 from requant.ground.errors import ToolError
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"

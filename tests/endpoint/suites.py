@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from requant.evaluation import behaviour
-from requant.evaluation.behaviour import Results
-from requant.evaluation.endpoint import Endpoint, Settings
-from requant.evaluation.suite import Suite
+from requant.evaluation.behaviour import asking as behaviour
+from requant.evaluation.behaviour.asking import Results
+from requant.evaluation.behaviour.endpoint import Endpoint, Settings
+from requant.evaluation.behaviour.suite import Suite
 
 SETTINGS = Settings("m")
 

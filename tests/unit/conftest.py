@@ -23,7 +23,7 @@ from endpoint import ScriptedEndpoint
 from hub import LoopbackHub, Snapshot
 from hub.clients import Client
 from requant.conversion import vocabulary
-from requant.evaluation.endpoint import Endpoint
+from requant.evaluation.behaviour.endpoint import Endpoint
 from requant.ground.digests import Expected, digest_file
 from requant.release.keys import new_key
 from small_checkpoint import BASE, MERGES

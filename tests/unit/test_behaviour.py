@@ -1,4 +1,4 @@
-"""requant.evaluation.behaviour against a scripted server: every answer becomes an outcome, and a stopped run goes on."""
+"""requant.evaluation.behaviour.asking against a scripted server: every answer becomes an outcome, and a stopped run goes on."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,17 @@ import pytest
 from endpoint import Reply, ScriptedEndpoint, calls, message
 from endpoint.suites import SETTINGS, lines, numbers, run
 from endpoint.transcripts import CODE, TOOL_CALLS
-from requant.evaluation import behaviour, sandbox
-from requant.evaluation.behaviour import Results, Summary, paired, read_results, summary
-from requant.evaluation.endpoint import Endpoint, Settings
-from requant.evaluation.suite import read_suite
+from requant.evaluation.behaviour import asking as behaviour
+from requant.evaluation.behaviour import sandbox
+from requant.evaluation.behaviour.asking import (
+    Results,
+    Summary,
+    paired,
+    read_results,
+    summary,
+)
+from requant.evaluation.behaviour.endpoint import Endpoint, Settings
+from requant.evaluation.behaviour.suite import read_suite
 from requant.ground.errors import DiskError, FormatError, RecipeError
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"

@@ -1,4 +1,4 @@
-"""requant.evaluation.endpoint against a scripted server: every answer becomes an outcome, every key stays a secret."""
+"""requant.evaluation.behaviour.endpoint against a scripted server: every answer becomes an outcome, every key stays a secret."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,16 @@ import pytest
 
 from endpoint import Reply, ScriptedEndpoint, calls, message
 from endpoint.suites import lines, numbers, run
-from requant.evaluation import endpoint as client
-from requant.evaluation.behaviour import read_results
-from requant.evaluation.endpoint import Endpoint, Settings, key_from, read_response, request_of
-from requant.evaluation.suite import read_suite
+from requant.evaluation.behaviour import endpoint as client
+from requant.evaluation.behaviour.asking import read_results
+from requant.evaluation.behaviour.endpoint import (
+    Endpoint,
+    Settings,
+    key_from,
+    read_response,
+    request_of,
+)
+from requant.evaluation.behaviour.suite import read_suite
 from requant.ground.errors import PlaceError, RecipeError, SourceError
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"

@@ -1,4 +1,4 @@
-"""requant.evaluation.knowledge with the real clients against the loopback Hub: rows, or why there are none."""
+"""requant.evaluation.behaviour.knowledge with the real clients against the loopback Hub: rows, or why there are none."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from hub import Fault, LoopbackHub
 from requant.documents.pins import SuitePin
-from requant.evaluation.knowledge import GPQA, read_knowledge
+from requant.evaluation.behaviour.knowledge import GPQA, read_knowledge
 from requant.ground.digests import Expected
 from unit.conftest import known
 
@@ -52,7 +52,9 @@ def serve_gpqa(hub: LoopbackHub, folder: Path, **options: Any) -> SuitePin:
 @pytest.fixture
 def fetch(library: Library, tmp_path: Path) -> Callable[..., str]:
     def run(pin: SuitePin, **env: str) -> str:
-        return library("requant.evaluation.knowledge.fetch_knowledge", pin, tmp_path / "suites" / "out.json", env=env)
+        return library(
+            "requant.evaluation.behaviour.knowledge.fetch_knowledge", pin, tmp_path / "suites" / "out.json", env=env
+        )
 
     return run
 

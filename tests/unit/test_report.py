@@ -16,8 +16,8 @@ import pytest
 import requant
 from measured import evaluation
 from requant.documents.manifest import canonical
-from requant.evaluation.figures import CHINESE, draw_figures
-from requant.evaluation.report import write_report
+from requant.evaluation.page.figures import CHINESE, draw_figures
+from requant.evaluation.page.page import write_report
 from requant.ground.errors import FormatError
 from small_release import write_release
 

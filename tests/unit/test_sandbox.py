@@ -1,4 +1,4 @@
-"""requant.evaluation.sandbox: attempts to get out, to stay, to take everything, and to pass without passing."""
+"""requant.evaluation.behaviour.sandbox: attempts to get out, to stay, to take everything, and to pass without passing."""
 
 import ast
 import contextlib
@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import requant
-from requant.evaluation import jail, sandbox
-from requant.evaluation.sandbox import Result, require_isolation, run
+from requant.evaluation.behaviour import jail, sandbox
+from requant.evaluation.behaviour.sandbox import Result, require_isolation, run
 from requant.ground.errors import UnsupportedError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,7 +141,7 @@ FORBIDDEN = {
 NOBODY = 65534
 AS_USER = """
 import dataclasses, json, sys
-from requant.evaluation.sandbox import run
+from requant.evaluation.behaviour.sandbox import run
 found = {name: dataclasses.astuple(run(program, "")) for name, program in json.load(sys.stdin).items()}
 print(json.dumps(found))
 """

@@ -1,4 +1,4 @@
-"""requant.evaluation.suite: a suite is read whole, or refused in one sentence that names the line."""
+"""requant.evaluation.behaviour.suite: a suite is read whole, or refused in one sentence that names the line."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from requant.documents.schemas import SCHEMAS, check, read_yaml
-from requant.evaluation import suite as suites
-from requant.evaluation.suite import drawn, read_suite
+from requant.evaluation.behaviour import suite as suites
+from requant.evaluation.behaviour.suite import drawn, read_suite
 from requant.ground.errors import FormatError, RecipeError, RequantError
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
@@ -167,7 +167,7 @@ def test_drawing(tmp_path: Path) -> None:
 
 
 def test_every_verifier_has_its_keys_in_the_schema() -> None:
-    from requant.evaluation.verifiers import TEXT_VERIFIERS
+    from requant.evaluation.behaviour.verifiers import TEXT_VERIFIERS
 
     schema = read_yaml(SCHEMAS / "suite.schema.yaml")
     kinds = schema["properties"]["verify"]["properties"]["kind"]["enum"]

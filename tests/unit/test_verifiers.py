@@ -1,4 +1,4 @@
-"""requant.evaluation.verifiers: tables of answers that must pass and that must not, many of them made to mislead."""
+"""requant.evaluation.behaviour.verifiers: tables of answers that must pass and that must not, many of them made to mislead."""
 
 import json
 import time
@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from endpoint import calls
-from requant.evaluation import patterns
-from requant.evaluation.answer import Answer
-from requant.evaluation.calls import equal
-from requant.evaluation.choices import chosen_letters
-from requant.evaluation.numbers import boxed, last_number, read_number
-from requant.evaluation.verifiers import judge, last_program, verdict_of
+from requant.evaluation.behaviour import patterns
+from requant.evaluation.behaviour.answer import Answer
+from requant.evaluation.behaviour.calls import equal
+from requant.evaluation.behaviour.choices import chosen_letters
+from requant.evaluation.behaviour.numbers import boxed, last_number, read_number
+from requant.evaluation.behaviour.verifiers import judge, last_program, verdict_of
 
 
 def passes(verify: dict[str, Any], content: str) -> bool:

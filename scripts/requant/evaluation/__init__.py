@@ -1,1 +1,4 @@
-"""What quantization took from a model: distributions, perplexity and speed, and its answers to suites of questions."""
+"""What quantization took from a model: how faithful it still is, how fast, how it answers; and the page that shows it.
+
+Each is a room of its own, around one shared server. ``audit`` and ``cli`` may enter.
+"""

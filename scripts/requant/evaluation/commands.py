@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from requant.evaluation.endpoint import THINKING
+from requant.evaluation.behaviour.endpoint import THINKING
 
 if TYPE_CHECKING:
-    from requant.evaluation.behaviour import Summary
+    from requant.evaluation.behaviour.asking import Summary
 
 PATH = click.Path(path_type=Path)
 SHOWN_FLIPS = 20
@@ -36,9 +36,9 @@ def evaluate(
     The exit code is 0 however many answers are wrong; 2: wrong usage or unreadable input; 3: the server cannot be had,
     or code cannot be isolated here.
     """
-    from requant.evaluation import behaviour
-    from requant.evaluation.endpoint import Endpoint, Settings, key_from
-    from requant.evaluation.suite import drawn, read_suite
+    from requant.evaluation.behaviour import asking as behaviour
+    from requant.evaluation.behaviour.endpoint import Endpoint, Settings, key_from
+    from requant.evaluation.behaviour.suite import drawn, read_suite
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -65,7 +65,7 @@ def compare_behaviour(a: Path, b: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from requant.evaluation import behaviour
+    from requant.evaluation.behaviour import asking as behaviour
 
     found = behaviour.paired(behaviour.read_results(a), behaviour.read_results(b))
     table = Table("", "items")

@@ -17,8 +17,8 @@ from requant.documents.consistency import (
 from requant.documents.manifest import canonical, parse
 from requant.documents.records import read_record
 from requant.documents.schemas import check
-from requant.evaluation.fidelity import collect_fidelity
-from requant.evaluation.questions import collect_behaviour
+from requant.evaluation.behaviour.models import collect_behaviour
+from requant.evaluation.fidelity.predictions import collect_fidelity
 from requant.ground.digests import read_small, write_bytes
 from requant.ground.errors import FormatError, RecipeError
 

@@ -15,12 +15,22 @@ from requant.documents.records import (
     read_record,
     write_record,
 )
-from requant.evaluation.behaviour import Results, paired, run, summary
-from requant.evaluation.endpoint import Endpoint, Settings
-from requant.evaluation.harness import ask_knowledge, harness_name
-from requant.evaluation.knowledge import Knowledge, read_knowledge
+from requant.evaluation.behaviour.asking import (
+    Results,
+    paired,
+    run,
+    summary,
+)
+from requant.evaluation.behaviour.endpoint import Endpoint, Settings
+from requant.evaluation.behaviour.harness import ask_knowledge, harness_name
+from requant.evaluation.behaviour.knowledge import Knowledge, read_knowledge
+from requant.evaluation.behaviour.suite import (
+    Item,
+    Suite,
+    drawn,
+    read_suite,
+)
 from requant.evaluation.server import FLAGS, PARALLEL, serve
-from requant.evaluation.suite import Item, Suite, drawn, read_suite
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import FormatError, RecipeError
 from requant.toolchain.build import open_built

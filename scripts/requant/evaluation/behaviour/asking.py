@@ -19,11 +19,16 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from requant.documents.manifest import parse
-from requant.evaluation import sandbox, verifiers
-from requant.evaluation.answer import ERROR, OUTCOMES, PASSED, TRUNCATED
-from requant.evaluation.endpoint import Endpoint, Settings, request_of
+from requant.evaluation.behaviour import sandbox, verifiers
+from requant.evaluation.behaviour.answer import (
+    ERROR,
+    OUTCOMES,
+    PASSED,
+    TRUNCATED,
+)
+from requant.evaluation.behaviour.endpoint import Endpoint, Settings, request_of
+from requant.evaluation.behaviour.suite import Item, Suite
 from requant.evaluation.statistics import Interval, mcnemar, wilson
-from requant.evaluation.suite import Item, Suite
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError, FormatError, RecipeError
 from requant.ground.progress import progress

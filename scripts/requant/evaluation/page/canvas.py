@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.typing import RcKeyType
 
-from requant.evaluation.inline import INK
+from requant.evaluation.page.inline import INK
 from requant.ground.errors import FormatError
 
 BLUE, ORANGE, GREEN, PINK = "#1F7FC1", "#D55E00", "#009E73", "#CC79A7"

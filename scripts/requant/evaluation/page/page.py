@@ -15,7 +15,7 @@ from requant.documents.consistency import read_manifest
 from requant.documents.manifest import SCHEMA
 from requant.documents.records import bits_per_weight, file_entry
 from requant.evaluation.document import foreign_files, read_evaluation
-from requant.evaluation.figures import draw_figures
+from requant.evaluation.page.figures import draw_figures
 from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError
 from requant.pipeline.run_times import COLUMNS

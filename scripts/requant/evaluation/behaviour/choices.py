@@ -2,7 +2,7 @@
 
 import re
 
-from requant.evaluation.numbers import boxed, normalised
+from requant.evaluation.behaviour.numbers import boxed, normalised
 
 # Not part of a word, and not the article or the pronoun before another word.
 _END = r"(?![A-Za-z0-9_'’]|语言)"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from requant import __version__
 from requant.documents.manifest import parse
-from requant.evaluation.answer import Answer
+from requant.evaluation.behaviour.answer import Answer
 from requant.ground.errors import (
     FormatError,
     PlaceError,
@@ -25,7 +25,7 @@ from requant.places.retry import first_line, retried
 if TYPE_CHECKING:
     import httpx2
 
-    from requant.evaluation.suite import Item
+    from requant.evaluation.behaviour.suite import Item
 
 CONNECT_SECONDS = 10.0
 SECONDS = 1800.0

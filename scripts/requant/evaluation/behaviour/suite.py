@@ -18,7 +18,7 @@ from jsonschema.exceptions import SchemaError
 
 from requant.documents.manifest import parse
 from requant.documents.schemas import check
-from requant.evaluation.numbers import read_number
+from requant.evaluation.behaviour.numbers import read_number
 from requant.ground.digests import digest_bytes, read_small
 from requant.ground.errors import FormatError, RecipeError
 

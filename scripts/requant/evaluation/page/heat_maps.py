@@ -9,7 +9,16 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from requant.evaluation.canvas import WIDTH, Evaluation, finite, plain, positive, require_few, short, tick_powers
+from requant.evaluation.page.canvas import (
+    WIDTH,
+    Evaluation,
+    finite,
+    plain,
+    positive,
+    require_few,
+    short,
+    tick_powers,
+)
 from requant.ground.errors import FormatError
 
 SHADES = 48

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from requant.evaluation.canvas import (
+from requant.evaluation.page.canvas import (
     BLUE,
     GREEN,
     ORANGE,
@@ -28,8 +28,8 @@ from requant.evaluation.canvas import (
     set_logarithmic,
     short,
 )
-from requant.evaluation.heat_maps import heat_maps
-from requant.evaluation.inline import INK, inline
+from requant.evaluation.page.heat_maps import heat_maps
+from requant.evaluation.page.inline import INK, inline
 from requant.release.card import UNITS
 
 CHINESE = {

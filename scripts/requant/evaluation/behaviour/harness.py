@@ -17,10 +17,15 @@ from typing import Any
 
 from requant.documents.manifest import parse
 from requant.documents.records import read_record
-from requant.evaluation.answer import ERROR, FAILED, PASSED, TRUNCATED
-from requant.evaluation.behaviour import Results, write_results
-from requant.evaluation.endpoint import SECONDS, Settings
-from requant.evaluation.knowledge import Knowledge
+from requant.evaluation.behaviour.answer import (
+    ERROR,
+    FAILED,
+    PASSED,
+    TRUNCATED,
+)
+from requant.evaluation.behaviour.asking import Results, write_results
+from requant.evaluation.behaviour.endpoint import SECONDS, Settings
+from requant.evaluation.behaviour.knowledge import Knowledge
 from requant.evaluation.server import PARALLEL
 from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import WorkFolder, work_folder

@@ -11,14 +11,22 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from requant.evaluation import calls
-from requant.evaluation.answer import FAILED, PASSED, TRUNCATED, Answer, Outcome, Part, Verdict
-from requant.evaluation.choices import chosen_letters
-from requant.evaluation.numbers import last_number, read_number
-from requant.evaluation.patterns import SECONDS as REGEX_SECONDS
-from requant.evaluation.patterns import matches
-from requant.evaluation.sandbox import SECONDS as CODE_SECONDS
-from requant.evaluation.sandbox import run as run_isolated
+from requant.evaluation.behaviour import calls
+from requant.evaluation.behaviour.answer import (
+    FAILED,
+    PASSED,
+    TRUNCATED,
+    Answer,
+    Outcome,
+    Part,
+    Verdict,
+)
+from requant.evaluation.behaviour.choices import chosen_letters
+from requant.evaluation.behaviour.numbers import last_number, read_number
+from requant.evaluation.behaviour.patterns import SECONDS as REGEX_SECONDS
+from requant.evaluation.behaviour.patterns import matches
+from requant.evaluation.behaviour.sandbox import SECONDS as CODE_SECONDS
+from requant.evaluation.behaviour.sandbox import run as run_isolated
 from requant.ground.errors import RecipeError
 
 FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE)

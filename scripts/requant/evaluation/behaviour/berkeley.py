@@ -14,7 +14,7 @@ from typing import Any
 
 from requant.documents.manifest import parse
 from requant.documents.pins import SuitePin
-from requant.evaluation.suite import read_suite
+from requant.evaluation.behaviour.suite import read_suite
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder

@@ -1,0 +1,4 @@
+"""Asking of anybody's quant whether it derives from the weights that it names, and how sure that is.
+
+``cli`` may enter.
+"""

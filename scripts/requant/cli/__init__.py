@@ -1,0 +1,1 @@
+"""The command: one verb, one short function, no logic."""

@@ -1,0 +1,1 @@
+"""A model's answers to suites of questions: who asks, what an answer is, who verifies it, and what is counted."""
