@@ -23,7 +23,7 @@ import pytest
 
 from checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from gguf_files import gguf_bytes, tensor
-from requant.audit import Material, Outcome, audit_tensors
+from requant.audit.sweep import Material, Outcome, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.difference.imatrices import importance
 from requant.documents.pins import ToolchainPin, read_pins

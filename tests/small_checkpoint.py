@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from requant.audit.metadata import Expected, NamedImatrix
 from requant.conversion import vocabulary
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, Header, Tensor
-from requant.metadata import (
-    Expected,
-    NamedImatrix,
-)
 
 ROWS = 16
 BASE = ["a", "b", "c", "ab", "abc", "d"]

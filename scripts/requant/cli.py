@@ -81,9 +81,10 @@ def audit(
     Exit code 0: all that was checked is a derivation; 1: it is not; 2: wrong usage or unreadable input; 3: something
     could not be checked.
     """
-    from requant import audit_report, imatrix_audit
-    from requant.case import ROWS, Question
-    from requant.case import audit as carry_out
+    from requant.audit import imatrix as imatrix_audit
+    from requant.audit import report as audit_report
+    from requant.audit.question import ROWS, Question
+    from requant.audit.question import audit as carry_out
 
     if full and (rows is not None or seed is not None):
         raise click.UsageError("--full checks all rows: leave out --rows and --seed")

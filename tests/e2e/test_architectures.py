@@ -14,6 +14,13 @@ import pytest
 from safetensors import TensorSpec, serialize
 
 from e2e.conftest import ROOT, TOOLCHAIN, Workplace
+from requant.audit.metadata import (
+    Comparison,
+    Grade,
+    NamedImatrix,
+    compare_metadata,
+    expected_from_gguf,
+)
 from requant.conversion.expected import FILES, expected_metadata
 from requant.conversion.layout import (
     ROPE_TOLERANCE,
@@ -23,7 +30,6 @@ from requant.conversion.layout import (
 )
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import read_imatrix
-from requant.metadata import Comparison, Grade, NamedImatrix, compare_metadata, expected_from_gguf
 
 PYTHON = ROOT / "results" / "toolchains" / "converter" / "environment" / "bin" / "python"
 CONVERTER = ROOT / "results" / "toolchains" / TOOLCHAIN / "source" / "convert_hf_to_gguf.py"

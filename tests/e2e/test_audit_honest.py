@@ -12,7 +12,12 @@ import pytest
 
 from e2e.conftest import Workplace
 from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, read_importances, requantized, written
-from requant.audit import EXACT, NEAR, NEAR_MOST, Outcome
+from requant.audit.sweep import (
+    EXACT,
+    NEAR,
+    NEAR_MOST,
+    Outcome,
+)
 from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
 from requant.conversion.weights import (
     CheckpointWeights,

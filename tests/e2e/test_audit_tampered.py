@@ -12,11 +12,11 @@ import pytest
 
 from e2e.conftest import Workplace
 from quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
-from requant.audit import EXACT, MISMATCH, UNCHECKED
+from requant.audit.sample import draw
+from requant.audit.sweep import EXACT, MISMATCH, UNCHECKED
 from requant.conversion.weights import GGUFWeights, as_float32
 from requant.formats.ggml import GGMLType as T
 from requant.pipeline.tiny_model import make_tensor
-from requant.sample import draw
 from requant.toolchain.quantizer import (
     PLAIN,
     Bytes,

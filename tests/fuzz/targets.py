@@ -16,6 +16,8 @@ import numpy as np
 
 from fuzz import seeds
 from memory_file import Memory
+from requant.audit.claims import infer
+from requant.audit.metadata import compare_metadata, expected_from_gguf
 from requant.conversion.expected import FILES, expected_metadata
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.documents.manifest import canonical, parse
@@ -30,8 +32,6 @@ from requant.formats.safetensors import (
 )
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
-from requant.inferred import infer
-from requant.metadata import compare_metadata, expected_from_gguf
 from requant.release.attestation import (
     PAYLOAD_TYPE,
     Envelope,

@@ -8,14 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relabelled import text
+from requant.audit.metadata import Grade, compare_metadata
 from requant.conversion.expected import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, RequantError, UnsupportedError
-from requant.metadata import (
-    Grade,
-    compare_metadata,
-)
 from small_checkpoint import (
     CONFIG,
     FLAGS,

@@ -1,9 +1,9 @@
-"""requant.inferred: what a GGUF's header says about its making."""
+"""requant.audit.claims: what a GGUF's header says about its making."""
 
 from relabelled import text
+from requant.audit.claims import infer
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
-from requant.inferred import infer
 from small_checkpoint import SUBJECT, U32, header
 
 

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, TensorAudit, judge
+from requant.audit.sweep import (
+    EXACT,
+    MISMATCH,
+    NEAR,
+    UNCHECKED,
+    TensorAudit,
+    judge,
+)
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Tally

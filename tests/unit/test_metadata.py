@@ -1,4 +1,4 @@
-"""requant.metadata: what each change to a GGUF's metadata means; the converter itself is asked in e2e."""
+"""requant.audit.metadata: what each change to a GGUF's metadata means; the converter itself is asked in e2e."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from relabelled import text
-from requant.conversion.expected import expected_metadata
-from requant.formats.ggml import ValueType
-from requant.formats.gguf import Field
-from requant.metadata import (
+from requant.audit.metadata import (
     WIDTH,
     Grade,
     compare_metadata,
@@ -18,6 +15,9 @@ from requant.metadata import (
     expected_from_gguf,
     shown,
 )
+from requant.conversion.expected import expected_metadata
+from requant.formats.ggml import ValueType
+from requant.formats.gguf import Field
 from small_checkpoint import (
     ADDED,
     BASE,

@@ -1,13 +1,13 @@
-"""requant.plausible: an honest importance matrix passes, and every way to be none is named."""
+"""requant.audit.plausibility: an honest importance matrix passes, and every way to be none is named."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from requant.audit.metadata import Grade
+from requant.audit.plausibility import check_plausible
 from requant.formats.imatrix import Entry, Imatrix
-from requant.metadata import Grade
-from requant.plausible import check_plausible
 
 DENSE, EXPERTS = "blk.0.attn_q.weight", "blk.0.ffn_up_exps.weight"
 SHAPES = {

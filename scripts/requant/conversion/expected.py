@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from requant.audit.metadata import Expected
 from requant.conversion.layout import (
     CONFIG,
     Plan,
@@ -22,7 +23,6 @@ from requant.documents.manifest import parse
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, UnsupportedError
-from requant.metadata import Expected
 
 GENERATION = "generation_config.json"
 FILES = (

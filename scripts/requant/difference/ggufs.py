@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from requant.audit.metadata import ABSENT, differing, shown
 from requant.difference.imatrices import naming
 from requant.documents.consistency import printable
 from requant.formats.ggml import GGMLType
@@ -27,7 +28,6 @@ from requant.formats.gguf import (
 )
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError
-from requant.metadata import ABSENT, differing, shown
 from requant.toolchain.quantizer import DERIVED, Quantizer
 
 PIECE = 1 << 18

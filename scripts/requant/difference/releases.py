@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from requant.audit.metadata import ABSENT
 from requant.difference.ggufs import (
     Change,
     GGUFDiff,
@@ -26,7 +27,6 @@ from requant.ground.errors import (
     SourceError,
     ToolError,
 )
-from requant.metadata import ABSENT
 from requant.release.folder import MANIFEST
 
 IMATRIX = "imatrix.gguf"

@@ -6,11 +6,11 @@ That is less than a proof. Only computing it again is one: ``snakemake audit`` d
 from dataclasses import dataclass
 from typing import Any
 
+from requant.audit.metadata import Finding, Grade
+from requant.audit.named_weights import Source
+from requant.audit.plausibility import check_plausible
 from requant.difference.imatrices import table
 from requant.formats.imatrix import Imatrix
-from requant.metadata import Finding, Grade
-from requant.plausible import check_plausible
-from requant.source import Source
 
 SCHEMA = "requant/imatrix-audit/v1"
 PLAUSIBLE, MISMATCH = "plausible", "mismatch"

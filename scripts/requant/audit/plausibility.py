@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
+from requant.audit.metadata import ABSENT, Finding, Grade
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import Entry, Imatrix
-from requant.metadata import ABSENT, Finding, Grade
 
 OUTPUT = "output.weight"
 UNMEASURED = ("token_embd.weight", OUTPUT)

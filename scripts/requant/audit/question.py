@@ -10,7 +10,25 @@ from io import BytesIO
 from math import prod
 from secrets import randbits
 
-from requant.audit import EXACT, MISMATCH, NEAR, UNCHECKED, Material, Outcome, audit_tensors
+from requant.audit.imatrix import ImatrixReport, audit_imatrix
+from requant.audit.metadata import (
+    Finding,
+    Grade,
+    NamedImatrix,
+    compare_metadata,
+)
+from requant.audit.named_weights import Source, open_source
+from requant.audit.sample import draw
+from requant.audit.subject import IMATRIX, Subject, open_subject
+from requant.audit.sweep import (
+    EXACT,
+    MISMATCH,
+    NEAR,
+    UNCHECKED,
+    Material,
+    Outcome,
+    audit_tensors,
+)
 from requant.difference.imatrices import importance
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.imatrix import MAX_SIZE, Imatrix, read_imatrix
@@ -23,8 +41,6 @@ from requant.ground.errors import (
     UnsupportedError,
 )
 from requant.ground.progress import progress
-from requant.imatrix_audit import ImatrixReport, audit_imatrix
-from requant.metadata import Finding, Grade, NamedImatrix, compare_metadata
 from requant.places.place import open_place
 from requant.places.remote import JOBS, Traffic
 from requant.quantization.mix import (
@@ -33,9 +49,6 @@ from requant.quantization.mix import (
     expected_types,
     file_type_name,
 )
-from requant.sample import draw
-from requant.source import Source, open_source
-from requant.subject import IMATRIX, Subject, open_subject
 from requant.toolchain.libraries import open_quantizer
 from requant.toolchain.quantizer import Floats, Quantizer
 

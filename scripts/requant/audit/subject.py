@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from requant.audit.claims import Inferred, infer
 from requant.documents.manifest import SCHEMA, parse
 from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import (
@@ -17,7 +18,6 @@ from requant.formats.ranged import (
     read_whole,
 )
 from requant.ground.errors import PlaceError, UnsupportedError
-from requant.inferred import Inferred, infer
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Traffic
 

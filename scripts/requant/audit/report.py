@@ -3,12 +3,20 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from requant.audit import EXACT, MISMATCH, NEAR, NEAR_LEAST, NEAR_MOST, UNCHECKED, TensorAudit
-from requant.case import Report
+from requant.audit.metadata import Finding, Grade
+from requant.audit.question import Report
+from requant.audit.sample import caught
+from requant.audit.sweep import (
+    EXACT,
+    MISMATCH,
+    NEAR,
+    NEAR_LEAST,
+    NEAR_MOST,
+    UNCHECKED,
+    TensorAudit,
+)
 from requant.ground.disk import in_units
-from requant.metadata import Finding, Grade
 from requant.quantization.witnesses import EPSILONS
-from requant.sample import caught
 
 SCHEMA = "requant/audit/v1"
 CHANCE = 0.01

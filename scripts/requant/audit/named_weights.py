@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from requant.audit.metadata import Expected, expected_from_gguf
 from requant.conversion.expected import FILES, expected_metadata
 from requant.conversion.layout import (
     CONFIG,
@@ -18,7 +19,6 @@ from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import as_file, read_whole
 from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
-from requant.metadata import Expected, expected_from_gguf
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Traffic
 from requant.quantization.mix import Model
