@@ -11,7 +11,7 @@ import pytest
 import requant
 from requant import __version__
 
-MAIN = "from requant.cli import main; main(prog_name='requant')"
+MAIN = "from requant.cli.main import main; main(prog_name='requant')"
 FILES = {"imatrix.gguf": b"x" * 1500, "README.md": b"# Tiny\n"}
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gguf_files import write_imatrix
-from requant.cli import main
+from requant.cli.main import main
 from requant.difference.imatrices import (
     as_document,
     as_text,

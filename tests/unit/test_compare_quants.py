@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gguf_files import gguf_bytes, tensor, write_imatrix
-from requant.cli import main
+from requant.cli.main import main
 from requant.documents.records import write_record
 from requant.ground.digests import digest_file
 

@@ -15,7 +15,7 @@ COMMAND = """
 import time
 nap = time.sleep
 time.sleep = lambda seconds: nap(min(seconds, 0.01))  # retries wait long
-from requant.cli import main
+from requant.cli.main import main
 main(prog_name="requant")
 """
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from measured import evaluation
-from requant.cli import main
+from requant.cli.main import main
 from requant.documents.consistency import disagreements, require_form
 from requant.documents.manifest import canonical, parse
 from requant.evaluation.document import EVALUATION

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from requant.cli.evaluate import compare_behaviour, evaluate
 from requant.difference import imatrices as comparison
-from requant.evaluation.commands import compare_behaviour, evaluate
 from requant.ground.disk import in_units
 from requant.ground.errors import (
     DigestError,
