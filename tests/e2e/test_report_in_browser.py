@@ -14,8 +14,8 @@ import pytest
 from matplotlib.image import imread
 
 from measured import evaluation
-from requant.documents.manifest import canonical
 from requant.evaluation.page.page import write_report
+from requant.ground.canonical import canonical
 from small_release import write_release
 
 CHROMIUM = shutil.which("chromium")

@@ -18,8 +18,8 @@ import small_checkpoint
 from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
 from requant.audit.metadata import Expected
 from requant.conversion.expected import expected_metadata
-from requant.documents.manifest import canonical
 from requant.formats.gguf import Header, read_header
+from requant.ground.canonical import canonical
 from requant.release.attestation import PAYLOAD_TYPE, build_statement
 from requant.release.folder import CARD, MANIFEST, read_sums
 from small_release import write_release

@@ -20,7 +20,6 @@ from requant.audit.claims import infer
 from requant.audit.metadata import compare_metadata, expected_from_gguf
 from requant.conversion.expected import FILES, expected_metadata
 from requant.conversion.layout import CONFIG, plan, read_config
-from requant.documents.manifest import canonical, parse
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.formats.ranged import as_file
@@ -30,6 +29,7 @@ from requant.formats.safetensors import (
     read_safetensors,
     rows_as_float32,
 )
+from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
 from requant.release.attestation import (

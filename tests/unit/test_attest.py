@@ -20,7 +20,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
-from requant.documents.manifest import canonical, parse
+from requant.ground.canonical import canonical, parse
 from requant.ground.errors import AttestationError, FormatError, RequantError
 from requant.release.attestation import (
     DERIVATION,

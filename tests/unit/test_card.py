@@ -12,8 +12,9 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from measured import evaluation
-from requant.documents.manifest import build_manifest, canonical
+from requant.documents.manifest import build_manifest
 from requant.formats.ggml import GGMLType
+from requant.ground.canonical import canonical
 from requant.release.card import write_card
 
 Manifest = dict[str, Any]

@@ -20,7 +20,7 @@ from requant.difference.imatrices import (
     compare,
     difference,
 )
-from requant.documents.manifest import canonical
+from requant.ground.canonical import canonical
 from requant.ground.digests import digest_file
 from requant.ground.errors import FormatError
 

@@ -13,8 +13,8 @@ from gguf_files import array, gguf_bytes, pair, string, tensor
 from requant.difference.diff import as_document, as_text, diff
 from requant.difference.ggufs import GGUFDiff
 from requant.difference.releases import ReleaseDiff, changes
-from requant.documents.manifest import canonical
 from requant.formats.ggml import GGMLType
+from requant.ground.canonical import canonical
 from requant.ground.errors import FormatError, RequantError, ToolError
 from small_release import QUANT, resum, write_release
 

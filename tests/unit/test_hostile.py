@@ -22,7 +22,7 @@ from fuzz.limits import MEMORY, SECONDS, limited
 from fuzz.mutations import LENGTHS, mutated
 from fuzz.targets import TARGETS
 from gguf_files import array, gguf_bytes, pair, string, tensor
-from requant.documents.manifest import canonical
+from requant.ground.canonical import canonical
 from requant.ground.errors import RequantError
 
 BINARY = ("gguf", "metadata", "imatrix", "safetensors")

@@ -1,4 +1,4 @@
-"""Laws of requant.documents.manifest: one serialization, hostile JSON refused, and no machine in the identity."""
+"""Laws of requant.ground.canonical: one serialization, hostile JSON refused, and no machine in the identity."""
 
 import json
 from typing import Any
@@ -7,12 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.documents.manifest import (
-    SCHEMA,
-    build_manifest,
-    canonical,
-    parse,
-)
+from requant.documents.manifest import SCHEMA, build_manifest
+from requant.ground.canonical import canonical, parse
 from requant.ground.errors import FormatError
 
 DOCUMENTS = st.recursive(

@@ -16,9 +16,10 @@ from requant.difference.ggufs import GGUFDiff, TensorDiff
 from requant.difference.imatrices import Comparison, Difference
 from requant.difference.releases import FileDiff, ReleaseDiff, changes
 from requant.documents.consistency import read_manifest
-from requant.documents.manifest import SCHEMA, canonical
+from requant.documents.manifest import SCHEMA
 from requant.documents.pins import read_pins
 from requant.formats.ggml import GGMLType
+from requant.ground.canonical import canonical
 from requant.ground.digests import Digest
 from requant.ground.errors import RecipeError, RequantError, ToolError
 from requant.ground.programs import WorkFolder

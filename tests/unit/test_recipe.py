@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from requant.documents.manifest import canonical
 from requant.documents.schemas import SCHEMAS, read_yaml
+from requant.ground.canonical import canonical
 from requant.ground.errors import RecipeError
 from requant.pipeline.recipe import bytes_after_download, load_recipe, quant_bytes
 

@@ -15,9 +15,9 @@ import pytest
 
 import requant
 from measured import evaluation
-from requant.documents.manifest import canonical
 from requant.evaluation.page.figures import CHINESE, draw_figures
 from requant.evaluation.page.page import write_report
+from requant.ground.canonical import canonical
 from requant.ground.errors import FormatError
 from small_release import write_release
 

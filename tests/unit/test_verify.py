@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from measured import evaluation
 from requant.cli.main import main
 from requant.documents.consistency import disagreements, require_form
-from requant.documents.manifest import canonical, parse
 from requant.evaluation.document import EVALUATION
+from requant.ground.canonical import canonical, parse
 from requant.release.card import write_card
 from requant.release.folder import ATTESTATION
 from requant.release.keys import new_key

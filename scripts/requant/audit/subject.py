@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from requant.audit.claims import Inferred, infer
-from requant.documents.manifest import SCHEMA, parse
+from requant.documents.manifest import SCHEMA
 from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import (
     LocalFile,
@@ -17,6 +17,7 @@ from requant.formats.ranged import (
     as_file,
     read_whole,
 )
+from requant.ground.canonical import parse
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Traffic

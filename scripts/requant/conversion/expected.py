@@ -19,9 +19,9 @@ from requant.conversion.layout import (
     rope_parameters,
 )
 from requant.conversion.vocabulary import expected_tokenizer
-from requant.documents.manifest import parse
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
+from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, UnsupportedError
 
 GENERATION = "generation_config.json"

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from requant.documents.manifest import parse
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import quoted
+from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, UnsupportedError
 
 CONFIG = "config.json"

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from requant.audit.metadata import Expected
-from requant.documents.manifest import parse
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, quoted
+from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.documents.manifest import canonical, parse
 from requant.documents.schemas import check
 from requant.formats.gguf import quoted
+from requant.ground.canonical import canonical, parse
 from requant.ground.digests import read_small
 from requant.ground.errors import FormatError, RecipeError, UnsupportedError
 

@@ -9,8 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from requant.documents.manifest import canonical, parse
 from requant.formats.ggml import GGMLType
+from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Digest, digest_file, write_bytes
 from requant.ground.errors import DigestError, FormatError
 from requant.ground.progress import progress

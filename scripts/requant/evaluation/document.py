@@ -14,11 +14,11 @@ from requant.documents.consistency import (
     printable,
     shown,
 )
-from requant.documents.manifest import canonical, parse
 from requant.documents.records import read_record
 from requant.documents.schemas import check
 from requant.evaluation.behaviour.models import collect_behaviour
 from requant.evaluation.fidelity.predictions import collect_fidelity
+from requant.ground.canonical import canonical, parse
 from requant.ground.digests import read_small, write_bytes
 from requant.ground.errors import FormatError, RecipeError
 

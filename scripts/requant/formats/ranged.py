@@ -151,7 +151,7 @@ class _Adapter(io.RawIOBase):
 
 
 def as_file(file: Ranged) -> BinaryIO:
-    """Give ``file`` as a seekable binary file that reads ahead, for parsers such as ``requant.formats.gguf.read_header``."""
+    """Give ``file`` as a seekable binary file that reads ahead, for parsers such as ``formats.gguf.read_header``."""
     return cast(BinaryIO, _Adapter(file))
 
 

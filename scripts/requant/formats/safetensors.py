@@ -14,8 +14,8 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
-from requant.documents.manifest import parse
 from requant.formats.ranged import Ranged, read_whole
+from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.documents.manifest import canonical
+from requant.ground.canonical import canonical
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.documents.manifest import parse
 from requant.documents.records import read_record
+from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 
 COLUMNS = ("step", "seconds", "peak_memory_mb")

@@ -16,7 +16,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
-from requant.documents.manifest import canonical, parse
+from requant.ground.canonical import canonical, parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
 from requant.release.keys import read_private_key, read_public_key

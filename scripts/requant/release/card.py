@@ -16,9 +16,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant import DATA
-from requant.documents.manifest import parse
 from requant.documents.records import THREADS, bits_per_weight, elements
 from requant.evaluation.document import read_evaluation
+from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 
 TEMPLATES = DATA / "templates"

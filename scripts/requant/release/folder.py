@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.documents.manifest import build_manifest, canonical, parse
+from requant.documents.manifest import build_manifest
 from requant.documents.records import file_digest, file_entry, read_record
+from requant.ground.canonical import canonical, parse
 from requant.ground.digests import (
     Expected,
     check_file,

@@ -17,8 +17,9 @@ from requant.difference.diff import diff
 from requant.difference.ggufs import Change
 from requant.difference.releases import changes
 from requant.documents.consistency import printable, read_manifest
-from requant.documents.manifest import SCHEMA, canonical
+from requant.documents.manifest import SCHEMA
 from requant.documents.pins import PackagePin
+from requant.ground.canonical import canonical
 from requant.ground.digests import Expected, write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder

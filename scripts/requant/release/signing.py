@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from requant.documents.manifest import parse
+from requant.ground.canonical import parse
 from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import (
     AttestationError,

@@ -19,11 +19,12 @@ from requant.documents.consistency import (
     read_manifest,
     shown,
 )
-from requant.documents.manifest import SCHEMA, canonical
+from requant.documents.manifest import SCHEMA
 from requant.documents.records import describe_with_progress, file_entry, tensor_entries
 from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import read_imatrix
+from requant.ground.canonical import canonical
 from requant.ground.digests import Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
 from requant.release.attestation import (

@@ -12,9 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from requant.documents.manifest import parse
 from requant.documents.pins import SuitePin
 from requant.evaluation.behaviour.suite import read_suite
+from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder

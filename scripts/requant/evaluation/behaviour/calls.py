@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from requant.documents.manifest import parse
+from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 
 MAX_CALLS = 64

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from requant import __version__
-from requant.documents.manifest import parse
 from requant.evaluation.behaviour.answer import Answer
+from requant.ground.canonical import parse
 from requant.ground.errors import (
     FormatError,
     PlaceError,

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from requant.documents.manifest import parse
 from requant.documents.records import read_record
 from requant.evaluation.behaviour.answer import (
     ERROR,
@@ -27,6 +26,7 @@ from requant.evaluation.behaviour.asking import Results, write_results
 from requant.evaluation.behaviour.endpoint import SECONDS, Settings
 from requant.evaluation.behaviour.knowledge import Knowledge
 from requant.evaluation.server import PARALLEL
+from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress

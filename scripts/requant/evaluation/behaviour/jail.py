@@ -1,4 +1,4 @@
-"""The program that builds the walls of ``requant.evaluation.behaviour.sandbox``, which starts it as a process of its own.
+"""The program that builds the walls of ``sandbox``, which starts it as a process of its own.
 
 It needs the standard library only, and is run as ``python -I -S jail.py REPORT`` with an order as JSON on standard
 input. Four processes take part:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from requant.documents.manifest import canonical
 from requant.documents.records import (
     file_entry,
     read_product,
@@ -31,6 +30,7 @@ from requant.evaluation.behaviour.suite import (
     read_suite,
 )
 from requant.evaluation.server import FLAGS, PARALLEL, serve
+from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import FormatError, RecipeError
 from requant.toolchain.build import open_built

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from requant.documents.manifest import parse
 from requant.documents.schemas import check
 from requant.evaluation.behaviour.numbers import read_number
+from requant.ground.canonical import parse
 from requant.ground.digests import digest_bytes, read_small
 from requant.ground.errors import FormatError, RecipeError
 
