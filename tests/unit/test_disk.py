@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from requant.ground.disk import in_units, require_space
+from requant.ground.disk import require_space
 from requant.ground.errors import DiskError
+from requant.ground.text import in_units
 
 
 def test_enough_room(tmp_path: Path) -> None:

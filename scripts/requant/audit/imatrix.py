@@ -9,8 +9,8 @@ from typing import Any
 from requant.audit.metadata import Finding, Grade
 from requant.audit.named_weights import Source
 from requant.audit.plausibility import check_plausible
-from requant.difference.imatrices import table
 from requant.formats.imatrix import Imatrix
+from requant.ground.text import table
 
 SCHEMA = "requant/imatrix-audit/v1"
 PLAUSIBLE, MISMATCH = "plausible", "mismatch"

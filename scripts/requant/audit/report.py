@@ -15,7 +15,7 @@ from requant.audit.sweep import (
     UNCHECKED,
     TensorAudit,
 )
-from requant.ground.disk import in_units
+from requant.ground.text import in_units
 from requant.quantization.witnesses import EPSILONS
 
 SCHEMA = "requant/audit/v1"

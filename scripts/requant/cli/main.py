@@ -11,7 +11,6 @@ import click
 
 from requant.cli.evaluate import compare_behaviour, evaluate
 from requant.difference import imatrices as comparison
-from requant.ground.disk import in_units
 from requant.ground.errors import (
     DigestError,
     PlaceError,
@@ -20,6 +19,7 @@ from requant.ground.errors import (
     UnsupportedError,
 )
 from requant.ground.reports import write_document, write_text
+from requant.ground.text import in_units
 from requant.release.folder import list_release
 
 PATH = click.Path(path_type=Path)

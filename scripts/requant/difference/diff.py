@@ -13,11 +13,10 @@ from requant.difference.ggufs import (
     TensorDiff,
     diff_gguf,
 )
-from requant.difference.imatrices import table
 from requant.difference.releases import FileDiff, ReleaseDiff, diff_releases
-from requant.documents.consistency import printable
 from requant.ground.digests import Digest
 from requant.ground.errors import FormatError
+from requant.ground.text import printable, table
 
 SCHEMA = "requant/diff/v1"
 MOST_SHOWN = 40

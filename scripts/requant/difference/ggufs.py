@@ -16,8 +16,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from requant.audit.metadata import ABSENT, differing, shown
-from requant.difference.imatrices import naming
-from requant.documents.consistency import printable
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import (
     Header,
@@ -27,7 +25,8 @@ from requant.formats.gguf import (
     require_zeros,
 )
 from requant.ground.digests import CHUNK
-from requant.ground.errors import FormatError
+from requant.ground.errors import FormatError, naming
+from requant.ground.text import printable
 from requant.toolchain.quantizer import DERIVED, Quantizer
 
 PIECE = 1 << 18

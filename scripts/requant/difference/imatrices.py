@@ -6,7 +6,6 @@ it; there all columns of an expert that saw no token have importance 1. The rela
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +21,8 @@ from requant.formats.imatrix import (
     read_imatrix,
 )
 from requant.ground.digests import Digest, digest_file
-from requant.ground.errors import FormatError
+from requant.ground.errors import FormatError, naming
+from requant.ground.text import table
 
 SCHEMA = "requant/compare/v1"
 MOST = 0.99
@@ -90,21 +90,6 @@ def compare(a: Path, b: Path) -> Comparison:
     all_a, all_b = (np.concatenate([values.ravel() for values in side]) for side in zip(*importances, strict=True))
     total = difference("total", all_a, all_b, all(same))
     return Comparison(sides, tuple(_notes(sides)), tuple(weights), total)
-
-
-@contextmanager
-def naming(what: str, path: Path) -> Iterator[None]:
-    """Say which input it was that could not be read: both files may have the same name.
-
-    Raises:
-        FormatError: in place of any FormatError or OSError of the body.
-    """
-    try:
-        yield
-    except FormatError as error:
-        raise FormatError(f"{what}: {error}") from error
-    except OSError as error:
-        raise FormatError(f"{what}: {path} cannot be read ({error.strerror or error}): check the path") from error
 
 
 def importance(entry: Entry) -> Floats:
@@ -195,18 +180,6 @@ def as_text(comparison: Comparison) -> str:
     ]  # fmt: skip
     head = ("relative difference of importance", "columns", "median", "99 %", "max", "cosine", "bytes")
     return "\n".join([*lines, *(f"note: {note}" for note in comparison.notes), *table(head, rows)])
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table whose columns are as wide as they must be, all but the first aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:>{width}}" if index else f"{cell:<{width}}"
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (head, *rows)
-    ]
 
 
 def as_document(comparison: Comparison) -> dict[str, Any]:

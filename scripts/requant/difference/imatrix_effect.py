@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from requant.difference.imatrices import naming, table
 from requant.documents.records import THREADS, read_record
 from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.formats.gguf import (
@@ -22,9 +21,10 @@ from requant.formats.gguf import (
 )
 from requant.ground.digests import CHUNK
 from requant.ground.disk import require_space
-from requant.ground.errors import DiskError, FormatError, RecipeError
+from requant.ground.errors import DiskError, FormatError, RecipeError, naming
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
+from requant.ground.text import table
 from requant.pipeline.quantize import KEPT, TENSOR
 from requant.pipeline.recipe import quant_bytes
 from requant.toolchain.build import Built, open_built

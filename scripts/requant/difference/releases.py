@@ -17,8 +17,8 @@ from requant.difference.ggufs import (
     Open,
     diff_gguf,
 )
-from requant.difference.imatrices import Comparison, compare, naming
-from requant.documents.consistency import outputs, printable, read_manifest
+from requant.difference.imatrices import Comparison, compare
+from requant.documents.consistency import outputs, read_manifest
 from requant.documents.manifest import SCHEMA
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import (
@@ -26,7 +26,9 @@ from requant.ground.errors import (
     FormatError,
     SourceError,
     ToolError,
+    naming,
 )
+from requant.ground.text import printable
 from requant.release.folder import MANIFEST
 
 IMATRIX = "imatrix.gguf"

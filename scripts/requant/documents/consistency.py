@@ -4,7 +4,7 @@ Nothing here looks at another file. Findings say what was expected, what was fou
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from requant.formats.gguf import quoted
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import read_small
 from requant.ground.errors import FormatError, RecipeError, UnsupportedError
+from requant.ground.text import printable, shown
 
 NAME = "manifest.json"
 LONGEST = 1 << 23
@@ -145,18 +146,3 @@ def outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _bytes(file: Mapping[str, Any]) -> tuple[int, str]:
     # Not the name: a step may call its material by another one, and only the bytes decide.
     return file["size"], file["sha256"]
-
-
-def shown(value: object) -> str:
-    """A value as one line of printable text, cut to a sane length."""
-    if isinstance(value, Mapping) and value.keys() == {"name", "size", "sha256"} and isinstance(value["size"], int):
-        return printable(f"{value['name']} ({value['size']:,} B, {value['sha256']})")
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return printable(", ".join(map(shown, value)) or "nothing")
-    return "nothing" if value is None else printable(str(value))
-
-
-def printable(text: str) -> str:
-    """Text from outside for messages: nothing that a terminal would obey, at most 300 characters."""
-    text = text if len(text) <= 300 else f"{text[:300]}..."
-    return text if text.isprintable() else repr(text)

@@ -8,12 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.documents.consistency import (
-    NAME,
-    Finding,
-    printable,
-    shown,
-)
+from requant.documents.consistency import NAME, Finding
 from requant.documents.records import read_record
 from requant.documents.schemas import check
 from requant.evaluation.behaviour.models import collect_behaviour
@@ -21,6 +16,7 @@ from requant.evaluation.fidelity.predictions import collect_fidelity
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import read_small, write_bytes
 from requant.ground.errors import FormatError, RecipeError
+from requant.ground.text import printable, shown
 
 SCHEMA = "requant/evaluation/v1"
 EVALUATION = "evaluation.json"

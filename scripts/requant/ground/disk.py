@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from requant.ground.errors import DiskError
+from requant.ground.text import in_units
 
 # Logs, metadata and the file system itself.
 RESERVE = 64 << 20
@@ -22,11 +23,3 @@ def require_space(folder: Path, needed: int, what: str) -> None:
             f"{what} needs {in_units(needed + RESERVE)} on the disk of {existing}, but {in_units(free)} are free: "
             "make room, or run in a folder on a larger disk (snakemake --directory)"
         )
-
-
-def in_units(size: int) -> str:
-    """A size for people, such as ``2.5 GB`` (decimal units)."""
-    for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"

@@ -4,6 +4,10 @@ Each message is one sentence that names the key or file at fault and says what t
 Only a command's entry point turns these into an exit code.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class RequantError(Exception):
     """Base class: the input or the world is wrong, not the code."""
@@ -47,3 +51,18 @@ class DiskError(RequantError):
 
 class ToolError(RequantError):
     """An external program is missing or failed."""
+
+
+@contextmanager
+def naming(what: str, path: Path) -> Iterator[None]:
+    """Say which input it was that could not be read: both files may have the same name.
+
+    Raises:
+        FormatError: in place of any FormatError or OSError of the body.
+    """
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{what}: {error}") from error
+    except OSError as error:
+        raise FormatError(f"{what}: {path} cannot be read ({error.strerror or error}): check the path") from error

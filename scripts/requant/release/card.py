@@ -20,14 +20,13 @@ from requant.documents.records import THREADS, bits_per_weight, elements
 from requant.evaluation.document import read_evaluation
 from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
+from requant.ground.markdown import code, escaped
+from requant.ground.text import digits, on_one_line, sized
 
 TEMPLATES = DATA / "templates"
-MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
-BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
 URL = re.compile(r"https://[A-Za-z0-9._~:/?#%=&+-]+")
 REPO = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 BLOCK_TENSOR = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
-UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 # SPDX ids that, in lower case, are ids of the Hub; it refuses any other id but "other".
 HUB_LICENCES = {
     "afl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0",
@@ -45,10 +44,10 @@ def write_card(manifest: Path, evaluation: Path | None, out: Path) -> None:
 
 def render_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> bytes:
     """The model card of a release: a function of two parsed documents, its manifest and its evaluation, alone."""
-    measured = _on_one_line(evaluation or {"fidelity": None, "speed": None, "behaviour": None})
+    measured = on_one_line(evaluation or {"fidelity": None, "speed": None, "behaviour": None})
     behaviour = measured["behaviour"] or {"suites": [], "not_run": []}
     context = {
-        **_context(_on_one_line(manifest), measured),
+        **_context(on_one_line(manifest), measured),
         **measured,
         "evaluation": evaluation is not None,
         "suites": {suite["name"]: suite for suite in behaviour["suites"]},
@@ -65,12 +64,12 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {
-        "text": _text,
-        "code": _code,
+        "text": escaped,
+        "code": code,
         "link": _link,
         "hub": _hub,
         "size": sized,
-        "digits": _digits,
+        "digits": digits,
         "shell": shlex.quote,
     }
     return environment
@@ -218,42 +217,11 @@ def _licence(weights: Mapping[str, Any]) -> dict[str, Any]:
     return {**keys, "license_link": f"https://huggingface.co/{weights['repo']}"} if weights["repo"] else keys
 
 
-def _on_one_line(value: Any) -> Any:
-    """The document with every run of white space, line ends included, made one space."""
-    if isinstance(value, str):
-        return " ".join(value.split())
-    if isinstance(value, dict):
-        return {key: _on_one_line(item) for key, item in value.items()}
-    return [_on_one_line(item) for item in value] if isinstance(value, list) else value
-
-
-def _text(value: object) -> str:
-    """Plain text as Markdown, also in a table cell and at the start of a line."""
-    return BLOCK_START.sub(lambda start: f"{start[0]}\\", MARKUP.sub(r"\\\g<0>", str(value)))
-
-
-def _code(value: object) -> str:
-    """A code span, or plain text where a code span could not hold the value in every table."""
-    return _text(value) if set(str(value)) & set("`|\\") else f"`{value}`"
-
-
 def _link(value: str) -> str:
     """A link if the text is one plain https address."""
-    return f"<{value}>" if URL.fullmatch(value) else _text(value)
+    return f"<{value}>" if URL.fullmatch(value) else escaped(value)
 
 
 def _hub(repo: str) -> str:
     """A link to a repository on Hugging Face if the text names one."""
-    return f"[{_text(repo)}](https://huggingface.co/{repo})" if REPO.fullmatch(repo) else _text(repo)
-
-
-def _digits(number: str, count: int) -> str:
-    """A decimal text for people: so many digits behind the point, or in scientific form where that would show none."""
-    value = float(number)
-    return f"{value:,.{count}f}" if value == 0 or abs(value) >= 10**-count else f"{value:.1e}"
-
-
-def sized(size: int) -> str:
-    """``2.50 GB (2,497,281,152 B)``; below 1 kB only the bytes."""
-    unit = next(((name, scale) for name, scale in UNITS if size >= scale), None)
-    return f"{size / unit[1]:.2f} {unit[0]} ({size:,} B)" if unit else f"{size:,} B"
+    return f"[{escaped(repo)}](https://huggingface.co/{repo})" if REPO.fullmatch(repo) else escaped(repo)

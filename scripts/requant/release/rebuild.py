@@ -16,7 +16,7 @@ from typing import Any
 from requant.difference.diff import diff
 from requant.difference.ggufs import Change
 from requant.difference.releases import changes
-from requant.documents.consistency import printable, read_manifest
+from requant.documents.consistency import read_manifest
 from requant.documents.manifest import SCHEMA
 from requant.documents.pins import PackagePin
 from requant.ground.canonical import canonical
@@ -24,6 +24,7 @@ from requant.ground.digests import Expected, write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.reports import write_document, write_text
+from requant.ground.text import printable
 from requant.pipeline.recipe import (
     DEFAULT_PINS,
     MACHINE_KEYS,

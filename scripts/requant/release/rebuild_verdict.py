@@ -15,10 +15,11 @@ from typing import Any
 from requant.difference import diff as difference
 from requant.difference.diff import Diff
 from requant.difference.ggufs import GGUFDiff
-from requant.difference.imatrices import Comparison, table
+from requant.difference.imatrices import Comparison
 from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.consistency import outputs, read_manifest
 from requant.documents.manifest import SCHEMA
+from requant.ground.text import table
 from requant.release.folder import MANIFEST
 from requant.release.verify import verify_release
 from requant.toolchain.quantizer import PLAIN

@@ -12,13 +12,7 @@ from typing import Any
 
 from securesystemslib.signer import SSlibKey
 
-from requant.documents.consistency import (
-    Finding,
-    disagreements,
-    printable,
-    read_manifest,
-    shown,
-)
+from requant.documents.consistency import Finding, disagreements, read_manifest
 from requant.documents.manifest import SCHEMA
 from requant.documents.records import describe_with_progress, file_entry, tensor_entries
 from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
@@ -27,6 +21,7 @@ from requant.formats.imatrix import read_imatrix
 from requant.ground.canonical import canonical
 from requant.ground.digests import Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
+from requant.ground.text import printable, shown
 from requant.release.attestation import (
     LONGEST,
     PROVENANCE,

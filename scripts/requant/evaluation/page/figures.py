@@ -30,7 +30,7 @@ from requant.evaluation.page.canvas import (
 )
 from requant.evaluation.page.heat_maps import heat_maps
 from requant.evaluation.page.inline import INK, inline
-from requant.release.card import UNITS
+from requant.ground.text import UNITS
 
 CHINESE = {
     **{f"File size, {unit}": f"文件大小（{unit}）" for unit, _ in UNITS},

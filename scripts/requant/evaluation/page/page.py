@@ -18,8 +18,9 @@ from requant.evaluation.document import foreign_files, read_evaluation
 from requant.evaluation.page.figures import draw_figures
 from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError
+from requant.ground.text import sized
 from requant.pipeline.run_times import COLUMNS
-from requant.release.card import TEMPLATES, made, sized
+from requant.release.card import TEMPLATES, made
 
 QUANTILES = ["0.1 %", "1 %", "5 %", "10 %", "50 %", "90 %", "95 %", "99 %", "99.9 %"]
 LONGEST_TABLE = 1 << 20

@@ -1,0 +1,17 @@
+"""Text of strangers in Markdown: shown as it is, ending neither a table cell nor a code block, doing nothing."""
+
+import re
+
+MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
+
+BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
+
+
+def escaped(value: object) -> str:
+    """Plain text as Markdown, also in a table cell and at the start of a line."""
+    return BLOCK_START.sub(lambda start: f"{start[0]}\\", MARKUP.sub(r"\\\g<0>", str(value)))
+
+
+def code(value: object) -> str:
+    """A code span, or plain text where a code span could not hold the value in every table."""
+    return escaped(value) if set(str(value)) & set("`|\\") else f"`{value}`"

@@ -1,0 +1,63 @@
+"""Text for people: shown, escaped, in units, in tables; nothing that a terminal would obey."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def shown(value: object) -> str:
+    """A value as one line of printable text, cut to a sane length."""
+    if isinstance(value, Mapping) and value.keys() == {"name", "size", "sha256"} and isinstance(value["size"], int):
+        return printable(f"{value['name']} ({value['size']:,} B, {value['sha256']})")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return printable(", ".join(map(shown, value)) or "nothing")
+    return "nothing" if value is None else printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text from outside for messages: nothing that a terminal would obey, at most 300 characters."""
+    text = text if len(text) <= 300 else f"{text[:300]}..."
+    return text if text.isprintable() else repr(text)
+
+
+def in_units(size: int) -> str:
+    """A size for people, such as ``2.5 GB`` (decimal units)."""
+    for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"
+
+
+UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+
+
+def on_one_line(value: Any) -> Any:
+    """The document with every run of white space, line ends included, made one space."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, dict):
+        return {key: on_one_line(item) for key, item in value.items()}
+    return [on_one_line(item) for item in value] if isinstance(value, list) else value
+
+
+def digits(number: str, count: int) -> str:
+    """A decimal text for people: so many digits behind the point, or in scientific form where that would show none."""
+    value = float(number)
+    return f"{value:,.{count}f}" if value == 0 or abs(value) >= 10**-count else f"{value:.1e}"
+
+
+def sized(size: int) -> str:
+    """``2.50 GB (2,497,281,152 B)``; below 1 kB only the bytes."""
+    unit = next(((name, scale) for name, scale in UNITS if size >= scale), None)
+    return f"{size / unit[1]:.2f} {unit[0]} ({size:,} B)" if unit else f"{size:,} B"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose columns are as wide as they must be, all but the first aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if index else f"{cell:<{width}}"
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    ]
