@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 
 from relabelled import text
-from requant.audit.metadata import (
-    WIDTH,
-    Grade,
-    compare_metadata,
-    differing,
-    expected_from_gguf,
-    shown,
-)
+from requant.audit.metadata import Grade, compare_metadata, expected_from_gguf
 from requant.conversion.expected import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
+from requant.formats.gguf_values import WIDTH, differing, shown
 from small_checkpoint import (
     ADDED,
     BASE,

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from requant.audit.metadata import ABSENT, Finding, Grade
+from requant.audit.metadata import Finding, Grade
 from requant.formats.gguf import quoted
+from requant.formats.gguf_values import ABSENT
 from requant.formats.imatrix import Entry, Imatrix
 
 OUTPUT = "output.weight"

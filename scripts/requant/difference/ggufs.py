@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.audit.metadata import ABSENT, differing, shown
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import (
     Header,
@@ -24,6 +23,7 @@ from requant.formats.gguf import (
     read_header,
     require_zeros,
 )
+from requant.formats.gguf_values import ABSENT, differing, shown
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError, naming
 from requant.ground.text import printable

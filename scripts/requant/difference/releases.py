@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.audit.metadata import ABSENT
 from requant.difference.ggufs import (
     Change,
     GGUFDiff,
@@ -20,6 +19,7 @@ from requant.difference.ggufs import (
 from requant.difference.imatrices import Comparison, compare
 from requant.documents.consistency import outputs, read_manifest
 from requant.documents.manifest import SCHEMA
+from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import (
     DigestError,
