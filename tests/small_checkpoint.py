@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from requant.audit.metadata import Expected, NamedImatrix
+from requant.audit.metadata import NamedImatrix
 from requant.conversion import vocabulary
+from requant.conversion.expected import ExpectedMetadata
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, Header, Tensor
 
@@ -74,7 +75,7 @@ def header(metadata: Mapping[str, Field], tensors: tuple[Tensor, ...] = TENSORS)
     return Header("subject.gguf", 3, dict(metadata), tensors, 32, 0, 0)
 
 
-def subject(expected: Expected) -> dict[str, Field]:
+def subject(expected: ExpectedMetadata) -> dict[str, Field]:
     written = {key: value for key, value in expected.values.items() if key not in expected.implied}
     return written | SUBJECT
 

@@ -21,13 +21,13 @@ from requant.audit.metadata import (
     compare_metadata,
     expected_from_gguf,
 )
-from requant.conversion.expected import FILES, expected_metadata
 from requant.conversion.layout import (
     ROPE_TOLERANCE,
     Plan,
     plan,
     read_config,
 )
+from requant.conversion.metadata import FILES, expected_metadata
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import read_imatrix
 

@@ -16,8 +16,8 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 import small_checkpoint
 from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
-from requant.audit.metadata import Expected
-from requant.conversion.expected import expected_metadata
+from requant.conversion.expected import ExpectedMetadata
+from requant.conversion.metadata import expected_metadata
 from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
 from requant.release.attestation import PAYLOAD_TYPE, build_statement
@@ -118,7 +118,7 @@ def header() -> Header:
 
 
 @cache
-def expected() -> Expected:
+def expected() -> ExpectedMetadata:
     """What the small checkpoint would give."""
     return expected_metadata({**TOKENIZER_FILES, "config.json": CONFIG_FILE})
 

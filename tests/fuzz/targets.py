@@ -18,8 +18,8 @@ from fuzz import seeds
 from memory_file import Memory
 from requant.audit.claims import infer
 from requant.audit.metadata import compare_metadata, expected_from_gguf
-from requant.conversion.expected import FILES, expected_metadata
 from requant.conversion.layout import CONFIG, plan, read_config
+from requant.conversion.metadata import FILES, expected_metadata
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.formats.ranged import as_file

@@ -1,4 +1,4 @@
-"""requant.conversion.expected and requant.conversion.vocabulary: what follows from a checkpoint, what is uncertain, and what cannot be."""
+"""requant.conversion.metadata and requant.conversion.vocabulary: what follows from a checkpoint, what is uncertain, and what cannot be."""
 
 import json
 from contextlib import suppress
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relabelled import text
 from requant.audit.metadata import Grade, compare_metadata
-from requant.conversion.expected import expected_metadata
+from requant.conversion.metadata import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.ground.errors import FormatError, RequantError, UnsupportedError

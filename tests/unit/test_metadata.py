@@ -8,7 +8,7 @@ import pytest
 
 from relabelled import text
 from requant.audit.metadata import Grade, compare_metadata, expected_from_gguf
-from requant.conversion.expected import expected_metadata
+from requant.conversion.metadata import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.formats.gguf_values import WIDTH, differing, shown

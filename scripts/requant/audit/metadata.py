@@ -6,9 +6,10 @@ Keys and their meaning: https://github.com/ggml-org/ggml/blob/master/docs/gguf.m
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
+from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, Header
 from requant.formats.gguf_values import ABSENT, cut, differing, shown
@@ -73,35 +74,6 @@ class Comparison:
     findings: tuple[Finding, ...]
 
 
-@dataclass
-class Expected:
-    """What a conversion of the named weights would say.
-
-    ``values`` are the keys whose value is known. Those in ``optional`` may be absent, because llama.cpp then assumes
-    the same or because some of its versions do not write them; those in ``implied`` need not be written, but may be
-    there with the value that llama.cpp assumes. ``unknown`` maps other keys, or the beginnings of keys up to a dot, to
-    the reason why nothing is known about them; ``unsure`` lists such items of known arrays.
-    """
-
-    values: dict[str, Field] = field(default_factory=dict)
-    optional: set[str] = field(default_factory=set)
-    implied: set[str] = field(default_factory=set)
-    unknown: dict[str, str] = field(default_factory=dict)
-    unsure: dict[str, set[int]] = field(default_factory=dict)
-
-    def update(self, other: "Expected") -> None:
-        """Take over everything that ``other`` knows."""
-        self.values |= other.values
-        self.optional |= other.optional
-        self.implied |= other.implied
-        self.unknown |= other.unknown
-        self.unsure |= other.unsure
-
-    def why_unknown(self, key: str) -> str | None:
-        """The reason why nothing is known about ``key``, if so."""
-        return next((why for start, why in self.unknown.items() if _belongs(key, start)), None)
-
-
 @dataclass(frozen=True)
 class NamedImatrix:
     """What llama-quantize notes about an importance matrix: its entries, and the chunks of text it was made of."""
@@ -110,13 +82,13 @@ class NamedImatrix:
     chunks: int
 
 
-def expected_from_gguf(source: Header) -> Expected:
+def expected_from_gguf(source: Header) -> ExpectedMetadata:
     """Expect what llama-quantize keeps of ``source``, the unquantized GGUF: everything that it does not set itself."""
-    kept = {key: value for key, value in source.metadata.items() if not _belongs(key, *SET_BY_QUANTIZE)}
-    return Expected(kept)
+    kept = {key: value for key, value in source.metadata.items() if not belongs(key, *SET_BY_QUANTIZE)}
+    return ExpectedMetadata(kept)
 
 
-def compare_metadata(subject: Header, expected: Expected, imatrix: NamedImatrix | None = None) -> Comparison:
+def compare_metadata(subject: Header, expected: ExpectedMetadata, imatrix: NamedImatrix | None = None) -> Comparison:
     """Compare all metadata of ``subject`` with what is expected of it.
 
     Args:
@@ -128,7 +100,7 @@ def compare_metadata(subject: Header, expected: Expected, imatrix: NamedImatrix 
     findings: list[Finding] = []
     architectures = {_architecture(subject.metadata), _architecture(expected.values)} - {""}
     for key, actual in subject.metadata.items():
-        if _belongs(key, *SET_BY_QUANTIZE):
+        if belongs(key, *SET_BY_QUANTIZE):
             finding = _own_finding(key, actual, subject, imatrix)
         else:
             finding = _finding(key, actual, expected, architectures)
@@ -139,14 +111,14 @@ def compare_metadata(subject: Header, expected: Expected, imatrix: NamedImatrix 
     return Comparison(tuple(equal), (*findings, *_missing(subject, expected)))
 
 
-def _finding(key: str, actual: Field, expected: Expected, architectures: set[str]) -> Finding | None:
+def _finding(key: str, actual: Field, expected: ExpectedMetadata, architectures: set[str]) -> Finding | None:
     """What there is to say about a key of the subject; nothing if it is as expected."""
     wanted = expected.values.get(key)
     if wanted is None:
         why = expected.why_unknown(key)
         if why is not None:
             return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), f"cannot be checked: {why}")
-        if any(_belongs(key, f"{name}.") for name in architectures) or _belongs(key, "tokenizer.", *READ):
+        if any(belongs(key, f"{name}.") for name in architectures) or belongs(key, "tokenizer.", *READ):
             return _serious(key, ABSENT, actual, f"does not come from the named weights: {_effect(key)}")
         return _make(key, Grade.HARMLESS, ABSENT, shown(actual), "does not come from the named weights")
     if wanted == actual:
@@ -159,7 +131,7 @@ def _finding(key: str, actual: Field, expected: Expected, architectures: set[str
     return _make(key, Grade.SERIOUS, before, after, f"is not what the named weights give: {_effect(key)}")
 
 
-def _missing(subject: Header, expected: Expected) -> Iterator[Finding]:
+def _missing(subject: Header, expected: ExpectedMetadata) -> Iterator[Finding]:
     for key, wanted in expected.values.items():
         if key in subject.metadata or key in expected.implied:
             continue
@@ -211,16 +183,11 @@ def _serious(key: str, expected: str, actual: Field, reason: str) -> Finding:
 
 def _matters(key: str) -> bool:
     """Whether llama.cpp reads ``key`` when it runs a model."""
-    return _belongs(key, *READ) or not key.startswith(("general.", "split.", "quantize."))
+    return belongs(key, *READ) or not key.startswith(("general.", "split.", "quantize."))
 
 
 def _effect(key: str) -> str:
-    return next(effect for start, effect in EFFECTS.items() if _belongs(key, start) or not start)
-
-
-def _belongs(key: str, *starts: str) -> bool:
-    """Whether ``key`` is one of ``starts``, or begins with one that ends with a dot."""
-    return any(key == start or (start.endswith(".") and key.startswith(start)) for start in starts)
+    return next(effect for start, effect in EFFECTS.items() if belongs(key, start) or not start)
 
 
 def _architecture(metadata: dict[str, Field]) -> str:

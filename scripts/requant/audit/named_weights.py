@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from requant.audit.metadata import Expected, expected_from_gguf
-from requant.conversion.expected import FILES, expected_metadata
+from requant.audit.metadata import expected_from_gguf
+from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import (
     CONFIG,
     ROPE_TOLERANCE,
     plan,
     read_config,
 )
+from requant.conversion.metadata import FILES, expected_metadata
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
@@ -43,7 +44,7 @@ class Source:
     weights: Weights
     types: Mapping[str, GGMLType]
     model: Model
-    expected: Expected | None
+    expected: ExpectedMetadata | None
     unknown: str | None
 
 

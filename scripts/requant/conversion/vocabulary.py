@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from requant.audit.metadata import Expected
+from requant.conversion.expected import ExpectedMetadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, quoted
 from requant.ground.canonical import parse
@@ -59,7 +59,9 @@ class Vocabulary:
     unsure: set[int] = field(default_factory=set)
 
 
-def expected_tokenizer(files: Mapping[str, bytes], config: Mapping[str, Any], architecture: str, rows: int) -> Expected:
+def expected_tokenizer(
+    files: Mapping[str, bytes], config: Mapping[str, Any], architecture: str, rows: int
+) -> ExpectedMetadata:
     """Derive the keys that begin with ``tokenizer.``.
 
     Args:
@@ -72,7 +74,7 @@ def expected_tokenizer(files: Mapping[str, bytes], config: Mapping[str, Any], ar
         FormatError: naming the file that is damaged or hostile.
     """
     tokenizer, settings = read_object(files, TOKENIZER), read_object(files, SETTINGS)
-    expected = Expected()
+    expected = ExpectedMetadata()
     if "tekken.json" in files and tokenizer is None:
         expected.unknown["tokenizer."] = "only byte-pair tokenizers are known to requant"
         return expected
@@ -218,7 +220,7 @@ def _add(vocabulary: Vocabulary, number: object, token: Mapping[str, Any], name:
         vocabulary.unsure.add(number)
 
 
-def _add_tokens(expected: Expected, vocabulary: Vocabulary, named: set[str], rows: int) -> None:
+def _add_tokens(expected: ExpectedMetadata, vocabulary: Vocabulary, named: set[str], rows: int) -> None:
     tokens, types = [f"[PAD{index}]" for index in range(rows)], np.full(rows, UNUSED, np.dtype("<i4"))
     contents = {token.content for token in vocabulary.added.values()}
     missing = named - contents - set(vocabulary.base.values())
@@ -261,7 +263,7 @@ def _looks_special(token: str) -> bool:
 
 
 def _add_pre(
-    expected: Expected, vocabulary: Vocabulary, tokenizer: Mapping[str, Any] | None, settings: Mapping[str, Any]
+    expected: ExpectedMetadata, vocabulary: Vocabulary, tokenizer: Mapping[str, Any] | None, settings: Mapping[str, Any]
 ) -> None:
     """The converter goes by what the tokenizer makes of a fixed text, which is known for Qwen's vocabulary alone."""
     lines = [vocabulary.base[number] for number in sorted(vocabulary.base)] + vocabulary.merges
@@ -283,7 +285,10 @@ def _add_pre(
 
 
 def _add_special(
-    expected: Expected, tokenizer: Mapping[str, Any] | None, settings: Mapping[str, Any], config: Mapping[str, Any]
+    expected: ExpectedMetadata,
+    tokenizer: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> None:
     """Ids of special tokens, and whether some are put around every text: ``SpecialVocab._load``."""
     flags = _processor_flags(tokenizer, settings)
@@ -350,7 +355,7 @@ def _steps(template: object) -> list[str] | None:
     return steps
 
 
-def _add_llama(expected: Expected, settings: Mapping[str, Any], rows: int) -> None:
+def _add_llama(expected: ExpectedMetadata, settings: Mapping[str, Any], rows: int) -> None:
     """What ``LlamaModel.set_vocab`` does besides."""
     prefix = settings.get("add_prefix_space")
     if isinstance(prefix, bool):
@@ -362,7 +367,7 @@ def _add_llama(expected: Expected, settings: Mapping[str, Any], rows: int) -> No
         expected.values[f"{GGML}add_bos_token"] = Field(ValueType.BOOL, False)
 
 
-def _add_template(expected: Expected, files: Mapping[str, bytes], settings: Mapping[str, Any] | None) -> None:
+def _add_template(expected: ExpectedMetadata, files: Mapping[str, bytes], settings: Mapping[str, Any] | None) -> None:
     """The chat template: tokenizer_config.json goes before the files of their own."""
     if settings is None:
         return
@@ -380,7 +385,7 @@ def _add_template(expected: Expected, files: Mapping[str, bytes], settings: Mapp
         _add_templates(expected, found)
 
 
-def _add_templates(expected: Expected, choices: Sequence[object]) -> None:
+def _add_templates(expected: ExpectedMetadata, choices: Sequence[object]) -> None:
     """Several templates: the default one has the plain key."""
     for choice in choices:
         name, template = (choice.get("name"), choice.get("template")) if isinstance(choice, dict) else (None, None)
