@@ -10,11 +10,11 @@ from gguf import GGUFWriter
 
 from gguf_files import write_imatrix
 from requant.documents.manifest import build_manifest
-from requant.documents.records import file_entry, step, tensor_entries
+from requant.documents.records import file_entry, step
 from requant.evaluation.document import EVALUATION
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
-from requant.pipeline.describe import describe
+from requant.pipeline.describe import describe, tensor_entries
 from requant.release.card import write_card
 from requant.release.folder import SUMS, write_sums
 

@@ -13,8 +13,6 @@ from requant.formats.ggml import GGMLType
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Digest, digest_file, write_bytes
 from requant.ground.errors import DigestError, FormatError
-from requant.ground.progress import progress
-from requant.pipeline.describe import Description, describe
 
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.
@@ -41,14 +39,6 @@ def step(
         "materials": [file_entry(file, digest) for file, digest in sorted(materials.items())],
         "products": [file_entry(file, digest) for file, digest in sorted(products.items())],
     }
-
-
-def tensor_entries(description: Description) -> list[dict[str, Any]]:
-    """Every tensor of a GGUF file: name, type, shape (row length first) and SHA-256 of its bytes."""
-    return [
-        {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "sha256": tensor.sha256}
-        for tensor in description.tensors
-    ]
 
 
 def elements(tensors: Iterable[Mapping[str, Any]]) -> int:
@@ -93,13 +83,3 @@ def read_product(file: Path, record: Path) -> dict[str, Any]:
     if digest_file(file) != file_digest(document["file"]):
         raise DigestError(f"{file} is not the file that its record describes: remove {record} and run again")
     return document
-
-
-def describe_with_progress(path: Path, what: str) -> Description:
-    """``requant.pipeline.describe.describe`` with a progress bar."""
-    with progress(path.stat().st_size, what, "B", scale=True) as bar:
-
-        def advance(size: int) -> None:
-            bar.update(size)
-
-        return describe(path, advance)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from requant.formats.gguf import (
 )
 from requant.ground.digests import CHUNK, Digest
 from requant.ground.errors import FormatError
+from requant.ground.progress import progress
 
 # NaN and infinity are the numbers whose exponent bits are all set.
 _EXPONENTS: dict[GGMLType, tuple[str, int]] = {
@@ -140,3 +142,21 @@ def _non_finite_row(chunk: memoryview, tensor: Tensor, start: int) -> int | None
         return None
     element = start // tensor.type.type_size + int((exponents == mask).argmax())
     return element // tensor.shape[0]
+
+
+def tensor_entries(description: Description) -> list[dict[str, Any]]:
+    """Every tensor of a GGUF file: name, type, shape (row length first) and SHA-256 of its bytes."""
+    return [
+        {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "sha256": tensor.sha256}
+        for tensor in description.tensors
+    ]
+
+
+def describe_with_progress(path: Path, what: str) -> Description:
+    """``requant.pipeline.describe.describe`` with a progress bar."""
+    with progress(path.stat().st_size, what, "B", scale=True) as bar:
+
+        def advance(size: int) -> None:
+            bar.update(size)
+
+        return describe(path, advance)

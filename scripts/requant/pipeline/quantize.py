@@ -7,12 +7,10 @@ from typing import Any
 
 from requant.documents.records import (
     THREADS,
-    describe_with_progress,
     file_digest,
     file_entry,
     read_product,
     step,
-    tensor_entries,
     write_record,
 )
 from requant.formats.ggml import GGMLType
@@ -21,7 +19,7 @@ from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
-from requant.pipeline.describe import Description, require_finite
+from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
 from requant.pipeline.recipe import quant_bytes
 from requant.toolchain.build import open_built
 

@@ -14,7 +14,7 @@ from securesystemslib.signer import SSlibKey
 
 from requant.documents.consistency import Finding, disagreements, read_manifest
 from requant.documents.manifest import SCHEMA
-from requant.documents.records import describe_with_progress, file_entry, tensor_entries
+from requant.documents.records import file_entry
 from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import read_imatrix
@@ -22,6 +22,7 @@ from requant.ground.canonical import canonical
 from requant.ground.digests import Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
 from requant.ground.text import printable, shown
+from requant.pipeline.describe import describe_with_progress, tensor_entries
 from requant.release.attestation import (
     LONGEST,
     PROVENANCE,
