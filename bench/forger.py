@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from requant.conversion.weights import GGUFWeights
-from requant.difference.imatrices import importance
 from requant.documents.pins import TABLE, read_pins
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import Floats, GGMLType
 from requant.formats.gguf import read_header
-from requant.formats.imatrix import read_imatrix
+from requant.formats.imatrix import importance, read_imatrix
 from requant.formats.ranged import LocalFile
 from requant.quantization.witnesses import (
     EPSILONS,
@@ -21,8 +20,8 @@ from requant.quantization.witnesses import (
     derive,
     find_witnesses,
 )
-from requant.toolchain.libraries import open_quantizer
-from requant.toolchain.quantizer import Floats, Quantizer
+from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.quantizers import open_quantizer
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "Tiny-Qwen3"
 WEIGHT = "blk.1.ffn_up.weight"

@@ -25,21 +25,20 @@ from checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from gguf_files import gguf_bytes, tensor
 from requant.audit.sweep import Material, Outcome, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
-from requant.difference.imatrices import importance
 from requant.documents.pins import ToolchainPin, read_pins
-from requant.formats.ggml import GGMLType
-from requant.formats.gguf import Header, read_header
-from requant.formats.imatrix import read_imatrix
-from requant.formats.ranged import LocalFile
-from requant.toolchain.libraries import open_quantizer
-from requant.toolchain.quantizer import (
+from requant.formats.ggml import (
     PLAIN,
     Bytes,
     Floats,
+    GGMLType,
     Indices,
-    Quantizer,
     row_bytes,
 )
+from requant.formats.gguf import Header, read_header
+from requant.formats.imatrix import importance, read_imatrix
+from requant.formats.ranged import LocalFile
+from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.quantizers import open_quantizer
 
 PINS: Mapping[str, ToolchainPin] = read_pins(ROOT / "config" / "pins.yaml").toolchains
 NEWER, OLDER = "llama.cpp-0c1e57098bba", "llama.cpp-4227c9be4268"

@@ -9,14 +9,14 @@ import yaml
 from gguf import GGUFWriter
 
 from gguf_files import write_imatrix
+from requant.documents.file_names import EVALUATION, SUMS
 from requant.documents.manifest import build_manifest
 from requant.documents.records import file_entry, step
-from requant.evaluation.document import EVALUATION
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.pipeline.describe import describe, tensor_entries
 from requant.release.card import write_card
-from requant.release.folder import SUMS, write_sums
+from requant.release.folder import write_sums
 
 ROOT = Path(__file__).resolve().parents[1]
 IMATRIX, QUANT = "imatrix.gguf", "Tiny-Qwen3-Q4_K_M-imatrix.gguf"

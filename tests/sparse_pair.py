@@ -18,11 +18,10 @@ from relabelled import number, payload, text
 from requant.audit.sample import draw
 from requant.conversion.layout import Plan, plan
 from requant.conversion.weights import rounded
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import GGMLType, row_bytes
 from requant.formats.gguf import Field, read_header
 from requant.pipeline.tiny_model import TinyShape
 from requant.quantization.mix import Model, expected_types
-from requant.toolchain.quantizer import row_bytes
 
 SHARD, QUANT, IMATRIX = "model.safetensors", "Giant-Q4_K_M-imatrix.gguf", "imatrix.gguf"
 CHUNKS = 100

@@ -26,6 +26,7 @@ from requant.conversion.weights import (
     as_float32,
     rounded,
 )
+from requant.formats.ggml import Floats
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
@@ -33,8 +34,7 @@ from requant.pipeline.tiny_model import make_tensor
 from requant.places.place import open_place
 from requant.quantization.derivation import Tally, compare_rows
 from requant.quantization.witnesses import EPSILONS
-from requant.toolchain.libraries import FINGERPRINTS, fingerprint
-from requant.toolchain.quantizer import Floats
+from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 TENSORS, QUANTIZED = 46, 29

@@ -15,14 +15,10 @@ from quants import audited, contents, cut, kept, opened, read_importances, repla
 from requant.audit.sample import draw
 from requant.audit.sweep import EXACT, MISMATCH, UNCHECKED
 from requant.conversion.weights import GGUFWeights, as_float32
+from requant.formats.ggml import PLAIN, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.pipeline.tiny_model import make_tensor
-from requant.toolchain.quantizer import (
-    PLAIN,
-    Bytes,
-    Floats,
-    Quantizer,
-)
+from requant.toolchain.ggml_library import Quantizer
 
 EMBEDDING = "token_embd.weight"
 TARGETS = {T.Q4_K: "blk.1.ffn_up.weight", T.Q6_K: "blk.2.ffn_down.weight"}

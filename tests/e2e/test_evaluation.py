@@ -11,8 +11,9 @@ import pytest
 from checkout import TOOLCHAINS
 from e2e.conftest import TOOLCHAIN, Workplace
 from endpoint.suites import lines
+from requant.documents.evaluation import read_evaluation
+from requant.documents.file_names import EVALUATION
 from requant.documents.records import write_record
-from requant.evaluation.document import EVALUATION, read_evaluation
 from requant.evaluation.fidelity.predictions import Means, measure_baseline, measure_quant
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, DiskError, FormatError

@@ -22,11 +22,11 @@ from e2e.conftest import SNAKEMAKE, Workplace, tiny_recipe
 from endpoint import Reply, ScriptedEndpoint, message
 from endpoint.suites import lines
 from hub import LoopbackHub
+from requant.documents.evaluation import read_evaluation
 from requant.evaluation.behaviour.asking import Results, read_results
 from requant.evaluation.behaviour.endpoint import Settings
 from requant.evaluation.behaviour.harness import ask_knowledge
 from requant.evaluation.behaviour.knowledge import GPQA, Knowledge, read_knowledge
-from requant.evaluation.document import read_evaluation
 from requant.ground.errors import ToolError
 from requant.release.verify import verify_release
 from unit.test_knowledge import serve_gpqa, serve_mmlu

@@ -12,7 +12,7 @@ import pytest
 
 from checkout import ROOT, TOOLCHAINS, alone
 from e2e.conftest import TOOLCHAIN, Workplace
-from requant.evaluation.document import read_evaluation
+from requant.documents.evaluation import read_evaluation
 from requant.release.verify import verify_release
 
 RESULTS = ROOT / "results" / "SmolLM2-135M-Instruct"

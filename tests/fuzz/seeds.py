@@ -18,10 +18,11 @@ import small_checkpoint
 from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.metadata import expected_metadata
+from requant.documents.file_names import CARD, MANIFEST
+from requant.documents.sums import read_sums
 from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
 from requant.release.attestation import PAYLOAD_TYPE, build_statement
-from requant.release.folder import CARD, MANIFEST, read_sums
 from small_release import write_release
 
 ROWS = 16

@@ -20,6 +20,7 @@ from requant.audit.claims import infer
 from requant.audit.metadata import compare_metadata, expected_from_gguf
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
+from requant.documents.file_names import ATTESTATION, CARD, MANIFEST, SUMS
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.formats.ranged import as_file
@@ -38,13 +39,7 @@ from requant.release.attestation import (
     read_envelope,
     verify_with,
 )
-from requant.release.folder import (
-    ATTESTATION,
-    CARD,
-    MANIFEST,
-    SUMS,
-    list_release,
-)
+from requant.release.folder import list_release
 from requant.release.verify import as_document, as_text, verify_release
 
 LONGEST_SENTENCE = 2000

@@ -20,6 +20,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
+from requant.documents.sums import read_sums
 from requant.ground.canonical import canonical, parse
 from requant.ground.errors import AttestationError, FormatError, RequantError
 from requant.release.attestation import (
@@ -32,7 +33,6 @@ from requant.release.attestation import (
     sign,
     verify_envelope,
 )
-from requant.release.folder import read_sums
 from requant.release.keys import new_key, read_private_key, read_public_key
 from requant.release.signing import sign_release
 

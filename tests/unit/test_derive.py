@@ -10,21 +10,18 @@ import pytest
 
 import requant.quantization.derivation
 from quants import kept
+from requant.formats.ggml import Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.quantization.derivation import (
+    IMPORTANCE_LIMIT,
+    LIMIT,
     MOST_EXAMPLES,
     Odd,
     Tally,
     compare_rows,
     derivable,
 )
-from requant.toolchain.quantizer import (
-    IMPORTANCE_LIMIT,
-    LIMIT,
-    Bytes,
-    Floats,
-    Quantizer,
-)
+from requant.toolchain.ggml_library import Quantizer
 
 ROWS, COLUMNS = 400, 512
 INDICES = np.arange(ROWS) * 3 + 7

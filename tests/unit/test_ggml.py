@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 
 from quants import kept
-from requant.formats.ggml import GGMLType as T
-from requant.ground.errors import ToolError
-from requant.toolchain.quantizer import (
+from requant.formats.ggml import (
     DERIVED,
-    IMPORTANCE_LIMIT,
-    LIMIT,
     PLAIN,
     Floats,
-    Quantizer,
     row_bytes,
-    usable,
 )
+from requant.formats.ggml import GGMLType as T
+from requant.ground.errors import ToolError
+from requant.quantization.derivation import IMPORTANCE_LIMIT, LIMIT, usable
+from requant.toolchain.ggml_library import Quantizer
 
 ROWS, COLUMNS = 12, 512
 SLOW = (T.IQ1_S, T.IQ1_M, T.IQ2_XS, T.IQ2_S)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from quants import kept
+from requant.formats.ggml import Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.quantization.witnesses import (
     EPSILONS,
@@ -15,7 +16,7 @@ from requant.quantization.witnesses import (
     ROW_WIDE,
     find_witnesses,
 )
-from requant.toolchain.quantizer import Bytes, Floats, Quantizer
+from requant.toolchain.ggml_library import Quantizer
 
 K_TYPES = (T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K)
 TYPES = (*K_TYPES, *ROW_WIDE, T.IQ4_NL, T.IQ4_XS)

@@ -15,8 +15,7 @@ from requant.difference.diff import Diff
 from requant.difference.ggufs import GGUFDiff, TensorDiff
 from requant.difference.imatrices import Comparison, Difference
 from requant.difference.releases import FileDiff, ReleaseDiff, changes
-from requant.documents.consistency import read_manifest
-from requant.documents.manifest import SCHEMA
+from requant.documents.manifest import SCHEMA, read_manifest
 from requant.documents.pins import read_pins
 from requant.formats.ggml import GGMLType
 from requant.ground.canonical import canonical

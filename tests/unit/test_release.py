@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from requant.documents.file_names import SUMS
 from requant.documents.records import file_entry, write_record
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import DigestError, FormatError, RequantError
 from requant.release.folder import (
-    SUMS,
     list_release,
     place_file,
     write_manifest,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE
 from requant.ground.errors import (
     AttestationError,
     DigestError,
@@ -22,7 +23,6 @@ from requant.ground.errors import (
     RequantError,
     ToolError,
 )
-from requant.release.folder import ATTESTATION, MODEL_SIGNATURE
 from requant.release.signing import sign_release
 from small_release import resum
 

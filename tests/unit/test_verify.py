@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from measured import evaluation
 from requant.cli.main import main
-from requant.documents.consistency import disagreements, require_form
-from requant.evaluation.document import EVALUATION
+from requant.documents.consistency import disagreements
+from requant.documents.file_names import ATTESTATION, EVALUATION
+from requant.documents.manifest import require_form
 from requant.ground.canonical import canonical, parse
 from requant.release.card import write_card
-from requant.release.folder import ATTESTATION
 from requant.release.keys import new_key
 from requant.release.signing import sign_release
 from requant.release.verify import verify_release

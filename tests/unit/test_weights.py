@@ -16,9 +16,9 @@ from requant.conversion.weights import (
     read_rows,
     rounded,
 )
+from requant.formats.ggml import PLAIN, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import FormatError
-from requant.toolchain.quantizer import PLAIN, Floats
 
 
 def patterns() -> Floats:

@@ -19,7 +19,7 @@ from requant.audit.metadata import (
 )
 from requant.audit.named_weights import Source, open_source
 from requant.audit.sample import draw
-from requant.audit.subject import IMATRIX, Subject, open_subject
+from requant.audit.subject import Subject, open_subject
 from requant.audit.sweep import (
     EXACT,
     MISMATCH,
@@ -29,9 +29,10 @@ from requant.audit.sweep import (
     Outcome,
     audit_tensors,
 )
-from requant.difference.imatrices import importance
+from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
-from requant.formats.imatrix import MAX_SIZE, Imatrix, read_imatrix
+from requant.formats.ggml import Floats
+from requant.formats.imatrix import MAX_SIZE, Imatrix, importance, read_imatrix
 from requant.formats.ranged import LocalFile, Ranged, read_whole
 from requant.ground.digests import CHUNK
 from requant.ground.errors import (
@@ -49,8 +50,8 @@ from requant.quantization.mix import (
     expected_types,
     file_type_name,
 )
-from requant.toolchain.libraries import open_quantizer
-from requant.toolchain.quantizer import Floats, Quantizer
+from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.quantizers import open_quantizer
 
 ROWS = 1024
 """Rows that a sampled audit draws by default: an alteration of 0.5 % of all rows is missed once in 170 times."""

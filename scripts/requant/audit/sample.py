@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from requant.toolchain.quantizer import Indices
+from requant.formats.ggml import Indices
 
 
 def draw(rows: Mapping[str, int], count: int, seed: int) -> dict[str, Indices]:

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from requant.audit.claims import Inferred, infer
+from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import SCHEMA
 from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import (
@@ -22,7 +23,6 @@ from requant.ground.errors import PlaceError, UnsupportedError
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Traffic
 
-IMATRIX, MANIFEST = "imatrix.gguf", "manifest.json"
 NOT_QUANTS = ("imatrix", "mmproj")
 """GGUFs whose names begin so hold no language model."""
 
@@ -122,7 +122,7 @@ def _manifest(file: Ranged | None) -> dict[str, Any] | None:
     """Our manifest; one of somebody else's making under the same name is passed over."""
     if file is None:
         return None
-    from requant.documents.consistency import LONGEST, require_form
+    from requant.documents.manifest import LONGEST, require_form
 
     document = parse(read_whole(file, LONGEST, "a manifest"), file.name)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:

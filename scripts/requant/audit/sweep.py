@@ -14,19 +14,19 @@ from math import prod
 import numpy as np
 
 from requant.conversion.weights import Weights, read_rows, rounded
-from requant.formats.ggml import GGMLType
-from requant.formats.gguf import Header, Tensor
-from requant.formats.ranged import Ranged
-from requant.quantization.derivation import Tally, compare_rows, derivable
-from requant.toolchain.quantizer import (
+from requant.formats.ggml import (
     DERIVED,
     NEEDS_IMPORTANCE,
     PLAIN,
     Bytes,
     Floats,
+    GGMLType,
     Indices,
-    Quantizer,
 )
+from requant.formats.gguf import Header, Tensor
+from requant.formats.ranged import Ranged
+from requant.quantization.derivation import Tally, compare_rows, derivable
+from requant.toolchain.ggml_library import Quantizer
 
 BATCH = 1 << 20
 """Weights that are derived at a time; a row may be longer."""

@@ -11,6 +11,7 @@ import click
 
 from requant.cli.evaluate import compare_behaviour, evaluate
 from requant.difference import imatrices as comparison
+from requant.documents.reports import write_document, write_text
 from requant.ground.errors import (
     DigestError,
     PlaceError,
@@ -18,7 +19,6 @@ from requant.ground.errors import (
     SourceError,
     UnsupportedError,
 )
-from requant.ground.reports import write_document, write_text
 from requant.ground.text import in_units
 from requant.release.folder import list_release
 
@@ -137,7 +137,7 @@ def diff(a: Path, b: Path, out: Path | None) -> None:
     """Say what differs between two GGUF files, or two release folders, A and B, and by how much."""
     from requant.difference import diff as difference
     from requant.documents.pins import TABLE, read_pins
-    from requant.toolchain.libraries import open_quantizer
+    from requant.toolchain.quantizers import open_quantizer
     from requant.toolchain.variants import STRICT
 
     pin = next(iter(read_pins(TABLE, "the pin table").toolchains.values()))

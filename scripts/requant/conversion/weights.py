@@ -6,18 +6,18 @@ from typing import Protocol
 import numpy as np
 
 from requant.conversion.layout import Plan
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import (
+    PLAIN,
+    Bytes,
+    Floats,
+    GGMLType,
+    Indices,
+    row_bytes,
+)
 from requant.formats.gguf import Header, Tensor, quoted
 from requant.formats.ranged import Ranged
 from requant.formats.safetensors import Checkpoint, rows_as_float32
 from requant.ground.errors import FormatError
-from requant.toolchain.quantizer import (
-    PLAIN,
-    Bytes,
-    Floats,
-    Indices,
-    row_bytes,
-)
 
 
 class Weights(Protocol):

@@ -18,6 +18,7 @@ from requant.formats.imatrix import (
     Entry,
     Floats,
     Imatrix,
+    importance,
     read_imatrix,
 )
 from requant.ground.digests import Digest, digest_file
@@ -90,13 +91,6 @@ def compare(a: Path, b: Path) -> Comparison:
     all_a, all_b = (np.concatenate([values.ravel() for values in side]) for side in zip(*importances, strict=True))
     total = difference("total", all_a, all_b, all(same))
     return Comparison(sides, tuple(_notes(sides)), tuple(weights), total)
-
-
-def importance(entry: Entry) -> Floats:
-    """What llama-quantize makes of an entry: float32 of shape ``[experts, columns]``."""
-    counts = entry.counts[:, None]
-    values: Floats = np.divide(entry.in_sum2, counts, out=np.ones_like(entry.in_sum2), where=counts > 0)
-    return values
 
 
 def difference(name: str, a: Floats, b: Floats, same_bytes: bool) -> Difference:

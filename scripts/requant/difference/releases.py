@@ -17,8 +17,8 @@ from requant.difference.ggufs import (
     diff_gguf,
 )
 from requant.difference.imatrices import Comparison, compare
-from requant.documents.consistency import outputs, read_manifest
-from requant.documents.manifest import SCHEMA
+from requant.documents.file_names import IMATRIX, MANIFEST
+from requant.documents.manifest import SCHEMA, outputs, read_manifest
 from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import (
@@ -29,9 +29,7 @@ from requant.ground.errors import (
     naming,
 )
 from requant.ground.text import printable
-from requant.release.folder import MANIFEST
 
-IMATRIX = "imatrix.gguf"
 LONGEST = 120
 """Characters of a manifest's value that are shown at most."""
 

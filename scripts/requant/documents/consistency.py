@@ -4,21 +4,16 @@ Nothing here looks at another file. Findings say what was expected, what was fou
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from requant.documents.schemas import check
+from requant.documents.file_names import MANIFEST
+from requant.documents.manifest import outputs
 from requant.formats.gguf import quoted
-from requant.ground.canonical import canonical, parse
-from requant.ground.digests import read_small
-from requant.ground.errors import FormatError, RecipeError, UnsupportedError
-from requant.ground.text import printable, shown
+from requant.ground.canonical import canonical
+from requant.ground.text import shown
 
-NAME = "manifest.json"
-LONGEST = 1 << 23
-"""Bytes: room for thirty quants of a model with a thousand tensors."""
 # The environment of the converter; the only material that is neither an input nor made by an earlier step.
 LOCK = "converter.lock"
 
@@ -30,39 +25,6 @@ class Finding:
     where: str
     expected: str
     actual: str
-
-
-def read_manifest(path: Path, versions: Collection[str]) -> dict[str, Any]:
-    """Read a manifest from outside: at most ``LONGEST`` bytes, canonical, of a known version and in its form.
-
-    Raises:
-        FormatError: naming the file or the key.
-        UnsupportedError: when its schema is none of ``versions``.
-    """
-    data = read_small(path, LONGEST)
-    manifest = parse(data, NAME)
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if not isinstance(schema, str):
-        raise FormatError(f"{NAME} names no schema: get the file again")
-    if schema not in versions:
-        raise UnsupportedError(f"{NAME} has schema {printable(schema)}: install a requant that knows it")
-    if canonical(manifest) != data:
-        raise FormatError(f"{NAME} is not canonical JSON: get the file again")
-    require_form(manifest)
-    return dict(manifest)
-
-
-def require_form(manifest: Any) -> None:
-    """Check a manifest v1, and the recipe in it, against their schemas.
-
-    Raises:
-        FormatError: one sentence naming the key.
-    """
-    try:
-        check(manifest, "manifest", NAME)
-        check(manifest["recipe"]["document"], "recipe", f"{NAME}: recipe.document")
-    except RecipeError as error:
-        raise FormatError(printable(str(error))) from error
 
 
 def disagreements(manifest: Mapping[str, Any]) -> Iterator[Finding]:
@@ -77,7 +39,7 @@ def disagreements(manifest: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _differ(key: str, expected: object, actual: object) -> Iterator[Finding]:
     if expected != actual:
-        yield Finding(f"{NAME}: {key}", shown(expected), shown(actual))
+        yield Finding(f"{MANIFEST}: {key}", shown(expected), shown(actual))
 
 
 def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Finding]:
@@ -121,11 +83,11 @@ def _chain(manifest: Mapping[str, Any]) -> Iterator[Finding]:
         where = f"steps.{number}.materials"
         for file in step["materials"]:
             if _bytes(file) not in known and not (number == 0 and file["name"] == LOCK):
-                yield Finding(f"{NAME}: {where}", "inputs and products of earlier steps", shown(file))
+                yield Finding(f"{MANIFEST}: {where}", "inputs and products of earlier steps", shown(file))
         used = {_bytes(file) for file in step["materials"]}
         for file in needed[number] if number < len(needed) else ():
             if _bytes(file) not in used:
-                yield Finding(f"{NAME}: {where}", shown(file), "no such file")
+                yield Finding(f"{MANIFEST}: {where}", shown(file), "no such file")
         known |= {_bytes(file) for file in step["products"]}
 
 
@@ -136,11 +98,6 @@ def _tensors(manifest: Mapping[str, Any]) -> Iterator[Finding]:
         found = {tensor["name"]: tensor["shape"] for tensor in quant["tensors"]}
         for name in sorted(wanted.keys() | found.keys()):
             yield from _differ(f"quants.{number}.tensors {quoted(name)}", wanted.get(name), found.get(name))
-
-
-def outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the steps made, in their order: working GGUF, importance matrix, quants; name, size and sha256 each."""
-    return [manifest["model"]["file"], manifest["imatrix"]["file"], *(quant["file"] for quant in manifest["quants"])]
 
 
 def _bytes(file: Mapping[str, Any]) -> tuple[int, str]:

@@ -4,24 +4,15 @@ It is no part of the release's identity: other machines measure other numbers. I
 digest, so it cannot be moved to another release unnoticed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from requant.documents.consistency import NAME, Finding
+from requant.documents.evaluation import SCHEMA, require_form
 from requant.documents.records import read_record
-from requant.documents.schemas import check
 from requant.evaluation.behaviour.models import collect_behaviour
 from requant.evaluation.fidelity.predictions import collect_fidelity
-from requant.ground.canonical import canonical, parse
-from requant.ground.digests import read_small, write_bytes
-from requant.ground.errors import FormatError, RecipeError
-from requant.ground.text import printable, shown
-
-SCHEMA = "requant/evaluation/v1"
-EVALUATION = "evaluation.json"
-LONGEST = 1 << 23
-"""Bytes: room for the tensors of a hundred quants."""
+from requant.ground.canonical import canonical
+from requant.ground.digests import write_bytes
 
 
 def write_evaluation(
@@ -48,53 +39,3 @@ def write_evaluation(
     }
     require_form(document)
     write_bytes(out, canonical(document))
-
-
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """Read such a file from outside: at most ``LONGEST`` bytes, canonical, and in its form.
-
-    Raises:
-        FormatError: naming the file or the key.
-    """
-    data = read_small(path, LONGEST)
-    document = parse(data, path.name)
-    require_form(document)
-    if canonical(document) != data:
-        raise FormatError(f"{path.name} is not canonical JSON: get the file again")
-    return dict(document)
-
-
-def require_form(document: Any) -> None:
-    """Check the document against its schema.
-
-    Raises:
-        FormatError: one sentence naming the key.
-    """
-    try:
-        check(document, "evaluation", EVALUATION)
-    except RecipeError as error:
-        raise FormatError(printable(str(error))) from error
-
-
-def foreign_files(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Finding]:
-    """Where an evaluation is about other files than those of a manifest."""
-    model, quants = manifest["model"]["file"], {quant["type"]: quant["file"] for quant in manifest["quants"]}
-    fidelity, speed = evaluation["fidelity"], evaluation["speed"]
-    claims = [("tensors", entry["type"], entry["file"]) for entry in evaluation["tensors"]]
-    if fidelity:
-        yield from _differs("fidelity.baseline", model, fidelity["baseline"]["file"])
-        claims += [("fidelity", entry["type"], entry["file"]) for entry in fidelity["quants"] if entry["imatrix"]]
-    if speed:
-        claims += [("speed", entry["label"], entry["file"]) for entry in speed["models"][1:]]
-        yield from _differs("speed.models.0", model, speed["models"][0]["file"])
-    for suite in (evaluation["behaviour"] or {"suites": []})["suites"]:
-        where = f"behaviour.{suite['name']}"
-        claims += [(where, entry["label"], entry["file"]) for entry in suite["models"][1:]]
-        yield from _differs(f"{where}.models.0", model, suite["models"][0]["file"])
-    for where, kind, file in claims:
-        yield from _differs(f"{where} {kind}", quants.get(kind), file)
-
-
-def _differs(where: str, expected: object, actual: object) -> Iterator[Finding]:
-    if expected != actual:
-        yield Finding(f"{EVALUATION}: {printable(where)}", f"{shown(expected)}, as in {NAME}", shown(actual))

@@ -4,7 +4,7 @@ Numbers and names: ``gguf.h`` and ``ggml.h`` of llama.cpp; block and type sizes:
 """
 
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -89,3 +89,29 @@ class GGMLType(IntEnum):
 
 GGML_TYPES = {int(kind): kind for kind in GGMLType}
 VALUE_TYPES = {int(kind): kind for kind in ValueType}
+
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+
+Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+
+PLAIN = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
+
+NEEDS_IMPORTANCE = (
+    GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S,
+)  # fmt: skip
+
+DERIVED = (
+    *PLAIN, *NEEDS_IMPORTANCE,
+    GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1, GGMLType.Q8_0,
+    GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K,
+    GGMLType.IQ3_XXS, GGMLType.IQ3_S, GGMLType.IQ4_NL, GGMLType.IQ4_XS,
+    GGMLType.TQ1_0, GGMLType.TQ2_0,
+)  # fmt: skip
+"""Types whose bytes are derived here; any other is reported as not checked."""
+
+
+def row_bytes(kind: GGMLType, columns: int) -> int:
+    """Bytes of a row of ``columns`` weights, a multiple of the type's block."""
+    return columns // kind.block_size * kind.type_size

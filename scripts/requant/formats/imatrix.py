@@ -195,3 +195,10 @@ def _read_floats(file: BinaryIO | FileIO, name: str, tensor: Tensor) -> Floats:
     if not np.isfinite(floats).all() or floats.min() < 0:
         raise FormatError(f"{name} has a value in {tensor.name!r} that is negative or not finite: it is damaged")
     return floats
+
+
+def importance(entry: Entry) -> Floats:
+    """What llama-quantize makes of an entry: float32 of shape ``[experts, columns]``."""
+    counts = entry.counts[:, None]
+    values: Floats = np.divide(entry.in_sum2, counts, out=np.ones_like(entry.in_sum2), where=counts > 0)
+    return values

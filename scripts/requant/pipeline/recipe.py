@@ -16,9 +16,9 @@ from requant.documents.pins import (
     read_pins,
 )
 from requant.documents.schemas import check
-from requant.evaluation.perplexity import FEWEST, scored
 from requant.ground.errors import RecipeError
 from requant.pipeline.tiny_model import TinyShape
+from requant.toolchain.perplexity import FEWEST, scored
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"

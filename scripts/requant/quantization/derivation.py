@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from requant.formats.ggml import GGMLType
-from requant.quantization.witnesses import ROW_WIDE, find_witnesses
-from requant.toolchain.quantizer import (
-    IMPORTANCE_LIMIT,
+from requant.formats.ggml import (
     PLAIN,
     Bytes,
     Floats,
+    GGMLType,
     Indices,
-    Quantizer,
-    usable,
 )
+from requant.quantization.witnesses import ROW_WIDE, find_witnesses
+from requant.toolchain.ggml_library import Quantizer
 
 MOST_EXAMPLES = 3
 DENSE = 0.1
@@ -167,3 +165,16 @@ def _errors(
     errors: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     errors = np.nan_to_num(weighted, nan=np.inf).reshape(*blocks.shape[:2], -1).sum(2)
     return errors
+
+
+LIMIT = float(1 << 20)
+"""Magnitude up to which weights are derived: within it no product inside the search overflows to infinity."""
+
+IMPORTANCE_LIMIT = float(1 << 40)
+"""The same for importances."""
+
+
+def usable(weights: Floats, limit: float = LIMIT) -> bool:
+    """Whether all numbers are finite and at most ``limit`` in magnitude: beyond that llama.cpp's search may abort."""
+    # A NaN makes the comparison false.
+    return bool((np.abs(weights) <= limit).all())

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.formats.ggml import GGMLType
-from requant.toolchain.quantizer import Bytes, Floats, Quantizer
+from requant.formats.ggml import Bytes, Floats, GGMLType
+from requant.toolchain.ggml_library import Quantizer
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -44,7 +44,7 @@ def build_statement(manifest: Mapping[str, Any], sums: Mapping[str, str]) -> Sta
 
     Args:
         manifest: the release's, of schema ``requant/manifest/v1``.
-        sums: the SHA-256 of every released file by name, as ``requant.release.folder.read_sums`` gives it.
+        sums: the SHA-256 of every released file by name, as ``requant.documents.sums.read_sums`` gives it.
     """
     predicate = {
         "buildDefinition": {

@@ -16,8 +16,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant import DATA
+from requant.documents.evaluation import read_evaluation
 from requant.documents.records import THREADS, bits_per_weight, elements
-from requant.evaluation.document import read_evaluation
 from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.markdown import code, escaped

@@ -16,14 +16,14 @@ from typing import Any
 from requant.difference.diff import diff
 from requant.difference.ggufs import Change
 from requant.difference.releases import changes
-from requant.documents.consistency import read_manifest
-from requant.documents.manifest import SCHEMA
+from requant.documents.file_names import MANIFEST
+from requant.documents.manifest import SCHEMA, read_manifest
 from requant.documents.pins import PackagePin
+from requant.documents.reports import write_document, write_text
 from requant.ground.canonical import canonical
 from requant.ground.digests import Expected, write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
-from requant.ground.reports import write_document, write_text
 from requant.ground.text import printable
 from requant.pipeline.recipe import (
     DEFAULT_PINS,
@@ -31,14 +31,13 @@ from requant.pipeline.recipe import (
     Recipe,
     load_recipe,
 )
-from requant.release.folder import MANIFEST
 from requant.release.rebuild_verdict import (
     DIFFERS,
     as_document,
     as_text,
     judge,
 )
-from requant.toolchain.libraries import tool_quantizer
+from requant.toolchain.quantizers import tool_quantizer
 from requant.toolchain.variants import STRICT
 
 log = logging.getLogger(__name__)

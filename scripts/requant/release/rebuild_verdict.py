@@ -17,12 +17,11 @@ from requant.difference.diff import Diff
 from requant.difference.ggufs import GGUFDiff
 from requant.difference.imatrices import Comparison
 from requant.difference.releases import ReleaseDiff, changes
-from requant.documents.consistency import outputs, read_manifest
-from requant.documents.manifest import SCHEMA
+from requant.documents.file_names import MANIFEST
+from requant.documents.manifest import SCHEMA, outputs, read_manifest
+from requant.formats.ggml import PLAIN
 from requant.ground.text import table
-from requant.release.folder import MANIFEST
 from requant.release.verify import verify_release
-from requant.toolchain.quantizer import PLAIN
 from requant.toolchain.variants import PORTABLE
 
 DOCUMENT = "requant/rebuild/v1"

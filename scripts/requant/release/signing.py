@@ -10,6 +10,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from requant.documents.file_names import ATTESTATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES
+from requant.documents.sums import read_sums
 from requant.ground.canonical import parse
 from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import (
@@ -19,13 +21,6 @@ from requant.ground.errors import (
     ToolError,
 )
 from requant.release.attestation import build_statement, sign
-from requant.release.folder import (
-    ATTESTATION,
-    MANIFEST,
-    MODEL_SIGNATURE,
-    SIGNATURES,
-    read_sums,
-)
 from requant.release.keys import LONGEST
 from requant.release.verify import Verification, verify_release
 

@@ -12,10 +12,20 @@ from typing import Any
 
 from securesystemslib.signer import SSlibKey
 
-from requant.documents.consistency import Finding, disagreements, read_manifest
-from requant.documents.manifest import SCHEMA
+from requant.documents.consistency import Finding, disagreements
+from requant.documents.evaluation import foreign_files, read_evaluation
+from requant.documents.file_names import (
+    ATTESTATION,
+    CARD,
+    EVALUATION,
+    MANIFEST,
+    MODEL_SIGNATURE,
+    SIGNATURES,
+    SUMS,
+)
+from requant.documents.manifest import SCHEMA, read_manifest
 from requant.documents.records import file_entry
-from requant.evaluation.document import EVALUATION, foreign_files, read_evaluation
+from requant.documents.sums import read_sums
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import read_imatrix
 from requant.ground.canonical import canonical
@@ -32,15 +42,6 @@ from requant.release.attestation import (
     verify_with,
 )
 from requant.release.card import render_card
-from requant.release.folder import (
-    ATTESTATION,
-    CARD,
-    MANIFEST,
-    MODEL_SIGNATURE,
-    SIGNATURES,
-    SUMS,
-    read_sums,
-)
 from requant.release.keys import read_public_key
 
 DOCUMENT = "requant/verify/v1"

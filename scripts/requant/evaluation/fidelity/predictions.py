@@ -16,7 +16,6 @@ from requant.documents.records import (
     read_record,
     write_record,
 )
-from requant.evaluation.perplexity import chunk_done, logits_bytes, read_divergence, read_perplexity, scored
 from requant.formats.gguf import read_header
 from requant.ground.digests import digest_file, publish
 from requant.ground.disk import require_space
@@ -25,6 +24,13 @@ from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.toolchain.build import open_built
+from requant.toolchain.perplexity import (
+    chunk_done,
+    logits_bytes,
+    read_divergence,
+    read_perplexity,
+    scored,
+)
 
 TOOL, LOGITS = "llama-perplexity", "logits.bin"
 TEMPLATE = "tokenizer.chat_template"

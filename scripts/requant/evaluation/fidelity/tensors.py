@@ -14,20 +14,15 @@ from typing import Any
 import numpy as np
 
 from requant.conversion.weights import GGUFWeights, read_rows
-from requant.difference.imatrices import importance
 from requant.documents.records import read_product, write_record
+from requant.formats.ggml import PLAIN, Floats, Indices
 from requant.formats.gguf import Tensor, read_header
-from requant.formats.imatrix import Entry, read_imatrix
+from requant.formats.imatrix import Entry, importance, read_imatrix
 from requant.formats.ranged import LocalFile
 from requant.ground.errors import FormatError
 from requant.ground.progress import progress
-from requant.toolchain.libraries import tool_quantizer
-from requant.toolchain.quantizer import (
-    PLAIN,
-    Floats,
-    Indices,
-    Quantizer,
-)
+from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.quantizers import tool_quantizer
 
 BATCH = 1 << 21
 """Weights of one batch."""

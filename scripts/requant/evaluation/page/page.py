@@ -11,10 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from requant.documents.consistency import read_manifest
-from requant.documents.manifest import SCHEMA
+from requant.documents.evaluation import foreign_files, read_evaluation
+from requant.documents.manifest import SCHEMA, read_manifest
 from requant.documents.records import bits_per_weight, file_entry
-from requant.evaluation.document import foreign_files, read_evaluation
 from requant.evaluation.page.figures import draw_figures
 from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError

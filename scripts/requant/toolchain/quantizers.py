@@ -16,7 +16,7 @@ from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import ToolError
 from requant.toolchain.build import LIBRARY, build_library, open_built
-from requant.toolchain.quantizer import Quantizer
+from requant.toolchain.ggml_library import Quantizer
 from requant.toolchain.tree import fetch_toolchain, proven_tree
 from requant.toolchain.variants import FUSED, ON_ARM64, STRICT
 

@@ -8,34 +8,12 @@ import ctypes
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import Bytes, Floats, GGMLType, row_bytes
 from requant.ground.errors import ToolError
-
-Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
-Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
-Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
-
-LIMIT = float(1 << 20)
-"""Magnitude up to which weights are derived: within it no product inside the search overflows to infinity."""
-IMPORTANCE_LIMIT = float(1 << 40)
-"""The same for importances."""
-
-PLAIN = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
-NEEDS_IMPORTANCE = (
-    GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S,
-)  # fmt: skip
-DERIVED = (
-    *PLAIN, *NEEDS_IMPORTANCE,
-    GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1, GGMLType.Q8_0,
-    GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K,
-    GGMLType.IQ3_XXS, GGMLType.IQ3_S, GGMLType.IQ4_NL, GGMLType.IQ4_XS,
-    GGMLType.TQ1_0, GGMLType.TQ2_0,
-)  # fmt: skip
-"""Types whose bytes are derived here; any other is reported as not checked."""
 
 
 class _Traits(ctypes.Structure):
@@ -106,14 +84,3 @@ class Quantizer:
         to_float = self._library.ggml_get_type_traits(int(kind)).contents.to_float
         to_float(source.ctypes.data, out.ctypes.data, out.size)
         return out
-
-
-def row_bytes(kind: GGMLType, columns: int) -> int:
-    """Bytes of a row of ``columns`` weights, a multiple of the type's block."""
-    return columns // kind.block_size * kind.type_size
-
-
-def usable(weights: Floats, limit: float = LIMIT) -> bool:
-    """Whether all numbers are finite and at most ``limit`` in magnitude: beyond that llama.cpp's search may abort."""
-    # A NaN makes the comparison false.
-    return bool((np.abs(weights) <= limit).all())

@@ -1,0 +1,18 @@
+"""What the files of a release are called."""
+
+IMATRIX = "imatrix.gguf"
+
+MANIFEST = "manifest.json"
+
+SUMS = "SHA256SUMS"
+
+CARD = "README.md"
+
+# They are made after SHA256SUMS and about it, so they lie beside it and do not stand in it.
+ATTESTATION = "attestation.intoto.json"
+
+MODEL_SIGNATURE = "model.sig"
+
+SIGNATURES = (ATTESTATION, MODEL_SIGNATURE)
+
+EVALUATION = "evaluation.json"
