@@ -310,7 +310,7 @@ def test_nobody_outside_can_be_killed(line: str) -> None:
 
 def test_everything_ends_with_the_caller() -> None:
     command = (
-        "from pathlib import Path; from requant.evaluation import sandbox\n"
+        "from pathlib import Path; from requant.evaluation.behaviour import sandbox\n"
         f"sandbox.JAIL = Path({str(sandbox.JAIL)!r})\n"
         f"sandbox.run({BODY + 'time.sleep(1000)'!r}, '', seconds=60)"
     )
