@@ -5,6 +5,8 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/requant
 VENV := $(if $(word 2,$(CURDIR)),$(CACHE)/$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1),.venv)
 BIN := $(VENV)/bin
+# The folder in whose results/ a recipe is made.
+FOLDER ?= .
 # How often make bench runs each build.
 ROUNDS ?= 5
 CUDA := .venv-cuda
@@ -36,16 +38,16 @@ $(VENV)/test.done: $(VENV)/workflow.done envs/test.lock
 	@touch $@
 
 demo: setup
-	@$(SNAKEMAKE) --configfile config/tiny.yaml
-	@$(BIN)/requant show results/Tiny-Qwen3/release
+	@$(SNAKEMAKE) --configfile config/tiny.yaml --directory "$(FOLDER)"
+	@$(BIN)/requant show "$(FOLDER)/results/Tiny-Qwen3/release"
 
 demo-real: setup
-	@$(SNAKEMAKE) --configfile config/smollm2.yaml -- all answer_question
-	@$(BIN)/requant show results/SmolLM2-135M-Instruct/release
-	@cat results/SmolLM2-135M-Instruct/evaluation/answer.txt
+	@$(SNAKEMAKE) --configfile config/smollm2.yaml --directory "$(FOLDER)" -- all answer_question
+	@$(BIN)/requant show "$(FOLDER)/results/SmolLM2-135M-Instruct/release"
+	@cat "$(FOLDER)/results/SmolLM2-135M-Instruct/evaluation/answer.txt"
 
 test: setup-test lint
-	@$(BIN)/python -m pytest -m "not arm64 and not cuda" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not arm64 and not cuda" --numprocesses 2
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 7 minutes on two cores, the first time 15.
 test-arm64: setup-test

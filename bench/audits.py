@@ -109,7 +109,7 @@ def sampled(work: Path, model: Model, url: str) -> tuple[float, int]:
 
 def measure(rounds: int, threads: int, work: Path) -> str:
     """Run all contenders and give the table."""
-    from hub import LoopbackHub
+    from support.hub import LoopbackHub
 
     tiny, large = map(Model, RECIPES)
     linked(work, large)
@@ -173,7 +173,7 @@ def table(large: Model, times: dict[str, list[float]], fetched: dict[str, int]) 
 
 def acceptance(work: Path, threads: int) -> str:
     """Who accepts which quant of the demo, as Markdown."""
-    from quants import program, read_importances, requantized
+    from support.quants import program, read_importances, requantized
 
     tiny = Model("Tiny-Qwen3")
     linked(work, tiny)

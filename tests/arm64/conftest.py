@@ -1,6 +1,6 @@
 """ARM64 programs on this machine: llama.cpp cross-compiled, Python from Debian, both run by qemu.
 
-Everything is kept in ``results/toolchains`` and used again by the next run.
+Everything is kept in ``build/tests`` and used again by the next run.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from pathlib import Path
 
 import pytest
 
-import e2e.conftest as e2e
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace
 from requant.documents.records import read_record, write_record
 from requant.ground.digests import digest_file
 from requant.toolchain.build import build_backend, build_tool, open_built
 from requant.toolchain.tree import proven_tree
+from support.checkout import ROOT, TOOLCHAINS
+from support.workplace import TOOLCHAIN, TOOLS, Workplace
 
 HERE = Path(__file__).parent
-BUILT = ROOT / "results" / "toolchains" / TOOLCHAIN / "arm64"
-PYTHON = ROOT / "results" / "toolchains" / "converter" / "arm64"
-TOOLS = ("llama-imatrix", "llama-quantize")
+BUILT = TOOLCHAINS / TOOLCHAIN / "arm64"
+PYTHON = TOOLCHAINS / "converter" / "arm64"
 SYSROOT = Path("/usr/aarch64-linux-gnu")
 PROGRAMS = {"aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu", "qemu-aarch64-static": "qemu-user-static"}
 # Debian 12's Python, and what it and the wheels load. The torch of the converter's lock loads only with gigabytes of
@@ -35,8 +34,6 @@ PACKAGES = (
 )  # fmt: skip
 LOCKS = (ROOT / "envs" / "converter.lock", HERE / "torch.lock")
 TAGS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
-
-demo = e2e.demo
 
 
 def launcher(path: Path, root: Path, program: Path, **env: str) -> Path:
@@ -59,7 +56,7 @@ def programs() -> None:
 @pytest.fixture(scope="session")
 def built(programs: None, demo: Workplace) -> Path:
     """The folder of the ARM64 tools and portable backend, cross-compiled; the build's own checks saw them too."""
-    source = ROOT / "results" / "toolchains" / TOOLCHAIN / "source.json"
+    source = TOOLCHAINS / TOOLCHAIN / "source.json"
     tree, commit = proven_tree(source), read_record(source)["commit"]
     cores, log = len(os.sched_getaffinity(0)), BUILT / "build.log"
     with pytest.MonkeyPatch.context() as patch:
@@ -109,7 +106,7 @@ def _unpack_debian(folder: Path) -> None:
 def arm64(built: Path, python: Path, tmp_path: Path) -> Workplace:
     """A folder to run the workflow in, in which every program that makes a model's bytes is an ARM64 program."""
     toolchains = tmp_path / "arm64" / "results" / "toolchains"
-    toolchain, ours = toolchains / TOOLCHAIN, ROOT / "results" / "toolchains"
+    toolchain, ours = toolchains / TOOLCHAIN, TOOLCHAINS
     for tool in TOOLS:
         record = built / "strict" / "bin" / f"{tool}.json"
         document = open_built(record).document

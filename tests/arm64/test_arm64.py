@@ -11,11 +11,9 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from arm64.conftest import TOOLS
-from e2e.conftest import ROOT, TINY, Workplace, digests, prepare
 from requant.pipeline.tiny_model import TINY_FILES
+from support.checkout import TOOLCHAINS
+from support.workplace import TINY, TOOLS, Workplace, digests, prepare
 
 KINDS = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "IQ4_XS")
 SHORT = {**TINY["calibration"], "chunks": 2, "context": 64, "batch": 64, "ubatch": 64}
@@ -30,8 +28,6 @@ assert platform.machine() == "aarch64"
 write_tiny_model(Path("tree"), Path("Tiny-Qwen3"), TinyShape(**json.loads(sys.argv[1])))
 """
 
-pytestmark = pytest.mark.arm64
-
 
 def test_the_programs_are_for_arm64(built: Path) -> None:
     files = [*(built / "strict" / "bin").iterdir(), built / "portable" / "libggml-cpu.so"]
@@ -41,7 +37,7 @@ def test_the_programs_are_for_arm64(built: Path) -> None:
 
 
 def test_the_generated_model(demo: Workplace, python: Path, tmp_path: Path) -> None:
-    (tmp_path / "tree").symlink_to(ROOT / "results" / "toolchains" / TINY["toolchain"] / "source")
+    (tmp_path / "tree").symlink_to(TOOLCHAINS / TINY["toolchain"] / "source")
     subprocess.run([python, "-c", GENERATE, json.dumps(TINY["model"]["generate"])], cwd=tmp_path, check=True)
     x86 = digests(demo.results / "generated")
     assert digests(tmp_path / "Tiny-Qwen3") == {name: x86[name] for name in TINY_FILES}

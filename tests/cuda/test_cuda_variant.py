@@ -18,14 +18,11 @@ from requant.pipeline.recipe import DEFAULT_PINS
 from requant.toolchain.build import build_backend, open_built
 from requant.toolchain.tree import fetch_toolchain
 from requant.toolchain.variants import variant
+from support.checkout import ROOT, TOOLCHAINS
 
-ROOT = Path(__file__).resolve().parents[2]
-# Apart from results/toolchains: the libraries of real runs stay what they are, whatever compiler is tested.
-FOLDER = ROOT / "results" / "test-cuda"
+FOLDER = ROOT / "build" / "test-cuda"
 TOOLCHAIN, VARIANT = "llama.cpp-0c1e57098bba", "cuda-sm121"
 ELF = re.compile(r"^ELF file\s+\d+: .+\.(sm_\w+)\.cubin$", re.MULTILINE)
-
-pytestmark = pytest.mark.cuda
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +87,7 @@ def test_the_library_holds_sm_121a_code_only(toolkit: Path, monkeypatch: pytest.
     monkeypatch.setenv("CUDACXX", str(toolkit / "bin" / "nvcc"))
     monkeypatch.setenv("CUDAToolkit_ROOT", str(toolkit))
     pin = read_pins(ROOT / DEFAULT_PINS).toolchains[TOOLCHAIN]
-    place = ROOT / "results" / "toolchains" / pin.name
+    place = TOOLCHAINS / pin.name
     if not (place / "source.json").exists():
         place = FOLDER / pin.name
     if not (place / "source.json").exists():

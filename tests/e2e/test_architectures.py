@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from safetensors import TensorSpec, serialize
 
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace
 from requant.audit.metadata import (
     Comparison,
     Grade,
@@ -30,9 +29,11 @@ from requant.conversion.layout import (
 from requant.conversion.metadata import FILES, expected_metadata
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import read_imatrix
+from support.checkout import TOOLCHAINS
+from support.workplace import TOOLCHAIN, Workplace
 
-PYTHON = ROOT / "results" / "toolchains" / "converter" / "environment" / "bin" / "python"
-CONVERTER = ROOT / "results" / "toolchains" / TOOLCHAIN / "source" / "convert_hf_to_gguf.py"
+PYTHON = TOOLCHAINS / "converter" / "environment" / "bin" / "python"
+CONVERTER = TOOLCHAINS / TOOLCHAIN / "source" / "convert_hf_to_gguf.py"
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "generation_config.json")
 LLAMA3_ROPE = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

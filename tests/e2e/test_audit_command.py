@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from e2e.conftest import ROOT, Workplace
-from hub import Fault, LoopbackHub
-from relabelled import half, number, relabelled, text
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
+from support.checkout import ROOT
+from support.hub import Fault, LoopbackHub
+from support.relabelled import half, number, relabelled, text
+from support.workplace import Workplace
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 REQUANT = str(Path(sys.executable).parent / "requant")

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from e2e.conftest import Workplace
-from hub import LoopbackHub
 from requant.pipeline.tiny_model import TinyShape
-from sparse_pair import DEEPER, DIGEST, FOUR_B, IMATRIX, QUANT, SHARD, SparsePair, write_sparse_pair
+from support.hub import LoopbackHub
+from support.sparse_pair import DEEPER, DIGEST, FOUR_B, IMATRIX, QUANT, SHARD, SparsePair, write_sparse_pair
+from support.workplace import Workplace
 
 REQUANT = str(Path(sys.executable).parent / "requant")
 SEED, ROWS = 11, 4096

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.conftest import Workplace
-from quants import OLDER, PINS, Quantize, audited, cut, kept, opened, program, read_importances, requantized, written
 from requant.audit.sweep import (
     EXACT,
     NEAR,
@@ -35,6 +33,20 @@ from requant.places.place import open_place
 from requant.quantization.derivation import Tally, compare_rows
 from requant.quantization.witnesses import EPSILONS
 from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
+from support.quants import (
+    OLDER,
+    PINS,
+    Quantize,
+    audited,
+    cut,
+    kept,
+    opened,
+    program,
+    read_importances,
+    requantized,
+    written,
+)
+from support.workplace import Workplace
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 TENSORS, QUANTIZED = 46, 29

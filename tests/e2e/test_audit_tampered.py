@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.conftest import Workplace
-from quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
 from requant.audit.sample import draw
 from requant.audit.sweep import EXACT, MISMATCH, UNCHECKED
 from requant.conversion.weights import GGUFWeights, as_float32
@@ -19,6 +17,8 @@ from requant.formats.ggml import PLAIN, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.pipeline.tiny_model import make_tensor
 from requant.toolchain.ggml_library import Quantizer
+from support.quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
+from support.workplace import Workplace
 
 EMBEDDING = "token_embd.weight"
 TARGETS = {T.Q4_K: "blk.1.ffn_up.weight", T.Q6_K: "blk.2.ffn_down.weight"}

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace, tiny_recipe
+from support.checkout import ROOT, TOOLCHAINS
+from support.workplace import TOOLCHAIN, Workplace, tiny_recipe
 
 
 def local_model(workplace: Workplace, demo: Workplace, change: Callable[[Path], None]) -> None:
@@ -90,7 +91,7 @@ def test_no_compiler(workplace: Workplace, tmp_path: Path) -> None:
     toolchain.unlink()
     (toolchain / TOOLCHAIN).mkdir(parents=True)
     for name in ("source", "source.json"):
-        (toolchain / TOOLCHAIN / name).symlink_to(ROOT / "results" / "toolchains" / TOOLCHAIN / name)
+        (toolchain / TOOLCHAIN / name).symlink_to(TOOLCHAINS / TOOLCHAIN / name)
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "sh", "git", "python3", "env"):

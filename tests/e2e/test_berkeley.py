@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT
 from requant.documents.pins import read_pins
 from requant.evaluation.behaviour.berkeley import (
     SETS,
@@ -20,6 +19,7 @@ from requant.evaluation.behaviour.berkeley import (
 from requant.evaluation.behaviour.calls import judge
 from requant.evaluation.behaviour.suite import Item, Suite, read_suite
 from requant.ground.errors import FormatError
+from support.checkout import ROOT
 
 COUNTS = {"bfcl_simple": 400, "bfcl_multiple": 200, "bfcl_irrelevance": 240}
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace
 from requant.formats.gguf import read_header
+from support.checkout import TOOLCHAINS
+from support.workplace import TOOLCHAIN, Workplace
 
 SCALED = "blk.2.ffn_down.weight"
-TOOL = ROOT / "results" / "toolchains" / TOOLCHAIN / "strict" / "bin" / "llama-quantize.json"
+TOOL = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-quantize.json"
 
 
 def scale(path: Path, factor: float) -> None:

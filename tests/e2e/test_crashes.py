@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, prepare, tiny_recipe
+from support.checkout import TOOLCHAINS
+from support.workplace import TOOLCHAIN, Workplace, digests, prepare, tiny_recipe
 
 
 def long_recipe() -> dict[str, object]:
@@ -58,7 +59,7 @@ def test_killed_while_building(demo: Workplace, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     toolchain = folder / "results" / "toolchains" / TOOLCHAIN
     toolchain.mkdir(parents=True)
-    shared = ROOT / "results" / "toolchains" / TOOLCHAIN
+    shared = TOOLCHAINS / TOOLCHAIN
     (toolchain / "source").symlink_to(shared / "source")
     (toolchain / "source.json").symlink_to(shared / "source.json")
     workplace = Workplace(folder)

@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 
-from checkout import TOOLCHAINS
-from e2e.conftest import TOOLCHAIN, Workplace
-from endpoint.suites import lines
 from requant.documents.evaluation import read_evaluation
 from requant.documents.file_names import EVALUATION
 from requant.documents.records import write_record
@@ -18,6 +15,9 @@ from requant.evaluation.fidelity.predictions import Means, measure_baseline, mea
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, DiskError, FormatError
 from requant.release.verify import verify_release
+from support.checkout import TOOLCHAINS
+from support.endpoint.suites import lines
+from support.workplace import TOOLCHAIN, Workplace
 
 BUILT = TOOLCHAINS / TOOLCHAIN
 NATIVE = BUILT / "native" / "build.json"

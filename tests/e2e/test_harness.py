@@ -17,11 +17,6 @@ from typing import Any
 import pytest
 import yaml
 
-from checkout import ROOT, alone
-from e2e.conftest import SNAKEMAKE, Workplace, tiny_recipe
-from endpoint import Reply, ScriptedEndpoint, message
-from endpoint.suites import lines
-from hub import LoopbackHub
 from requant.documents.evaluation import read_evaluation
 from requant.evaluation.behaviour.asking import Results, read_results
 from requant.evaluation.behaviour.endpoint import Settings
@@ -29,19 +24,23 @@ from requant.evaluation.behaviour.harness import ask_knowledge
 from requant.evaluation.behaviour.knowledge import GPQA, Knowledge, read_knowledge
 from requant.ground.errors import ToolError
 from requant.release.verify import verify_release
-from unit.test_knowledge import serve_gpqa, serve_mmlu
+from support.checkout import ROOT, alone
+from support.endpoint import Reply, ScriptedEndpoint, message
+from support.endpoint.suites import lines
+from support.hub import LoopbackHub
+from support.knowledge import serve_gpqa, serve_mmlu
+from support.workplace import Workplace, tiny_recipe
 
 SUBJECTS = ("virology", "anatomy", "virology", "astronomy")
 
 
 @pytest.fixture(scope="module")
 def harness(demo: Workplace) -> Path:
-    """The record of EvalScope's environment, which the workflow installs in the checkout."""
+    """The record of EvalScope's environment, which the workflow installs beside the demo's."""
     record = "results/toolchains/harness/environment.json"
     with alone():
-        command = [SNAKEMAKE, record, "--cores", "2", "--configfile", "config/tiny.yaml"]
-        subprocess.run(command, cwd=ROOT, check=True)
-    return ROOT / record
+        demo.run(record)
+    return demo.folder / record
 
 
 def mmlu(count: int) -> Knowledge:

@@ -14,9 +14,10 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from e2e.conftest import ROOT, Workplace, digests, tiny_recipe
-from hub import Fault, LoopbackHub, Snapshot
 from requant.pipeline.corpus import raw_text
+from support.checkout import ROOT
+from support.hub import Fault, LoopbackHub, Snapshot
+from support.workplace import Workplace, digests, tiny_recipe
 
 CONFIG = "wikitext-2-raw-v1"
 SHARD = "model-00001-of-00002.safetensors"

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace
-from gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
 from requant.conversion.layout import Plan, plan
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
@@ -24,8 +22,11 @@ from requant.quantization.mix import (
     Model,
     expected_types,
 )
+from support.checkout import TOOLCHAINS
+from support.gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
+from support.workplace import TOOLCHAIN, Workplace
 
-TOOL = ROOT / "results" / "toolchains" / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
+TOOL = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
 LINE = re.compile(r"^\[ *\d+/ *\d+\] (\S+) +- \[.*\], type = +(\w+), size = [^(\n]*(?:\((\w+)\))?$", re.MULTILINE)
 TYPES = {kind.name.upper(): kind for kind in GGMLType}
 
@@ -125,7 +126,7 @@ def test_the_demo(demo: Workplace) -> None:
 
 
 def test_numbers_and_names_are_those_of_llama_cpp() -> None:
-    header = (ROOT / "results" / "toolchains" / TOOLCHAIN / "source" / "include" / "llama.h").read_text()
+    header = (TOOLCHAINS / TOOLCHAIN / "source" / "include" / "llama.h").read_text()
     known = {
         int(number): name for name, number in re.findall(r"^ +LLAMA_FTYPE_(?:MOSTLY|ALL)_(\w+) += (\d+),", header, re.M)
     }

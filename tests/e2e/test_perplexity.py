@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from checkout import ROOT, alone
-from e2e.conftest import SNAKEMAKE, TOOLCHAIN, Workplace
 from requant.evaluation.fidelity.predictions import Means, measure_baseline
+from support.checkout import PLACE, ROOT, alone
+from support.workplace import TOOLCHAIN, Workplace
 
 BUILT = f"results/toolchains/{TOOLCHAIN}"
 BF16 = "results/SmolLM2-135M-Instruct/bf16/expanded"
@@ -22,17 +21,16 @@ TARGETS = (TOOL, f"{BUILT}/native/build.json", f"{BUILT}/portable/build.json")
 
 def perplexity(variant: str, folder: Path) -> float:
     settings = {"arithmetic": variant, "chunks": 4, "context": 512}
-    backend = ROOT / BUILT / variant / "build.json"
-    means = Means(ROOT / TEXT, ROOT / TOOL, backend, settings, 2, folder / f"{variant}.log")
+    backend = PLACE / BUILT / variant / "build.json"
+    means = Means(PLACE / TEXT, PLACE / TOOL, backend, settings, 2, folder / f"{variant}.log")
     logits, record = folder / f"{variant}.bin", folder / f"{variant}.json"
-    measure_baseline(ROOT / MODEL, ROOT / RECORD, means, logits, record)
+    measure_baseline(PLACE / MODEL, PLACE / RECORD, means, logits, record)
     return float(json.loads(record.read_text())["perplexity"]["value"])
 
 
 def test_perplexity_of_portable_and_native(demo: Workplace, tmp_path: Path) -> None:
-    recipe = ["--configfile", "config/smollm2.yaml", "--cores", "2"]
     with alone():
-        subprocess.run([SNAKEMAKE, *recipe, "--", *TARGETS, MODEL, TEXT], cwd=ROOT, check=True)
+        Workplace(PLACE, ROOT / "config" / "smollm2.yaml").run("--", *TARGETS, MODEL, TEXT)
     portable, native = (perplexity(variant, tmp_path) for variant in ("portable", "native"))
     print(f"perplexity: portable {portable}, native {native}")
     assert portable == pytest.approx(native, rel=0.0005)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import ROOT, TINY, TOOLCHAIN, Workplace
 from requant.ground.errors import ToolError
 from requant.pipeline.calibrate import calibrate
 from requant.toolchain.build import build_backend
 from requant.toolchain.tree import proven_tree
+from support.checkout import TOOLCHAINS
+from support.workplace import TINY, TOOLCHAIN, Workplace
 
-BUILT = ROOT / "results" / "toolchains" / TOOLCHAIN
+BUILT = TOOLCHAINS / TOOLCHAIN
 CPU = set(Path("/proc/cpuinfo").read_text().split())
 NEEDS = {
     "baseline": set(),

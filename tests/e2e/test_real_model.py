@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from checkout import ROOT, TOOLCHAINS, alone
-from e2e.conftest import TOOLCHAIN, Workplace
 from requant.documents.evaluation import read_evaluation
 from requant.release.verify import verify_release
+from support.checkout import PLACE, ROOT, TOOLCHAINS, alone
+from support.workplace import TOOLCHAIN, Workplace
 
-RESULTS = ROOT / "results" / "SmolLM2-135M-Instruct"
+RESULTS = PLACE / "results" / "SmolLM2-135M-Instruct"
 MODEL = RESULTS / "bf16" / "expanded" / "SmolLM2-135M-Instruct.gguf"
 TOOL = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
 REQUANT = str(Path(sys.executable).parent / "requant")
@@ -24,7 +24,8 @@ REQUANT = str(Path(sys.executable).parent / "requant")
 @pytest.fixture(scope="module")
 def said(demo: Workplace) -> str:
     with alone():
-        done = subprocess.run(["make", "--no-print-directory", "demo-real"], cwd=ROOT, capture_output=True, text=True)
+        command = ["make", "--no-print-directory", "demo-real", f"FOLDER={PLACE}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

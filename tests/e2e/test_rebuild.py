@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.conftest import ROOT, Workplace, prepare, tiny_recipe
 from requant.formats.gguf import read_header
 from requant.ground.errors import DigestError
 from requant.ground.programs import WorkFolder
 from requant.release.rebuild import rebuild_release
+from support.checkout import ROOT, TOOLCHAINS
+from support.workplace import Workplace, prepare, tiny_recipe
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 TAMPERED = "blk.0.ffn_up.weight"
@@ -32,7 +33,7 @@ def test_a_release_is_made_again(audited: Workplace) -> None:
     assert (found["verdict"], found["name"]) == ("same", "Tiny-Qwen3")
     rebuilt = audited.results / "audit" / "rebuild" / "results" / "Tiny-Qwen3"
     assert (rebuilt / "calibration" / "imatrix.gguf").stat().st_ino != (audited.release / "imatrix.gguf").stat().st_ino
-    assert (rebuilt.parent / "toolchains").resolve() == (ROOT / "results" / "toolchains").resolve()
+    assert (rebuilt.parent / "toolchains").resolve() == (TOOLCHAINS).resolve()
     assert (audited.results / "audit" / "report.txt").read_text().splitlines()[-1].startswith("same: ")
 
 

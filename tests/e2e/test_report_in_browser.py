@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from measured import evaluation
 from requant.evaluation.page.page import write_report
 from requant.ground.canonical import canonical
-from small_release import write_release
+from support.measured import evaluation
+from support.small_release import write_release
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")

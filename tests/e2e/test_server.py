@@ -15,16 +15,16 @@ from typing import Any
 import httpx2
 import pytest
 
-from checkout import ROOT
-from e2e.conftest import Workplace
 from e2e.test_evaluation import NATIVE, SERVER
-from endpoint.suites import lines
 from requant.evaluation.behaviour.asking import run
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.models import Asking, measure_behaviour
 from requant.evaluation.behaviour.suite import read_suite
 from requant.evaluation.server import serve
 from requant.ground.errors import ToolError
+from support.checkout import ROOT
+from support.endpoint.suites import lines
+from support.workplace import Workplace
 
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 # Shorter than the model's own, whose length stays.

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from checkout import ROOT
-from e2e.conftest import Workplace
+from support.checkout import ROOT
+from support.workplace import Workplace
 
 
 def test_an_audit_from_a_wheel(demo: Workplace, cache: Path, tmp_path: Path) -> None:

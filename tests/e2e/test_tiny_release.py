@@ -9,12 +9,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from huggingface_hub import ModelCard
 
-from e2e.conftest import ROOT, TOOLCHAIN, Workplace, digests, tiny_recipe
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.pipeline.describe import describe
+from support.checkout import ROOT, TOOLCHAINS
+from support.workplace import TOOLCHAIN, Workplace, digests, tiny_recipe
 
+pytestmark = pytest.mark.makes_the_demo
 GOLDEN = ROOT / "tests" / "golden" / "tiny.json"
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 
@@ -73,7 +76,7 @@ def test_golden_digests(demo: Workplace, tmp_path: Path) -> None:
     shutil.copy(model, tmp_path / "model.gguf")
     for name in ("imatrix.gguf", QUANT):
         shutil.copy(demo.release / name, tmp_path / name)
-    tool = ROOT / "results" / "toolchains" / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
+    tool = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
     subprocess.run([tool, "model.gguf", "Q4_K_M.gguf", "Q4_K_M", "2"], cwd=tmp_path, check=True, capture_output=True)
     assert json.loads(GOLDEN.read_text()) == digests(tmp_path)
 
@@ -86,11 +89,7 @@ def test_another_folder_and_one_core_give_the_same_release(make_workplace: Calla
 
 
 def test_nothing_is_done_twice(demo: Workplace) -> None:
-    done = subprocess.run(
-        [str(Path(demo.command()[0])), "--cores", "2", "--configfile", "config/tiny.yaml"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "Nothing to be done" in done.stdout + done.stderr
+    assert "Nothing to be done" in demo.run()
 
 
 def test_other_quant_types(make_workplace: Callable[..., Workplace]) -> None:
@@ -108,8 +107,7 @@ def test_other_quant_types(make_workplace: Callable[..., Workplace]) -> None:
 
 def test_report_embeds_card_manifest_and_times(demo: Workplace, tmp_path: Path) -> None:
     report = tmp_path / "report.zip"
-    command = [demo.command()[0], "--cores", "1", "--configfile", "config/tiny.yaml", "--report", str(report)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    demo.run("--report", str(report))
     listed = subprocess.run(
         ["python3", "-m", "zipfile", "-l", report], capture_output=True, text=True, check=True
     ).stdout

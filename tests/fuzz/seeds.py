@@ -14,8 +14,6 @@ from safetensors.numpy import save
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-import small_checkpoint
-from gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.metadata import expected_metadata
 from requant.documents.file_names import CARD, MANIFEST
@@ -23,7 +21,9 @@ from requant.documents.sums import read_sums
 from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
 from requant.release.attestation import PAYLOAD_TYPE, build_statement
-from small_release import write_release
+from support import small_checkpoint
+from support.gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
+from support.small_release import write_release
 
 ROWS = 16
 CONFIG: dict[str, Any] = {

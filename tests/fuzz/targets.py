@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from fuzz import seeds
-from memory_file import Memory
 from requant.audit.claims import infer
 from requant.audit.metadata import compare_metadata, expected_from_gguf
 from requant.conversion.layout import CONFIG, plan, read_config
@@ -41,6 +40,7 @@ from requant.release.attestation import (
 )
 from requant.release.folder import list_release
 from requant.release.verify import as_document, as_text, verify_release
+from support.memory_file import Memory
 
 LONGEST_SENTENCE = 2000
 

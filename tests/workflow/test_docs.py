@@ -17,7 +17,8 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.checkout import ROOT
+
 FIX = "run .venv/bin/python tests/workflow/test_docs.py --fix"
 KEYS = ROOT / "config" / "README.md"
 PICTURE = ROOT / "docs" / "rulegraph.svg"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.checkout import ROOT
+
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 NOWHERE = dict.fromkeys(("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "PIP_INDEX_URL", "HTTPS_PROXY"), "http://127.0.0.1:9")
 

@@ -1,8 +1,8 @@
 """The audit of a quant's tensors: every one derived again, row by row, and what that says of the file as a whole.
 
 A file comes from one machine, so it is in one arithmetic: the one in which fewest blocks of a first look differ. Blocks
-that still differ are explained by the other arithmetic, by a witness (``requant.quantization.witnesses``), or not at all. ``judge`` turns
-counts into verdicts. Reading, deriving and judging know nothing of where the files lie or how results are shown.
+that still differ are explained by the other arithmetic, by a witness, or not at all. ``judge`` turns counts into
+verdicts. Reading, deriving and judging know nothing of where the files lie or how results are shown.
 """
 
 import os

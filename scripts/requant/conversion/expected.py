@@ -1,4 +1,4 @@
-"""What a conversion would write into a GGUF: the values that are known, those that may be absent, and what is unknown."""
+"""What a conversion would write into a GGUF: the values that are known or may be absent, and what is unknown."""
 
 from dataclasses import dataclass, field
 

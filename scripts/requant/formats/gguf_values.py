@@ -17,6 +17,7 @@ MOST_PLACES = 1 << 21
 
 
 def cut(text: str) -> str:
+    """At most ``WIDTH`` characters of a text."""
     return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
 
 

@@ -1,0 +1,200 @@
+"""requant.evaluation.behaviour.asking against a scripted server: every answer becomes an outcome, and a stopped run goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from requant.evaluation.behaviour import asking as behaviour
+from requant.evaluation.behaviour import sandbox
+from requant.evaluation.behaviour.asking import (
+    Results,
+    Summary,
+    paired,
+    read_results,
+    summary,
+)
+from requant.evaluation.behaviour.endpoint import Endpoint, Settings
+from requant.evaluation.behaviour.suite import read_suite
+from requant.ground.errors import DiskError, FormatError, RecipeError
+from support.checkout import SUITES
+from support.endpoint import Reply, ScriptedEndpoint, calls, message
+from support.endpoint.suites import SETTINGS, lines, numbers, run
+from support.endpoint.transcripts import CODE, TOOL_CALLS
+
+# A whole run.
+
+
+def test_many_at_a_time(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint) -> None:
+    suite = read_suite(numbers(tmp_path, 40))
+    for index in range(40):
+        server.say(f"q{index}", Reply(message(str(index)).body, wait=0.1))
+    results = run(suite, endpoint, tmp_path / "out.jsonl", parallel=20)
+    assert 1 < server.most_at_once <= 20
+    assert {*results.outcomes.values()} == {"passed"}
+    assert sorted(line["id"] for line in lines(tmp_path / "out.jsonl")[1:]) == sorted(item.id for item in suite.items)
+
+
+def test_a_finished_run_asks_nothing(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint) -> None:
+    suite, out = read_suite(numbers(tmp_path, 3)), tmp_path / "out.jsonl"
+    first = run(suite, endpoint, out)
+    before = out.read_bytes()
+    server.__exit__(None, None, None)
+    assert run(suite, endpoint, out) == first
+    assert out.read_bytes() == before and len(server.requests) == 3
+
+
+def test_errors_are_tried_again(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint) -> None:
+    suite, out = read_suite(numbers(tmp_path, 3)), tmp_path / "out.jsonl"
+    server.say("q0", message("5"))
+    server.say("q1", message("1"), message("5"))
+    server.say("q2", Reply(b"<html>"), message("2"))
+    assert run(suite, endpoint, out).outcomes == {"q0": "failed", "q1": "passed", "q2": "error"}
+    assert run(suite, endpoint, out).outcomes == {"q0": "failed", "q1": "passed", "q2": "passed"}
+    assert [line["id"] for line in lines(out)[1:]] == ["q0", "q1", "q2", "q2"]
+    assert summary(read_results(out).outcomes).items == 3
+
+
+@pytest.mark.parametrize("cut", [1, 20, "all but the header", "half the header"])
+def test_half_a_line_is_dropped(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint, cut: Any) -> None:
+    suite, out = read_suite(numbers(tmp_path, 3)), tmp_path / "out.jsonl"
+    server.otherwise = message("1")
+    whole = run(suite, endpoint, out)
+    data = out.read_bytes()
+    header = data.index(b"\n") + 1
+    out.write_bytes(
+        data[
+            : {"all but the header": header + 5, "half the header": header // 2}.get(
+                cut, len(data) - 1 - (cut if isinstance(cut, int) else 0)
+            )
+        ]
+    )
+    if cut != "half the header":
+        assert "q2" not in read_results(out).outcomes
+    assert run(suite, endpoint, out) == whole
+    assert [line.get("id") for line in lines(out)] == [None, "q0", "q1", "q2"]
+
+
+@pytest.mark.parametrize("changed", ["model", "thinking", "suite"])
+def test_results_of_another_run_stay(tmp_path: Path, endpoint: Endpoint, changed: str) -> None:
+    suite, out = read_suite(numbers(tmp_path, 2)), tmp_path / "out.jsonl"
+    run(suite, endpoint, out)
+    before = out.read_bytes()
+    other = read_suite(numbers(tmp_path, 3, "other")) if changed == "suite" else suite
+    settings = {"model": Settings("n"), "thinking": Settings("m", "on")}.get(changed, SETTINGS)
+    with pytest.raises(RecipeError, match=rf"holds results of another run \(it differs in {changed}\)"):
+        run(other, endpoint, out, settings=settings)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"hello\n", "line 1 is not valid JSON"),
+        (b"{}\n", "holds no results"),
+        (b'{"results": 2, "suite": "x"}\n', "holds no results"),
+        (b"[1]\n", "holds no results"),
+        (b'{"results": 1, "suite": "x"}\n{"id": 1}\n', "line 2 holds no result: remove the line"),
+        (b'{"results": 1, "suite": "x"}\n\n{"id": 1}\n', "line 2 is not valid JSON"),
+        (b'{"results": 1, "suite": "x"}\n{"outcome": []}\n', "line 2 holds no result"),
+    ],
+)
+def test_damaged_results(tmp_path: Path, endpoint: Endpoint, content: bytes, words: str) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(content)
+    with pytest.raises(FormatError, match=words):
+        run(read_suite(numbers(tmp_path, 1)), endpoint, out)
+    with pytest.raises(FormatError, match=words):
+        read_results(out)
+    assert out.read_bytes() == content
+
+
+def test_places_that_cannot_be_written(tmp_path: Path, endpoint: Endpoint) -> None:
+    suite = read_suite(numbers(tmp_path, 1))
+    with pytest.raises(DiskError, match="cannot be written"):
+        run(suite, endpoint, tmp_path)
+    with pytest.raises(DiskError, match="cannot be written"):
+        run(suite, endpoint, tmp_path / "suite.jsonl" / "out")
+    with pytest.raises(FormatError, match="cannot be read"):
+        read_results(tmp_path / "absent")
+    (tmp_path / "empty").touch()
+    with pytest.raises(FormatError, match="holds no results"):
+        read_results(tmp_path / "empty")
+
+
+def test_two_runs_cannot_share_a_file(tmp_path: Path, endpoint: Endpoint) -> None:
+    import fcntl
+
+    out = tmp_path / "out.jsonl"
+    with out.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RecipeError, match="in use by another run"):
+            run(read_suite(numbers(tmp_path, 1)), endpoint, out)
+    run(read_suite(numbers(tmp_path, 1)), endpoint, out)
+
+
+# Our own suites.
+
+
+@pytest.mark.parametrize(("name", "transcripts"), [("tool_calls", TOOL_CALLS), ("code", CODE)])
+def test_our_suites_tell_right_from_wrong(
+    name: str, transcripts: dict[str, Any], tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint
+) -> None:
+    suite = read_suite(SUITES / f"{name}.jsonl")
+    assert [item.id for item in suite.items] == list(transcripts)
+    rounds = [(kind, number) for kind in (0, 1) for number in range(4)]
+    for kind, number in rounds:
+        asked = [item for item in suite.items if number < len(transcripts[item.id][kind])]
+        for item in asked:
+            answer = transcripts[item.id][kind][number]
+            made = {"tool_calls": calls(*answer)} if isinstance(answer, list) else {}
+            said = None if isinstance(answer, list) else answer
+            server.say(item.messages[-1]["content"], message(said, finish="tool_calls" if made else "stop", **made))
+        out = tmp_path / f"{kind}-{number}.jsonl"
+        found = behaviour.run(suite, asked, endpoint, SETTINGS, out, 2).outcomes
+        assert found == {item.id: ("passed", "failed")[kind] for item in asked}, lines(out)
+
+
+def test_code_is_not_asked_for_where_it_cannot_be_run(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from requant.ground.errors import UnsupportedError
+
+    monkeypatch.setattr(sandbox, "JAIL", tmp_path / "jail.py")
+    (tmp_path / "jail.py").write_text('import os, sys\nos.write(int(sys.argv[1]), b\'{"error": "no new namespaces"}\')')
+    sandbox.require_isolation.cache_clear()
+    with pytest.raises(UnsupportedError, match="code cannot be isolated here"):
+        run(read_suite(SUITES / "code.jsonl"), endpoint, tmp_path / "out.jsonl")
+    assert not server.requests and not (tmp_path / "out.jsonl").exists()
+
+
+# Counting.
+
+
+def results(outcomes: dict[str, str], suite: str = "s") -> Results:
+    return Results({"suite": suite}, outcomes)
+
+
+def test_summary() -> None:
+    found = summary({"a": "passed", "b": "failed", "c": "truncated", "d": "error", "e": "passed"})
+    assert found == Summary(5, 2, 1, 1, 1, 0.5, found.interval)
+    assert (found.interval.low, found.interval.high) == (pytest.approx(0.15, abs=0.005), pytest.approx(0.85, abs=0.005))
+    assert summary({"a": "error"}).score is None and summary({}).score is None
+
+
+def test_paired() -> None:
+    a = results(
+        {"1": "passed", "2": "passed", "3": "failed", "4": "truncated", "5": "error", "6": "passed", "7": "passed"}
+    )
+    b = results(
+        {"7": "truncated", "1": "passed", "2": "failed", "3": "passed", "4": "failed", "5": "passed", "8": "passed"}
+    )
+    found = paired(a, b)
+    assert (found.both, found.only_a, found.only_b, found.left_out) == (5, ("2", "7"), ("3",), 3)
+    assert found.p == 1.0
+    one_sided = paired(results({str(n): "passed" for n in range(6)}), results({str(n): "failed" for n in range(6)}))
+    assert one_sided.p == 0.03125
+    with pytest.raises(RecipeError, match="different suites"):
+        paired(a, results({}, "t"))
+    with pytest.raises(RecipeError, match="no judged item in common"):
+        paired(a, results({"5": "passed"}))

@@ -1,0 +1,397 @@
+"""requant.pipeline.fetch_model, with the real clients against the loopback Hub: proven files, or one sentence and nothing half."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from requant.documents.pins import ModelPin
+from requant.ground.digests import Expected, digest_file
+from support.files import files_below, known
+from support.hub import Fault, LoopbackHub, Snapshot
+
+Library = Callable[..., str]
+MIB = 1 << 20
+REPO, SHARD, CONFIG = "Qwen/Tiny", "model.safetensors", "config.json"
+NAMES = (CONFIG, SHARD, "vocab.json")
+NOBODY, NOWHERE = "0" * 40, "http://127.0.0.1:9"
+
+
+@dataclass
+class World:
+    """A model on the hub, and a place to fetch it to."""
+
+    hub: LoopbackHub
+    folder: Path
+    commit: str
+    out: Path
+    library: Library
+    unlisted: set[str] = field(default_factory=set)
+
+    def pin(self, *, pinned: tuple[str, ...] = (), **changes: object) -> ModelPin:
+        """A pin of the three files, with digests for ``pinned`` ones."""
+        files = {name: known(self.folder / name) if name in pinned else Expected() for name in NAMES}
+        plain = ModelPin("Tiny", REPO, self.commit, "Apache-2.0", None, {"repo": REPO, "revision": self.commit}, files)
+        return replace(plain, **changes)  # type: ignore[arg-type]
+
+    @property
+    def record(self) -> Path:
+        return self.out / "source.json"
+
+    def arguments(
+        self, pin: ModelPin, source: str = "huggingface", quants: tuple[str, ...] = ("Q4_K_M",)
+    ) -> tuple[object, ...]:
+        return (pin, source, quants, self.out, self.record, self.out.parent / "fetch.log")
+
+    def fetch(self, pin: ModelPin, source: str = "huggingface", *, env: Mapping[str, str] | None = None) -> str:
+        """Fetch in a process of its own; what it said, and nothing unless it failed."""
+        said = self.library("requant.pipeline.fetch_model.fetch_model", *self.arguments(pin, source), env=env)
+        assert bool(said) != self.record.exists(), "a record is written last, and only of what was proven"
+        return said
+
+    def is_whole(self) -> bool:
+        return {name: digest_file(self.out / name) for name in NAMES} == {
+            name: digest_file(self.folder / name) for name in NAMES
+        }
+
+
+@pytest.fixture
+def world(hub: LoopbackHub, library: Library, tmp_path: Path) -> World:
+    folder = tmp_path / "hub" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text('{"architectures": ["Qwen3ForCausalLM"]}\n')
+    (folder / "vocab.json").write_text('{"a": 0}\n')
+    (folder / SHARD).write_bytes(bytes(range(256)) * 256)
+    (folder / "README.md").write_text("not needed\n")
+    (folder / "pytorch_model.bin").write_bytes(b"not needed either")
+    return World(hub, folder, hub.add_model(REPO, folder).commit, tmp_path / "results" / "source", library)
+
+
+def big(world: World) -> Snapshot:
+    """24 MiB of weights: huggingface_hub writes, and resumes, in steps of 10 MiB."""
+    with (world.folder / SHARD).open("wb") as shard:
+        shard.truncate(24 * MIB)
+        shard.seek(12 * MIB)
+        shard.write(b"not all zero")
+    return world.hub.add_model(REPO, world.folder)
+
+
+def weights_asked(world: World) -> list[str]:
+    return [each.path for each in world.hub.seen(f"*{SHARD}") if each.method == "GET"]
+
+
+# ---- the Hub
+
+
+def test_fetch_from_the_hub(world: World) -> None:
+    assert world.fetch(world.pin(pinned=("vocab.json",))) == ""
+    assert world.is_whole()
+    assert files_below(world.out) == {*NAMES, "source.json"}, "and nothing else"
+    assert not world.hub.seen("*README.md"), "only needed files are fetched"
+    assert not world.hub.seen("*pytorch_model.bin")
+    record = json.loads(world.record.read_bytes())
+    assert [(file["name"], file["size"], file["sha256"]) for file in record["files"]] == [
+        (name, known(world.folder / name).size, known(world.folder / name).sha256) for name in sorted(NAMES)
+    ]
+    assert (record["repo"], record["revision"], record["licence"]) == (REPO, world.commit, "Apache-2.0")
+    assert files_below(world.out.parent) == {*(f"source/{name}" for name in (*NAMES, "source.json")), ".download.lock"}
+
+
+def test_a_pin_survives_a_moved_branch(world: World) -> None:
+    pin = world.pin()
+    before = digest_file(world.folder / SHARD)
+    moved = shutil.copytree(world.folder, world.folder.with_name("moved"))
+    (moved / SHARD).write_bytes(b"newer weights")
+    world.hub.add_model(REPO, moved)
+    assert world.fetch(pin) == ""
+    assert digest_file(world.out / SHARD) == before
+
+
+def test_the_token_stays_with_the_hub(world: World) -> None:
+    world.hub.add_model(REPO, world.folder, token="hf_owner")
+    assert world.fetch(world.pin(), env={"HF_TOKEN": "hf_owner"}) == ""
+    assert all(each.authorized for each in world.hub.seen("*resolve*"))
+    assert not any(each.authorized for each in world.hub.seen("/cdn/*"))
+
+
+def test_a_killed_fetch_goes_on(world: World, start: Callable[..., "subprocess.Popen[bytes]"]) -> None:
+    pin = world.pin(revision=big(world).commit)
+    world.hub.faults.add(Fault("/cdn/*", "slow", times=1, rate=30 * MIB))
+    part = world.out.parent / "download" / SHARD
+    child = start("requant.pipeline.fetch_model.fetch_model", *world.arguments(pin))
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not world.out.exists(), "nothing looks finished"
+    done = part.stat().st_size
+    assert 0 < done < 24 * MIB
+    assert world.fetch(pin) == ""
+    assert world.is_whole()
+    assert [each.range for each in world.hub.seen("/cdn/*", "GET")] == [None, f"bytes={done}-"]
+
+
+def test_a_transfer_that_breaks_off_goes_on(world: World) -> None:
+    pin = world.pin(revision=big(world).commit)
+    world.hub.faults.add(Fault("/cdn/*", "truncate", times=1, after=16 * MIB))
+    assert world.fetch(pin) == ""
+    assert world.is_whole()
+    assert [each.range for each in world.hub.seen("/cdn/*", "GET")] == [None, f"bytes={10 * MIB}-"]
+
+
+def test_wrong_bytes_are_refused_and_fetched_again(world: World) -> None:
+    world.hub.faults.add(Fault("/cdn/*", "corrupt", times=1, after=1000))
+    said = world.fetch(world.pin())
+    sha256 = known(world.folder / SHARD).sha256
+    assert said.startswith(f"DigestError: {SHARD} has SHA-256 ")
+    assert f"expected {sha256}: these are not the pinned bytes" in said
+    assert not world.out.exists()
+    world.hub.requests.clear()
+    assert world.fetch(world.pin()) == ""
+    assert world.is_whole()
+    assert len(weights_asked(world)) > 0
+    assert not world.hub.seen(f"*resolve*{CONFIG}"), "the others are not fetched again"
+
+
+def test_503_that_recovers(world: World) -> None:
+    world.hub.faults.add(Fault("/cdn/*", status=503, times=2))
+    world.hub.faults.add(Fault("*paths-info*", status=503, times=1))
+    assert world.fetch(world.pin()) == ""
+    assert [each.status for each in world.hub.seen("/cdn/*")] == [503, 503, 200]
+
+
+FAULTS = {
+    "503 for metadata": (
+        Fault("*paths-info*", status=503),
+        "keeps answering 503: wait and run again, or name a mirror",
+    ),
+    "503 for weights": (Fault("/cdn/*", status=503), "keeps answering 503: wait and run again, or name a mirror"),
+    "429": (Fault("/cdn/*", status=429, headers={"Retry-After": "0"}), "keeps answering 429: wait and run again"),
+    "401": (Fault("*resolve*", "unauthorized"), "refuses access: set HF_TOKEN to a token that may read it (401)"),
+    "403": (Fault("/cdn/*", status=403), "refuses access: set HF_TOKEN to a token that may read it (403)"),
+    "gated": (Fault("*resolve*", "forbidden"), "is gated: accept its terms on its page and set HF_TOKEN (403)"),
+    "a file that vanishes": (Fault("*resolve*", "missing"), "lacks a file of the pin: correct the pin's files (404)"),
+    "lost weights": (Fault("/cdn/*", status=404), "does not exist: correct the pin (404)"),
+    "broken off for ever": (Fault("/cdn/*", "truncate", after=100), "name a mirror in HF_ENDPOINT"),
+    "answers that are no JSON": (Fault("*paths-info*", status=200), "does not speak the Hub's protocol"),
+}
+
+
+@pytest.mark.parametrize(("fault", "words"), FAULTS.values(), ids=list(FAULTS))
+def test_hubs_that_do_not_deliver(world: World, fault: Fault, words: str) -> None:
+    world.hub.faults.add(replace(fault))
+    said = world.fetch(world.pin())
+    kind, _, sentence = said.partition(": ")
+    assert kind == ("AccessError" if "HF_TOKEN" in words else "SourceError")
+    assert sentence.startswith(f"{REPO}@{world.commit[:12]} on {world.hub.url} ")
+    assert words in said
+    assert not world.out.exists()
+
+
+def test_no_revision(world: World) -> None:
+    said = world.fetch(world.pin(revision=NOBODY))
+    assert "does not exist at that commit: correct the pin's revision (404)" in said
+
+
+def test_no_repository(world: World) -> None:
+    said = world.fetch(world.pin(repo="Qwen/Absent"))
+    assert "is private or does not exist: set HF_TOKEN to a token that may read it, or fix the pin" in said
+
+
+def test_gated_for_real(world: World) -> None:
+    world.hub.add_model(REPO, world.folder, gated=True, token="hf_member")
+    assert "is gated: accept its terms on its page and set HF_TOKEN" in world.fetch(world.pin())
+
+
+def test_no_such_file(world: World) -> None:
+    pin = world.pin()
+    said = world.fetch(replace(pin, files={**pin.files, "model-2.safetensors": Expected()}))
+    assert "lacks model-2.safetensors: correct the pin's files or the source (pickle files such as *.bin are" in said
+    assert not weights_asked(world)
+
+
+def test_unreachable(world: World) -> None:
+    said = world.fetch(world.pin(), env={"HF_ENDPOINT": NOWHERE})
+    assert said.startswith(
+        f"SourceError: {REPO}@{world.commit[:12]} on {NOWHERE} cannot be reached: name a mirror in HF_"
+    )
+
+
+def test_offline_with_nothing_here(world: World) -> None:
+    said = world.fetch(world.pin(pinned=NAMES), env={"HF_HUB_OFFLINE": "1"})
+    assert "is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand" in said
+    assert not world.hub.requests
+
+
+def cache_all(world: World) -> None:
+    """Fetch the files with huggingface_hub itself, into the cache of the child's home."""
+    for name in NAMES:
+        assert world.library("huggingface_hub.hf_hub_download", REPO, name, revision=world.commit) == ""
+    world.hub.requests.clear()
+
+
+def test_offline_with_everything_cached_and_pinned(world: World) -> None:
+    cache_all(world)
+    assert world.fetch(world.pin(pinned=NAMES), env={"HF_HUB_OFFLINE": "1"}) == ""
+    assert world.is_whole()
+    assert not world.hub.requests
+
+
+def test_what_is_cached_is_not_fetched_again(world: World) -> None:
+    cache_all(world)
+    assert world.fetch(world.pin()) == ""
+    assert world.is_whole()
+    assert not world.hub.seen("*resolve*")
+
+
+def test_a_damaged_cache_is_named(world: World, tmp_path: Path) -> None:
+    cache_all(world)
+    (cached,) = (tmp_path / "home").glob(f"hf/hub/models--*/snapshots/{world.commit}/{SHARD}")
+    data = bytearray(cached.read_bytes())
+    data[1000] ^= 1
+    cached.resolve().write_bytes(data)
+    said = world.fetch(world.pin())
+    assert f"these are not the pinned bytes; it was copied from {cached}: remove or replace that file" in said
+    assert cached.read_bytes() == data, "the cache is the user's own"
+    cached.unlink()
+    assert world.fetch(world.pin()) == ""
+    assert world.is_whole()
+
+
+def test_a_pin_that_contradicts_the_hub(world: World) -> None:
+    pin = world.pin(pinned=NAMES)
+    wrong = replace(pin.files[SHARD], sha256="f" * 64)
+    said = world.fetch(replace(pin, files={**pin.files, SHARD: wrong}))
+    assert said.startswith("DigestError: ")
+    assert f"for {SHARD}, pinned is {'f' * 64}: it is another file" in said
+    assert not weights_asked(world), "before any download"
+
+
+def test_a_small_file_that_contradicts_its_pin(world: World) -> None:
+    """Outside LFS the Hub records no SHA-256, so only the bytes can tell."""
+    pin = world.pin()
+    wrong = Expected((world.folder / CONFIG).stat().st_size, "f" * 64)
+    said = world.fetch(replace(pin, files={**pin.files, CONFIG: wrong}))
+    assert said.startswith(f"DigestError: {CONFIG} has SHA-256 ")
+
+
+def test_no_room(world: World) -> None:
+    """Sparse weights of 15 TiB, and every later step, are more than the disk has."""
+    with (world.folder / SHARD).open("r+b") as shard:
+        shard.truncate(15 << 40)
+    commit = world.hub.add_model(REPO, world.folder, digests={SHARD: "f" * 64}).commit
+    said = world.fetch(world.pin(revision=commit))
+    assert said.startswith("DiskError: this recipe (weights, BF16 GGUF and quants) needs 38.8 TB on the disk of ")
+    assert not weights_asked(world), "before the first byte"
+
+
+# ---- a folder
+
+
+def test_a_local_folder_needs_no_hub_where_all_is_pinned(world: World) -> None:
+    assert world.fetch(world.pin(pinned=NAMES), str(world.folder), env={"HF_ENDPOINT": NOWHERE}) == ""
+    assert world.is_whole()
+    assert not world.hub.requests
+
+
+def test_a_local_folder_is_proven_through_the_hub(world: World) -> None:
+    assert world.fetch(world.pin(pinned=("vocab.json",)), str(world.folder)) == ""
+    assert world.is_whole()
+    assert not world.hub.seen("*resolve*"), "only the record is asked for"
+
+
+def test_a_local_folder_with_other_bytes(world: World) -> None:
+    mine = shutil.copytree(world.folder, world.folder.with_name("mine"))
+    data = bytearray((mine / SHARD).read_bytes())
+    data[0] ^= 1
+    (mine / SHARD).write_bytes(data)
+    assert world.fetch(world.pin(), str(mine)).startswith(f"DigestError: {SHARD} has SHA-256 ")
+    assert (mine / SHARD).read_bytes() == data, "the user's own file stays"
+
+
+FOLDERS = {
+    "no folder": ("absent", NAMES, "which is no folder; write huggingface, modelscope or a folder"),
+    "a file is missing": ("empty", NAMES, f"lacks {CONFIG}: correct the pin's files or the source"),
+    "nobody can prove it": ("tiny", (), f"cannot prove {CONFIG}, which has no pinned SHA-256: add it to the pin table"),
+}
+
+
+@pytest.mark.parametrize(("name", "pinned", "words"), FOLDERS.values(), ids=list(FOLDERS))
+def test_folders_that_do_not_do(world: World, name: str, pinned: tuple[str, ...], words: str) -> None:
+    (world.folder.parent / "empty").mkdir()
+    pin = world.pin(pinned=pinned, revision=None)
+    said = world.fetch(pin, str(world.folder.parent / name), env={"HF_ENDPOINT": NOWHERE})
+    assert said.startswith("SourceError: ")
+    assert words in said
+
+
+def test_a_truncated_file_in_a_folder(world: World) -> None:
+    pin = world.pin(pinned=NAMES)
+    mine = shutil.copytree(world.folder, world.folder.with_name("mine"))
+    (mine / SHARD).write_bytes(b"short")
+    said = world.fetch(pin, str(mine), env={"HF_ENDPOINT": NOWHERE})
+    assert f"records size 5 for {SHARD}, pinned is 65536: it is another file" in said
+
+
+# ---- ModelScope
+
+
+def test_modelscope_gives_the_same_record(world: World) -> None:
+    pin = world.pin(pinned=("vocab.json",))
+    assert world.fetch(pin) == ""
+    record = world.record.read_bytes()
+    shutil.rmtree(world.out)
+    world.hub.requests.clear()
+    assert world.fetch(pin, "modelscope") == ""
+    assert world.is_whole()
+    assert world.record.read_bytes() == record
+    assert not world.hub.seen("*/resolve/*"), "and the Hub was not asked"
+
+
+def test_modelscope_at_master_where_all_is_pinned(world: World) -> None:
+    assert world.fetch(world.pin(pinned=NAMES, modelscope={"repo": REPO}), "modelscope") == ""
+    assert world.is_whole()
+
+
+MODELSCOPE: dict[str, tuple[dict[str, str], Fault | None, str, str]] = {
+    "a moving branch": ({"repo": REPO}, None, "", f"{CONFIG} of Tiny has no pinned SHA-256: write modelscope.revision"),
+    "no revision": (
+        {"repo": REPO, "revision": NOBODY},
+        None,
+        "",
+        "lacks the repository or a file: correct the pin (404)",
+    ),
+    "no repository": ({"repo": "Qwen/Absent"}, None, "all", "lacks the repository or a file: correct the pin (404)"),
+    "no access": (
+        {"repo": REPO},
+        Fault("/api/v1/*", "unauthorized"),
+        "all",
+        "refuses access: set MODELSCOPE_API_TOKEN",
+    ),
+    "wrong bytes": ({"repo": REPO}, Fault("/cdn/*", "corrupt", after=1000), "all", SHARD),
+    "503": ({"repo": REPO}, Fault("/api/v1/models/*", status=503), "all", "on ModelScope failed: "),
+}
+
+
+@pytest.mark.parametrize(("modelscope", "fault", "pinned", "words"), MODELSCOPE.values(), ids=list(MODELSCOPE))
+def test_modelscope_that_does_not_deliver(
+    world: World, modelscope: dict[str, str], fault: Fault | None, pinned: str, words: str
+) -> None:
+    if fault:
+        world.hub.faults.add(replace(fault))
+    said = world.fetch(world.pin(pinned=NAMES if pinned else (), modelscope=modelscope), "modelscope")
+    assert said.startswith(("SourceError: ", "DigestError: "))
+    assert words in said
+    assert not world.out.exists()
+
+
+def test_modelscope_unreachable(world: World) -> None:
+    said = world.fetch(world.pin(pinned=NAMES), "modelscope", env={"MODELSCOPE_ENDPOINT": NOWHERE})
+    assert f"{REPO}@{world.commit[:12]} on ModelScope cannot be reached: check the network, or use source=" in said

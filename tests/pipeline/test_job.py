@@ -1,0 +1,75 @@
+"""requant.pipeline.job in a process of its own, as Snakemake runs it: a refusal is one sentence, a bug keeps its traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import requant
+from support.hub import LoopbackHub
+from support.hub.clients import Client
+
+JOB = """
+import logging, sys
+from requant.ground.errors import RequantError, ToolError
+from requant.pipeline.job import job
+from requant.ground.programs import capture
+with job(sys.argv[1]) as log:
+    logging.getLogger("requant.x").info("working")
+    {body}
+"""
+
+
+def run(tmp_path: Path, body: str, hub: LoopbackHub | None = None) -> tuple[int, str, str]:
+    """Exit status, what the terminal shows, and the log."""
+    environment = {"PYTHONPATH": str(Path(requant.__file__).parents[1])}
+    if hub:
+        environment = Client(hub, tmp_path / "home").environment() | environment
+    command = [sys.executable, "-c", JOB.format(body=body), str(tmp_path / "logs" / "job.log")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    return done.returncode, done.stderr, (tmp_path / "logs" / "job.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "end"),
+    [
+        ("pass", 0, ""),
+        ("raise RequantError('x is wrong: write y')", 1, "error: x is wrong: write y\n"),
+        ("raise ToolError('sh ended with status 1')", 1, "error: sh ended with status 1\n"),
+        (
+            "capture(['absent'], log.parent)",
+            1,
+            "error: absent cannot be started (No such file or directory): install it\n",
+        ),
+    ],
+    ids=["success", "a refusal", "a failed tool", "a missing tool"],
+)
+def test_the_terminal_and_the_log_say_the_same(tmp_path: Path, body: str, status: int, end: str) -> None:
+    assert run(tmp_path, body) == (status, f"working\n{end}", f"working\n{end}")
+
+
+def test_a_log_begins_anew_and_tools_append_to_it(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "job.log").write_text("of another run\n")
+    body = "log.open('a').write('tool\\n'); logging.getLogger('x').info('after')"
+    assert run(tmp_path, body)[2] == "working\ntool\nafter\n"
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    status, shown, _ = run(tmp_path, "raise ValueError('a bug')")
+    assert status == 1
+    assert "Traceback" in shown
+    assert shown.endswith("ValueError: a bug\n")
+
+
+def test_the_clients_are_quiet(tmp_path: Path, hub: LoopbackHub) -> None:
+    """Every request would be a line, and its address carries what signs it."""
+    body = f"from requant.places.hub import HubSource; HubSource('Qwen/Absent', '{'0' * 40}').record(['x'])"
+    status, shown, log = run(tmp_path, body, hub)
+    assert status == 1
+    assert hub.requests
+    assert "HTTP Request" not in shown + log
+    assert shown.startswith("working\nerror: Qwen/Absent@000000000000 on ")
+    assert shown.count("\n") == 2

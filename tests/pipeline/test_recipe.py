@@ -1,0 +1,195 @@
+"""requant.pipeline.recipe: what a recipe may say, how a wrong one is refused, and what of it enters the manifest."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from requant.documents.schemas import SCHEMAS, read_yaml
+from requant.ground.canonical import canonical
+from requant.ground.errors import RecipeError
+from requant.pipeline.recipe import bytes_after_download, load_recipe, quant_bytes
+from support.checkout import ROOT
+
+SHIPPED = sorted(path.name for path in (ROOT / "config").glob("*.yaml") if path.name != "pins.yaml")
+GONE = object()
+
+
+def shipped(name: str = "config.yaml") -> dict[str, Any]:
+    document: dict[str, Any] = read_yaml(ROOT / "config" / name)
+    return document
+
+
+def edited(place: str, value: Any) -> dict[str, Any]:
+    """The default recipe with one key (``a/b``) set, or removed."""
+    document = shipped()
+    *folders, last = place.split("/")
+    inner: Any = document
+    for folder in folders:
+        inner = inner[folder]
+    if value is GONE:
+        del inner[last]
+    else:
+        inner[last] = value
+    return document
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_load(name: str) -> None:
+    recipe = load_recipe(shipped(name), ROOT)
+    assert (recipe.model is None) != (recipe.generate is None)
+    assert recipe.quants
+    assert recipe.calibration_text != recipe.evaluation_text
+    assert recipe.toolchain.name == recipe.document["toolchain"]
+
+
+def test_three_recipes_are_shipped() -> None:
+    assert len(SHIPPED) == 3
+
+
+WRONG = {
+    "unknown key": ("qants", ["Q4_K_M"], "qants is not a known key (did you mean quants?)"),
+    "unknown deep key": ("calibration/ubach", 512, "calibration.ubach is not a known key (did you mean ubatch?)"),
+    "a machine fact": ("threads", 8, "threads is not a known key; write only recipe, name,"),
+    "a key that is no text": (1, 8, "1 is not one line of text; write it in quotes"),
+    "missing key": ("quants", GONE, "quants is missing; write the quantization types to release"),
+    "missing deep key": (
+        "corpus/calibration",
+        GONE,
+        "corpus.calibration is missing; write the name of the pinned text",
+    ),
+    "another version": ("recipe", 2, "recipe is 2; write 1, the version of this recipe format"),
+    "a path as name": ("name", "../x", "name is '../x'; write the model's name"),
+    "a line end in the name": ("name", "Tiny\n", r"name is 'Tiny\n'; write the model's name"),
+    "an empty name": ("name", "", "name is ''; write"),
+    "wrong type: text for a list": ("quants", "Q4_K_M", "quants is 'Q4_K_M'; write a list"),
+    "wrong type: nothing": ("calibration", None, "calibration is empty; write a mapping"),
+    "wrong type: text for a number": ("calibration/chunks", "100", "calibration.chunks is '100'; write a whole number"),
+    "a fraction": ("calibration/chunks", 1.5, "calibration.chunks is 1.5; write a whole number"),
+    "a truth value": ("calibration/chunks", True, "calibration.chunks is True; write a whole number"),
+    "too small": ("calibration/chunks", 0, "calibration.chunks is 0; write"),
+    "text for a truth value": ("calibration/flash_attention", "off", "flash_attention is 'off'; write true or false"),
+    "unknown arithmetic": ("calibration/arithmetic", "cuda", "calibration.arithmetic is 'cuda'; write portable"),
+    "no quants": ("quants", [], "quants is an empty list; write"),
+    "unknown quant type": ("quants", ["Q4_KM"], "quants.0 is 'Q4_KM'; write one of Q2_K"),
+    "nearest quant type": ("quants", ["Q4_KM"], "(did you mean Q4_K_M?)"),
+    "duplicate quants": ("quants", ["Q4_K_M", "Q4_K_M"], "quants lists something twice"),
+    "neither pin nor generate": ("model", {}, "model is an empty mapping; write either pin or generate"),
+    "both pin and generate": (
+        "model/generate",
+        {"layers": 1, "hidden": 256, "ffn": 256, "heads": 1, "kv_heads": 1, "head_dim": 64, "seed": 0},
+        "model has both pin and generate; write one of them",
+    ),
+    "unknown model": (
+        "model/pin",
+        "Qwen4",
+        "model.pin is 'Qwen4'; write one of the names in config/pins.yaml: Qwen3-4B",
+    ),
+    "unknown corpus": ("corpus/pin", "c4", "corpus.pin is 'c4'; write one of the names in config/pins.yaml"),
+    "unknown text": ("corpus/calibration", "tain", "corpus.calibration is 'tain'; write one of"),
+    "unknown other text": ("corpus/evaluation", "dev", "corpus.evaluation is 'dev'; write one of"),
+    "unknown toolchain": ("toolchain", "b1234", "toolchain is 'b1234'; write one of the names in"),
+    "ubatch > batch": ("calibration/ubatch", 1024, "calibration.ubatch is 1024; write at most calibration.batch (512)"),
+    "batch < context": ("calibration/batch", 256, "batch is 256; write a multiple of calibration.context"),
+    "batch not a multiple of context": ("calibration/batch", 700, "batch is 700; write a multiple of"),
+    "language code": ("card/languages", ["zh-CN"], "card.languages.0 is 'zh-CN'; write a language code"),
+    "one language": ("card/summary", {"en": "x"}, "card.summary.zh is missing; write the text in Chinese"),
+    "publisher with a slash": ("card/publisher", "a/b", "card.publisher is 'a/b'; write the account"),
+    "an unknown measurement": (
+        "evaluation/fidelty",
+        {},
+        "evaluation.fidelty is not a known key (did you mean fidelity?)",
+    ),
+    "unknown arithmetic of a measurement": ("evaluation/speed/arithmetic", "gpu", "speed.arithmetic is 'gpu'; write"),
+    "too few tokens to measure": (
+        "evaluation/fidelity/chunks",
+        0,
+        "evaluation.fidelity.chunks is 0; write",
+    ),
+    "too little context to measure": (
+        "evaluation/fidelity",
+        {"arithmetic": "native", "chunks": 3, "context": 64},
+        "evaluation.fidelity scores 93 tokens, llama-perplexity tells nothing of fewer than 100; write more chunks",
+    ),
+    "a suite that is none": (
+        "evaluation/behaviour",
+        {"arithmetic": "native", "suites": ["mmlu_pro"], "thinking": "default"},
+        "behaviour.suites.0 is 'mmlu_pro'; write the path of a .jsonl file, or the name of a set that is no file",
+    ),
+    "two suites of one name": (
+        "evaluation/behaviour",
+        {"arithmetic": "native", "suites": ["a/x.jsonl", "b/x.jsonl"], "thinking": "default"},
+        "evaluation.behaviour.suites names two files of one name; give each its own",
+    ),
+    "no pin table": ("pins", "config/pin.yaml", "pin.yaml cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("place", "value", "words"), WRONG.values(), ids=list(WRONG))
+def test_wrong_recipes(place: Any, value: Any, words: str) -> None:
+    recipe = edited(place, value) if isinstance(place, str) else shipped() | {place: value}
+    with pytest.raises(RecipeError) as error:
+        load_recipe(recipe, ROOT, "config/config.yaml")
+    assert words in str(error.value)
+    assert str(error.value).startswith("config/config.yaml: ") or place == "pins"
+    assert "\n" not in str(error.value)
+
+
+def test_modelscope_needs_its_repository() -> None:
+    recipe = shipped("smollm2.yaml") | {"source": "modelscope"}
+    with pytest.raises(RecipeError, match="names no modelscope repository for the model"):
+        load_recipe(recipe, ROOT)
+
+
+@pytest.mark.parametrize(
+    "machine", [{"source": "modelscope"}, {"source": "/mnt/models"}, {"pins": "config/pins.yaml"}, {"evaluation": {}}]
+)
+def test_machine_keys_stay_out_of_the_document(machine: dict[str, str]) -> None:
+    plain = load_recipe(shipped(), ROOT)
+    moved = load_recipe(shipped() | machine, ROOT)
+    assert canonical(moved.document) == canonical(plain.document)
+    assert not machine.keys() & moved.document.keys()
+
+
+def test_the_document_is_stable() -> None:
+    """Loading changes nothing of what it was given, and neither key order nor later changes move the document."""
+    config = shipped()
+    before = copy.deepcopy(config)
+    recipe = load_recipe(config, ROOT)
+    assert config == before
+    first = canonical(recipe.document)
+    config["quants"].append("Q8_0")
+    config["card"]["summary"]["en"] = "other"
+    assert canonical(recipe.document) == first
+    assert canonical(load_recipe(dict(reversed(before.items())), ROOT).document) == first
+    assert recipe.document == {key: value for key, value in before.items() if key != "evaluation"}
+
+
+def test_pins_are_found_from_the_root(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes((ROOT / "config/pins.yaml").read_bytes())
+    assert load_recipe(shipped() | {"pins": "mine.yaml"}, tmp_path).model == load_recipe(shipped(), ROOT).model
+
+
+def test_every_quant_type_has_an_upper_bound() -> None:
+    kinds = read_yaml(SCHEMAS / "recipe.schema.yaml")["properties"]["quants"]["items"]["enum"]
+    weights = 16_000
+    sizes = {kind: quant_bytes(weights, kind) for kind in kinds}
+    assert all(0 < size < weights for size in sizes.values())
+    assert sizes["Q8_0"] >= weights * 8.5 / 16
+    assert sizes["Q4_K_M"] >= weights * 4.9 / 16
+    assert bytes_after_download(weights, ("Q4_K_M", "Q8_0")) == weights + sizes["Q4_K_M"] + sizes["Q8_0"]
+
+
+@pytest.mark.parametrize(
+    ("suite", "pin"), [("bfcl_multiple", "bfcl"), ("mmlu", "mmlu"), ("gpqa_diamond", "gpqa_diamond")]
+)
+def test_a_set_needs_its_pin(tmp_path: Path, suite: str, pin: str) -> None:
+    table = yaml.safe_load((ROOT / "config" / "pins.yaml").read_text())
+    del table["suites"][pin]
+    (tmp_path / "pins.yaml").write_text(yaml.safe_dump(table))
+    behaviour = {"arithmetic": "native", "suites": [suite], "thinking": "default"}
+    recipe = shipped() | {"pins": str(tmp_path / "pins.yaml"), "evaluation": {"behaviour": behaviour}}
+    with pytest.raises(RecipeError, match=rf"suites names {suite}, but .*pins.yaml has no suites.{pin}; pin it there"):
+        load_recipe(recipe, ROOT)

@@ -1,0 +1,51 @@
+"""requant.places.modelscope beyond what test_sources goes through: its record, and an interrupted download that goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from requant.ground.digests import Expected
+from requant.ground.errors import SourceError
+from requant.places.modelscope import ModelScopeSource
+from support.hub import Fault, LoopbackHub, Snapshot
+
+SHARD = "model.safetensors"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def tiny(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}\n")
+    (folder / "README.md").write_text("not asked for\n")
+    (folder / SHARD).write_bytes(bytes(range(256)) * 8192)
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("modelscope_hub.config._default_config", None)  # made from the environment when first used
+    return hub.add_model("Qwen/Tiny", folder)
+
+
+def test_the_record(tiny: Snapshot) -> None:
+    """ModelScope records a SHA-256 of every file."""
+    found = ModelScopeSource("Qwen/Tiny", tiny.commit).record(["config.json", SHARD, "absent"])
+    assert found == {
+        name: Expected(tiny.files[name].size, sha256=tiny.files[name].sha256) for name in ("config.json", SHARD)
+    }
+
+
+def test_a_download_that_breaks_off_goes_on(hub: LoopbackHub, tiny: Snapshot, tmp_path: Path) -> None:
+    part = tmp_path / "download" / SHARD
+    hub.faults.add(Fault("/cdn/*", "truncate", times=1, after=MIB))
+    ModelScopeSource("Qwen/Tiny", tiny.commit).fetch(SHARD, part)
+    assert part.read_bytes() == bytes(range(256)) * 8192
+    assert [each.range for each in hub.seen("/cdn/*", "GET")] == [None, f"bytes={MIB}-"]
+
+
+def test_no_such_file(tiny: Snapshot, tmp_path: Path) -> None:
+    source = ModelScopeSource("Qwen/Tiny", None)
+    assert source.shown == "Qwen/Tiny@master on ModelScope"
+    with pytest.raises(SourceError, match=r"on ModelScope lacks the repository or a file: correct the pin \(404\)"):
+        source.fetch("absent", tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()

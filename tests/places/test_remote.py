@@ -1,0 +1,322 @@
+"""requant.places.remote against the loopback Hub: the bytes that were asked for, or one sentence, whatever the server does."""
+
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from requant.formats.ranged import Ranged
+from requant.ground.errors import FormatError, SourceError
+from requant.places import remote, retry
+from requant.places.remote import (
+    Address,
+    Connections,
+    RemoteFile,
+    checked,
+    redirected,
+    without_secrets,
+)
+from support.hub import Fault, LoopbackHub, Snapshot
+
+SHARD = "model.safetensors"
+DATA = random.Random(0).randbytes(1 << 18)
+MIB = 1 << 20
+
+
+@pytest.fixture
+def tiny(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / SHARD).write_bytes(DATA)
+    (tmp_path / "tiny" / "empty.bin").touch()
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    return hub.add_model("Qwen/Tiny", tmp_path / "tiny")
+
+
+@pytest.fixture
+def connections() -> Iterator[Connections]:
+    made = Connections()
+    yield made
+    made.close()
+    made.close()
+
+
+@pytest.fixture
+def url(hub: LoopbackHub, tiny: Snapshot) -> str:
+    return f"{hub.cdn_url}/cdn/models/Qwen/Tiny/{tiny.commit}/{SHARD}"
+
+
+@pytest.fixture
+def file(url: str, connections: Connections) -> RemoteFile:
+    return RemoteFile("x.bin", lambda: Address(url), connections, len(DATA))
+
+
+def test_it_is_ranged(file: RemoteFile) -> None:
+    ranged: Ranged = file
+    assert (ranged.name, ranged.size) == ("x.bin", len(DATA))
+
+
+def test_the_server_tells_the_size(url: str, connections: Connections) -> None:
+    assert RemoteFile("x.bin", lambda: Address(url), connections).size == len(DATA)
+    assert connections.traffic.fetched == 1
+    empty = RemoteFile("empty", lambda: Address(url.replace(SHARD, "empty.bin")), connections)
+    assert empty.size == 0
+    assert empty.read(0, 0) == b""
+
+
+def test_close_ranges_come_together(
+    file: RemoteFile, hub: LoopbackHub, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "GAP", 4096)
+    asked = [(9000, 100), (0, 10), (10, 20), (4126, 4), (9050, 100), (100_000, 5), (7, 0)]
+    assert file.read_many(asked) == [DATA[offset : offset + length] for offset, length in asked]
+    assert sorted(each.range or "" for each in hub.seen()) == ["bytes=0-4129", "bytes=100000-100004", "bytes=9000-9149"]
+    assert connections.traffic == remote.Traffic(3, 4130 + 150 + 5)
+
+
+def test_large_ranges_come_in_pieces(file: RemoteFile, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MAX_REQUEST", 1 << 16)
+    assert file.read(5, 200_000) == DATA[5:200_005]
+    assert len(hub.seen()) == 4
+
+
+def test_many_scattered_ranges(
+    file: RemoteFile, hub: LoopbackHub, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "GAP", 4096)
+    asked = [(at, 16) for at in range(0, len(DATA), 8192)]
+    random.Random(1).shuffle(asked)
+    assert file.read_many(asked) == [DATA[offset : offset + length] for offset, length in asked]
+    assert connections.traffic.requests == len(hub.seen()) == len(asked)
+    assert connections.traffic.fetched == 16 * len(asked) == sum(each.sent for each in hub.seen())
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 14)), max_size=50))
+def test_spans_cover_all_ranges_and_lie_apart(ranges: list[tuple[int, int]]) -> None:
+    spans = remote._merged(ranges)
+    assert all(any(a <= offset and offset + length <= b for a, b in spans) for offset, length in ranges if length)
+    assert all(b + remote.GAP < c for (_, b), (c, _) in pairwise(spans))
+    assert sum(b - a for a, b in spans) <= sum(length + remote.GAP for _, length in ranges)
+    assert [piece for span in spans for piece in remote._cut(*span)] or not spans
+
+
+def test_nothing_outside_is_asked_for(file: RemoteFile, hub: LoopbackHub) -> None:
+    for asked in [(len(DATA), 1), (-1, 1), (0, 1 << 62), (5, -5)]:
+        with pytest.raises(FormatError, match="truncated or damaged"):
+            file.read_many([(0, 1), asked])
+    assert not hub.seen()
+
+
+def lie(**headers: str) -> Fault:
+    return Fault("/cdn/*", "lie", headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def led(location: str) -> Fault:
+    return Fault("/cdn/*", status=302, headers={"Location": location})
+
+
+FAULTS: dict[str, tuple[Fault, str]] = {
+    "ignores ranges": (
+        Fault("/cdn/*", "unranged"),
+        "lies on a server that does not serve ranges: download the file and audit it locally",
+    ),
+    "another range": (lie(Content_Range="bytes 0-99/262144"), "comes with other bytes than were asked for"),
+    "no range": (lie(Content_Range=""), "comes with other bytes than were asked for"),
+    "an unknown size": (lie(Content_Range="bytes 100-199/*"), "comes with other bytes than were asked for"),
+    "a huge size": (lie(Content_Range=f"bytes 100-199/{'9' * 5000}"), "comes with other bytes than were asked for"),
+    "another size": (lie(Content_Range="bytes 100-199/262145"), "changed on the server: start again"),
+    "another ETag": (lie(ETag='"other"'), "changed on the server: start again"),
+    "compressed": (lie(Content_Encoding="gzip"), "comes compressed ('gzip'), unasked"),
+    "endless": (Fault("/cdn/*", "endless"), "comes with more bytes than were asked for"),
+    "too long": (lie(Content_Length="101"), "comes with other bytes than were asked for"),
+    "too short": (lie(Content_Length="99"), "comes with other bytes than were asked for"),
+    "no number": (lie(Content_Length="x"), "breaks off or does not speak HTTP"),
+    "broken off": (Fault("/cdn/*", "truncate", after=50), "breaks off or does not speak HTTP"),
+    "a loop": (led(""), "is redirected more than 5 times"),
+    "to plain http": (
+        led("http://example.com/x"),
+        "would come over plain http, where anybody can change it: use https",
+    ),
+    "to another protocol": (led("ftp://127.0.0.1/x"), "has no usable address"),
+    "to a file": (led("file:///etc/passwd"), "has no usable address"),
+    "to nowhere": (led("http://[::1"), "is redirected to no usable address"),
+    "to no port": (led("http://127.0.0.1:99999/"), "has no usable address"),
+    "to nobody": (led("http://127.0.0.1:9/"), "cannot be reached: check its address and the network"),
+    "refused": (Fault("/cdn/*", status=403), "may not be read (403): name a token, or another source"),
+    "missing": (Fault("/cdn/*", status=404), "does not exist (404): correct its address"),
+    "a range too many": (Fault("/cdn/*", status=416), "changed on the server"),
+    "busy": (Fault("/cdn/*", status=503), "answers 503, again and again: try later"),
+    "a teapot": (Fault("/cdn/*", status=418), "the server answers 418"),
+    "silent": (Fault("/cdn/*", "slow", rate=0.01), "does not answer in time"),
+    "slow": (Fault("/cdn/*", "slow", rate=10), "comes too slowly to be read"),
+}
+
+
+@pytest.mark.parametrize(("fault", "words"), FAULTS.values(), ids=list(FAULTS))
+def test_faults(
+    file: RemoteFile,
+    hub: LoopbackHub,
+    connections: Connections,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    words: str,
+) -> None:
+    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(retry, "TRIES", 2)
+    assert file.read(0, 1) == DATA[:1]
+    hub.faults.add(fault)
+    with pytest.raises(SourceError) as found:
+        file.read(100, 100)
+    assert str(found.value).startswith("x.bin ") and words in str(found.value)
+    assert "\n" not in str(found.value) and "127.0.0.1" not in str(found.value)
+    assert connections.traffic.fetched < MIB, "an endless body is not read to the end"
+
+
+def test_less_than_asked_without_a_length(file: RemoteFile, connections: Connections) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(206, headers={"Content-Range": f"bytes 0-9/{len(DATA)}"}, content=iter([DATA[:4]]))
+
+    connections._client = httpx2.Client(transport=httpx2.MockTransport(answer))
+    with pytest.raises(SourceError, match="sends less than was asked for, again and again"):
+        file.read(0, 10)
+
+
+PASSING = {
+    "busy": Fault("/cdn/*", status=503, times=4),
+    "too many": Fault("/cdn/*", status=429, times=1),
+    "broken off": Fault("/cdn/*", "truncate", after=50, times=2),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=list(PASSING))
+def test_what_passes_is_tried_again(file: RemoteFile, hub: LoopbackHub, fault: Fault) -> None:
+    hub.faults.add(fault)
+    assert file.read(100, 100) == DATA[100:200]
+    assert len(hub.seen()) == (fault.times or 0) + 1
+
+
+def test_a_whole_small_file_may_come_without_a_range(file: RemoteFile, hub: LoopbackHub) -> None:
+    """As ModelScope sends what is not in LFS."""
+    hub.faults.add(Fault("/cdn/*", "unranged"))
+    assert file.read(0, len(DATA)) == DATA
+
+
+def test_an_address_that_runs_out_is_asked_for_again(url: str, hub: LoopbackHub, connections: Connections) -> None:
+    addresses = [f"{url}?signature={number}" for number in range(3)]
+    file = RemoteFile("x.bin", lambda: Address(addresses.pop(0)), connections, len(DATA))
+    assert file.read(0, 9) == DATA[:9]
+    hub.faults.add(Fault("*signature=0", status=403))
+    asked = [(at, 16) for at in range(0, len(DATA), 8192)]
+    assert file.read_many(asked) == [DATA[offset : offset + length] for offset, length in asked]
+    assert len(addresses) == 1, "once for all threads"
+    hub.faults.add(Fault("*signature=1", status=403))
+    hub.faults.add(Fault("*signature=2", status=401))
+    with pytest.raises(SourceError, match=r"^x\.bin may not be read \(401\)"):
+        file.read(0, 9)
+
+
+def test_a_redirect_is_followed_once(hub: LoopbackHub, tiny: Snapshot, connections: Connections) -> None:
+    """And the token does not go along."""
+    address = Address(f"{hub.url}/Qwen/Tiny/resolve/main/{SHARD}", {"Authorization": "Bearer hf_owner"})
+    file = RemoteFile("x.bin", lambda: address, connections, len(DATA))
+    assert file.read(0, 9) + file.read(9, 9) == DATA[:18]
+    assert [(each.path[:5], each.authorized) for each in hub.seen()] == [
+        ("/Qwen", True),
+        ("/cdn/", False),
+        ("/cdn/", False),
+    ]
+    assert "hf_owner" not in repr(address)
+
+
+def test_connections_are_kept(file: RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    connect = httpx2.HTTPTransport.handle_request
+    monkeypatch.setattr(
+        httpx2.HTTPTransport,
+        "handle_request",
+        lambda self, request: (made.append(self._pool.connections), connect(self, request))[1],
+    )
+    for at in range(5):
+        file.read(at, 1)
+    assert [len(each) for each in made] == [0, 1, 1, 1, 1]
+
+
+ADDRESSES: dict[str, tuple[Address, str]] = {
+    "https": (Address("https://example.com/x"), ""),
+    "this machine": (Address("http://127.0.0.1:80/x"), ""),
+    "this machine, by name": (Address("http://localhost/x"), ""),
+    "this machine, IPv6": (Address("http://[::1]/x"), ""),
+    "a mirror": (Address("http://mirror.example.com/x", plain=True), ""),
+    "plain": (Address("http://example.com/x"), "plain http"),
+    "like this machine": (Address("http://127.0.0.1.example.com/x"), "plain http"),
+    "like this machine, by password": (Address("http://127.0.0.1@example.com/x"), "plain http"),
+    "this machine, to the client": (Address("http://example.com\\@127.0.0.1/"), ""),
+    "another protocol": (Address("ftp://example.com/x"), "no usable address"),
+    "no host": (Address("https:///x"), "no usable address"),
+    "no URL": (Address("x"), "no usable address"),
+    "unprintable": (Address("https://a\0b/"), "no usable address"),
+}
+
+
+@pytest.mark.parametrize(("address", "words"), ADDRESSES.values(), ids=list(ADDRESSES))
+def test_addresses(address: Address, words: str) -> None:
+    if not words:
+        assert checked(address, "x.bin") is address
+        return
+    with pytest.raises(SourceError, match=rf"^x\.bin .*{words}"):
+        checked(address, "x.bin")
+
+
+TOKEN = {"Authorization": "Bearer secret"}
+LEADS: dict[str, tuple[str, str, bool]] = {
+    "same origin": ("/y", "https://hub.example/y", True),
+    "same origin, in full": ("https://hub.example:443/y", "https://hub.example/y", True),
+    "another host": ("https://cdn.example/y", "https://cdn.example/y", False),
+    "another port": ("https://hub.example:444/y", "https://hub.example:444/y", False),
+    "a host below": ("https://a.hub.example/y", "https://a.hub.example/y", False),
+    "without a scheme": ("//cdn.example/y", "https://cdn.example/y", False),
+}
+
+
+@pytest.mark.parametrize(("location", "url", "keeps"), LEADS.values(), ids=list(LEADS))
+def test_tokens_stay_with_their_origin(location: str, url: str, keeps: bool) -> None:
+    found = redirected(Address("https://hub.example/x", TOKEN), location, "x.bin")
+    assert found == Address(url, TOKEN if keeps else {})
+
+
+@pytest.mark.parametrize("location", ["http://hub.example/x", "http://127.0.0.1/x", "HTTP://hub.example/x"])
+def test_never_from_https_to_http(location: str) -> None:
+    with pytest.raises(SourceError, match="redirected from https to plain http"):
+        redirected(Address("https://hub.example/x", plain=True), location, "x.bin")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:secret@host/a/b",
+        "https://host/a/b?token=secret",
+        "https://host/a/b#secret",
+        "https://s:e@u:secret@host/a/b?x@y",
+    ],
+)
+def test_messages_hold_no_secrets(text: str) -> None:
+    assert without_secrets(text) == "https://host/a/b"
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_an_impossible_proxy(
+    url: str, connections: Connections, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "nonsense://x")
+    with pytest.raises(SourceError, match="proxy or certificates are unusable"):
+        RemoteFile("x.bin", lambda: Address(url), connections)
+
+
+def test_the_call_that_fails_ends_the_others(file: RemoteFile, hub: LoopbackHub) -> None:
+    hub.faults.add(Fault("/cdn/*", status=404))
+    with pytest.raises(SourceError, match="does not exist"):
+        file.read_many([(at, 1) for at in range(0, len(DATA), 8192)])

@@ -1,0 +1,128 @@
+"""requant.release.signing: a release is signed whole or not at all, and model_signing accepts it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE
+from requant.ground.errors import (
+    AttestationError,
+    DigestError,
+    DiskError,
+    RequantError,
+    ToolError,
+)
+from requant.release.signing import sign_release
+from support.small_release import resum
+
+PKCS8 = (Encoding.PEM, PrivateFormat.PKCS8)
+ED25519 = Ed25519PrivateKey.generate()
+SPKI = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+RSA = rsa.generate_private_key(65537, 2048)
+PLAIN = ED25519.private_bytes(*PKCS8, NoEncryption())
+
+
+def test_a_release_that_contradicts_itself_is_not_signed(release: Path, key: Path) -> None:
+    (release / "README.md").write_text("# Another\n")
+    with pytest.raises(DigestError, match=r"differs at README\.md .* and is not signed: see requant verify"):
+        sign_release(release, key)
+    resum(release)
+    with pytest.raises(DigestError, match=r"differs at README\.md: "):
+        sign_release(release, key)
+    assert not (release / ATTESTATION).exists()
+
+
+def test_a_stale_attestation_is_replaced(release: Path, key: Path) -> None:
+    (release / ATTESTATION).write_text("old")
+    sign_release(release, key)
+    assert len((release / ATTESTATION).read_bytes()) > 1000
+
+
+def test_nothing_is_half_written(release: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("requant.release.attestation.write_bytes", full)
+    with pytest.raises(DiskError, match="cannot be written \\(No space left on device\\)"):
+        sign_release(release, key)
+    assert not (release / ATTESTATION).exists()
+
+
+@pytest.fixture
+def ec_key(tmp_path: Path) -> Path:
+    make = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", tmp_path / "ec"]
+    subprocess.run(make, check=True)
+    subprocess.run(["openssl", "pkey", "-in", tmp_path / "ec", "-pubout", "-out", tmp_path / "ec.pub"], check=True)
+    return tmp_path / "ec"
+
+
+def model_signing(folder: Path, public: Path) -> "subprocess.CompletedProcess[str]":
+    command = ["verify", "key", "--signature", folder / MODEL_SIGNATURE, "--public_key", public, folder]
+    return subprocess.run([sys.executable, "-m", "model_signing", *command], capture_output=True, text=True)
+
+
+def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Path, tmp_path: Path) -> None:
+    assert sign_release(release, ec_key, "model-signing") == release / MODEL_SIGNATURE
+    # The attestation may come before or after, and the folder may lie elsewhere.
+    sign_release(release, key)
+    moved = release.rename(tmp_path / "moved")
+    done = model_signing(moved, ec_key.with_name("ec.pub"))
+    assert done.returncode == 0, done.stderr
+    (moved / "README.md").write_text("# Another\n")
+    assert model_signing(moved, ec_key.with_name("ec.pub")).returncode != 0
+
+
+BAD_SIGNING: dict[str, tuple[bytes | None, str, str]] = {
+    "no method": (PLAIN, "pgp", "'pgp' is no way to sign; write dsse, model-signing, sigstore"),
+    "no key": (None, "dsse", "dsse needs a key file"),
+    "no model key": (None, "model-signing", "model-signing needs a key file"),
+    "a key for sigstore": (PLAIN, "sigstore", "sigstore takes no key file"),
+    "Ed25519 for model-signing": (PLAIN, "model-signing", "which is no EC key of P-256 to P-521: make one with openssl"),
+    "RSA for model-signing": (RSA.private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
+    "another curve": (ec.generate_private_key(ec.SECP256K1()).private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
+    "encrypted for model-signing": (ED25519.private_bytes(*PKCS8, BestAvailableEncryption(b"x")), "model-signing", "is encrypted"),
+    "no PEM for model-signing": (b"x", "model-signing", "is not a private key in a PEM file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "method", "words"), BAD_SIGNING.values(), ids=list(BAD_SIGNING))
+def test_what_cannot_sign(release: Path, tmp_path: Path, data: bytes | None, method: str, words: str) -> None:
+    key = None
+    if data is not None:
+        key = tmp_path / "k"
+        key.write_bytes(data)
+    before = sorted(release.iterdir())
+    with pytest.raises(RequantError) as error:
+        sign_release(release, key, method)
+    assert words in str(error.value)
+    assert str(error.value).isprintable()
+    assert sorted(release.iterdir()) == before
+
+
+def test_sigstore_without_network(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever this machine reaches: nothing listens there.
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("HOME", str(release.parent))
+    with pytest.raises(AttestationError) as error:
+        sign_release(release, None, "sigstore")
+    assert str(error.value).startswith("sigstore could not sign (")
+    assert str(error.value).endswith("): it needs the network and an identity")
+    assert not (release / MODEL_SIGNATURE).exists()
+
+
+def test_without_model_signing(release: Path, ec_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    with pytest.raises(ToolError, match=r"model-signing needs model-signing .*: pip install 'requant\[signing\]'"):
+        sign_release(release, ec_key, "model-signing")

@@ -1,0 +1,202 @@
+"""requant verify on a small release: it agrees with itself, and every change to any file is found and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from requant.cli.main import main
+from requant.documents.consistency import disagreements
+from requant.documents.file_names import ATTESTATION, EVALUATION
+from requant.documents.manifest import require_form
+from requant.ground.canonical import canonical, parse
+from requant.release.card import write_card
+from requant.release.keys import new_key
+from requant.release.signing import sign_release
+from requant.release.verify import verify_release
+from support.checkout import ROOT
+from support.measured import evaluation
+from support.small_release import IMATRIX, QUANT, finish, resum
+
+GOLDEN = ROOT / "tests" / "golden" / "v1"
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    new_key(tmp_path / "key")
+    return tmp_path / "key"
+
+
+def places(release: Path, key: Path | None = None) -> set[str]:
+    return {finding.where for finding in verify_release(release, key).findings}
+
+
+def test_a_release_agrees_with_itself(release: Path) -> None:
+    found = verify_release(release)
+    assert (found.verdict, found.findings, found.tensors) == ("agrees", (), 3)
+    assert {file["name"] for file in found.files} == {IMATRIX, QUANT, "README.md", "manifest.json"}
+
+
+@pytest.fixture
+def measured(release: Path) -> Path:
+    """The release with an evaluation."""
+    manifest = json.loads((release / "manifest.json").read_text())
+    (release / EVALUATION).write_bytes(canonical(evaluation(manifest)))
+    finish(release)
+    return release
+
+
+def test_a_measured_release_agrees_with_itself(measured: Path) -> None:
+    found = verify_release(measured)
+    assert (found.verdict, found.findings) == ("agrees", ())
+    assert EVALUATION in {file["name"] for file in found.files}
+
+
+EVALUATIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "of another model": (lambda e: e["fidelity"]["baseline"]["file"].update(sha256="0" * 64), "fidelity.baseline"),
+    "of another quant": (lambda e: e["fidelity"]["quants"][0]["file"].update(size=1), "fidelity Q4_K_M"),
+    "of another quant's speed": (lambda e: e["speed"]["models"][1]["file"].update(sha256="0" * 64), "speed Q4_K_M"),
+    "of another quant's tensors": (lambda e: e["tensors"][0].update(type="Q8_0"), "tensors Q8_0"),
+    "not finite": (lambda e: e["fidelity"]["baseline"]["perplexity"].update(value="nan"), EVALUATION),
+    "of an unknown form": (lambda e: e.update(schema="requant/evaluation/v9"), EVALUATION),
+}
+
+
+@pytest.mark.parametrize(("change", "place"), EVALUATIONS.values(), ids=EVALUATIONS)
+def test_an_evaluation_that_is_wrong(measured: Path, change: Callable[[dict[str, Any]], object], place: str) -> None:
+    document = json.loads((measured / EVALUATION).read_text())
+    change(document)
+    (measured / EVALUATION).write_bytes(canonical(document))
+    resum(measured)
+    assert any(place in found for found in places(measured))
+
+
+def test_an_evaluation_that_the_card_does_not_show(measured: Path) -> None:
+    document = json.loads((measured / EVALUATION).read_text())
+    document["fidelity"]["quants"][0]["perplexity"]["value"] = "1.0"
+    (measured / EVALUATION).write_bytes(canonical(document))
+    resum(measured)
+    assert verify_release(measured).verdict == "unchecked"
+
+
+@pytest.mark.parametrize("name", [IMATRIX, QUANT, "README.md", "manifest.json"])
+def test_one_changed_byte(release: Path, name: str) -> None:
+    data = bytearray((release / name).read_bytes())
+    data[-1] ^= 1
+    (release / name).write_bytes(data)
+    assert any(place.startswith(name) for place in places(release))
+
+
+def test_hidden_by_new_sums_the_tensor_is_named(release: Path) -> None:
+    """Whoever changes weights and writes the sums anew is found by the manifest."""
+    data = bytearray((release / QUANT).read_bytes())
+    data[-1] ^= 1
+    (release / QUANT).write_bytes(data)
+    resum(release)
+    found = verify_release(release)
+    assert found.verdict == "differs"
+    assert any("output_norm.weight" in finding.where for finding in found.findings), found.findings
+
+
+def change(document: dict[str, Any], path: str, value: object) -> None:
+    *keys, last = path.split(".")
+    for each in keys:
+        document = document[int(each) if each.isdigit() else each]
+    document[int(last) if last.isdigit() else last] = value
+
+
+LIES: dict[str, tuple[str, object]] = {
+    "recipe changed under its digest": ("recipe.document.calibration.chunks", 99),
+    "digest of the recipe": ("recipe.sha256", "0" * 64),
+    "imatrix of another size": ("imatrix.file.size", 1),
+    "quant of another digest": ("quants.0.file.sha256", "0" * 64),
+    "a tensor of another digest": ("quants.0.tensors.0.sha256", "0" * 64),
+    "a material from nowhere": ("steps.1.materials.0.sha256", "0" * 64),
+    "a product nobody made": ("steps.2.products.0.sha256", "0" * 64),
+}
+
+
+@pytest.mark.parametrize(("path", "value"), LIES.values(), ids=list(LIES))
+def test_a_manifest_that_lies(release: Path, path: str, value: object) -> None:
+    """Card and sums made anew do not help: the manifest contradicts itself or the files."""
+    document = parse((release / "manifest.json").read_bytes(), "x")
+    change(document, path, value)
+    (release / "manifest.json").write_bytes(canonical(document))
+    finish(release)
+    assert verify_release(release).verdict == "differs"
+
+
+def test_a_card_that_was_retouched(release: Path) -> None:
+    card = release / "README.md"
+    honest = card.read_text()
+    card.write_text(honest.replace("Q4_K_M", "Q8_0"))
+    assert card.read_text() != honest
+    resum(release)
+    assert verify_release(release).verdict == "unchecked"
+    assert CliRunner().invoke(main, ["verify", str(release)]).exit_code == 3
+    card.write_text(honest.replace("Q4_K_M", "0" * 64))
+    resum(release)
+    assert verify_release(release).verdict == "differs"
+
+
+def test_with_a_key(release: Path, key: Path, tmp_path: Path) -> None:
+    public = key.with_name("key.pub")
+    assert places(release, public) == {ATTESTATION}, "a signature that was asked for is missing"
+    sign_release(release, key)
+    found = verify_release(release, public)
+    assert found.verdict == "agrees" and found.signed_by
+    assert verify_release(release).signed_by is None
+    new_key(tmp_path / "other")
+    assert places(release, tmp_path / "other.pub") == {ATTESTATION}
+    sign_release(release, key)
+    envelope = json.loads((release / ATTESTATION).read_bytes())
+    envelope["payload"] = envelope["payload"][::-1]
+    (release / ATTESTATION).write_bytes(canonical(envelope))
+    assert places(release, public) == {ATTESTATION}
+
+
+UNREADABLE: dict[str, Callable[[Path], object]] = {
+    "no sums": lambda release: (release / "SHA256SUMS").unlink(),
+    "sums of nothing": lambda release: (release / "SHA256SUMS").write_text(""),
+    "another schema": lambda release: rewrite(release, {"schema": "requant/manifest/v9"}),
+    "no schema": lambda release: rewrite(release, {"schema": None}),
+    "no JSON": lambda release: (release / "manifest.json").write_bytes(b"{") and resum(release),
+}
+
+
+def rewrite(release: Path, changes: dict[str, object]) -> None:
+    document = parse((release / "manifest.json").read_bytes(), "x") | changes
+    (release / "manifest.json").write_bytes(canonical(document))
+    resum(release)
+
+
+@pytest.mark.parametrize("spoil", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_unreadable(release: Path, spoil: Callable[[Path], object]) -> None:
+    spoil(release)
+    done = CliRunner().invoke(main, ["verify", str(release)])
+    assert done.exit_code in (2, 3) and done.output.splitlines()[-1].startswith("error: "), done.output
+
+
+def test_the_commands(release: Path, tmp_path: Path) -> None:
+    """new-key, attest and verify, one after another."""
+    run = CliRunner().invoke
+    assert run(main, ["new-key", str(tmp_path / "k")]).exit_code == 0
+    assert run(main, ["attest", str(release), "--key", str(tmp_path / "k")]).exit_code == 0
+    done = run(main, ["verify", str(release), "--key", str(tmp_path / "k.pub"), "--json", str(tmp_path / "v.json")])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "v.json").read_text())["verdict"] == "agrees"
+    (release / "README.md").write_text("other")
+    assert run(main, ["verify", str(release), "--key", str(tmp_path / "k.pub")]).exit_code == 1
+
+
+def test_manifests_of_version_1_verify_forever(tmp_path: Path) -> None:
+    manifest = parse((GOLDEN / "manifest.json").read_bytes(), "manifest.json")
+    require_form(manifest)
+    assert [*disagreements(manifest)] == []
+    write_card(GOLDEN / "manifest.json", None, tmp_path / "README.md")
+    assert (tmp_path / "README.md").read_bytes() == (GOLDEN / "README.md").read_bytes()

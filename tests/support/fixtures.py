@@ -1,0 +1,180 @@
+"""Every fixture that tests of more than one file ask for: the loopback Hub, the scripted endpoint, a small release and a
+key to sign it, the demo, folders to run the workflow in; and library calls in a process that knows no other hub.
+
+The clients read endpoint, home and offline switches when they are imported, so every such call gets a new process.
+"""
+
+import hashlib
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import requant
+from requant.conversion import vocabulary
+from requant.evaluation.behaviour.endpoint import Endpoint
+from requant.release.keys import new_key
+from support.checkout import PLACE, ROOT, alone, shared_cache
+from support.endpoint import ScriptedEndpoint
+from support.files import SHARD
+from support.hub import LoopbackHub, Snapshot
+from support.hub.clients import Client
+from support.small_checkpoint import BASE, MERGES
+from support.small_release import write_release
+from support.workplace import Workplace, prepare, tiny_recipe
+
+CHILD = """
+import importlib, pickle, sys, time
+nap = time.sleep
+time.sleep = lambda seconds: nap(min(seconds, 0.01))  # the clients wait long between two tries
+target, arguments, options = pickle.load(sys.stdin.buffer)
+module, _, name = target.rpartition(".")
+from requant.ground.errors import RequantError
+try:
+    getattr(importlib.import_module(module), name)(*arguments, **options)
+except RequantError as error:
+    print(type(error).__name__, error, sep=": ")
+    sys.exit(3)
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    with LoopbackHub() as running:
+        yield running
+
+
+@pytest.fixture
+def start(hub: LoopbackHub, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Start ``target(*arguments, **options)``, such as ``requant.pipeline.fetch_model.fetch_model``, in a process of its own."""
+    children: list[subprocess.Popen[bytes]] = []
+    library = str(Path(requant.__file__).parents[1])
+
+    def begin(
+        target: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any
+    ) -> "subprocess.Popen[bytes]":
+        known = Client(hub, tmp_path / "home").environment(**(env or {})) | {"PYTHONPATH": library}
+        pipe = subprocess.PIPE
+        child = subprocess.Popen([sys.executable, "-c", CHILD], env=known, stdin=pipe, stdout=pipe, stderr=pipe)
+        children.append(child)
+        assert child.stdin is not None
+        child.stdin.write(pickle.dumps((target, arguments, options)))
+        child.stdin.close()
+        child.stdin = None
+        return child
+
+    yield begin
+    for child in children:
+        if child.poll() is None:
+            os.kill(child.pid, signal.SIGKILL)
+        child.communicate()
+
+
+@pytest.fixture
+def library(start: Callable[..., "subprocess.Popen[bytes]"]) -> Callable[..., str]:
+    """Run such a call and return ``<error class>: <sentence>``, or nothing where it succeeded."""
+
+    def run(target: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any) -> str:
+        child = start(target, *arguments, env=env, **options)
+        out, err = (stream.decode() for stream in child.communicate(timeout=60))
+        assert child.returncode in (0, 3), err
+        assert out.count("\n") <= 1, "an error is one sentence"
+        return out.strip() if child.returncode else ""
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model repository in miniature: two small files, one in a folder, and a shard stored in LFS."""
+    root = tmp_path / "tiny"
+    (root / "docs").mkdir(parents=True)
+    (root / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}\n')
+    (root / "docs" / "note.md").write_text("in a folder\n")
+    (root / SHARD).write_bytes(bytes(range(256)) * 256)
+    return root
+
+
+@pytest.fixture
+def tiny(hub: LoopbackHub, folder: Path) -> Snapshot:
+    return hub.add_model("Qwen/Tiny", folder)
+
+
+@pytest.fixture
+def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the few tokens of ``small_checkpoint`` be Qwen's."""
+    monkeypatch.setattr(vocabulary, "QWEN2", hashlib.sha256("\n".join(BASE + MERGES).encode()).hexdigest())
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "key"
+    new_key(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def public(key: Path) -> Path:
+    return key.with_name("key.pub")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_release(tmp_path_factory.mktemp("small") / "release")
+
+
+@pytest.fixture
+def release(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "release"))
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedEndpoint]:
+    with ScriptedEndpoint() as running:
+        yield running
+
+
+@pytest.fixture
+def endpoint(server: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    nap = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: nap(min(seconds, 0.01)))
+    made = Endpoint(server.url, seconds=1)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def demo() -> Workplace:
+    """What ``make demo`` makes, in the tests' own folder; builds the toolchain that every other test uses."""
+    with alone():
+        subprocess.run(["make", "demo", f"FOLDER={PLACE}"], cwd=ROOT, check=True)
+    return Workplace(PLACE, ROOT / "config" / "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def cache(demo: Workplace) -> Path:
+    """A cache folder for audits, whose toolchains are the tests' own: nothing is fetched twice."""
+    return shared_cache()
+
+
+@pytest.fixture
+def make_workplace(demo: Workplace, tmp_path: Path) -> Callable[..., Workplace]:
+    """Make folders that share the tests' toolchains."""
+
+    def make(name: str = "work", recipe: dict[str, Any] | None = None) -> Workplace:
+        return prepare(tmp_path / name, recipe or tiny_recipe())
+
+    return make
+
+
+@pytest.fixture
+def workplace(make_workplace: Callable[..., Workplace]) -> Workplace:
+    return make_workplace()
