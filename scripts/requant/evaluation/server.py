@@ -41,8 +41,8 @@ class Server:
 
 
 @contextmanager
-def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, output: Path) -> Iterator[Server]:
-    """Serve a model with the card's flags; what the server says is appended to ``output``.
+def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, log: Path) -> Iterator[Server]:
+    """Serve a model with the card's flags; what the server says is appended to ``log``.
 
     ``tool`` and ``backend`` are build records; ``context`` is the card's, in tokens.
 
@@ -50,7 +50,7 @@ def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, ou
         ToolError: when the server ends, hangs, or runs on another backend.
     """
     tools, variant = open_built(tool), open_built(backend)
-    with work_folder(output.parent / f"work-{output.stem}") as work:
+    with work_folder(log.parent / f"work-{log.stem}") as work:
         work.link(model, "model.gguf")
         variant.link(work)
         command = [
@@ -59,14 +59,14 @@ def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, ou
         ]  # fmt: skip
         begun = time.monotonic()
         process = _start(command, work)
-        said = _Listener(process, output)
+        said = _Listener(process, log)
         try:
             url = said.address()
-            _wait_until_healthy(url, process, said, output)
+            _wait_until_healthy(url, process, said, log)
             said.backend.prove(TOOL, variant, work.path)
             yield Server(url, time.monotonic() - begun, said.backend.features)
             if _ended(process):
-                raise ToolError(f"{TOOL} ended while it was asked; its log is {output}")
+                raise ToolError(f"{TOOL} ended while it was asked; its log is {log}")
         finally:
             _stop(process)
             said.join()
@@ -75,22 +75,22 @@ def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, ou
 class _Listener(threading.Thread):
     """Reads what the server says, as long as it runs."""
 
-    def __init__(self, process: "subprocess.Popen[str]", output: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         super().__init__(daemon=True)
         self.backend = Backend()
         self.spoke = time.monotonic()
-        self._process, self._output = process, output
+        self._process, self._log = process, log
         self._known = threading.Event()
         self._url: str | None = None
         self.start()
 
     def run(self) -> None:
         assert self._process.stdout is not None
-        with self._output.open("a", encoding="utf-8") as log:
+        with self._log.open("a", encoding="utf-8") as file:
             for line in self._process.stdout:
                 self.spoke = time.monotonic()
-                log.write(line)
-                log.flush()
+                file.write(line)
+                file.flush()
                 self.backend.watch(line.rstrip("\n"))
                 if match := LISTENING.search(line):
                     self._url = match[1]
@@ -101,9 +101,9 @@ class _Listener(threading.Thread):
         """Where the server listens; waits until it says so."""
         while not self._known.wait(1):
             if time.monotonic() - self.spoke > SILENCE_SECONDS:
-                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {self._output}")
+                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {self._log}")
         if self._url is None:
-            raise ToolError(f"{TOOL} ended before it served anything; its log is {self._output}")
+            raise ToolError(f"{TOOL} ended before it served anything; its log is {self._log}")
         return self._url
 
 
@@ -123,18 +123,18 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait_until_healthy(url: str, process: "subprocess.Popen[str]", said: _Listener, output: Path) -> None:
+def _wait_until_healthy(url: str, process: "subprocess.Popen[str]", said: _Listener, log: Path) -> None:
     with httpx2.Client(timeout=10, trust_env=False) as client:
         while True:
             if process.poll() is not None:
-                raise ToolError(f"{TOOL} ended while it loaded the model; its log is {output}")
+                raise ToolError(f"{TOOL} ended while it loaded the model; its log is {log}")
             try:
                 if client.get(f"{url}/health").status_code == 200:
                     return
             except httpx2.TransportError:
                 pass
             if time.monotonic() - said.spoke > SILENCE_SECONDS:
-                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {output}")
+                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {log}")
             time.sleep(0.05)
 
 

@@ -44,7 +44,7 @@ class Tools:
     server: Path
     backend: Path
     threads: int
-    output: Path
+    log: Path
 
 
 @dataclass
@@ -115,26 +115,26 @@ def _bench(runs: Runs, tools: Tools, settings: Mapping[str, Any]) -> None:
         # Verbose, so that it names its backend; thousands of lines more are of no use.
         return True
 
-    with work_folder(tools.output.parent / "work-bench") as work:
+    with work_folder(tools.log.parent / "work-bench") as work:
         work.link(runs.model, "model.gguf")
         variant.link(work)
         command = [
             BENCH, "-v", "-m", "model.gguf", "-p", str(settings["prompt"]), "-n", str(settings["generate"]), "-r", "1",
             "-o", "jsonl", "-t", THREADS, *(["-ngl", "999"] if CUDA_LIBRARY in variant.files else []),
         ]  # fmt: skip
-        peak = built.run(work, command, tools.threads, tools.output, watch=watch, explain=explain_level)
+        peak = built.run(work, command, tools.threads, tools.log, watch=watch, explain=explain_level)
         said.prove(BENCH, variant, work.path)
     runs.peak = max(runs.peak, peak)
     for entry in entries:
         (runs.decode if entry.get("n_gen") else runs.prompt).append(float(entry.get("avg_ts", 0)))
     if not len(runs.decode) == len(runs.prompt) > 0 or not all([*runs.decode, *runs.prompt]):
-        raise ToolError(f"{BENCH} gave no times for {runs.model.name}; its log is {tools.output}")
+        raise ToolError(f"{BENCH} gave no times for {runs.model.name}; its log is {tools.log}")
 
 
 def _served(runs: Runs, tools: Tools, settings: Mapping[str, Any], context: int) -> tuple[dict[str, Any], list[str]]:
     """Load time, time to the first token, decoding of one stream, and all tokens per second of several."""
     with (
-        serve(runs.model, tools.server, tools.backend, context, tools.threads, tools.output) as server,
+        serve(runs.model, tools.server, tools.backend, context, tools.threads, tools.log) as server,
         httpx2.Client(base_url=server.url, timeout=REQUEST_SECONDS, limits=ONE_EACH, trust_env=False) as client,
     ):
         _ask(client, 2)

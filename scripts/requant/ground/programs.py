@@ -20,7 +20,7 @@ from pathlib import Path
 
 from requant.ground.errors import ToolError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 # Machine facts that a tool may need and that move no byte of its output.
 KEPT = (
     "PATH",
@@ -50,13 +50,13 @@ class WorkFolder:
     def run(
         self,
         command: Sequence[str],
-        output: Path,
+        log: Path,
         *,
         watch: Callable[[str], bool | None] | None = None,
         env: Mapping[str, str] | None = None,
         explain: Callable[[str], str | None] | None = None,
     ) -> int:
-        """Run ``command`` in this folder and append what it prints to ``output``.
+        """Run ``command`` in this folder and append what it prints to ``log``.
 
         ``watch`` sees every line as it comes and returns True to keep a line out of the log; it may raise to stop the
         tool. ``explain`` turns the last lines of a failed tool into a sentence for people.
@@ -69,8 +69,8 @@ class WorkFolder:
         """
         tail: deque[str] = deque(maxlen=TAIL)
         peak = 0
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("a", encoding="utf-8") as file:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
             process = self._start(command, env or {})
             try:
                 for line in _lines(process):
@@ -89,7 +89,7 @@ class WorkFolder:
             if status == -signal.SIGILL:
                 where = "remove results/toolchains and run again"
                 raise ToolError(f"{name} or a library of its was built for another processor: {where}")
-            raise ToolError((explain and explain(said)) or f"{name} ended with status {status}; its log is {output}")
+            raise ToolError((explain and explain(said)) or f"{name} ended with status {status}; its log is {log}")
         return peak
 
     def _start(self, command: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -127,7 +127,7 @@ def work_folder(path: Path, *, keep: bool = False) -> Iterator[WorkFolder]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("waiting for another run that still works in %s", path)
+            logger.info("waiting for another run that still works in %s", path)
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not keep:
             shutil.rmtree(path, ignore_errors=True)

@@ -10,12 +10,10 @@ from requant.ground.programs import work_folder
 from requant.toolchain.build import open_built
 
 END = "[end of text]"
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def answer_question(
-    model: Path, tool: Path, backend: Path, question: str, out: Path, threads: int, output: Path
-) -> None:
+def answer_question(model: Path, tool: Path, backend: Path, question: str, out: Path, threads: int, log: Path) -> None:
     """Ask ``question`` through the model's own chat template, greedily, and write the answer to ``out``.
 
     Raises:
@@ -30,9 +28,9 @@ def answer_question(
             "--single-turn", "--no-display-prompt", "-lv", "1", "-c", "1024", "-t", THREADS,
         ]  # fmt: skip
         lines: list[str] = []
-        tools.run(work, command, threads, output, watch=lines.append)
+        tools.run(work, command, threads, log, watch=lines.append)
     answer = "\n".join(lines).removesuffix(END).strip()
     if not answer:
-        raise ToolError(f"the model said nothing, see {output}")
-    log.info("asked: %s\nanswered: %s", question, answer)
+        raise ToolError(f"the model said nothing, see {log}")
+    logger.info("asked: %s\nanswered: %s", question, answer)
     write_bytes(out, f"{question}\n{answer}\n".encode())

@@ -22,7 +22,7 @@ from requant.ground.progress import progress
 from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
 from requant.toolchain.build import open_built
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 PLANNED = re.compile(r"computing over (\d+) chunks")
 CHUNK = re.compile(r"collect_imatrix\[(\d+)\]")
 TOO_SHORT = "you need at least"
@@ -61,7 +61,7 @@ class _Run:
 
 def calibrate(
     model: Path, model_record: Path, text: Path, tool: Path, backend: Path, settings: Mapping[str, Any],
-    out: Path, record: Path, threads: int, output: Path,
+    out: Path, record: Path, threads: int, log: Path,
 ) -> None:  # fmt: skip
     """Compute the importance matrix ``out`` and its ``record``.
 
@@ -80,7 +80,7 @@ def calibrate(
         command = _command(text.name, settings, on_gpu=CUDA_LIBRARY in variant.files)
         run = _Run(settings["chunks"], settings["context"], text.name)
         with run.bar:
-            tools.run(work, command, threads, output, watch=run.watch, explain=explain_level)
+            tools.run(work, command, threads, log, watch=run.watch, explain=explain_level)
             run.bar.update(settings["chunks"] - run.bar.n)
         run.backend.prove("llama-imatrix", variant, work.path)
         imatrix = read_imatrix(work.path / "imatrix.gguf")

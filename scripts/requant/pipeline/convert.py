@@ -25,13 +25,13 @@ from requant.pipeline.describe import Description, describe_with_progress, requi
 from requant.toolchain.build import open_built
 from requant.toolchain.environments import environment_python
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 WRITTEN = re.compile(r"Writing:\s+(\d+)%")
 
 
 def convert_checkpoint(
-    files: Sequence[Path], source: Path, name: str, tree: Path, environment: Path, out: Path, record: Path, output: Path
+    files: Sequence[Path], source: Path, name: str, tree: Path, environment: Path, out: Path, record: Path, log: Path
 ) -> None:
     """Convert a checkpoint's ``files`` (recorded in ``source``) to the BF16 GGUF ``out``.
 
@@ -59,13 +59,13 @@ def convert_checkpoint(
             # No network, and no home: transformers would import model code that lies in the user's cache.
             home = {"HOME": str(work.path.absolute()), "HF_HOME": str(work.path.absolute() / "huggingface")}
             offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **home}
-            work.run([str(python), *command], output, watch=watch, env=offline, explain=_explain)
+            work.run([str(python), *command], log, watch=watch, env=offline, explain=_explain)
         description = _describe(work.path / out.name, name)
         publish(work.path / out.name, out)
     _record(record, step("convert", ["python", *command], materials, {out.name: description.digest}), description, None)
 
 
-def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, threads: int, output: Path) -> None:
+def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, threads: int, log: Path) -> None:
     """Make the working GGUF from a GGUF: as it is if it is BF16, F16 or F32, else expanded to BF16.
 
     Raises:
@@ -80,12 +80,12 @@ def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, t
     with work_folder(out.parent / "expand") as work:
         work.link(file, "source.gguf")
         if quantized:
-            log.info("expanding %s from %s to BF16", file.name, ", ".join(quantized))
+            logger.info("expanding %s from %s to BF16", file.name, ", ".join(quantized))
             command = ["llama-quantize", "--allow-requantize", "source.gguf", out.name, "BF16", THREADS]
-            built.run(work, command, threads, output)
+            built.run(work, command, threads, log)
         else:
             command = ["cp", "source.gguf", out.name]
-            work.run(command, output)
+            work.run(command, log)
         description = _describe(work.path / out.name, file.name)
         publish(work.path / out.name, out)
     done = step("expand", command, {file.name: file_digest(entry)}, {out.name: description.digest})

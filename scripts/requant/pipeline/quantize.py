@@ -33,7 +33,7 @@ NEED_IMATRIX = ("IQ1", "IQ2", "IQ3_X")
 
 def quantize(
     model: Path, model_record: Path, imatrix: Path, imatrix_record: Path, tool: Path, kind: str,
-    settings: Mapping[str, Any], out: Path, record: Path, threads: int, output: Path,
+    settings: Mapping[str, Any], out: Path, record: Path, threads: int, log: Path,
 ) -> None:  # fmt: skip
     """Write the quant ``out`` of type ``kind`` (such as ``Q4_K_M``) and its ``record``.
 
@@ -46,15 +46,15 @@ def quantize(
     """
     model_entry, imatrix_entry = _inputs(model, model_record, imatrix, imatrix_record, settings)
     materials = {"model.gguf": (model, model_entry), "imatrix.gguf": (imatrix, imatrix_entry)}
-    _quantize(materials, ["--imatrix", "imatrix.gguf"], tool, kind, out, record, threads, output)
+    _quantize(materials, ["--imatrix", "imatrix.gguf"], tool, kind, out, record, threads, log)
 
 
 def quantize_plain(
-    model: Path, model_record: Path, tool: Path, kind: str, out: Path, record: Path, threads: int, output: Path
+    model: Path, model_record: Path, tool: Path, kind: str, out: Path, record: Path, threads: int, log: Path
 ) -> None:
     """Write a quant without importance matrix, to compare with; raises as ``quantize``."""
     materials = {"model.gguf": (model, read_product(model, model_record)["file"])}
-    _quantize(materials, [], tool, kind, out, record, threads, output)
+    _quantize(materials, [], tool, kind, out, record, threads, log)
 
 
 def needs_imatrix(kind: str) -> bool:
@@ -64,7 +64,7 @@ def needs_imatrix(kind: str) -> bool:
 
 def _quantize(
     materials: Mapping[str, tuple[Path, Mapping[str, Any]]], options: Sequence[str], tool: Path, kind: str, out: Path,
-    record: Path, threads: int, output: Path,
+    record: Path, threads: int, log: Path,
 ) -> None:  # fmt: skip
     """Run llama-quantize on checked ``materials``: their names in the work folder, paths and entries."""
     built = open_built(tool)
@@ -82,7 +82,7 @@ def _quantize(
             if match := FELL_BACK.search(line):
                 said[match[1]] = match[2].upper()
 
-        built.run(work, command, threads, output, watch=watch, explain=_explain)
+        built.run(work, command, threads, log, watch=watch, explain=_explain)
         description = describe_with_progress(work.path / out.name, f"checking {kind}")
         require_finite(description, f"the {kind} file")
         found = fallbacks(description, kind, said)

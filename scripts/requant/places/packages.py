@@ -15,11 +15,11 @@ from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import clean_environment, work_folder
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def fetch_package(pin: PackagePin, kind: str, out: Path, output: Path) -> None:
-    """Download ``pin`` as ``kind`` (``sdist`` or ``wheel``) to ``out``; pip's words go to the log ``output``.
+def fetch_package(pin: PackagePin, kind: str, out: Path, log: Path) -> None:
+    """Download ``pin`` as ``kind`` (``sdist`` or ``wheel``) to ``out``; pip's words go to ``log``.
 
     Raises:
         DigestError: when the index serves other bytes than the pinned ones.
@@ -27,7 +27,7 @@ def fetch_package(pin: PackagePin, kind: str, out: Path, output: Path) -> None:
     """
     name = f"{pin.project}=={pin.version}"
     require_space(out.parent, 2 * (pin.expected.size or 0), f"downloading {name}")
-    log.info("downloading %s (%s) from the package index", name, kind)
+    logger.info("downloading %s (%s) from the package index", name, kind)
     # An sdist's metadata is made by its own build backend, which stands in the workflow environment.
     form = ["--no-binary", ":all:", "--no-build-isolation"] if kind == "sdist" else ["--only-binary", ":all:"]
     with work_folder(out.parent / f"{pin.project}.download") as work:
@@ -35,19 +35,19 @@ def fetch_package(pin: PackagePin, kind: str, out: Path, output: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", *form]
         work.run(
             [*command, "-r", "requirement.txt", "-d", "."],
-            output,
+            log,
             env=clean_environment({}, network=True),
-            explain=lambda said: _explain(said, name, output),
+            explain=lambda said: _explain(said, name, log),
         )
         found = [path for path in work.path.iterdir() if path.name != "requirement.txt"]
         if len(found) != 1:
-            raise SourceError(f"pip left {len(found)} files for {name}, expected one: see {output}")
+            raise SourceError(f"pip left {len(found)} files for {name}, expected one: see {log}")
         check_file(found[0], pin.expected, name)
         with named_when_whole(out) as temporary:
             shutil.copyfile(found[0], temporary)
 
 
-def _explain(said: str, name: str, output: Path) -> str | None:
+def _explain(said: str, name: str, log: Path) -> str | None:
     if "DO NOT MATCH THE HASHES" in said or ("hash" in said.lower() and "mismatch" in said.lower()):
         digests = re.findall(r"[0-9a-f]{64}", said)
         found = f", it has {digests[-1]}" if len(digests) > 1 else ""
@@ -55,6 +55,6 @@ def _explain(said: str, name: str, output: Path) -> str | None:
     if "No matching distribution" in said or "connection" in said.lower() or "timed out" in said.lower():
         raise SourceError(
             f"{name} cannot be had from the package index: check the network, or name a mirror in PIP_INDEX_URL "
-            f"(log: {output})"
+            f"(log: {log})"
         )
     return None

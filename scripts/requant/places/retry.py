@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRIES = 5
@@ -22,7 +22,7 @@ def retried(call: Callable[[], T], passes: Callable[[BaseException], bool]) -> T
         stop=stop_after_attempt(TRIES),
         wait=wait_exponential(multiplier=0.5, max=20),
         retry=retry_if_exception(passes),
-        before_sleep=lambda state: log.info(
+        before_sleep=lambda state: logger.info(
             "trying again: %s", first_line(state.outcome and state.outcome.exception())
         ),
         reraise=True,

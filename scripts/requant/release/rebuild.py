@@ -40,13 +40,13 @@ from requant.release.rebuild_verdict import (
 from requant.toolchain.quantizers import tool_quantizer
 from requant.toolchain.variants import STRICT
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 HUBS = ("huggingface", "modelscope")
 """What ``source`` may be besides a folder."""
 
 
 def rebuild_release(
-    audited: Path, snakefile: Path, config: Mapping[str, Any], text: Path, document: Path, threads: int, output: Path
+    audited: Path, snakefile: Path, config: Mapping[str, Any], text: Path, document: Path, threads: int, log: Path
 ) -> None:
     """Make the release in the folder ``audited`` again beside the reports, and compare.
 
@@ -57,7 +57,7 @@ def rebuild_release(
         text: where the report for people goes; it is written whatever the verdict.
         document: the same as JSON.
         threads: for the rebuild.
-        output: the log of the rebuild.
+        log: of the rebuild.
 
     Raises:
         FormatError, UnsupportedError: when the manifest cannot be read or is hostile.
@@ -75,14 +75,14 @@ def rebuild_release(
     recipe = claimed_recipe(manifest, machine, snakefile.parent)
     with work_folder(folder, keep=True) as work:
         _empty(work.path)
-        _run(work, snakefile, {**recipe.document, **machine}, threads, output)
+        _run(work, snakefile, {**recipe.document, **machine}, threads, log)
         tool = work.path / "results" / "toolchains" / recipe.toolchain.name / STRICT / "bin" / "llama-quantize.json"
         release = work.path / "results" / recipe.name / "release"
         arithmetic = recipe.calibration["arithmetic"]
         found = judge(recipe.name, arithmetic, diff(audited, release, lambda: tool_quantizer(tool)))
     write_text(text, f"{as_text(found)}\n")
     write_document(document, as_document(found))
-    log.info("%s", found.summary)
+    logger.info("%s", found.summary)
     if found.verdict == DIFFERS:
         raise DigestError(f"{audited} is not what its manifest gives: {text} says what differs, file by file")
 
@@ -184,7 +184,7 @@ def _empty(folder: Path) -> None:
     (folder / "results").mkdir(parents=True)
 
 
-def _run(work: WorkFolder, snakefile: Path, recipe: Mapping[str, Any], threads: int, output: Path) -> None:
+def _run(work: WorkFolder, snakefile: Path, recipe: Mapping[str, Any], threads: int, log: Path) -> None:
     """Run the workflow in the work folder.
 
     Raises:
@@ -204,8 +204,6 @@ def _run(work: WorkFolder, snakefile: Path, recipe: Mapping[str, Any], threads: 
     env = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAKE")}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile.resolve()), "--nocolor"]
     command += ["--configfile", "recipe.json", "--cores", str(threads)]
-    log.info("rebuilding %s in %s", recipe["name"], work.path)
-    log_file = output.resolve()
-    work.run(
-        command, log_file, env=env, watch=watch, explain=lambda _: f"the rebuild failed ({said[-1]}): see {output}"
-    )
+    logger.info("rebuilding %s in %s", recipe["name"], work.path)
+    log_file = log.resolve()
+    work.run(command, log_file, env=env, watch=watch, explain=lambda _: f"the rebuild failed ({said[-1]}): see {log}")

@@ -31,7 +31,7 @@ from requant.toolchain.variants import (
     variant,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}
 STEP = re.compile(r"^\[(\d+)/(\d+)\]")
 LIBRARY = "libggml-base.so"
@@ -50,44 +50,44 @@ class Built:
         for name in self.files:
             work.link(self.folder / name, name)
 
-    def run(self, work: WorkFolder, command: Sequence[str], threads: int, output: Path, **options: Any) -> int:
+    def run(self, work: WorkFolder, command: Sequence[str], threads: int, log: Path, **options: Any) -> int:
         """Run a recorded command in ``work``: the program from this folder, ``{threads}`` filled in.
 
         ``options`` and what is returned are those of ``WorkFolder.run``.
         """
         program = str((self.folder / command[0]).resolve())
         arguments = [part.replace(THREADS, str(threads)) for part in command[1:]]
-        return work.run([program, *arguments], output, **options)
+        return work.run([program, *arguments], log, **options)
 
 
-def build_tool(source: Path, tool: str, folder: Path, commit: str, threads: int, output: Path) -> None:
+def build_tool(source: Path, tool: str, folder: Path, commit: str, threads: int, log: Path) -> None:
     """Build one llama.cpp program, strict, with its libraries into ``folder``; writes ``<tool>.json`` last."""
     chosen = variant(STRICT)
     with work_folder(folder.parent / "build", keep=True) as work:
-        document = _make(work, source, chosen, [tool], commit, threads, output)
+        document = _make(work, source, chosen, [tool], commit, threads, log)
         built = work.path / "out" / "bin"
         names = [tool, *sorted(path.name for path in built.glob("lib*.so*") if not path.is_symlink())]
         sonames = [_soname(name) for name in names]
         _install(built, folder, dict(zip(names, sonames, strict=True)), document, folder / f"{tool}.json")
 
 
-def build_backend(source: Path, name: str, folder: Path, commit: str, threads: int, output: Path) -> None:
+def build_backend(source: Path, name: str, folder: Path, commit: str, threads: int, log: Path) -> None:
     """Build the backend libraries of one variant into ``folder``; writes ``build.json`` last."""
     chosen = variant(name)
     with work_folder(folder / "build", keep=True) as work:
         targets = [f"ggml-{backend}" for backend in chosen.backends]
-        document = _make(work, source, chosen, targets, commit, threads, output)
+        document = _make(work, source, chosen, targets, commit, threads, log)
         names = {f"libggml-{backend}.so": f"libggml-{backend}.so" for backend in chosen.backends}
         _install(work.path / "out" / "bin", folder, names, document, folder / "build.json")
 
 
-def build_library(source: Path, name: str, folder: Path, commit: str, threads: int, output: Path) -> None:
+def build_library(source: Path, name: str, folder: Path, commit: str, threads: int, log: Path) -> None:
     """Build ``libggml-base`` alone, ``strict`` or ``fused``, into ``folder``; writes ``build.json`` last."""
     chosen = variant(name)
     # Without the tools nothing is looked for that only they need, such as libcurl by older commits.
     chosen = replace(chosen, definitions={**chosen.definitions, **NO_TOOLS})
     with work_folder(folder / "build") as work:
-        document = _make(work, source, chosen, ["ggml-base"], commit, threads, output)
+        document = _make(work, source, chosen, ["ggml-base"], commit, threads, log)
         _install(work.path / "out" / "bin", folder, {"libggml-base.so": LIBRARY}, document, folder / "build.json")
 
 
@@ -107,7 +107,7 @@ def open_built(record: Path) -> Built:
 
 
 def _make(
-    work: WorkFolder, source: Path, chosen: Variant, targets: Sequence[str], commit: str, threads: int, output: Path
+    work: WorkFolder, source: Path, chosen: Variant, targets: Sequence[str], commit: str, threads: int, log: Path
 ) -> dict[str, Any]:
     """Configure and build; return the build record without the binaries."""
     compilers = _compilers(chosen)
@@ -136,12 +136,12 @@ def _make(
         }
     arguments = [f"-D{key}={value}" for key, value in definitions.items()]
     cmake, ninja = (_own_program(name) for name in ("cmake", "ninja"))
-    log.info("configuring llama.cpp, variant %s", chosen.name)
+    logger.info("configuring llama.cpp, variant %s", chosen.name)
     # --fresh keeps the objects and forgets the settings: in a kept folder CMake would hold on to the compiler it saw
     # first, and on another one drop every definition given here.
     configure = [cmake, "--fresh", "-S", str(project), "-B", "out", "-G", "Ninja"]
     configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", *arguments]
-    work.run(configure, output, explain=_explain)
+    work.run(configure, log, explain=_explain)
     with progress(None, f"building {' '.join(targets)}", "files") as bar:
 
         def watch(line: str) -> None:
@@ -149,7 +149,7 @@ def _make(
                 bar.total = int(match[2])
                 bar.update(int(match[1]) - bar.n)
 
-        work.run([ninja, "-C", "out", f"-j{threads}", *targets], output, watch=watch, explain=_explain)
+        work.run([ninja, "-C", "out", f"-j{threads}", *targets], log, watch=watch, explain=_explain)
     if chosen.own_code:
         check_portable(work.path / "out", ninja, compilers["c"])
     return {

@@ -23,7 +23,7 @@ from requant.ground.programs import (
     work_folder,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 ROOM = 2_500_000_000
 ROOM_CUDA = 9_000_000_000
 ROOM_HARNESS = 800_000_000
@@ -36,7 +36,7 @@ KEEP_COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 PROBE_HARNESS = ["-c", "import evalscope; print(evalscope.__version__)"]
 
 
-def build_harness(lock: Path, record: Path, output: Path) -> None:
+def build_harness(lock: Path, record: Path, log: Path) -> None:
     """Install EvalScope's lock into a virtual environment beside ``record``, and try it.
 
     Raises:
@@ -45,13 +45,13 @@ def build_harness(lock: Path, record: Path, output: Path) -> None:
     """
     folder = record.parent / "environment"
     require_space(folder, ROOM_HARNESS, "the evaluation harness")
-    with _empty_environment(folder, output) as work:
-        _install(work, folder, lock, output)
+    with _empty_environment(folder, log) as work:
+        _install(work, folder, lock, log)
         version = capture([str(_python(folder)), *PROBE_HARNESS], work.path)
     write_record(record, {"version": version, "lock": file_entry(lock.name, digest_file(lock))})
 
 
-def build_converter(locks: Path, record: Path, output: Path) -> None:
+def build_converter(locks: Path, record: Path, log: Path) -> None:
     """Install the locks in the folder ``locks`` into a virtual environment beside ``record``, and try it.
 
     Raises:
@@ -60,17 +60,17 @@ def build_converter(locks: Path, record: Path, output: Path) -> None:
     """
     folder = record.parent / "environment"
     require_space(folder, ROOM, "the converter's environment")
-    with _empty_environment(folder, output) as work:
-        _install(work, folder, locks / "converter.lock", output)
+    with _empty_environment(folder, log) as work:
+        _install(work, folder, locks / "converter.lock", log)
         try:
-            _install(work, folder, locks / "torch-cpu.lock", output)
+            _install(work, folder, locks / "torch-cpu.lock", log)
         except SourceError:
             require_space(folder, ROOM_CUDA, "torch with its CUDA libraries")
-            log.warning(
+            logger.warning(
                 "no known CPU build of torch was found; installing the ordinary one, on Linux with "
                 "about 3 GB of CUDA libraries (to avoid that: PIP_EXTRA_INDEX_URL=%s with Python 3.11)", CPU_INDEX,
             )  # fmt: skip
-            _install(work, folder, locks / "torch.lock", output)
+            _install(work, folder, locks / "torch.lock", log)
         version = capture([str(_python(folder)), *PROBE], work.path, KEEP_COMPILED)
     lock = locks / "converter.lock"
     python = ".".join(map(str, sys.version_info[:3]))
@@ -90,10 +90,10 @@ def environment_python(record: Path) -> Path:
 
 
 @contextmanager
-def _empty_environment(folder: Path, output: Path) -> Iterator[WorkFolder]:
+def _empty_environment(folder: Path, log: Path) -> Iterator[WorkFolder]:
     shutil.rmtree(folder, ignore_errors=True)
     with work_folder(folder.parent / "install") as work:
-        work.run([sys.executable, "-m", "venv", str(folder.resolve())], output)
+        work.run([sys.executable, "-m", "venv", str(folder.resolve())], log)
         yield work
 
 
@@ -102,10 +102,10 @@ def _python(folder: Path) -> Path:
     return folder.absolute() / "bin" / "python"
 
 
-def _install(work: WorkFolder, folder: Path, lock: Path, output: Path) -> None:
+def _install(work: WorkFolder, folder: Path, lock: Path, log: Path) -> None:
     command = [str(_python(folder)), "-m", "pip", "install", "--no-deps", "--require-hashes", "--no-compile"]
 
     def explain(said: str) -> str:  # noqa: ARG001 - the same sentence whatever pip said
-        raise SourceError(f"{lock.name} cannot be installed, see {output}: check the network, or set PIP_INDEX_URL")
+        raise SourceError(f"{lock.name} cannot be installed, see {log}: check the network, or set PIP_INDEX_URL")
 
-    work.run([*command, "-r", str(lock.resolve())], output, env=clean_environment({}, network=True), explain=explain)
+    work.run([*command, "-r", str(lock.resolve())], log, env=clean_environment({}, network=True), explain=explain)

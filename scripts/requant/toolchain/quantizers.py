@@ -20,7 +20,7 @@ from requant.toolchain.ggml_library import Quantizer
 from requant.toolchain.tree import fetch_toolchain, proven_tree
 from requant.toolchain.variants import FUSED, ON_ARM64, STRICT
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FINGERPRINTS = {
     STRICT: "cd966a5c457a97f7e3774c6e683daa195e1a94eed8df9f36733d30b0e5be8c47",
@@ -89,13 +89,13 @@ def require_processor(name: str) -> None:
 
 
 def _build(name: str, pin: ToolchainPin, folder: Path, target: Path) -> None:
-    source, output = folder / "source.json", folder / "logs" / f"library_{name}.log"
+    source, log = folder / "source.json", folder / "logs" / f"library_{name}.log"
     threads = len(os.sched_getaffinity(0))
     if not source.exists():
-        log.info("fetching llama.cpp %s, once", pin.commit[:12])
-        fetch_toolchain(pin, folder / "source", source, output)
-    log.info("building libggml-base in the %s arithmetic, once", name)
-    build_library(proven_tree(source), name, target, pin.commit, threads, output)
+        logger.info("fetching llama.cpp %s, once", pin.commit[:12])
+        fetch_toolchain(pin, folder / "source", source, log)
+    logger.info("building libggml-base in the %s arithmetic, once", name)
+    build_library(proven_tree(source), name, target, pin.commit, threads, log)
 
 
 def fingerprint(quantizer: Quantizer) -> str:

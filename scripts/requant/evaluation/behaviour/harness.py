@@ -51,7 +51,7 @@ def harness_name(record: Path) -> str:
 
 def ask_knowledge(
     knowledge: Knowledge, rows: Sequence[Row], url: str, said: Settings, max_tokens: int | None, harness: Path,
-    folder: Path, out: Path, output: Path,
+    folder: Path, out: Path, log: Path,
 ) -> Results:  # fmt: skip
     """Ask ``rows`` of a set; EvalScope works in ``folder``, where a stopped run goes on, and ``out`` has the results.
 
@@ -64,7 +64,7 @@ def ask_knowledge(
         harness: the record of EvalScope's environment.
         folder: is for these rows, settings and this harness alone.
         out: the results file.
-        output: what EvalScope prints is appended to it.
+        log: what EvalScope prints is appended to it.
 
     Raises:
         ToolError: when EvalScope fails, or wrote what it never writes.
@@ -78,7 +78,7 @@ def ask_knowledge(
             # By itself it goes on only with the same server, whose port is another one in every run. So it is told to
             # take the answers and to grade them again; that they belong to these questions and settings is our part.
             command += ["--use-cache", "run", "--rerun-review"]
-        _run(work, command, len(rows), output)
+        _run(work, command, len(rows), log)
         request = {"model": said.model, **generation}
         lines = list(_lines(knowledge.name, rows, work.path / "run", request))
     header = {"suite": knowledge.sha256, "harness": harness_name(harness), **asdict(said)}
@@ -106,7 +106,7 @@ def _arguments(name: str, url: str, said: Settings, generation: Mapping[str, Any
     ]  # fmt: skip
 
 
-def _run(work: WorkFolder, command: Sequence[str], total: int, output: Path) -> None:
+def _run(work: WorkFolder, command: Sequence[str], total: int, log: Path) -> None:
     with progress(total, "questions", "item") as bar:
 
         def watch(line: str) -> bool:
@@ -116,7 +116,7 @@ def _run(work: WorkFolder, command: Sequence[str], total: int, output: Path) -> 
 
         # Offline, nothing written outside of its folder, and compiled once: it would take longer to start than to ask.
         env = {"HF_HUB_OFFLINE": "1", "HF_HOME": "cache", "PYTHONDONTWRITEBYTECODE": ""}
-        work.run(command, output.resolve(), watch=watch, env=env, explain=lambda _: f"{HARNESS} failed, see {output}")
+        work.run(command, log.resolve(), watch=watch, env=env, explain=lambda _: f"{HARNESS} failed, see {log}")
 
 
 def _write_data(name: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -55,7 +55,7 @@ class Asking:
     context: int
     threads: int
     answers: Path
-    output: Path
+    log: Path
 
 
 def measure_behaviour(
@@ -73,7 +73,7 @@ def measure_behaviour(
     # The name says which bytes answered.
     said = Settings(f"{product['file']['name']} {product['file']['sha256'][:16]}", settings["thinking"])
     found = []
-    with serve(model, asking.server, asking.backend, asking.context, asking.threads, asking.output) as server:
+    with serve(model, asking.server, asking.backend, asking.context, asking.threads, asking.log) as server:
         for name, questions in sets.items():
             if isinstance(questions, Suite):
                 entry = _ask_suite(name, questions, f"{server.url}/v1", said, asking)
@@ -114,7 +114,7 @@ def _ask_knowledge(name: str, knowledge: Knowledge, url: str, said: Settings, as
     places, harness = [place for place, _ in rows], read_record(asking.harness)
     folder = asking.answers / f"{name}-{_key(knowledge.sha256, said, max_tokens, places, harness)}"
     out = folder.with_suffix(".jsonl")
-    results = ask_knowledge(knowledge, rows, url, said, max_tokens, asking.harness, folder, out, asking.output)
+    results = ask_knowledge(knowledge, rows, url, said, max_tokens, asking.harness, folder, out, asking.log)
     return _entry(name, knowledge.sha256, harness_name(asking.harness), len(knowledge.rows), out, results)
 
 

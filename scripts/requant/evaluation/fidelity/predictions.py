@@ -48,7 +48,7 @@ class Means:
     backend: Path
     settings: Mapping[str, Any]
     threads: int
-    output: Path
+    log: Path
 
 
 def measure_baseline(model: Path, model_record: Path, means: Means, logits: Path, record: Path) -> None:
@@ -145,7 +145,7 @@ def _run(
             if (done := chunk_done(line)) is not None and done <= chunks:
                 bar.update(done - bar.n)
 
-        tools.run(work, command, means.threads, means.output, watch=watch, explain=explain_level)
+        tools.run(work, command, means.threads, means.log, watch=watch, explain=explain_level)
     backend.prove(TOOL, variant, work.path)
     return lines, _protocol(model, means, tools.document["commit"], backend.features)
 
