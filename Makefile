@@ -79,6 +79,7 @@ lint: setup-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@PYTHONPATH=scripts:tests $(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/shellcheck envs/lock.sh .ci/run
 	@$(BIN)/snakemake --lint --configfile config/tiny.yaml
