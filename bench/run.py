@@ -19,18 +19,18 @@ import click
 import yaml
 from report import add_ratios, machine, render, tool_times
 
-from requant.documents.records import file_entry, read_product, read_record
+from requant.documents.records import Product, file_entry, read_record
 from requant.ground.digests import digest_file, write_bytes
 from requant.ground.errors import FormatError, RequantError, ToolError
-from requant.ground.programs import work_folder
+from requant.ground.programs import Run, work_folder
 from requant.toolchain.backend import FEATURE, LEVEL, LOADED
 from requant.toolchain.build import Built, open_built
 from requant.toolchain.tree import proven_tree
 from requant.toolchain.variants import (
     COMMON,
-    NATIVE,
     NO_TOOLS,
     NO_X86_LEVELS,
+    OWN_CODE,
     PORTABLE,
 )
 
@@ -89,7 +89,7 @@ def portable_backend(record: Path) -> Built:
         ToolError: when our own code was changed since.
     """
     built = open_built(record)
-    ours = [file_entry(path.name, digest_file(path)) for path in sorted(NATIVE.iterdir())]
+    ours = [file_entry(path.name, digest_file(path)) for path in sorted(OWN_CODE.iterdir())]
     if built.document["own_code"] != ours:
         raise ToolError(f"workflow/native was changed since the backend was built: remove {record} and run again")
     return built
@@ -109,7 +109,7 @@ def run_once(task: Task, contender: Contender, threads: int, log: Path) -> dict[
         if contender.backend:
             work.link(contender.backend, LIBRARY)
         start = perf_counter()
-        contender.tools.run(work, task.command, threads, log, watch=lines.append)
+        contender.tools.run(work, task.command, Run(threads, log), watch=lines.append)
         seconds = perf_counter() - start
         check_backend(contender, lines, work.path)
         product = work.path / task.product
@@ -158,7 +158,7 @@ def measure(task: Task, rounds: int, threads: int, log: Path) -> dict[str, Any]:
 
 def model_facts(path: Path) -> dict[str, Any]:
     """Name and size of a BF16 GGUF, after checking it; that also brings it into the page cache."""
-    document = read_product(path, path.with_name("model.json"))
+    document = Product(path, path.with_name("model.json")).read()
     weights = sum(prod(tensor["shape"]) for tensor in document["tensors"])
     return {"model": path.stem, "parameters": weights, "model_sha256": document["file"]["sha256"]}
 

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from requant.pipeline.answer_question import answer_question
-from requant.pipeline.job import job
+from requant.pipeline.job import job, paths
+from requant.toolchain.instrument import Instrument
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-model, _, tool, backend = (Path(path) for path in snakemake.input)
-out, threads = Path(snakemake.output.answer), snakemake.threads
-with job(snakemake.log[0]) as log:
-    answer_question(model, tool, backend, snakemake.params.question, out, threads, log)
+given = paths(snakemake.input)
+with job(snakemake.log[0], snakemake.threads) as run:
+    instrument = Instrument.open(given.tool, given.backend, run)
+    answer_question(given.model, instrument, snakemake.params.question, Path(snakemake.output.answer))

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 folder = Path(snakemake.output.record).parent
-with job(snakemake.log[0]) as log:
-    source = proven_tree(Path(snakemake.input.source))
-    build_backend(source, snakemake.wildcards.variant, folder, snakemake.params.commit, snakemake.threads, log)
+with job(snakemake.log[0], snakemake.threads) as run:
+    tree = proven_tree(Path(snakemake.input.source))
+    build_backend(tree, snakemake.wildcards.variant, folder, snakemake.params.commit, run)

@@ -10,5 +10,5 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 locks = Path(snakemake.input.locks[0]).parent
-with job(snakemake.log[0]) as log:
-    build_converter(locks, Path(snakemake.output.record), log)
+with job(snakemake.log[0]) as run:
+    build_converter(locks, Path(snakemake.output.record), run.log)

@@ -9,5 +9,5 @@ from requant.toolchain.environments import build_harness
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job(snakemake.log[0]) as log:
-    build_harness(Path(snakemake.input.lock), Path(snakemake.output.record), log)
+with job(snakemake.log[0]) as run:
+    build_harness(Path(snakemake.input.lock), Path(snakemake.output.record), run.log)

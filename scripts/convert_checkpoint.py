@@ -1,18 +1,17 @@
 """Convert a checkpoint to a BF16 GGUF."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.pipeline.convert import convert_checkpoint
-from requant.pipeline.job import job
+from requant.documents.records import Product
+from requant.pipeline.convert import Converter, convert_checkpoint
+from requant.pipeline.job import job, paths
 from requant.toolchain.tree import proven_tree
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-files = [Path(file) for file in snakemake.input.files]
-source, out, record = (Path(path) for path in (snakemake.input.source, *snakemake.output))
-with job(snakemake.log[0]) as log:
-    tree = proven_tree(Path(snakemake.input.toolchain))
-    environment = Path(snakemake.input.converter)
-    convert_checkpoint(files, source, snakemake.params.name, tree, environment, out, record, log)
+given, made = paths(snakemake.input), paths(snakemake.output)
+with job(snakemake.log[0]) as run:
+    converter = Converter(proven_tree(given.toolchain), given.converter)
+    out = Product(made.model, made.record)
+    convert_checkpoint(given.files, given.source, snakemake.params.name, converter, out, run.log)

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 # Not params: another mirror or another quant is no reason to download the weights again.
 config, record = snakemake.config, Path(snakemake.output.record)
-with job(snakemake.log[0]) as log:
-    fetch_model(snakemake.params.pin, config["source"], config["quants"], record.parent, record, log)
+with job(snakemake.log[0]) as run:
+    fetch_model(snakemake.params.pin, config["source"], config["quants"], record.parent, record, run.log)

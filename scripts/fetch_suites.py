@@ -9,5 +9,5 @@ from requant.pipeline.job import job
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job(snakemake.log[0]) as log:
-    fetch_suites(snakemake.params.pin, Path(snakemake.output[0]).parent, log)
+with job(snakemake.log[0]) as run:
+    fetch_suites(snakemake.params.pin, Path(snakemake.output[0]).parent, run.log)

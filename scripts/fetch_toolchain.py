@@ -10,5 +10,5 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 record = Path(snakemake.output.record)
-with job(snakemake.log[0]) as log:
-    fetch_toolchain(snakemake.params.pin, record.with_name("source"), record, log)
+with job(snakemake.log[0]) as run:
+    fetch_toolchain(snakemake.params.pin, record.with_name("source"), record, run.log)

@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.evaluation.speed import Tools, measure_speed
-from requant.pipeline.job import job
+from requant.documents.records import Product
+from requant.evaluation.speed import measure_speed
+from requant.pipeline.job import job, paths
+from requant.pipeline.settings import Speed
+from requant.toolchain.instrument import Instrument
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-given, params = snakemake.input, snakemake.params
-models = zip(params.labels, map(Path, given.models), map(Path, given.records), strict=True)
-with job(snakemake.log[0]) as log:
-    tools = Tools(Path(given.bench), Path(given.server), Path(given.backend), snakemake.threads, log)
-    measure_speed(list(models), tools, params.settings, params.context, Path(snakemake.output.record))
+given, params = paths(snakemake.input), snakemake.params
+models = dict(zip(params.labels, map(Product, given.models, given.records), strict=True))
+with job(snakemake.log[0], snakemake.threads) as run:
+    bench, server = (Instrument.open(tool, given.backend, run) for tool in (given.bench, given.server))
+    record = Path(snakemake.output.record)
+    measure_speed(models, bench, server, Speed.of(params.settings), params.context, record)

@@ -1,16 +1,17 @@
 """Quantize with the importance matrix."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.pipeline.job import job
+from requant.documents.records import Product
+from requant.pipeline.job import job, paths
 from requant.pipeline.quantize import quantize
+from requant.pipeline.settings import Calibration
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-inputs = [Path(path) for path in snakemake.input]
-out, record = (Path(path) for path in snakemake.output)
-kind, threads = snakemake.wildcards.kind, snakemake.threads
-with job(snakemake.log[0]) as log:
-    quantize(*inputs, kind, snakemake.params.settings, out, record, threads, log)
+given, made = paths(snakemake.input), paths(snakemake.output)
+model, imatrix = Product(given.model, given.model_record), Product(given.imatrix, given.imatrix_record)
+settings, out = Calibration.of(snakemake.params.settings), Product(made.quant, made.record)
+with job(snakemake.log[0], snakemake.threads) as run:
+    quantize(model, imatrix, given.tool, snakemake.wildcards.kind, settings, out, run)

@@ -1,15 +1,15 @@
 """Quantize without importance matrix, to compare with."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.pipeline.job import job
+from requant.documents.records import Product
+from requant.pipeline.job import job, paths
 from requant.pipeline.quantize import quantize_plain
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-inputs = [Path(path) for path in snakemake.input]
-out, record = (Path(path) for path in snakemake.output)
-with job(snakemake.log[0]) as log:
-    quantize_plain(*inputs, snakemake.wildcards.kind, out, record, snakemake.threads, log)
+given, made = paths(snakemake.input), paths(snakemake.output)
+model, out = Product(given.model, given.model_record), Product(made.quant, made.record)
+with job(snakemake.log[0], snakemake.threads) as run:
+    quantize_plain(model, given.tool, snakemake.wildcards.kind, out, run)

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 audited = Path(snakemake.input.manifest).parent
 text, document = Path(snakemake.log.text), Path(snakemake.log.document)
-with job(snakemake.log.log) as log:
-    rebuild_release(audited, snakemake.params.snakefile, snakemake.config, text, document, snakemake.threads, log)
+with job(snakemake.log.log) as run:
+    rebuild_release(audited, snakemake.params.snakefile, snakemake.config, text, document, snakemake.threads, run.log)

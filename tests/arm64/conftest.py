@@ -16,6 +16,7 @@ import pytest
 
 from requant.documents.records import read_record, write_record
 from requant.ground.digests import digest_file
+from requant.ground.programs import Run
 from requant.toolchain.build import build_backend, build_tool, open_built
 from requant.toolchain.tree import proven_tree
 from support.checkout import ROOT, TOOLCHAINS
@@ -58,14 +59,14 @@ def built(programs: None, demo: Workplace) -> Path:
     """The folder of the ARM64 tools and portable backend, cross-compiled; the build's own checks saw them too."""
     source = TOOLCHAINS / TOOLCHAIN / "source.json"
     tree, commit = proven_tree(source), read_record(source)["commit"]
-    cores, log = len(os.sched_getaffinity(0)), BUILT / "build.log"
+    run = Run(len(os.sched_getaffinity(0)), BUILT / "build.log")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CC", "aarch64-linux-gnu-gcc")
         patch.setenv("CXX", "aarch64-linux-gnu-g++")
         patch.setenv("CMAKE_TOOLCHAIN_FILE", str(HERE / "toolchain.cmake"))
-        build_backend(tree, "portable", BUILT / "portable", commit, cores, log)
+        build_backend(tree, "portable", BUILT / "portable", commit, run)
         for tool in TOOLS:
-            build_tool(tree, tool, BUILT / "strict" / "bin", commit, cores, log)
+            build_tool(tree, tool, BUILT / "strict" / "bin", commit, run)
     return BUILT
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from requant.documents.pins import read_pins
+from requant.ground.programs import Run
 from requant.pipeline.recipe import DEFAULT_PINS
 from requant.toolchain.build import build_backend, open_built
 from requant.toolchain.tree import fetch_toolchain
@@ -93,7 +94,9 @@ def test_the_library_holds_sm_121a_code_only(toolkit: Path, monkeypatch: pytest.
     if not (place / "source.json").exists():
         fetch_toolchain(pin, place / "source", place / "source.json", FOLDER / "fetch.log")
     folder = FOLDER / pin.name / VARIANT
-    build_backend(place / "source", VARIANT, folder, pin.commit, len(os.sched_getaffinity(0)), FOLDER / "build.log")
+    build_backend(
+        place / "source", VARIANT, folder, pin.commit, Run(len(os.sched_getaffinity(0)), FOLDER / "build.log")
+    )
 
     built, library = open_built(folder / "build.json"), folder / "libggml-cuda.so"
     assert set(built.files) == {"libggml-cpu.so", "libggml-cuda.so"}

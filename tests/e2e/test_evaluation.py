@@ -10,11 +10,14 @@ import pytest
 
 from requant.documents.evaluation import read_evaluation
 from requant.documents.file_names import EVALUATION
-from requant.documents.records import write_record
+from requant.documents.records import Product, write_record
 from requant.evaluation.fidelity.predictions import Means, measure_baseline, measure_quant
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, DiskError, FormatError
+from requant.ground.programs import Run
+from requant.pipeline.settings import Fidelity
 from requant.release.verify import verify_release
+from requant.toolchain.instrument import Instrument
 from support.checkout import TOOLCHAINS
 from support.endpoint.suites import lines
 from support.workplace import TOOLCHAIN, Workplace
@@ -98,48 +101,52 @@ def test_the_card_shows_it_and_the_release_agrees(measured: dict[str, Any], demo
 
 def means(text: Path, folder: Path, **settings: Any) -> Means:
     tool = BUILT / "strict" / "bin" / "llama-perplexity.json"
-    return Means(text, tool, NATIVE, {**SHORT, **settings}, 2, folder / "log")
+    instrument = Instrument.open(tool, NATIVE, Run(2, folder / "log"))
+    return Means(text, instrument, Fidelity.of({**SHORT, **settings}))
+
+
+def kept_in(folder: Path) -> Product:
+    return Product(folder / "logits.bin", folder / "BF16.json")
 
 
 @pytest.fixture
-def model(measured: dict[str, Any], demo: Workplace) -> tuple[Path, Path]:
+def model(measured: dict[str, Any], demo: Workplace) -> Product:
     folder = demo.results / "bf16" / "converted"
-    return folder / "Tiny-Qwen3.gguf", folder / "model.json"
+    return Product(folder / "Tiny-Qwen3.gguf", folder / "model.json")
 
 
-def test_no_room_for_the_logits(demo: Workplace, model: tuple[Path, Path], tmp_path: Path) -> None:
+def test_no_room_for_the_logits(demo: Workplace, model: Product, tmp_path: Path) -> None:
     text = demo.results / "corpus" / "docs.test.txt"
     with pytest.raises(DiskError, match=r"the file of logits of 99,999,999 chunks needs .* TB"):
-        measure_baseline(*model, means(text, tmp_path, chunks=99_999_999), tmp_path / "logits.bin", tmp_path / "record")
-    assert not (tmp_path / "logits.bin").exists()
+        measure_baseline(model, means(text, tmp_path, chunks=99_999_999), kept_in(tmp_path))
+    assert not kept_in(tmp_path).file.exists()
 
 
-def test_a_text_that_is_too_short(model: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_text_that_is_too_short(model: Product, tmp_path: Path) -> None:
     text = tmp_path / "short.txt"
     for words, chunks in ((300, 20), (5, 1)):
         text.write_text("Something to read. " * words)
         with pytest.raises(
             FormatError, match=f"short\\.txt is shorter than {chunks} chunks of 64 tokens: name a longer"
         ):
-            measure_baseline(*model, means(text, tmp_path, chunks=chunks), tmp_path / "logits.bin", tmp_path / "record")
-    assert not (tmp_path / "logits.bin").exists() and not (tmp_path / "record").exists()
+            measure_baseline(model, means(text, tmp_path, chunks=chunks), kept_in(tmp_path))
+    assert not kept_in(tmp_path).file.exists() and not kept_in(tmp_path).record.exists()
 
 
-def test_logits_of_another_model_or_damaged_ones(demo: Workplace, model: tuple[Path, Path], tmp_path: Path) -> None:
-    text, logits, baseline = demo.results / "corpus" / "docs.test.txt", tmp_path / "logits.bin", tmp_path / "BF16.json"
-    how = means(text, tmp_path)
-    measure_baseline(*model, how, logits, baseline)
-    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", demo.results / "quants" / "Q4_K_M.json"
-    measure_quant(*quant, logits, baseline, how, True, tmp_path / "quant.json")
-    document = json.loads(baseline.read_text())
+def test_logits_of_another_model_or_damaged_ones(demo: Workplace, model: Product, tmp_path: Path) -> None:
+    how, logits = means(demo.results / "corpus" / "docs.test.txt", tmp_path), kept_in(tmp_path)
+    measure_baseline(model, how, logits)
+    quant = Product(demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", demo.results / "quants" / "Q4_K_M.json")
+    measure_quant(quant, logits, how, True, tmp_path / "quant.json")
+    document = json.loads(logits.record.read_text())
     del document["record"]
-    write_record(baseline, {**document, "model": {**document["model"], "sha256": "0" * 64}})
+    write_record(logits.record, {**document, "model": {**document["model"], "sha256": "0" * 64}})
     with pytest.raises(FormatError, match="was computed from another model than"):
-        measure_quant(*quant, logits, baseline, how, True, tmp_path / "other.json")
-    write_record(baseline, document)
-    with logits.open("r+b") as file:
+        measure_quant(quant, logits, how, True, tmp_path / "other.json")
+    write_record(logits.record, document)
+    with logits.file.open("r+b") as file:
         file.seek(1000)
         file.write(b"x")
     with pytest.raises(DigestError, match="is not the file that its record describes"):
-        measure_quant(*quant, logits, baseline, how, True, tmp_path / "other.json")
+        measure_quant(quant, logits, how, True, tmp_path / "other.json")
     assert not (tmp_path / "other.json").exists()

@@ -20,7 +20,7 @@ import yaml
 from requant.documents.evaluation import read_evaluation
 from requant.evaluation.behaviour.asking import Results, read_results
 from requant.evaluation.behaviour.endpoint import Settings
-from requant.evaluation.behaviour.harness import ask_knowledge
+from requant.evaluation.behaviour.harness import Harness, ask_knowledge
 from requant.evaluation.behaviour.knowledge import GPQA, Knowledge, read_knowledge
 from requant.ground.errors import ToolError
 from requant.release.verify import verify_release
@@ -57,9 +57,9 @@ def ask(harness: Path, tmp_path: Path) -> Callable[..., Results]:
     def run(
         knowledge: Knowledge, server: ScriptedEndpoint, thinking: str = "default", max_tokens: int | None = None
     ) -> Results:
-        rows, said = [*enumerate(knowledge.rows)], Settings("a model", thinking)
-        paths = (tmp_path / "work", tmp_path / "out.jsonl", tmp_path / "log")
-        return ask_knowledge(knowledge, rows, server.url, said, max_tokens, harness, *paths)
+        rows, how = [*enumerate(knowledge.rows)], Settings("a model", thinking)
+        scope = Harness(harness, tmp_path / "log")
+        return ask_knowledge(knowledge, rows, server.url, how, max_tokens, scope, tmp_path / "out.jsonl")
 
     return run
 
@@ -98,7 +98,7 @@ def test_a_second_run_asks_what_has_no_answer(ask: Callable[..., Results], tmp_p
         server.say("q1", Reply(b"no", status=400))
         assert ask(mmlu(5), server).outcomes["mmlu-1"] == "error"
         server.say("q1", message("ANSWER: B"))
-        predictions = next((tmp_path / "work").glob("run/predictions/model/mmlu_virology.jsonl"))
+        predictions = next((tmp_path / "out").glob("run/predictions/model/mmlu_virology.jsonl"))
         # As a run leaves it that is killed while it writes.
         predictions.write_bytes(predictions.read_bytes() + b'{"index": 1, "mod')
         asked = len(server.requests)
@@ -119,9 +119,8 @@ ask_knowledge(*pickle.load(sys.stdin.buffer))
 def test_a_killed_run_goes_on(harness: Path, ask: Callable[..., Results], tmp_path: Path) -> None:
     with ScriptedEndpoint() as server:
         server.otherwise = Reply(message("ANSWER: B").body, wait=0.3)
-        knowledge, said = mmlu(24), Settings("a model", "default")
-        paths = (tmp_path / "work", tmp_path / "out.jsonl", tmp_path / "log")
-        task = (knowledge, [*enumerate(knowledge.rows)], server.url, said, None, harness, *paths)
+        knowledge, how, scope = mmlu(24), Settings("a model", "default"), Harness(harness, tmp_path / "log")
+        task = (knowledge, [*enumerate(knowledge.rows)], server.url, how, None, scope, tmp_path / "out.jsonl")
         with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, start_new_session=True) as child:
             assert child.stdin is not None
             child.stdin.write(pickle.dumps(task))
@@ -148,7 +147,7 @@ def test_gpqa(ask: Callable[..., Results], tmp_path: Path) -> None:
             server.say(question, message(f"ANSWER: {letter}"))
         # The choices are shuffled, for each question in its own way, and alike in every run.
         assert len(letters) > 1
-        shutil.rmtree(tmp_path / "work")
+        shutil.rmtree(tmp_path / "out")
         assert ask(knowledge, server).outcomes == {f"gpqa_diamond-{number}": "passed" for number in range(8)}
 
 

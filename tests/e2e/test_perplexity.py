@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from requant.documents.records import Product
 from requant.evaluation.fidelity.predictions import Means, measure_baseline
+from requant.ground.programs import Run
+from requant.pipeline.settings import Fidelity
+from requant.toolchain.instrument import Instrument
 from support.checkout import PLACE, ROOT, alone
 from support.workplace import TOOLCHAIN, Workplace
 
@@ -20,11 +24,11 @@ TARGETS = (TOOL, f"{BUILT}/native/build.json", f"{BUILT}/portable/build.json")
 
 
 def perplexity(variant: str, folder: Path) -> float:
-    settings = {"arithmetic": variant, "chunks": 4, "context": 512}
-    backend = PLACE / BUILT / variant / "build.json"
-    means = Means(PLACE / TEXT, PLACE / TOOL, backend, settings, 2, folder / f"{variant}.log")
-    logits, record = folder / f"{variant}.bin", folder / f"{variant}.json"
-    measure_baseline(PLACE / MODEL, PLACE / RECORD, means, logits, record)
+    run = Run(2, folder / f"{variant}.log")
+    instrument = Instrument.open(PLACE / TOOL, PLACE / BUILT / variant / "build.json", run)
+    means = Means(PLACE / TEXT, instrument, Fidelity(variant, chunks=4, context=512))
+    record = folder / f"{variant}.json"
+    measure_baseline(Product(PLACE / MODEL, PLACE / RECORD), means, Product(folder / f"{variant}.bin", record))
     return float(json.loads(record.read_text())["perplexity"]["value"])
 
 

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from requant.documents.records import Product
 from requant.ground.errors import ToolError
+from requant.ground.programs import Run
 from requant.pipeline.calibrate import calibrate
+from requant.pipeline.settings import Calibration
 from requant.toolchain.build import build_backend
+from requant.toolchain.instrument import Instrument
 from requant.toolchain.tree import proven_tree
 from support.checkout import TOOLCHAINS
 from support.workplace import TINY, TOOLCHAIN, Workplace
@@ -34,13 +38,14 @@ def run(demo: Workplace, tmp_path: Path) -> Calibrate:
     """Calibrate the demo's model on two short chunks; returns the SHA-256 of ``imatrix.gguf``."""
 
     def run(threads: int = 2, backend: Path = BUILT / "portable" / "build.json", **settings: object) -> str:
-        model = demo.results / "bf16" / "converted"
+        folder = demo.results / "bf16" / "converted"
+        model = Product(folder / "Tiny-Qwen3.gguf", folder / "model.json")
         text = demo.results / "corpus" / "docs.train.txt"
         tool = BUILT / "strict" / "bin" / "llama-imatrix.json"
-        out = tmp_path / "imatrix.gguf"
-        inputs = (model / "Tiny-Qwen3.gguf", model / "model.json", text, tool, backend)
-        calibrate(*inputs, {**SHORT, **settings}, out, tmp_path / "imatrix.json", threads, tmp_path / "log")
-        return hashlib.sha256(out.read_bytes()).hexdigest()
+        out = Product(tmp_path / "imatrix.gguf", tmp_path / "imatrix.json")
+        instrument = Instrument.open(tool, backend, Run(threads, tmp_path / "log"))
+        calibrate(model, text, instrument, Calibration.of({**SHORT, **settings}), out)
+        return hashlib.sha256(out.file.read_bytes()).hexdigest()
 
     return run
 
@@ -78,7 +83,7 @@ def test_another_compiler(run: Calibrate, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("CXX", "clang++")
     folder = BUILT / "clang" / "portable"
     source = proven_tree(BUILT / "source.json")
-    build_backend(source, "portable", folder, source.name, 2, folder.parent / "build.log")
+    build_backend(source, "portable", folder, source.name, Run(2, folder.parent / "build.log"))
     assert run(backend=folder / "build.json") == run()
 
 

@@ -15,17 +15,22 @@ from typing import Any
 import httpx2
 import pytest
 
-from e2e.test_evaluation import NATIVE, SERVER
+from requant.documents.records import Product
 from requant.evaluation.behaviour.asking import run
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.models import Asking, measure_behaviour
 from requant.evaluation.behaviour.suite import read_suite
 from requant.evaluation.server import serve
 from requant.ground.errors import ToolError
-from support.checkout import ROOT
+from requant.ground.programs import Run
+from requant.pipeline.settings import Behaviour
+from requant.toolchain.instrument import Instrument
+from support.checkout import ROOT, TOOLCHAINS
 from support.endpoint.suites import lines
-from support.workplace import Workplace
+from support.workplace import TOOLCHAIN, Workplace
 
+BUILT = TOOLCHAINS / TOOLCHAIN
+SERVER, NATIVE = BUILT / "strict" / "bin" / "llama-server.json", BUILT / "native" / "build.json"
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 # Shorter than the model's own, whose length stays.
 NO_TOOLS = (
@@ -34,9 +39,14 @@ NO_TOOLS = (
 )
 
 
+def llama(log: Path) -> Instrument:
+    """llama-server on the native backend."""
+    return Instrument.open(SERVER, NATIVE, Run(2, log))
+
+
 def test_a_server_answers_and_stops(demo: Workplace, tmp_path: Path) -> None:
     quant = demo.release / QUANT
-    with serve(quant, SERVER, NATIVE, 512, 2, tmp_path / "log") as server:
+    with serve(quant, llama(tmp_path / "log"), 512) as server:
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
         answer = httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
         assert answer["usage"]["completion_tokens"] > 0
@@ -50,13 +60,13 @@ def test_a_server_that_cannot_load(demo: Workplace, tmp_path: Path) -> None:
     broken.write_bytes(b"GGUF" + bytes(100))
     with (
         pytest.raises(ToolError, match=r"llama-server ended .*; its log is "),
-        serve(broken, SERVER, NATIVE, 512, 2, tmp_path / "log"),
+        serve(broken, llama(tmp_path / "log"), 512),
     ):
         pass
 
 
 def served_then_killed(quant: Path, folder: Path) -> None:
-    with serve(quant, SERVER, NATIVE, 512, 2, folder / "log"):
+    with serve(quant, llama(folder / "log"), 512):
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         [server] = [pid for pid in children if b"llama-server" in Path("/proc", pid, "cmdline").read_bytes()]
         os.kill(int(server), signal.SIGKILL)
@@ -73,7 +83,10 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from requant.evaluation.server import serve
-with serve(*map(Path, sys.argv[1:4]), 512, 2, Path(sys.argv[4])) as server:
+from requant.ground.programs import Run
+from requant.toolchain.instrument import Instrument
+quant, tool, backend, log = map(Path, sys.argv[1:])
+with serve(quant, Instrument.open(tool, backend, Run(2, log)), 512) as server:
     print(server.url, flush=True)
     time.sleep(600)
 """
@@ -102,7 +115,7 @@ def test_a_server_ends_with_its_owner(demo: Workplace, tmp_path: Path) -> None:
 def asked(model: Path, suite: Path, context: int) -> tuple[dict[str, str], dict[str, str]]:
     """A suite, put to ``model``: outcomes and reasons by item."""
     questions, out = read_suite(suite), suite.parent / "out.jsonl"
-    with serve(model, SERVER, NATIVE, context, 2, suite.parent / "log") as server:
+    with serve(model, llama(suite.parent / "log"), context) as server:
         endpoint = Endpoint(f"{server.url}/v1")
         results = run(questions, questions.items, endpoint, Settings("m"), out, 4)
         endpoint.close()
@@ -141,11 +154,12 @@ def test_answers_belong_to_one_way_of_asking(demo: Workplace, tmp_path: Path) ->
     """The same questions are asked once; more of them go on; with other settings they are asked again."""
     suite, answers = tmp_path / "suite.jsonl", tmp_path / "answers"
     suite.write_text("".join((ROOT / "suites" / "forced.jsonl").read_text().splitlines(keepends=True)[-2:]))
-    model = demo.release / QUANT, demo.results / "quants" / "Q4_K_M.json"
+    model = Product(demo.release / QUANT, demo.results / "quants" / "Q4_K_M.json")
 
     def measure(**settings: Any) -> dict[str, int]:
-        asking = Asking(SERVER, NATIVE, None, {"thinking": "default", **settings}, 512, 2, answers, tmp_path / "log")
-        measure_behaviour("Q4_K_M", *model, [suite], asking, tmp_path / "record.json")
+        how = Behaviour(**{"variant": "native", "suites": (), "thinking": "default", **settings})
+        asking = Asking(llama(tmp_path / "log"), None, how, 512, answers)
+        measure_behaviour("Q4_K_M", model, [suite], asking, tmp_path / "record.json")
         return {path.name: len(lines(path)) - 1 for path in answers.iterdir()}
 
     [(name, count)] = measure(items=1).items()

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from requant.toolchain.variants import NATIVE
+from requant.toolchain.variants import OWN_CODE
 
-STRICT = ["-O3", "-std=c11", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}"]
+STRICT = ["-O3", "-std=c11", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", f"-I{OWN_CODE}"]
 FLAGS = {"baseline": []} | (
     {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4"]} if platform.machine() == "x86_64" else {}
 )
@@ -61,7 +61,7 @@ def levels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
     for level in LEVELS:
         library = folder / f"{level}.so"
         names = [f"-DLEVEL={level}", f"-DKERNELS=kernels_{level}"]
-        sources = [str(NATIVE / "kernels.c"), str(folder / "wrapper.c")]
+        sources = [str(OWN_CODE / "kernels.c"), str(folder / "wrapper.c")]
         subprocess.run(["cc", *STRICT, *FLAGS[level], *names, *sources, "-o", library], check=True)
         found[level] = ctypes.CDLL(str(library))
         found[level].soft_max.restype = ctypes.c_double
@@ -225,7 +225,7 @@ def test_arm64_gives_the_same_bits(tmp_path: Path) -> None:
     """The same program for this processor and for ARM64, on the same numbers: every kernel and every function."""
     if not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64-static")):
         pytest.skip("g++-aarch64-linux-gnu or qemu-user-static is not installed")
-    sources = [str(NATIVE / "kernels.c"), str(NATIVE / "math.c"), str(Path(__file__).with_name("native_bits.c"))]
+    sources = [str(OWN_CODE / "kernels.c"), str(OWN_CODE / "math.c"), str(Path(__file__).with_name("native_bits.c"))]
     flags = [flag for flag in STRICT if flag not in ("-shared", "-fPIC")] + ["-static", "-DLEVEL=baseline"]
     flags += [f"-fno-builtin-{name}" for name in (*FUNCTIONS, "powf", "sincosf")]
     said = []

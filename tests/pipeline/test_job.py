@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from snakemake.iocontainers import InputFiles
 
 import requant
+from requant.pipeline.job import paths
 from support.hub import LoopbackHub
 from support.hub.clients import Client
 
@@ -15,7 +17,7 @@ import logging, sys
 from requant.ground.errors import RequantError, ToolError
 from requant.pipeline.job import job
 from requant.ground.programs import capture
-with job(sys.argv[1]) as log:
+with job(sys.argv[1]) as run:
     logging.getLogger("requant.x").info("working")
     {body}
 """
@@ -39,7 +41,7 @@ def run(tmp_path: Path, body: str, hub: LoopbackHub | None = None) -> tuple[int,
         ("raise RequantError('x is wrong: write y')", 1, "error: x is wrong: write y\n"),
         ("raise ToolError('sh ended with status 1')", 1, "error: sh ended with status 1\n"),
         (
-            "capture(['absent'], log.parent)",
+            "capture(['absent'], run.log.parent)",
             1,
             "error: absent cannot be started (No such file or directory): install it\n",
         ),
@@ -53,7 +55,7 @@ def test_the_terminal_and_the_log_say_the_same(tmp_path: Path, body: str, status
 def test_a_log_begins_anew_and_tools_append_to_it(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "job.log").write_text("of another run\n")
-    body = "log.open('a').write('tool\\n'); logging.getLogger('x').info('after')"
+    body = "run.log.open('a').write('tool\\n'); logging.getLogger('x').info('after')"
     assert run(tmp_path, body)[2] == "working\ntool\nafter\n"
 
 
@@ -73,3 +75,11 @@ def test_the_clients_are_quiet(tmp_path: Path, hub: LoopbackHub) -> None:
     assert "HTTP Request" not in shown + log
     assert shown.startswith("working\nerror: Qwen/Absent@000000000000 on ")
     assert shown.count("\n") == 2
+
+
+def test_files_by_name() -> None:
+    """Snakemake's own lists, as a rule's script gets them: a file is a path, a list stays a list."""
+    files = InputFiles(fromdict={"model": "a/model.gguf", "shards": ["one", "two"], "none": []})
+    found = paths(files)
+    assert found.model == Path("a/model.gguf")
+    assert (found.shards, found.none) == ([Path("one"), Path("two")], [])

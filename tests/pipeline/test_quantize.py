@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from requant.documents.records import (
+    Product,
     file_entry,
     read_record,
     step,
@@ -17,9 +18,12 @@ from requant.documents.records import (
 )
 from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, FormatError, RequantError
+from requant.ground.programs import Run
 from requant.pipeline.quantize import quantize
+from requant.pipeline.settings import Calibration
 
-SETTINGS = {"arithmetic": "portable", "batch": 512, "chunks": 100, "flash_attention": False}
+SETTINGS = Calibration("portable", chunks=100, context=512, batch=512, ubatch=512, flash_attention=False)
+RECORDED = SETTINGS.as_recipe()
 
 
 @dataclass
@@ -48,7 +52,7 @@ def inputs(tmp_path: Path) -> Inputs:
     for file in (found.model, found.imatrix):
         write_record(found.record(file), {"file": file_entry(file.name, digest_file(file))})
     materials = {"model.gguf": digest_file(found.model)}
-    found.change(found.imatrix, settings=SETTINGS, step=step("calibrate", ["llama-imatrix"], materials, {}))
+    found.change(found.imatrix, settings=RECORDED, step=step("calibrate", ["llama-imatrix"], materials, {}))
     return found
 
 
@@ -58,10 +62,10 @@ BAD: dict[str, tuple[Callable[[Inputs], object], type[RequantError], str]] = {
     "another imatrix": (
         lambda inputs: inputs.imatrix.write_bytes(b"other"), DigestError, "imatrix.gguf is not the file that its record"),
     "other flags": (
-        lambda inputs: inputs.change(inputs.imatrix, settings={**SETTINGS, "batch": 2048}), FormatError,
+        lambda inputs: inputs.change(inputs.imatrix, settings={**RECORDED, "batch": 2048}), FormatError,
         "imatrix.gguf was computed with batch 2048, the recipe says 512: remove "),
     "another arithmetic": (
-        lambda inputs: inputs.change(inputs.imatrix, settings={**SETTINGS, "arithmetic": "native"}), FormatError,
+        lambda inputs: inputs.change(inputs.imatrix, settings={**RECORDED, "arithmetic": "native"}), FormatError,
         "imatrix.gguf was computed with arithmetic native, the recipe says portable: remove "),
     "an imatrix of another model": (
         lambda inputs: inputs.change(inputs.imatrix, step=step("calibrate", [], {}, {})), FormatError,
@@ -74,9 +78,10 @@ def test_false_claims(inputs: Inputs, tmp_path: Path, name: str) -> None:
     change, kind, words = BAD[name]
     change(inputs)
     out = tmp_path / "out" / "model-Q4_K_M.gguf"
-    pair = (inputs.model, inputs.record(inputs.model), inputs.imatrix, inputs.record(inputs.imatrix))
+    model, imatrix = (Product(file, inputs.record(file)) for file in (inputs.model, inputs.imatrix))
+    run, made = Run(1, tmp_path / "log"), Product(out, tmp_path / "record.json")
     with pytest.raises(kind) as error:
-        quantize(*pair, inputs.tool, "Q4_K_M", SETTINGS, out, tmp_path / "record.json", 1, tmp_path / "log")
+        quantize(model, imatrix, inputs.tool, "Q4_K_M", SETTINGS, made, run)
     assert words in str(error.value)
     assert str(error.value).endswith("and run again")
     assert not out.parent.exists()

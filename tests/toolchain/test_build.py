@@ -14,6 +14,7 @@ from requant.ground.errors import (
     FormatError,
     ToolError,
 )
+from requant.ground.programs import Run
 from requant.toolchain.build import build_backend, build_tool, open_built
 
 COMMIT = "0" * 40
@@ -48,7 +49,7 @@ def test_no_compiler(
     monkeypatch.setenv("PATH", compilers(tmp_path / "path", *names))
     folder = tmp_path / "results" / "bin"
     with pytest.raises(ToolError) as error:
-        build_tool(source, "llama-quantize", folder, COMMIT, 1, tmp_path / "log")
+        build_tool(source, "llama-quantize", folder, COMMIT, Run(1, tmp_path / "log"))
     assert words in str(error.value)
     assert not folder.exists()
 
@@ -56,7 +57,7 @@ def test_no_compiler(
 def test_a_named_compiler_that_is_not_there(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "gcc-99")
     with pytest.raises(ToolError, match=r"no C compiler \(gcc-99\) is on the PATH: .* or name it in CC"):
-        build_tool(source, "llama-quantize", tmp_path / "bin", COMMIT, 1, tmp_path / "log")
+        build_tool(source, "llama-quantize", tmp_path / "bin", COMMIT, Run(1, tmp_path / "log"))
 
 
 def test_no_cuda_compiler(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,21 +67,21 @@ def test_no_cuda_compiler(source: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(
         ToolError, match="variant cuda-sm121 needs nvcc 13: install the CUDA toolkit or name nvcc in CUD"
     ):
-        build_backend(source, "cuda-sm121", tmp_path / "cuda", COMMIT, 1, tmp_path / "log")
+        build_backend(source, "cuda-sm121", tmp_path / "cuda", COMMIT, Run(1, tmp_path / "log"))
     assert not (tmp_path / "cuda" / "build.json").exists()
 
 
 def test_no_room(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("requant.toolchain.build.BUILD_SPACE", {"cpu": 10**21})
     with pytest.raises(DiskError, match="building strict needs "):
-        build_tool(source, "llama-quantize", tmp_path / "bin", COMMIT, 1, tmp_path / "log")
+        build_tool(source, "llama-quantize", tmp_path / "bin", COMMIT, Run(1, tmp_path / "log"))
 
 
 def test_a_source_that_does_not_configure(source: Path, tmp_path: Path) -> None:
     """The real cmake on an empty folder: its words go to the log, which the error names."""
     log = tmp_path / "log"
     with pytest.raises(ToolError) as error:
-        build_backend(source, "native", tmp_path / "native", COMMIT, 1, log)
+        build_backend(source, "native", tmp_path / "native", COMMIT, Run(1, log))
     assert str(error.value) == f"cmake ended with status 1; its log is {log}"
     assert "CMakeLists.txt" in log.read_text()
     assert not (tmp_path / "native" / "build.json").exists()

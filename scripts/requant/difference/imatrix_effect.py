@@ -22,7 +22,7 @@ from requant.formats.gguf import (
 from requant.ground.digests import CHUNK
 from requant.ground.disk import require_space
 from requant.ground.errors import DiskError, FormatError, RecipeError, naming
-from requant.ground.programs import WorkFolder, work_folder
+from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.ground.text import table
 from requant.pipeline.quantize import KEPT, TENSOR
@@ -147,8 +147,8 @@ def _quantize(built: Built, work: WorkFolder, label: str, imatrix: Path, kind: s
                 bar.total = int(match[2])
                 bar.update(int(match[1]) - bar.n)
 
-        threads = len(os.sched_getaffinity(0))
-        built.run(work, command, threads, work.path / f"{label}.log", watch=watch, explain=_explain)
+        run = Run(len(os.sched_getaffinity(0)), work.path / f"{label}.log")
+        built.run(work, command, run, watch=watch, explain=_explain)
     return work.path / f"{label}.gguf"
 
 

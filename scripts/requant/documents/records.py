@@ -5,6 +5,7 @@ are written as ``{threads}``, programs by their bare name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,28 @@ from requant.ground.errors import DigestError, FormatError
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.
 VERSION = 2
+
+
+@dataclass(frozen=True)
+class Product:
+    """A file that a step made, and the record that the step left beside it."""
+
+    file: Path
+    record: Path
+
+    def read(self) -> dict[str, Any]:
+        """The record, after a look at the file: a step uses only what the step before it made.
+
+        Raises:
+            FormatError: as ``read_record``.
+            DigestError: when the file has other bytes than its record says.
+        """
+        document = read_record(self.record)
+        if digest_file(self.file) != file_digest(document["file"]):
+            raise DigestError(
+                f"{self.file} is not the file that its record describes: remove {self.record} and run again"
+            )
+        return document
 
 
 def file_entry(name: str, digest: Digest) -> dict[str, Any]:
@@ -69,17 +92,4 @@ def read_record(path: Path) -> dict[str, Any]:
     document = parse(path.read_bytes(), str(path))
     if not isinstance(document, dict) or document.pop("record", None) != VERSION:
         raise FormatError(f"{path} was written by another version of requant: remove it and run again")
-    return document
-
-
-def read_product(file: Path, record: Path) -> dict[str, Any]:
-    """Read the record of a product, and the product: a step uses only what the step before it made.
-
-    Raises:
-        FormatError: as ``read_record``.
-        DigestError: when the file has other bytes than its record says.
-    """
-    document = read_record(record)
-    if digest_file(file) != file_digest(document["file"]):
-        raise DigestError(f"{file} is not the file that its record describes: remove {record} and run again")
     return document

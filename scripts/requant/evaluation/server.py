@@ -16,7 +16,7 @@ import httpx2
 from requant.ground.errors import ToolError
 from requant.ground.programs import WorkFolder, clean_environment, work_folder
 from requant.toolchain.backend import Backend
-from requant.toolchain.build import open_built
+from requant.toolchain.instrument import Instrument
 
 TOOL = "llama-server"
 PARALLEL = 4
@@ -41,21 +41,20 @@ class Server:
 
 
 @contextmanager
-def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, log: Path) -> Iterator[Server]:
-    """Serve a model with the card's flags; what the server says is appended to ``log``.
-
-    ``tool`` and ``backend`` are build records; ``context`` is the card's, in tokens.
+def serve(model: Path, instrument: Instrument, context: int) -> Iterator[Server]:
+    """Serve a model with the card's flags on llama-server, the ``instrument``; ``context`` is the card's, in tokens.
 
     Raises:
         ToolError: when the server ends, hangs, or runs on another backend.
     """
-    tools, variant = open_built(tool), open_built(backend)
+    log = instrument.run.log
     with work_folder(log.parent / f"work-{log.stem}") as work:
         work.link(model, "model.gguf")
-        variant.link(work)
+        instrument.backend.link(work)
+        program = str((instrument.program.folder / TOOL).resolve())
         command = [
-            str((tools.folder / TOOL).resolve()), "-lv", "4", "-m", "model.gguf", "--ctx-size", str(context), *FLAGS,
-            "--host", "127.0.0.1", "--port", "0", "--threads", str(threads), "--no-webui",
+            program, "-lv", "4", "-m", "model.gguf", "--ctx-size", str(context),
+            *FLAGS, "--host", "127.0.0.1", "--port", "0", "--threads", str(instrument.run.threads), "--no-webui",
         ]  # fmt: skip
         begun = time.monotonic()
         process = _start(command, work)
@@ -63,7 +62,7 @@ def serve(model: Path, tool: Path, backend: Path, context: int, threads: int, lo
         try:
             url = said.address()
             _wait_until_healthy(url, process, said, log)
-            said.backend.prove(TOOL, variant, work.path)
+            said.backend.prove(TOOL, instrument.backend, work.path)
             yield Server(url, time.monotonic() - begun, said.backend.features)
             if _ended(process):
                 raise ToolError(f"{TOOL} ended while it was asked; its log is {log}")

@@ -14,18 +14,13 @@ from typing import Any
 
 import httpx2
 
-from requant.documents.records import (
-    THREADS,
-    bits_per_weight,
-    read_product,
-    write_record,
-)
+from requant.documents.records import THREADS, Product, bits_per_weight, write_record
 from requant.evaluation.server import FLAGS, serve
 from requant.ground.errors import ToolError
 from requant.ground.programs import capture, work_folder
 from requant.ground.progress import progress
-from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
-from requant.toolchain.build import open_built
+from requant.pipeline.settings import Speed
+from requant.toolchain.instrument import Instrument
 
 BENCH = "llama-bench"
 STREAMS = (1, 4, 16)
@@ -34,17 +29,6 @@ ONE_EACH = httpx2.Limits(max_keepalive_connections=0)
 REQUEST_SECONDS = 600.0
 SPOKEN = ("content", "reasoning_content")
 PROMPT = "Count slowly from one to one hundred, one number per line, and do not stop before."
-
-
-@dataclass(frozen=True)
-class Tools:
-    """Build records of ``llama-bench``, ``llama-server`` and the inference backend, and how many threads they get."""
-
-    bench: Path
-    server: Path
-    backend: Path
-    threads: int
-    log: Path
 
 
 @dataclass
@@ -60,14 +44,15 @@ class Runs:
 
 
 def measure_speed(
-    models: Sequence[tuple[str, Path, Path]], tools: Tools, settings: Mapping[str, Any], context: int, record: Path
+    models: Mapping[str, Product], bench: Instrument, server: Instrument, settings: Speed, context: int, record: Path
 ) -> None:
     """Measure all models of a recipe.
 
     Args:
-        models: label, GGUF and record of each; the first one is BF16, which the others are compared with.
-        tools: what measures.
-        settings: the recipe's ``evaluation.speed``.
+        models: by label; the first one is BF16, which the others are compared with.
+        bench: ``llama-bench`` on the backend.
+        server: ``llama-server`` on the same one.
+        settings: how much is read, answered and repeated.
         context: the card's ``--ctx-size``, in tokens.
         record: where the result goes.
 
@@ -75,75 +60,70 @@ def measure_speed(
         ToolError: when a tool fails, says nothing, or runs on another backend.
     """
     processor = _processor()
-    runs = [Runs(label, model, read_product(model, path)) for label, model, path in models]
+    runs = [Runs(label, model.file, model.read()) for label, model in models.items()]
     features: list[str] = []
-    with progress(settings["rounds"] * len(runs) + len(runs), "measuring speed", "runs") as bar:
-        for number in range(settings["rounds"]):
+    with progress(settings.rounds * len(runs) + len(runs), "measuring speed", "runs") as bar:
+        for number in range(settings.rounds):
             for each in [*runs[number % len(runs) :], *runs[: number % len(runs)]]:
-                _bench(each, tools, settings)
+                _bench(each, bench, settings)
                 bar.update(1)
         found = []
         for each in runs:
-            served, features = _served(each, tools, settings, context)
+            served, features = _served(each, server, settings, context)
             found.append(_entry(each, runs[0], served))
             bar.update(1)
-    bench, backend = open_built(tools.bench), open_built(tools.backend)
     protocol = {
         "tools": [BENCH, "llama-server"],
-        "commit": bench.document["commit"],
-        "arithmetic": backend.document["variant"],
+        "commit": bench.commit,
+        "arithmetic": bench.variant,
         "features": features,
         "processor": processor,
-        "threads": tools.threads,
-        "prompt": settings["prompt"],
-        "generate": settings["generate"],
-        "rounds": settings["rounds"],
+        "threads": bench.run.threads,
+        "prompt": settings.prompt,
+        "generate": settings.generate,
+        "rounds": settings.rounds,
         "flags": ["--ctx-size", str(context), *FLAGS],
     }
     write_record(record, {"protocol": protocol, "models": found})
 
 
-def _bench(runs: Runs, tools: Tools, settings: Mapping[str, Any]) -> None:
-    built, variant = open_built(tools.bench), open_built(tools.backend)
-    said, entries = Backend(), list[dict[str, Any]]()
+def _bench(runs: Runs, bench: Instrument, settings: Speed) -> None:
+    entries = list[dict[str, Any]]()
 
     def watch(line: str) -> bool:
-        said.watch(line)
         if line.startswith("{"):
             entries.append(json.loads(line))
             return False
         # Verbose, so that it names its backend; thousands of lines more are of no use.
         return True
 
-    with work_folder(tools.log.parent / "work-bench") as work:
+    with work_folder(bench.run.log.parent / "work-bench") as work:
         work.link(runs.model, "model.gguf")
-        variant.link(work)
         command = [
-            BENCH, "-v", "-m", "model.gguf", "-p", str(settings["prompt"]), "-n", str(settings["generate"]), "-r", "1",
-            "-o", "jsonl", "-t", THREADS, *(["-ngl", "999"] if CUDA_LIBRARY in variant.files else []),
+            BENCH, "-v", "-m", "model.gguf", "-p", str(settings.prompt), "-n", str(settings.generate), "-r", "1",
+            "-o", "jsonl", "-t", THREADS, *bench.offload,
         ]  # fmt: skip
-        peak = built.run(work, command, tools.threads, tools.log, watch=watch, explain=explain_level)
-        said.prove(BENCH, variant, work.path)
+        _, peak = bench.measure(work, command, watch)
     runs.peak = max(runs.peak, peak)
     for entry in entries:
         (runs.decode if entry.get("n_gen") else runs.prompt).append(float(entry.get("avg_ts", 0)))
     if not len(runs.decode) == len(runs.prompt) > 0 or not all([*runs.decode, *runs.prompt]):
-        raise ToolError(f"{BENCH} gave no times for {runs.model.name}; its log is {tools.log}")
+        raise ToolError(f"{BENCH} gave no times for {runs.model.name}; its log is {bench.run.log}")
 
 
-def _served(runs: Runs, tools: Tools, settings: Mapping[str, Any], context: int) -> tuple[dict[str, Any], list[str]]:
+def _served(runs: Runs, llama: Instrument, settings: Speed, context: int) -> tuple[dict[str, Any], list[str]]:
     """Load time, time to the first token, decoding of one stream, and all tokens per second of several."""
     with (
-        serve(runs.model, tools.server, tools.backend, context, tools.threads, tools.log) as server,
+        serve(runs.model, llama, context) as server,
         httpx2.Client(base_url=server.url, timeout=REQUEST_SECONDS, limits=ONE_EACH, trust_env=False) as client,
     ):
         _ask(client, 2)
-        first, one = _ask(client, settings["generate"])
+        first, one = _ask(client, settings.generate)
         streams = {}
         for count in STREAMS:
             begun = time.perf_counter()
             with ThreadPoolExecutor(count) as pool:
-                answers = list(pool.map(lambda _: _ask(client, settings["generate"])[1], range(count)))
+                answers = list(pool.map(lambda _: _ask(client, settings.generate)[1], range(count)))
             tokens = sum(int(answer["predicted_n"]) for answer in answers)
             streams[str(count)] = _shown(tokens / (time.perf_counter() - begun))
         found = {

@@ -41,6 +41,14 @@ TAIL = 12
 
 
 @dataclass(frozen=True)
+class Run:
+    """What a job may use, and where it speaks: threads for its tools, and the log that their words are appended to."""
+
+    threads: int
+    log: Path
+
+
+@dataclass(frozen=True)
 class WorkFolder:
     """A folder that one job works in, and the lock that says so."""
 

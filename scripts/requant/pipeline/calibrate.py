@@ -1,40 +1,29 @@
 """Run the model over the corpus with llama-imatrix to get ``imatrix.gguf``."""
 
-import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from requant.documents.records import (
-    THREADS,
-    file_digest,
-    file_entry,
-    read_product,
-    step,
-    write_record,
-)
+from requant.documents.records import THREADS, Product, file_digest, file_entry, step, write_record
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.ground.digests import digest_file, publish
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
-from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
-from requant.toolchain.build import open_built
+from requant.pipeline.settings import Calibration
+from requant.toolchain.instrument import Instrument
 
-logger = logging.getLogger(__name__)
 PLANNED = re.compile(r"computing over (\d+) chunks")
 CHUNK = re.compile(r"collect_imatrix\[(\d+)\]")
 TOO_SHORT = "you need at least"
 
 
-class _Run:
-    """What llama-imatrix says while it runs."""
+class _Progress:
+    """What llama-imatrix says of its progress."""
 
-    def __init__(self, chunks: int, context: int, corpus: str) -> None:
-        self.chunks, self.context, self.corpus = chunks, context, corpus
-        self.backend = Backend()
-        self.bar = progress(chunks, "calibrating", "chunks")
+    def __init__(self, settings: Calibration, corpus: str) -> None:
+        self.settings, self.corpus = settings, corpus
+        self.bar = progress(settings.chunks, "calibrating", "chunks")
 
     def watch(self, line: str) -> bool:
         """Follow one line; True keeps the many per-tensor lines out of the log.
@@ -45,8 +34,7 @@ class _Run:
         if match := CHUNK.search(line):
             self.bar.update(int(match[1]) - self.bar.n)
             return True
-        self.backend.watch(line)
-        if (match := PLANNED.search(line)) and int(match[1]) != self.chunks:
+        if (match := PLANNED.search(line)) and int(match[1]) != self.settings.chunks:
             self.too_short(int(match[1]))
         if TOO_SHORT in line:
             self.too_short(0)
@@ -54,49 +42,41 @@ class _Run:
 
     def too_short(self, found: int) -> None:
         raise FormatError(
-            f"the corpus {self.corpus} holds only {found} chunks of {self.context} tokens, calibration.chunks asks for "
-            f"{self.chunks}: name a longer text or fewer chunks"
+            f"the corpus {self.corpus} holds only {found} chunks of {self.settings.context} tokens, calibration.chunks "
+            f"asks for {self.settings.chunks}: name a longer text or fewer chunks"
         )
 
 
-def calibrate(
-    model: Path, model_record: Path, text: Path, tool: Path, backend: Path, settings: Mapping[str, Any],
-    out: Path, record: Path, threads: int, log: Path,
-) -> None:  # fmt: skip
-    """Compute the importance matrix ``out`` and its ``record``.
-
-    ``settings`` is the recipe's ``calibration``; ``tool`` and ``backend`` are build records.
+def calibrate(model: Product, text: Path, instrument: Instrument, settings: Calibration, out: Product) -> None:
+    """Compute the importance matrix ``out`` of the BF16 ``model`` over ``text``.
 
     Raises:
         FormatError: when the corpus is too short or the result does not come from the run that was asked for.
         ToolError: when another backend than the named variant did the work.
     """
-    tools, variant = open_built(tool), open_built(backend)
-    source = read_product(model, model_record)["file"]
-    with work_folder(out.parent / "work") as work:
-        work.link(model, "model.gguf")
+    source = model.read()["file"]
+    with work_folder(out.file.parent / "work") as work:
+        work.link(model.file, "model.gguf")
         work.link(text, text.name)
-        variant.link(work)
-        command = _command(text.name, settings, on_gpu=CUDA_LIBRARY in variant.files)
-        run = _Run(settings["chunks"], settings["context"], text.name)
-        with run.bar:
-            tools.run(work, command, threads, log, watch=run.watch, explain=explain_level)
-            run.bar.update(settings["chunks"] - run.bar.n)
-        run.backend.prove("llama-imatrix", variant, work.path)
+        command = _command(text.name, settings, instrument.offload)
+        follow = _Progress(settings, text.name)
+        with follow.bar:
+            said, _ = instrument.measure(work, command, follow.watch)
+            follow.bar.update(settings.chunks - follow.bar.n)
         imatrix = read_imatrix(work.path / "imatrix.gguf")
-        check_run(imatrix, settings["chunks"], settings["context"], text.name)
+        check_run(imatrix, settings.chunks, settings.context, text.name)
         digest = digest_file(work.path / "imatrix.gguf")
-        publish(work.path / "imatrix.gguf", out)
-    materials = {model.name: file_digest(source), text.name: digest_file(text)}
+        publish(work.path / "imatrix.gguf", out.file)
+    materials = {model.file.name: file_digest(source), text.name: digest_file(text)}
     write_record(
-        record,
+        out.record,
         {
-            "step": step("calibrate", command, materials, {out.name: digest}),
-            "file": file_entry(out.name, digest),
-            "arithmetic": settings["arithmetic"],
-            "settings": dict(settings),
+            "step": step("calibrate", command, materials, {out.file.name: digest}),
+            "file": file_entry(out.file.name, digest),
+            "arithmetic": settings.variant,
+            "settings": settings.as_recipe(),
             # Native bytes depend on what the processor offers; name it.
-            "features": run.backend.features,
+            "features": said.features,
             "chunks": imatrix.chunk_count,
             "chunk_size": imatrix.chunk_size,
             "entries": len(imatrix.entries),
@@ -104,16 +84,15 @@ def calibrate(
     )
 
 
-def _command(text: str, settings: Mapping[str, Any], *, on_gpu: bool) -> list[str]:
+def _command(text: str, settings: Calibration, offload: Sequence[str]) -> list[str]:
     """Every setting that moves bytes, explicit.
 
     Verbosity 5 makes the tool name the backend it loads and each chunk it collects; it must stand before any option
     that loads the backends.
     """
-    flash = "on" if settings["flash_attention"] else "off"
+    flash = "on" if settings.flash_attention else "off"
     return [
         "llama-imatrix", "-lv", "5", "-m", "model.gguf", "-f", text, "-o", "imatrix.gguf", "--output-format", "gguf",
-        "-c", str(settings["context"]), "-b", str(settings["batch"]), "-ub", str(settings["ubatch"]), "-fa", flash,
-        "--chunks", str(settings["chunks"]), "--no-ppl", "-fit", "off", "-t", THREADS,
-        *(["-ngl", "999"] if on_gpu else []),
+        "-c", str(settings.context), "-b", str(settings.batch), "-ub", str(settings.ubatch), "-fa", flash,
+        "--chunks", str(settings.chunks), "--no-ppl", "-fit", "off", "-t", THREADS, *offload,
     ]  # fmt: skip

@@ -3,52 +3,62 @@
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from requant.documents.records import (
     THREADS,
+    Product,
     file_digest,
     file_entry,
     read_record,
     step,
     write_record,
 )
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import PLAIN
 from requant.formats.gguf import read_header
 from requant.ground.digests import publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
-from requant.ground.programs import work_folder
+from requant.ground.programs import Run, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
 from requant.toolchain.build import open_built
 from requant.toolchain.environments import environment_python
 
 logger = logging.getLogger(__name__)
-UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 WRITTEN = re.compile(r"Writing:\s+(\d+)%")
 
 
+@dataclass(frozen=True)
+class Converter:
+    """Upstream's converter: the proven ``tree`` of llama.cpp, and the record of the ``environment`` that it runs in."""
+
+    tree: Path
+    environment: Path
+
+
 def convert_checkpoint(
-    files: Sequence[Path], source: Path, name: str, tree: Path, environment: Path, out: Path, record: Path, log: Path
+    files: Sequence[Path], files_record: Path, name: str, converter: Converter, out: Product, log: Path
 ) -> None:
-    """Convert a checkpoint's ``files`` (recorded in ``source``) to the BF16 GGUF ``out``.
+    """Convert a checkpoint's ``files`` to the BF16 GGUF ``out``.
 
     The converter stores the name of the model's folder, so the folder is called ``name`` wherever the project lies.
 
     Raises:
         FormatError: when the converter refuses the model, or the weights hold NaN or infinity.
     """
-    python, lock = environment_python(environment), read_record(environment)["lock"]
-    materials = {entry["name"]: file_digest(entry) for entry in [*read_record(source)["files"], lock]}
-    require_space(out.parent, sum(digest.size for digest in materials.values()), "the BF16 GGUF")
-    with work_folder(out.parent / "convert") as work:
+    python, lock = environment_python(converter.environment), read_record(converter.environment)["lock"]
+    materials = {entry["name"]: file_digest(entry) for entry in [*read_record(files_record)["files"], lock]}
+    require_space(out.file.parent, sum(digest.size for digest in materials.values()), "the BF16 GGUF")
+    with work_folder(out.file.parent / "convert") as work:
         for file in files:
             work.link(file, f"{name}/{file.name}")
-        work.link(tree, "llama.cpp")
+        work.link(converter.tree, "llama.cpp")
         # A link keeps the name python finds its environment by; resolving it would lose the environment.
-        command = ["llama.cpp/convert_hf_to_gguf.py", name, "--outfile", out.name, "--outtype", "bf16"]
+        command = ["llama.cpp/convert_hf_to_gguf.py", name, "--outfile", out.file.name, "--outtype", "bf16"]
         with progress(100, "converting to BF16", "%") as bar:
 
             def watch(line: str) -> bool:
@@ -60,36 +70,39 @@ def convert_checkpoint(
             home = {"HOME": str(work.path.absolute()), "HF_HOME": str(work.path.absolute() / "huggingface")}
             offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **home}
             work.run([str(python), *command], log, watch=watch, env=offline, explain=_explain)
-        description = _describe(work.path / out.name, name)
-        publish(work.path / out.name, out)
-    _record(record, step("convert", ["python", *command], materials, {out.name: description.digest}), description, None)
+        description = _describe(work.path / out.file.name, name)
+        publish(work.path / out.file.name, out.file)
+    done = step("convert", ["python", *command], materials, {out.file.name: description.digest})
+    _record(out.record, done, description, None)
 
 
-def expand_gguf(file: Path, source: Path, tool: Path, out: Path, record: Path, threads: int, log: Path) -> None:
-    """Make the working GGUF from a GGUF: as it is if it is BF16, F16 or F32, else expanded to BF16.
+def expand_gguf(file: Path, file_record: Path, tool: Path, out: Product, run: Run) -> None:
+    """Make the BF16 GGUF ``out`` from a GGUF: as it is if it is BF16, F16 or F32, else expanded to BF16.
+
+    ``tool`` is the build record of llama-quantize.
 
     Raises:
         FormatError: when the file is hostile or its weights hold NaN or infinity.
     """
     header = read_header(file)
-    quantized = sorted({tensor.type.name for tensor in header.tensors if tensor.type not in UNQUANTIZED})
-    elements = sum(_elements(tensor.shape) for tensor in header.tensors)
-    require_space(out.parent, 2 * elements if quantized else header.size, "the BF16 GGUF")
-    [entry] = read_record(source)["files"]
+    quantized = sorted({tensor.type.name for tensor in header.tensors if tensor.type not in PLAIN})
+    elements = sum(prod(tensor.shape) for tensor in header.tensors)
+    require_space(out.file.parent, 2 * elements if quantized else header.size, "the BF16 GGUF")
+    [entry] = read_record(file_record)["files"]
     built = open_built(tool)
-    with work_folder(out.parent / "expand") as work:
+    with work_folder(out.file.parent / "expand") as work:
         work.link(file, "source.gguf")
         if quantized:
             logger.info("expanding %s from %s to BF16", file.name, ", ".join(quantized))
-            command = ["llama-quantize", "--allow-requantize", "source.gguf", out.name, "BF16", THREADS]
-            built.run(work, command, threads, log)
+            command = ["llama-quantize", "--allow-requantize", "source.gguf", out.file.name, "BF16", THREADS]
+            built.run(work, command, run)
         else:
-            command = ["cp", "source.gguf", out.name]
-            work.run(command, log)
-        description = _describe(work.path / out.name, file.name)
-        publish(work.path / out.name, out)
-    done = step("expand", command, {file.name: file_digest(entry)}, {out.name: description.digest})
-    _record(record, done, description, ", ".join(quantized) or None)
+            command = ["cp", "source.gguf", out.file.name]
+            work.run(command, run.log)
+        description = _describe(work.path / out.file.name, file.name)
+        publish(work.path / out.file.name, out.file)
+    done = step("expand", command, {file.name: file_digest(entry)}, {out.file.name: description.digest})
+    _record(out.record, done, description, ", ".join(quantized) or None)
 
 
 def _describe(path: Path, what: str) -> Description:
@@ -113,13 +126,6 @@ def _record(record: Path, done: dict[str, Any], description: Description, expand
             "tensors": tensor_entries(description),
         },
     )
-
-
-def _elements(shape: Sequence[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
 
 
 def _explain(said: str) -> str | None:

@@ -1,16 +1,29 @@
-"""What every rule's script shares: one log, and errors as one sentence instead of a traceback."""
+"""What every rule's script shares: its files by name, one log, and errors as one sentence instead of a traceback."""
 
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from requant.ground.errors import RequantError
+from requant.ground.programs import Run
+
+
+def paths(files: Any) -> SimpleNamespace:
+    """The input or output of a rule as paths, by the names that the rule gives them; a list as a list of paths."""
+    return SimpleNamespace(
+        **{
+            name: Path(value) if isinstance(value, str) else [Path(each) for each in value]
+            for name, value in files.items()
+        }
+    )
 
 
 @contextmanager
-def job(log: str) -> Iterator[Path]:
+def job(log: str, threads: int = 1) -> Iterator[Run]:
     """Log the body to ``log`` and the terminal; a RequantError ends the process with one sentence and code 1."""
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +36,7 @@ def job(log: str) -> Iterator[Path]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
-        yield path
+        yield Run(threads, path)
     except RequantError as error:
         logging.getLogger("requant").error("error: %s", error)
         sys.exit(1)

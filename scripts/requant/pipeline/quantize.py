@@ -5,22 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from requant.documents.records import (
-    THREADS,
-    file_digest,
-    file_entry,
-    read_product,
-    step,
-    write_record,
-)
+from requant.documents.records import THREADS, Product, file_digest, file_entry, step, write_record
 from requant.formats.ggml import GGMLType
 from requant.ground.digests import publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, ToolError
-from requant.ground.programs import work_folder
+from requant.ground.programs import Run, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
 from requant.pipeline.recipe import quant_bytes
+from requant.pipeline.settings import Calibration
 from requant.toolchain.build import open_built
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
@@ -32,29 +26,25 @@ NEED_IMATRIX = ("IQ1", "IQ2", "IQ3_X")
 
 
 def quantize(
-    model: Path, model_record: Path, imatrix: Path, imatrix_record: Path, tool: Path, kind: str,
-    settings: Mapping[str, Any], out: Path, record: Path, threads: int, log: Path,
-) -> None:  # fmt: skip
-    """Write the quant ``out`` of type ``kind`` (such as ``Q4_K_M``) and its ``record``.
+    model: Product, imatrix: Product, tool: Path, quant: str, settings: Calibration, out: Product, run: Run
+) -> None:
+    """Write the quant ``out``, such as ``Q4_K_M``; ``tool`` is the build record of llama-quantize.
 
-    ``settings`` is the recipe's ``calibration``, which the importance matrix must come from.
+    ``settings`` are the recipe's, which the importance matrix must come from.
 
     Raises:
         DigestError: when the model or the importance matrix is not what the step before wrote.
         FormatError: when the result holds NaN or infinity, or is not what llama-quantize said.
         ToolError: when llama-quantize fails.
     """
-    model_entry, imatrix_entry = _inputs(model, model_record, imatrix, imatrix_record, settings)
-    materials = {"model.gguf": (model, model_entry), "imatrix.gguf": (imatrix, imatrix_entry)}
-    _quantize(materials, ["--imatrix", "imatrix.gguf"], tool, kind, out, record, threads, log)
+    model_entry, imatrix_entry = _inputs(model, imatrix, settings)
+    materials = {"model.gguf": (model.file, model_entry), "imatrix.gguf": (imatrix.file, imatrix_entry)}
+    _quantize(materials, ["--imatrix", "imatrix.gguf"], tool, quant, out, run)
 
 
-def quantize_plain(
-    model: Path, model_record: Path, tool: Path, kind: str, out: Path, record: Path, threads: int, log: Path
-) -> None:
+def quantize_plain(model: Product, tool: Path, quant: str, out: Product, run: Run) -> None:
     """Write a quant without importance matrix, to compare with; raises as ``quantize``."""
-    materials = {"model.gguf": (model, read_product(model, model_record)["file"])}
-    _quantize(materials, [], tool, kind, out, record, threads, log)
+    _quantize({"model.gguf": (model.file, model.read()["file"])}, [], tool, quant, out, run)
 
 
 def needs_imatrix(kind: str) -> bool:
@@ -63,17 +53,20 @@ def needs_imatrix(kind: str) -> bool:
 
 
 def _quantize(
-    materials: Mapping[str, tuple[Path, Mapping[str, Any]]], options: Sequence[str], tool: Path, kind: str, out: Path,
-    record: Path, threads: int, log: Path,
+    materials: Mapping[str, tuple[Path, Mapping[str, Any]]], options: Sequence[str], tool: Path, quant: str,
+    out: Product, run: Run,
 ) -> None:  # fmt: skip
     """Run llama-quantize on checked ``materials``: their names in the work folder, paths and entries."""
-    built = open_built(tool)
-    require_space(out.parent, quant_bytes(materials["model.gguf"][0].stat().st_size, kind), f"the {kind} file")
-    command = ["llama-quantize", *options, "model.gguf", out.name, kind, THREADS]
+    built, name = open_built(tool), out.file.name
+    require_space(out.file.parent, quant_bytes(materials["model.gguf"][0].stat().st_size, quant), f"the {quant} file")
+    command = ["llama-quantize", *options, "model.gguf", name, quant, THREADS]
     said: dict[str, str] = {}
-    with work_folder(out.parent / f"work-{kind}") as work, progress(None, f"quantizing {kind}", "tensors") as bar:
-        for name, (path, _) in materials.items():
-            work.link(path, name)
+    with (
+        work_folder(out.file.parent / f"work-{quant}") as work,
+        progress(None, f"quantizing {quant}", "tensors") as bar,
+    ):
+        for given, (path, _) in materials.items():
+            work.link(path, given)
 
         def watch(line: str) -> None:
             if match := TENSOR.match(line):
@@ -82,39 +75,37 @@ def _quantize(
             if match := FELL_BACK.search(line):
                 said[match[1]] = match[2].upper()
 
-        built.run(work, command, threads, log, watch=watch, explain=_explain)
-        description = describe_with_progress(work.path / out.name, f"checking {kind}")
-        require_finite(description, f"the {kind} file")
-        found = fallbacks(description, kind, said)
-        publish(work.path / out.name, out)
+        built.run(work, command, run, watch=watch, explain=_explain)
+        description = describe_with_progress(work.path / name, f"checking {quant}")
+        require_finite(description, f"the {quant} file")
+        found = fallbacks(description, quant, said)
+        publish(work.path / name, out.file)
     digests = {path.name: file_digest(entry) for path, entry in materials.values()}
     write_record(
-        record,
+        out.record,
         {
-            "step": step(f"quantize {kind}", command, digests, {out.name: description.digest}),
-            "file": file_entry(out.name, description.digest),
-            "type": kind,
+            "step": step(f"quantize {quant}", command, digests, {name: description.digest}),
+            "file": file_entry(name, description.digest),
+            "type": quant,
             "fallbacks": found,
             "tensors": tensor_entries(description),
         },
     )
 
 
-def _inputs(
-    model: Path, model_record: Path, imatrix: Path, imatrix_record: Path, settings: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _inputs(model: Product, imatrix: Product, settings: Calibration) -> tuple[dict[str, Any], dict[str, Any]]:
     """The file entries of both inputs, after checking that each is what it claims to be and that they belong together.
 
     Raises:
         FormatError: when the importance matrix was computed from another model, or by other settings.
     """
-    entry, calibration = read_product(model, model_record)["file"], read_product(imatrix, imatrix_record)
-    again = f"remove {imatrix_record} and run again"
-    for key, wanted in settings.items():
+    entry, calibration = model.read()["file"], imatrix.read()
+    again = f"remove {imatrix.record} and run again"
+    for key, wanted in settings.as_recipe().items():
         if (found := calibration["settings"].get(key)) != wanted:
-            raise FormatError(f"{imatrix} was computed with {key} {found}, the recipe says {wanted}: {again}")
+            raise FormatError(f"{imatrix.file} was computed with {key} {found}, the recipe says {wanted}: {again}")
     if entry not in calibration["step"]["materials"]:
-        raise FormatError(f"{imatrix} was computed from another model than {model}: {again}")
+        raise FormatError(f"{imatrix.file} was computed from another model than {model.file}: {again}")
     return entry, calibration["file"]
 
 

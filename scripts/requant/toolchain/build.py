@@ -20,11 +20,10 @@ from requant.documents.records import (
 from requant.ground.digests import Digest, digest_file, named_when_whole
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, ToolError
-from requant.ground.programs import WorkFolder, capture, work_folder
+from requant.ground.programs import Run, WorkFolder, capture, work_folder
 from requant.ground.progress import progress
 from requant.toolchain.portable import check_portable
 from requant.toolchain.variants import (
-    FUSED,
     NO_TOOLS,
     STRICT,
     Variant,
@@ -50,44 +49,44 @@ class Built:
         for name in self.files:
             work.link(self.folder / name, name)
 
-    def run(self, work: WorkFolder, command: Sequence[str], threads: int, log: Path, **options: Any) -> int:
+    def run(self, work: WorkFolder, command: Sequence[str], run: Run, **options: Any) -> int:
         """Run a recorded command in ``work``: the program from this folder, ``{threads}`` filled in.
 
         ``options`` and what is returned are those of ``WorkFolder.run``.
         """
         program = str((self.folder / command[0]).resolve())
-        arguments = [part.replace(THREADS, str(threads)) for part in command[1:]]
-        return work.run([program, *arguments], log, **options)
+        arguments = [part.replace(THREADS, str(run.threads)) for part in command[1:]]
+        return work.run([program, *arguments], run.log, **options)
 
 
-def build_tool(source: Path, tool: str, folder: Path, commit: str, threads: int, log: Path) -> None:
+def build_tool(tree: Path, tool: str, folder: Path, commit: str, run: Run) -> None:
     """Build one llama.cpp program, strict, with its libraries into ``folder``; writes ``<tool>.json`` last."""
     chosen = variant(STRICT)
     with work_folder(folder.parent / "build", keep=True) as work:
-        document = _make(work, source, chosen, [tool], commit, threads, log)
+        document = _make(work, tree, chosen, [tool], commit, run)
         built = work.path / "out" / "bin"
         names = [tool, *sorted(path.name for path in built.glob("lib*.so*") if not path.is_symlink())]
         sonames = [_soname(name) for name in names]
         _install(built, folder, dict(zip(names, sonames, strict=True)), document, folder / f"{tool}.json")
 
 
-def build_backend(source: Path, name: str, folder: Path, commit: str, threads: int, log: Path) -> None:
+def build_backend(tree: Path, name: str, folder: Path, commit: str, run: Run) -> None:
     """Build the backend libraries of one variant into ``folder``; writes ``build.json`` last."""
     chosen = variant(name)
     with work_folder(folder / "build", keep=True) as work:
         targets = [f"ggml-{backend}" for backend in chosen.backends]
-        document = _make(work, source, chosen, targets, commit, threads, log)
+        document = _make(work, tree, chosen, targets, commit, run)
         names = {f"libggml-{backend}.so": f"libggml-{backend}.so" for backend in chosen.backends}
         _install(work.path / "out" / "bin", folder, names, document, folder / "build.json")
 
 
-def build_library(source: Path, name: str, folder: Path, commit: str, threads: int, log: Path) -> None:
+def build_library(tree: Path, name: str, folder: Path, commit: str, run: Run) -> None:
     """Build ``libggml-base`` alone, ``strict`` or ``fused``, into ``folder``; writes ``build.json`` last."""
     chosen = variant(name)
     # Without the tools nothing is looked for that only they need, such as libcurl by older commits.
     chosen = replace(chosen, definitions={**chosen.definitions, **NO_TOOLS})
     with work_folder(folder / "build") as work:
-        document = _make(work, source, chosen, ["ggml-base"], commit, threads, log)
+        document = _make(work, tree, chosen, ["ggml-base"], commit, run)
         _install(work.path / "out" / "bin", folder, {"libggml-base.so": LIBRARY}, document, folder / "build.json")
 
 
@@ -107,41 +106,13 @@ def open_built(record: Path) -> Built:
 
 
 def _make(
-    work: WorkFolder, source: Path, chosen: Variant, targets: Sequence[str], commit: str, threads: int, log: Path
+    work: WorkFolder, tree: Path, chosen: Variant, targets: Sequence[str], commit: str, run: Run
 ) -> dict[str, Any]:
     """Configure and build; return the build record without the binaries."""
     compilers = _compilers(chosen)
     require_space(work.path, BUILD_SPACE["cuda" if chosen.architecture else "cpu"], f"building {chosen.name}")
-    # Assertions carry __FILE__: give it a name that is the same in every folder.
-    prefix_map = f"-ffile-prefix-map={source.resolve()}=llama.cpp"
-    project = chosen.own_code or source.resolve()
-    flags = " ".join([*chosen.flags, shlex.quote(prefix_map)])
-    definitions = {
-        **chosen.definitions,
-        "CMAKE_C_FLAGS": flags,
-        "CMAKE_CXX_FLAGS": flags,
-        "LLAMA_BUILD_COMMIT": commit[:12],
-        "LLAMA_BUILD_NUMBER": "0",
-        # ggml would ask git, which compares file times and would call the proven source "-dirty".
-        "GIT_EXE": "OFF",
-    }
-    if chosen.name == FUSED:
-        definitions |= {"CMAKE_C_COMPILER": compilers["c"], "CMAKE_CXX_COMPILER": compilers["c++"]}
-    if chosen.own_code:
-        definitions["LLAMA_CPP"] = str(source.resolve())
-    if chosen.architecture:
-        definitions |= {
-            "CMAKE_CUDA_COMPILER": compilers["cuda"],
-            "CMAKE_CUDA_FLAGS": shlex.quote(f"-Xcompiler={prefix_map}"),
-        }
-    arguments = [f"-D{key}={value}" for key, value in definitions.items()]
-    cmake, ninja = (_own_program(name) for name in ("cmake", "ninja"))
-    logger.info("configuring llama.cpp, variant %s", chosen.name)
-    # --fresh keeps the objects and forgets the settings: in a kept folder CMake would hold on to the compiler it saw
-    # first, and on another one drop every definition given here.
-    configure = [cmake, "--fresh", "-S", str(project), "-B", "out", "-G", "Ninja"]
-    configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", *arguments]
-    work.run(configure, log, explain=_explain)
+    ninja = _own_program("ninja")
+    _configure(work, tree.resolve(), chosen, compilers, commit, run.log)
     with progress(None, f"building {' '.join(targets)}", "files") as bar:
 
         def watch(line: str) -> None:
@@ -149,7 +120,7 @@ def _make(
                 bar.total = int(match[2])
                 bar.update(int(match[1]) - bar.n)
 
-        work.run([ninja, "-C", "out", f"-j{threads}", *targets], log, watch=watch, explain=_explain)
+        work.run([ninja, "-C", "out", f"-j{run.threads}", *targets], run.log, watch=watch, explain=_explain)
     if chosen.own_code:
         check_portable(work.path / "out", ninja, compilers["c"])
     return {
@@ -160,6 +131,37 @@ def _make(
         "own_code": [file_entry(path.name, digest_file(path)) for path in chosen.sources],
         "compilers": {language: _version(path, work.path) for language, path in compilers.items()},
     }
+
+
+def _configure(
+    work: WorkFolder, tree: Path, chosen: Variant, compilers: Mapping[str, str], commit: str, log: Path
+) -> None:
+    """Let CMake make the build folder ``out``; only what is the same on every machine stands in the build record."""
+    # Assertions carry __FILE__: give it a name that is the same in every folder.
+    prefix_map = f"-ffile-prefix-map={tree}=llama.cpp"
+    flags = " ".join([*chosen.flags, shlex.quote(prefix_map)])
+    definitions = {
+        **chosen.definitions,
+        "CMAKE_C_FLAGS": flags,
+        "CMAKE_CXX_FLAGS": flags,
+        "LLAMA_BUILD_COMMIT": commit[:12],
+        "LLAMA_BUILD_NUMBER": "0",
+        # ggml would ask git, which compares file times and would call the proven source "-dirty".
+        "GIT_EXE": "OFF",
+        "CMAKE_MAKE_PROGRAM": _own_program("ninja"),
+    }
+    if chosen.gcc:
+        definitions |= {"CMAKE_C_COMPILER": compilers["c"], "CMAKE_CXX_COMPILER": compilers["c++"]}
+    if chosen.own_code:
+        definitions["LLAMA_CPP"] = str(tree)
+    if chosen.architecture:
+        host_flags = shlex.quote(f"-Xcompiler={prefix_map}")
+        definitions |= {"CMAKE_CUDA_COMPILER": compilers["cuda"], "CMAKE_CUDA_FLAGS": host_flags}
+    logger.info("configuring llama.cpp, variant %s", chosen.name)
+    # --fresh keeps the objects and forgets the settings: in a kept folder CMake would hold on to the compiler it saw
+    # first, and on another one drop every definition given here.
+    configure = [_own_program("cmake"), "--fresh", "-S", str(chosen.own_code or tree), "-B", "out", "-G", "Ninja"]
+    work.run([*configure, *(f"-D{key}={value}" for key, value in definitions.items())], log, explain=_explain)
 
 
 def _install(built: Path, folder: Path, names: Mapping[str, str], document: dict[str, Any], record: Path) -> None:
@@ -193,8 +195,7 @@ def _compilers(chosen: Variant) -> dict[str, str]:
         ("c++", "CXX", ("c++", "g++", "clang++")),
     ):
         choices = [os.environ[variable]] if os.environ.get(variable) else list(candidates)
-        if chosen.name == FUSED:
-            # It is GCC's contraction that is wanted, whatever else is built with.
+        if chosen.gcc:
             choices = ["gcc" if language == "c" else "g++"]
         path = next(filter(None, map(shutil.which, choices)), None)
         if path is None:

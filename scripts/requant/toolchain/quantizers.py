@@ -15,6 +15,7 @@ import numpy as np
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import ToolError
+from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_library, open_built
 from requant.toolchain.ggml_library import Quantizer
 from requant.toolchain.tree import fetch_toolchain, proven_tree
@@ -90,12 +91,12 @@ def require_processor(name: str) -> None:
 
 def _build(name: str, pin: ToolchainPin, folder: Path, target: Path) -> None:
     source, log = folder / "source.json", folder / "logs" / f"library_{name}.log"
-    threads = len(os.sched_getaffinity(0))
+    run = Run(len(os.sched_getaffinity(0)), log)
     if not source.exists():
         logger.info("fetching llama.cpp %s, once", pin.commit[:12])
         fetch_toolchain(pin, folder / "source", source, log)
     logger.info("building libggml-base in the %s arithmetic, once", name)
-    build_library(proven_tree(source), name, target, pin.commit, threads, log)
+    build_library(proven_tree(source), name, target, pin.commit, run)
 
 
 def fingerprint(quantizer: Quantizer) -> str:

@@ -19,7 +19,9 @@ from requant.ground.errors import RecipeError
 STRICT = "strict"
 FUSED = "fused"
 PORTABLE = "portable"
-NATIVE = (DATA / "native").resolve()
+NATIVE = "native"
+OWN_CODE = (DATA / "native").resolve()
+"""Our own kernels and math, as a CMake project that takes llama.cpp's in."""
 ON_ARM64 = platform.machine() in ("aarch64", "arm64")
 CUDA = re.compile(r"cuda-sm([0-9]{2,3})")
 # Architectures whose specific features need the "a" suffix; the rest are built for the plain number.
@@ -54,6 +56,7 @@ class Variant:
     """How one variant is configured: CMake definitions, compiler flags, and the libraries it gives.
 
     ``own_code`` is the folder of a CMake project that takes llama.cpp's in, where the variant links objects of ours.
+    ``gcc`` is true where it is GCC's contraction that is wanted, whatever else is built with.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Variant:
     flags: tuple[str, ...]
     backends: tuple[str, ...]
     own_code: Path | None = None
+    gcc: bool = False
 
     @property
     def sources(self) -> list[Path]:
@@ -84,13 +88,13 @@ def variant(name: str) -> Variant:
     if name == FUSED:
         # ARM64 has fused multiply-add from the start; on x86-64 it comes with level v3.
         level = () if ON_ARM64 else ("-march=x86-64-v3",)
-        return Variant(name, {**COMMON, **NO_TOOLS, "GGML_CPU": "OFF"}, (*level, "-ffp-contract=fast"), ())
+        return Variant(name, {**COMMON, **NO_TOOLS, "GGML_CPU": "OFF"}, (*level, "-ffp-contract=fast"), (), gcc=True)
     if name == PORTABLE:
         # The compiler flags differ between ggml's code and ours, and stand in workflow/native/CMakeLists.txt.
         plain = {"GGML_LLAMAFILE": "ON", "GGML_CPU_REPACK": "OFF"}
-        return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **plain}, (), ("cpu",), NATIVE)
+        return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, **plain}, (), ("cpu",), OWN_CODE)
     native = ("-mcpu=native",) if ON_ARM64 else ("-march=native", WITHOUT_AMX)
-    if name == "native":
+    if name == NATIVE:
         return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, native, ("cpu",))
     match = CUDA.fullmatch(name)
     if not match:

@@ -11,7 +11,7 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,60 +44,65 @@ Row = tuple[int, Mapping[str, Any]]
 """A question, and its place in the whole set."""
 
 
-def harness_name(record: Path) -> str:
-    """``EvalScope 1.14.1, zero-shot``: what asked and graded."""
-    return f"{HARNESS} {read_record(record)['version']}, zero-shot"
+@dataclass(frozen=True)
+class Harness:
+    """EvalScope: the record of its environment, and the log that its words are appended to."""
+
+    record: Path
+    log: Path
+
+    @property
+    def name(self) -> str:
+        """``EvalScope 1.14.1, zero-shot``: what asked and graded."""
+        return f"{HARNESS} {read_record(self.record)['version']}, zero-shot"
 
 
 def ask_knowledge(
-    knowledge: Knowledge, rows: Sequence[Row], url: str, said: Settings, max_tokens: int | None, harness: Path,
-    folder: Path, out: Path, log: Path,
+    knowledge: Knowledge, rows: Sequence[Row], url: str, how: Settings, max_tokens: int | None, harness: Harness,
+    out: Path,
 ) -> Results:  # fmt: skip
-    """Ask ``rows`` of a set; EvalScope works in ``folder``, where a stopped run goes on, and ``out`` has the results.
+    """Ask ``rows`` of a set; ``out`` has the results, and EvalScope works in a folder of the same name beside it.
 
     Args:
         knowledge: the set.
         rows: the questions to ask.
         url: the server's, such as ``http://127.0.0.1:8080/v1``.
-        said: model, thinking, temperature and seed.
+        how: model, thinking, temperature and seed.
         max_tokens: of an answer; None leaves it to the server.
-        harness: the record of EvalScope's environment.
-        folder: is for these rows, settings and this harness alone.
-        out: the results file.
-        log: what EvalScope prints is appended to it.
+        harness: EvalScope.
+        out: the results file, for these rows, settings and this harness alone; a stopped run goes on.
 
     Raises:
         ToolError: when EvalScope fails, or wrote what it never writes.
     """
-    with work_folder(folder, keep=True) as work:
+    with work_folder(out.with_suffix(""), keep=True) as work:
         _write_data(knowledge.name, [row for _, row in rows], work.path / "data")
         _drop_half_lines(work.path / "run")
-        generation = _generation(said, max_tokens)
-        command = [str(environment_python(harness)), *_arguments(knowledge.name, url, said, generation)]
+        generation = _generation(how, max_tokens)
+        command = [str(environment_python(harness.record)), *_arguments(knowledge.name, url, how, generation)]
         if (work.path / "run" / "predictions").exists():
             # By itself it goes on only with the same server, whose port is another one in every run. So it is told to
             # take the answers and to grade them again; that they belong to these questions and settings is our part.
             command += ["--use-cache", "run", "--rerun-review"]
-        _run(work, command, len(rows), log)
-        request = {"model": said.model, **generation}
+        _run(work, command, len(rows), harness.log)
+        request = {"model": how.model, **generation}
         lines = list(_lines(knowledge.name, rows, work.path / "run", request))
-    header = {"suite": knowledge.sha256, "harness": harness_name(harness), **asdict(said)}
-    return write_results(header, lines, out)
+    return write_results({"suite": knowledge.sha256, "harness": harness.name, **asdict(how)}, lines, out)
 
 
-def _generation(said: Settings, max_tokens: int | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"temperature": said.temperature, "seed": said.seed}
+def _generation(how: Settings, max_tokens: int | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"temperature": how.temperature, "seed": how.seed}
     if max_tokens is not None:
         found["max_tokens"] = max_tokens
-    if said.thinking != "default":
-        found["extra_body"] = {"chat_template_kwargs": {"enable_thinking": said.thinking == "on"}}
+    if how.thinking != "default":
+        found["extra_body"] = {"chat_template_kwargs": {"enable_thinking": how.thinking == "on"}}
     return found
 
 
-def _arguments(name: str, url: str, said: Settings, generation: Mapping[str, Any]) -> list[str]:
+def _arguments(name: str, url: str, how: Settings, generation: Mapping[str, Any]) -> list[str]:
     trying = {"timeout": SECONDS, "retries": RETRIES, "retry_interval": 1}
     return [
-        "-m", "evalscope.cli.cli", "eval", "--model", said.model, "--model-id", "model", "--api-url", url,
+        "-m", "evalscope.cli.cli", "eval", "--model", how.model, "--model-id", "model", "--api-url", url,
         "--api-key", "none", "--eval-type", "openai_api", "--datasets", name,
         "--dataset-args", json.dumps({name: {"local_path": "data", "few_shot_num": 0}}),
         "--eval-batch-size", str(PARALLEL), "--generation-config", json.dumps({**generation, **trying}),

@@ -8,12 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from requant.documents.records import (
-    file_entry,
-    read_product,
-    read_record,
-    write_record,
-)
+from requant.documents.records import Product, file_entry, read_record, write_record
 from requant.evaluation.behaviour.asking import (
     Results,
     paired,
@@ -21,7 +16,7 @@ from requant.evaluation.behaviour.asking import (
     summary,
 )
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
-from requant.evaluation.behaviour.harness import ask_knowledge, harness_name
+from requant.evaluation.behaviour.harness import Harness, ask_knowledge
 from requant.evaluation.behaviour.knowledge import Knowledge, read_knowledge
 from requant.evaluation.behaviour.suite import (
     Item,
@@ -33,7 +28,8 @@ from requant.evaluation.server import FLAGS, PARALLEL, serve
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import FormatError, RecipeError
-from requant.toolchain.build import open_built
+from requant.pipeline.settings import Behaviour
+from requant.toolchain.instrument import Instrument
 
 T = TypeVar("T")
 ROWS = ".json"
@@ -42,25 +38,20 @@ ROWS = ".json"
 
 @dataclass(frozen=True)
 class Asking:
-    """Build records of ``llama-server`` and the backend, and how to ask.
+    """``llama-server`` on its backend, and how to ask.
 
-    ``settings`` is the recipe's ``evaluation.behaviour``; ``context`` the card's ``--ctx-size``, in tokens; ``harness``
-    the record of EvalScope's environment, where a set needs it; ``answers`` the folder that keeps every answer.
+    ``context`` is the card's ``--ctx-size``, in tokens; ``harness`` the record of EvalScope's environment, where a set
+    needs it; ``answers`` the folder that keeps every answer.
     """
 
-    server: Path
-    backend: Path
+    server: Instrument
     harness: Path | None
-    settings: Mapping[str, Any]
+    settings: Behaviour
     context: int
-    threads: int
     answers: Path
-    log: Path
 
 
-def measure_behaviour(
-    label: str, model: Path, model_record: Path, suites: Sequence[Path], asking: Asking, record: Path
-) -> None:
+def measure_behaviour(label: str, model: Product, suites: Sequence[Path], asking: Asking, record: Path) -> None:
     """Ask one model all suites; every answer is kept in ``asking.answers``.
 
     Raises:
@@ -68,63 +59,62 @@ def measure_behaviour(
         UnsupportedError: when code is to be run and cannot be isolated here.
         ToolError: when the server ends, or runs on another backend, or the harness fails.
     """
-    product, settings = read_product(model, model_record), asking.settings
+    product, settings = model.read(), asking.settings
     sets = {path.stem: read_knowledge(path) if path.suffix == ROWS else read_suite(path) for path in suites}
     # The name says which bytes answered.
-    said = Settings(f"{product['file']['name']} {product['file']['sha256'][:16]}", settings["thinking"])
+    how = Settings(f"{product['file']['name']} {product['file']['sha256'][:16]}", settings.thinking)
     found = []
-    with serve(model, asking.server, asking.backend, asking.context, asking.threads, asking.log) as server:
+    with serve(model.file, asking.server, asking.context) as server:
         for name, questions in sets.items():
             if isinstance(questions, Suite):
-                entry = _ask_suite(name, questions, f"{server.url}/v1", said, asking)
+                entry = _ask_suite(name, questions, f"{server.url}/v1", how, asking)
             elif questions.not_run:
                 entry = {"name": name, "not_run": questions.not_run}
             else:
-                entry = _ask_knowledge(name, questions, f"{server.url}/v1", said, asking)
+                entry = _ask_knowledge(name, questions, f"{server.url}/v1", how, asking)
             found.append(entry)
     protocol = {
-        "commit": open_built(asking.server).document["commit"],
-        "arithmetic": open_built(asking.backend).document["variant"],
+        "commit": asking.server.commit,
+        "arithmetic": asking.server.variant,
         "features": server.features,
-        "thinking": said.thinking,
-        "temperature": said.temperature,
-        "seed": said.seed,
-        "max_tokens": settings.get("max_tokens"),
+        "thinking": how.thinking,
+        "temperature": how.temperature,
+        "seed": how.seed,
+        "max_tokens": settings.max_tokens,
         "flags": ["--ctx-size", str(asking.context), *FLAGS],
     }
     write_record(record, {"label": label, "file": product["file"], "protocol": protocol, "suites": found})
 
 
-def _ask_suite(name: str, suite: Suite, url: str, said: Settings, asking: Asking) -> dict[str, Any]:
-    settings = asking.settings
-    items = [_cut(item, settings) for item in _drawn(suite.items, settings)]
+def _ask_suite(name: str, suite: Suite, url: str, how: Settings, asking: Asking) -> dict[str, Any]:
+    items = [_cut(item, asking.settings.max_tokens) for item in _drawn(suite.items, asking.settings)]
     # More items of the same suite go on with the same file; other settings do not.
-    out = asking.answers / f"{name}-{_key(suite.sha256, said, settings.get('max_tokens'))}.jsonl"
+    out = asking.answers / f"{name}-{_key(suite.sha256, how, asking.settings.max_tokens)}.jsonl"
     endpoint = Endpoint(url)
     try:
-        results = run(suite, items, endpoint, said, out, PARALLEL)
+        results = run(suite, items, endpoint, how, out, PARALLEL)
     finally:
         endpoint.close()
     return _entry(name, suite.sha256, None, len(suite.items), out, results)
 
 
-def _ask_knowledge(name: str, knowledge: Knowledge, url: str, said: Settings, asking: Asking) -> dict[str, Any]:
+def _ask_knowledge(name: str, knowledge: Knowledge, url: str, how: Settings, asking: Asking) -> dict[str, Any]:
     assert asking.harness is not None
-    rows, max_tokens = _drawn([*enumerate(knowledge.rows)], asking.settings), asking.settings.get("max_tokens")
-    places, harness = [place for place, _ in rows], read_record(asking.harness)
-    folder = asking.answers / f"{name}-{_key(knowledge.sha256, said, max_tokens, places, harness)}"
-    out = folder.with_suffix(".jsonl")
-    results = ask_knowledge(knowledge, rows, url, said, max_tokens, asking.harness, folder, out, asking.log)
-    return _entry(name, knowledge.sha256, harness_name(asking.harness), len(knowledge.rows), out, results)
+    harness = Harness(asking.harness, asking.server.run.log)
+    rows, max_tokens = _drawn([*enumerate(knowledge.rows)], asking.settings), asking.settings.max_tokens
+    key = _key(knowledge.sha256, how, max_tokens, [place for place, _ in rows], read_record(harness.record))
+    out = asking.answers / f"{name}-{key}.jsonl"
+    results = ask_knowledge(knowledge, rows, url, how, max_tokens, harness, out)
+    return _entry(name, knowledge.sha256, harness.name, len(knowledge.rows), out, results)
 
 
-def _drawn(items: Sequence[T], settings: Mapping[str, Any]) -> tuple[T, ...]:
-    return drawn(items, min(len(items), settings.get("items", len(items))), settings.get("seed", 0))
+def _drawn(items: Sequence[T], settings: Behaviour) -> tuple[T, ...]:
+    return drawn(items, min(len(items), settings.items or len(items)), settings.seed or 0)
 
 
-def _key(suite: str, said: Settings, *more: object) -> str:
+def _key(suite: str, how: Settings, *more: object) -> str:
     """What an answer depends on, so that answers of an earlier quant or setting are not taken for these."""
-    return digest_bytes(canonical([suite, asdict(said), *more])).sha256[:12]
+    return digest_bytes(canonical([suite, asdict(how), *more])).sha256[:12]
 
 
 def _entry(name: str, sha256: str, harness: str | None, of: int, out: Path, results: Results) -> dict[str, Any]:
@@ -133,9 +123,9 @@ def _entry(name: str, sha256: str, harness: str | None, of: int, out: Path, resu
     return {"name": name, "sha256": sha256, "harness": harness, "of": of, "answers": answers, "outcomes": outcomes}
 
 
-def _cut(item: Item, settings: Mapping[str, Any]) -> Item:
+def _cut(item: Item, most: int | None) -> Item:
     """The item with no more tokens than the recipe allows."""
-    limits = [limit for limit in (item.max_tokens, settings.get("max_tokens")) if limit is not None]
+    limits = [limit for limit in (item.max_tokens, most) if limit is not None]
     return replace(item, max_tokens=min(limits, default=None))
 
 

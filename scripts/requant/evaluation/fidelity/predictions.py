@@ -4,33 +4,22 @@ The BF16 model runs once and leaves its predictions in a file of logits, with wh
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.documents.records import (
-    THREADS,
-    file_entry,
-    read_product,
-    read_record,
-    write_record,
-)
+from requant.documents.records import THREADS, Product, file_entry, read_record, write_record
 from requant.formats.gguf import read_header
 from requant.ground.digests import digest_file, publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.toolchain.backend import CUDA_LIBRARY, Backend, explain_level
-from requant.toolchain.build import open_built
-from requant.toolchain.perplexity import (
-    chunk_done,
-    logits_bytes,
-    read_divergence,
-    read_perplexity,
-    scored,
-)
+from requant.pipeline.settings import Fidelity
+from requant.toolchain.instrument import Instrument
+from requant.toolchain.perplexity import chunk_done, logits_bytes, read_divergence, read_perplexity, scored
+from requant.toolchain.variants import NATIVE
 
 TOOL, LOGITS = "llama-perplexity", "logits.bin"
 TEMPLATE = "tokenizer.chat_template"
@@ -38,20 +27,14 @@ TEMPLATE = "tokenizer.chat_template"
 
 @dataclass(frozen=True)
 class Means:
-    """What every measurement of one recipe shares: the text, build records of tool and backend, and how to measure.
-
-    ``settings`` is the recipe's ``evaluation.fidelity``.
-    """
+    """What every measurement of one recipe shares: the text, llama-perplexity on its backend, and how to measure."""
 
     text: Path
-    tool: Path
-    backend: Path
-    settings: Mapping[str, Any]
-    threads: int
-    log: Path
+    instrument: Instrument
+    settings: Fidelity
 
 
-def measure_baseline(model: Path, model_record: Path, means: Means, logits: Path, record: Path) -> None:
+def measure_baseline(model: Product, means: Means, logits: Product) -> None:
     """Measure the BF16 model and keep its predictions in ``logits``.
 
     Raises:
@@ -59,42 +42,42 @@ def measure_baseline(model: Path, model_record: Path, means: Means, logits: Path
         FormatError: when the text is too short, or the perplexity is not finite.
         ToolError: when llama-perplexity fails, or ran on another backend.
     """
-    source = read_product(model, model_record)["file"]
-    chunks, context = means.settings["chunks"], means.settings["context"]
-    size = logits_bytes(chunks, context, _vocabulary(model))
-    require_space(logits.parent, size, f"the file of logits of {chunks:,} chunks")
-    with work_folder(logits.parent / "work-baseline") as work:
-        lines, protocol = _run(work, model, means, ["--save-all-logits", LOGITS], model.name)
+    source = model.read()["file"]
+    chunks, context = means.settings.chunks, means.settings.context
+    size = logits_bytes(chunks, context, _vocabulary(model.file))
+    require_space(logits.file.parent, size, f"the file of logits of {chunks:,} chunks")
+    with work_folder(logits.file.parent / "work-baseline") as work:
+        lines, protocol = _run(work, model.file, means, ["--save-all-logits", LOGITS])
         if (work.path / LOGITS).stat().st_size != size:
             raise FormatError(
                 f"{means.text.name} is shorter than {chunks:,} chunks of {context:,} tokens: name a longer text, or "
                 "fewer chunks in evaluation.fidelity.chunks"
             )
-        perplexity = read_perplexity(lines, model.name)
+        perplexity = read_perplexity(lines, model.file.name)
         digest = digest_file(work.path / LOGITS)
-        publish(work.path / LOGITS, logits)
-    found = {"file": file_entry(logits.name, digest), "model": source, "protocol": protocol, "perplexity": perplexity}
-    write_record(record, found)
+        publish(work.path / LOGITS, logits.file)
+    entry = file_entry(logits.file.name, digest)
+    found = {"file": entry, "model": source, "protocol": protocol, "perplexity": perplexity}
+    write_record(logits.record, found)
 
 
-def measure_quant(
-    quant: Path, quant_record: Path, logits: Path, baseline: Path, means: Means, imatrix: bool, record: Path
-) -> None:
-    """Compare a quant with the BF16 model that ``baseline``, the record of ``logits``, describes.
+def measure_quant(quant: Product, logits: Product, means: Means, imatrix: bool, record: Path) -> None:
+    """Compare a quant with the BF16 model that left its ``logits``; ``imatrix`` says whether it was made with one.
 
     Raises:
         FormatError: when the quant was made from another model, or a result is missing or not finite.
         DigestError: when a file is not what its record says.
         ToolError: when llama-perplexity fails, or ran on another backend.
     """
-    product, base = read_product(quant, quant_record), read_product(logits, baseline)
+    product, base = quant.read(), logits.read()
     if base["model"] not in product["step"]["materials"]:
-        raise FormatError(f"{logits} was computed from another model than {quant}: remove {baseline} and run again")
+        again = f"remove {logits.record} and run again"
+        raise FormatError(f"{logits.file} was computed from another model than {quant.file}: {again}")
     with work_folder(record.parent / f"work-{record.stem}") as work:
-        work.link(logits, LOGITS)
+        work.link(logits.file, LOGITS)
         options = ["--kl-divergence", "--kl-divergence-base", LOGITS]
-        lines, protocol = _run(work, quant, means, options, quant.name)
-    perplexity, divergence = read_divergence(lines, quant.name)
+        lines, protocol = _run(work, quant.file, means, options)
+    perplexity, divergence = read_divergence(lines, quant.file.name)
     write_record(
         record,
         {
@@ -126,55 +109,46 @@ def collect_fidelity(baseline: Path, quants: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _run(
-    work: WorkFolder, model: Path, means: Means, options: Sequence[str], name: str
-) -> tuple[list[str], dict[str, Any]]:
+def _run(work: WorkFolder, model: Path, means: Means, options: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Run llama-perplexity; gives what it said, and how it measured."""
-    tools, variant = open_built(means.tool), open_built(means.backend)
     work.link(model, "model.gguf")
     work.link(means.text, means.text.name)
-    variant.link(work)
-    command = _command(means.text.name, means.settings, options, on_gpu=CUDA_LIBRARY in variant.files)
-    backend, lines = Backend(), list[str]()
-    chunks = means.settings["chunks"]
-    with progress(chunks, f"measuring {name}", "chunks") as bar:
+    lines, chunks = list[str](), means.settings.chunks
+    with progress(chunks, f"measuring {model.name}", "chunks") as bar:
 
         def watch(line: str) -> None:
-            backend.watch(line)
             lines.append(line)
             if (done := chunk_done(line)) is not None and done <= chunks:
                 bar.update(done - bar.n)
 
-        tools.run(work, command, means.threads, means.log, watch=watch, explain=explain_level)
-    backend.prove(TOOL, variant, work.path)
-    return lines, _protocol(model, means, tools.document["commit"], backend.features)
+        said, _ = means.instrument.measure(work, _command(means, options), watch)
+    return lines, _protocol(model, means, said.features)
 
 
-def _command(text: str, settings: Mapping[str, Any], options: Sequence[str], *, on_gpu: bool) -> list[str]:
+def _command(means: Means, options: Sequence[str]) -> list[str]:
     """Every setting that moves a number, explicit; verbosity 4 makes the tool name the backend that it loads."""
-    context = str(settings["context"])
+    context = str(means.settings.context)
     return [
-        TOOL, "-lv", "4", "-m", "model.gguf", "-f", text, "-c", context, "-b", context, "-ub", context, "-fa", "off",
-        "--chunks", str(settings["chunks"]), "-fit", "off", "-t", THREADS, *(["-ngl", "999"] if on_gpu else []),
+        TOOL, "-lv", "4", "-m", "model.gguf", "-f", means.text.name, "-c", context, "-b", context, "-ub", context,
+        "-fa", "off", "--chunks", str(means.settings.chunks), "-fit", "off", "-t", THREADS, *means.instrument.offload,
         *options,
     ]  # fmt: skip
 
 
-def _protocol(model: Path, means: Means, commit: str, features: Sequence[str]) -> dict[str, Any]:
+def _protocol(model: Path, means: Means, features: Sequence[str]) -> dict[str, Any]:
     """How it was measured, beside each number; ``scored`` tokens in all, ``features`` of the processor."""
     settings, template = means.settings, read_header(model).metadata.get(TEMPLATE)
-    native = settings["arithmetic"] == "native"
     return {
         "tool": TOOL,
-        "commit": commit,
-        "arithmetic": settings["arithmetic"],
-        "features": list(features) if native else [],
+        "commit": means.instrument.commit,
+        "arithmetic": settings.variant,
+        "features": list(features) if settings.variant == NATIVE else [],
         "text": file_entry(means.text.name, digest_file(means.text)),
         "chat_template": hashlib.sha256(str(template.value).encode()).hexdigest() if template else None,
-        "context": settings["context"],
-        "batch": settings["context"],
-        "chunks": settings["chunks"],
-        "scored": settings["chunks"] * scored(settings["context"]),
+        "context": settings.context,
+        "batch": settings.context,
+        "chunks": settings.chunks,
+        "scored": settings.chunks * scored(settings.context),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from requant.conversion.weights import GGUFWeights, read_rows
-from requant.documents.records import read_product, write_record
+from requant.documents.records import Product, write_record
 from requant.formats.ggml import PLAIN, Floats, Indices
 from requant.formats.gguf import Tensor, read_header
 from requant.formats.imatrix import Entry, importance, read_imatrix
@@ -28,7 +28,7 @@ BATCH = 1 << 21
 """Weights of one batch."""
 
 
-def measure_tensors(model: Path, quant: Path, quant_record: Path, imatrix: Path, tool: Path, record: Path) -> None:
+def measure_tensors(model: Path, quant: Product, imatrix: Path, tool: Path, record: Path) -> None:
     """Compare every quantized tensor with its BF16 weights.
 
     ``tool`` is the build record of llama-quantize, whose library dequantizes.
@@ -36,19 +36,19 @@ def measure_tensors(model: Path, quant: Path, quant_record: Path, imatrix: Path,
     Raises:
         FormatError: when a tensor is missing from the model or has another shape there.
     """
-    product, entries = read_product(quant, quant_record), read_imatrix(imatrix).entries
+    product, entries = quant.read(), read_imatrix(imatrix).entries
     quantizer = tool_quantizer(tool)
-    tensors = [tensor for tensor in read_header(quant).tensors if tensor.type not in PLAIN]
+    tensors = [tensor for tensor in read_header(quant.file).tensors if tensor.type not in PLAIN]
     with (
         LocalFile(model) as source,
-        LocalFile(quant) as file,
+        LocalFile(quant.file) as file,
         progress(sum(prod(tensor.shape) for tensor in tensors), "comparing tensors", "weights", scale=True) as bar,
     ):
         weights = GGUFWeights(source, read_header(model))
         rows = []
         for tensor in tensors:
             if weights.shapes.get(tensor.name) != tensor.shape:
-                raise FormatError(f"{quant} was made from another model than {model}: {tensor.name} differs")
+                raise FormatError(f"{quant.file} was made from another model than {model}: {tensor.name} differs")
             rows.append(_compare(quantizer, weights, file, tensor, entries.get(tensor.name)))
             bar.update(prod(tensor.shape))
     write_record(record, {"file": product["file"], "type": product["type"], "tensors": rows})
