@@ -17,7 +17,6 @@ from markdown_it import MarkdownIt
 
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
-from support.checkout import ROOT
 from support.hub import Fault, LoopbackHub
 from support.relabelled import half, number, relabelled, text
 from support.workplace import Workplace
@@ -245,20 +244,6 @@ def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp
     found = verify_envelope(statement.read_bytes(), tmp_path / "key.pem.pub")
     assert found["predicateType"] == DERIVATION
     assert subjects(found) == {QUANT: report["subject"]["sha256"]}
-
-
-def test_the_readmes_commands(demo: Workplace, cache: Path) -> None:
-    """What the README says to type, typed."""
-    commands = [
-        line.split()
-        for line in (ROOT / "README.md").read_text().splitlines()
-        if line.startswith((".venv/bin/requant audit", ".venv/bin/requant verify"))
-    ]
-    assert len(commands) == 2
-    for command in commands:
-        env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_diff_names_the_tensor(demo: Workplace, copy: Path, cache: Path) -> None:

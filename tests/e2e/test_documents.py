@@ -1,0 +1,56 @@
+"""What README and tutorial say to type after ``make demo``, typed, beside the demo's results."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.checkout import ROOT
+from support.workplace import Workplace
+
+REQUANT = str(Path(sys.executable).parent / "requant")
+Typed = Callable[[str], tuple[int, str]]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def typed(demo: Workplace, cache: Path, tmp_path: Path) -> Typed:
+    """Run a block of a document in a folder of its own, where ``results`` are the demo's; gives code and output."""
+    (tmp_path / "results").symlink_to(demo.folder / "results")
+
+    def run(block: str) -> tuple[int, str]:
+        command = block.replace(".venv/bin/requant", REQUANT)
+        env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+        done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_the_readme(typed: Typed) -> None:
+    text = (ROOT / "README.md").read_text()
+    commands = [
+        line for line in text.splitlines() if line.startswith((".venv/bin/requant audit", ".venv/bin/requant verify"))
+    ]
+    assert len(commands) == 2
+    for command in commands:
+        code, said = typed(command)
+        assert code == 0, said
+
+
+def test_the_tutorial(typed: Typed) -> None:
+    english, chinese = ((ROOT / "docs" / name).read_text() for name in ("tutorial.md", "tutorial.zh-CN.md"))
+    blocks = BLOCK.findall(english)
+    assert blocks == BLOCK.findall(chinese)
+    assert blocks[0] == "make demo\n"
+    found = [typed(block) for block in blocks[1:]]
+    assert [code for code, _ in found] == [0, 0, 0, 1, 1], "\n".join(said for _, said in found)
+    verify, audit, _, forged, diff = (said for _, said in found)
+    assert "agrees" in verify and "exact (strict)" in audit
+    assert "mismatch" in forged and "token_embd.weight" in forged and "token_embd.weight" in diff
