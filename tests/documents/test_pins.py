@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from requant.documents.pins import read_pins
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
 from support.checkout import ROOT
 
@@ -45,7 +45,7 @@ def test_the_shipped_table() -> None:
     assert not pins.models["Qwen3-4B-Thinking-2507"].is_gguf
     assert pins.models["SmolLM2-135M-Instruct"].is_gguf
     assert list(pins.models["Qwen3-4B-Thinking-2507"].files) == sorted(pins.models["Qwen3-4B-Thinking-2507"].files)
-    assert pins.models["Qwen3-4B-Thinking-2507"].files["config.json"] == Expected()
+    assert pins.models["Qwen3-4B-Thinking-2507"].files["config.json"] == Known()
     assert pins.corpora["llama.cpp-docs"].repo is None
     for corpus in pins.corpora.values():
         assert all(text.expected.proves_content for text in corpus.texts.values())

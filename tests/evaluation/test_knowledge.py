@@ -9,7 +9,7 @@ import pytest
 
 from requant.documents.pins import SuitePin
 from requant.evaluation.behaviour.knowledge import GPQA, read_knowledge
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from support.files import known
 from support.hub import Fault, LoopbackHub
 from support.knowledge import MMLU, serve_gpqa, serve_mmlu
@@ -66,10 +66,10 @@ def test_what_cannot_be_had_is_no_reason(hub: LoopbackHub, fetch: Callable[..., 
 def test_another_file_than_the_pinned_one(hub: LoopbackHub, fetch: Callable[..., str], tmp_path: Path) -> None:
     pin = serve_mmlu(hub, tmp_path)
     [name] = pin.files
-    said = fetch(replace(pin, files={name: Expected(pin.files[name].size, "0" * 64)}))
+    said = fetch(replace(pin, files={name: Known(pin.files[name].size, "0" * 64)}))
     assert said.startswith("DigestError: ") and "it is another file" in said
     pin = serve_gpqa(hub, tmp_path)
-    said = fetch(replace(pin, files={"gpqa_diamond.csv": Expected(7)}))
+    said = fetch(replace(pin, files={"gpqa_diamond.csv": Known(7)}))
     assert said.startswith("DigestError: ") and "records size" in said
     assert not (tmp_path / "suites" / "out.json").exists()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from requant.ground.digests import (
     CHUNK,
     Digest,
-    Expected,
+    Known,
     check_file,
     digest_bytes,
     digest_file,
@@ -25,9 +25,9 @@ def blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def expected(data: bytes) -> Expected:
+def expected(data: bytes) -> Known:
     digest = digest_bytes(data)
-    return Expected(digest.size, digest.sha256, blob_id(data))
+    return Known(digest.size, digest.sha256, blob_id(data))
 
 
 def names(folder: Path) -> list[str]:
@@ -46,7 +46,7 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path_factory: pytest.TempPathFac
 def test_git_agrees_on_the_blob_id(tmp_path: Path) -> None:
     """The empty blob has the same id in every repository."""
     (tmp_path / "empty").touch()
-    check_file(tmp_path / "empty", Expected(git_blob="e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"))
+    check_file(tmp_path / "empty", Known(git_blob="e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"))
 
 
 RIGHT = b"these are the bytes"
@@ -60,15 +60,15 @@ WRONG = {
     ),
     "wrong git blob": (
         RIGHT[::-1],
-        Expected(len(RIGHT), git_blob=blob_id(RIGHT)),
+        Known(len(RIGHT), git_blob=blob_id(RIGHT)),
         f"model has git blob id {blob_id(RIGHT[::-1])}, expected {blob_id(RIGHT)}: these are not the pinned bytes",
     ),
-    "size only": (RIGHT[:-1], Expected(len(RIGHT)), "model has 18 bytes, expected 19"),
+    "size only": (RIGHT[:-1], Known(len(RIGHT)), "model has 18 bytes, expected 19"),
 }
 
 
 @pytest.mark.parametrize(("data", "known", "words"), WRONG.values(), ids=list(WRONG))
-def test_wrong_files_are_told_apart(tmp_path: Path, data: bytes, known: Expected, words: str) -> None:
+def test_wrong_files_are_told_apart(tmp_path: Path, data: bytes, known: Known, words: str) -> None:
     path = tmp_path / "part"
     path.write_bytes(data)
     with pytest.raises(DigestError) as error:
@@ -78,9 +78,9 @@ def test_wrong_files_are_told_apart(tmp_path: Path, data: bytes, known: Expected
 
 
 def test_only_a_digest_proves_content() -> None:
-    assert not Expected(size=5).proves_content
-    assert Expected(sha256="0" * 64).proves_content
-    assert Expected(git_blob="0" * 40).proves_content
+    assert not Known(size=5).proves_content
+    assert Known(sha256="0" * 64).proves_content
+    assert Known(git_blob="0" * 40).proves_content
 
 
 def test_a_whole_file_takes_the_name(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.ground.digests import Digest, Expected, digest_bytes
+from requant.ground.digests import Digest, Known, digest_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.pipeline.corpus import (
     raw_text,
@@ -26,10 +26,10 @@ LINES = st.one_of(
 )
 
 
-def expect(data: bytes) -> Expected:
+def expect(data: bytes) -> Known:
     digest = digest_bytes(data)
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    return Expected(digest.size, digest.sha256, blob)
+    return Known(digest.size, digest.sha256, blob)
 
 
 def names(folder: Path) -> list[str]:
@@ -86,15 +86,15 @@ def test_an_expected_text_takes_its_name_and_is_digested(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "expected",
     [
-        Expected(sha256="0" * 64),
-        Expected(size=9),
-        Expected(size=0),
-        Expected(git_blob="0" * 40),
-        Expected(5, "0" * 64, "0" * 40),
+        Known(sha256="0" * 64),
+        Known(size=9),
+        Known(size=0),
+        Known(git_blob="0" * 40),
+        Known(5, "0" * 64, "0" * 40),
     ],
 )
 @pytest.mark.parametrize("before", [None, b"an older text"])
-def test_another_text_leaves_nothing_behind(expected: Expected, before: bytes | None, tmp_path: Path) -> None:
+def test_another_text_leaves_nothing_behind(expected: Known, before: bytes | None, tmp_path: Path) -> None:
     out = tmp_path / "wiki.raw"
     if before is not None:
         out.write_bytes(before)
@@ -111,7 +111,7 @@ def test_a_failing_source_leaves_nothing_behind(tmp_path: Path) -> None:
         raise OSError("the network is gone")
 
     with pytest.raises(OSError, match="network"):
-        write_raw_text(broken(), tmp_path / "wiki.raw", Expected())
+        write_raw_text(broken(), tmp_path / "wiki.raw", Known())
     assert names(tmp_path) == []
 
 
@@ -141,7 +141,7 @@ def test_a_changed_tree_leaves_nothing_behind(tree: Path, tmp_path: Path) -> Non
 def test_a_pattern_that_names_no_files_inside_the_tree_is_refused(pattern: str, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("outside\n")
     with pytest.raises(RecipeError, match="the pattern "):
-        write_tree_text(tree, ["*.md", pattern], tmp_path / "out.txt", Expected())
+        write_tree_text(tree, ["*.md", pattern], tmp_path / "out.txt", Known())
     assert not (tmp_path / "out.txt").exists()
 
 
@@ -167,5 +167,5 @@ def test_the_tree_itself_may_be_reached_through_a_link(tree: Path, tmp_path: Pat
 def test_a_file_that_is_not_utf8_is_named(tree: Path, tmp_path: Path) -> None:
     (tree / "docs/latin.md").write_bytes(b"caf\xe9\n")
     with pytest.raises(FormatError, match=r"docs/latin\.md .*UTF-8"):
-        write_tree_text(tree, ["docs/*.md"], tmp_path / "out" / "train.txt", Expected())
+        write_tree_text(tree, ["docs/*.md"], tmp_path / "out" / "train.txt", Known())
     assert names(tmp_path / "out") == []

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from requant.documents.pins import CorpusPin, TextPin
-from requant.ground.digests import Expected, digest_bytes
+from requant.ground.digests import Known, digest_bytes
 from requant.pipeline.corpus import raw_text
 from support.files import files_below, known
 from support.hub import Fault, LoopbackHub
@@ -32,7 +32,7 @@ def text_of(split: str) -> bytes:
 
 def text_pin(split: str, data: bytes | None = None) -> TextPin:
     digest = digest_bytes(text_of(split) if data is None else data)
-    return TextPin(f"wiki.{split}.raw", split, (), Expected(digest.size, digest.sha256))
+    return TextPin(f"wiki.{split}.raw", split, (), Known(digest.size, digest.sha256))
 
 
 @dataclass
@@ -86,7 +86,7 @@ def test_the_texts_of_a_data_set(corpus: Corpus) -> None:
 
 
 def with_wrong_file(pin: CorpusPin) -> CorpusPin:
-    files = {name: Expected(expected.size, "f" * 64) for name, expected in pin.files.items()}
+    files = {name: Known(expected.size, "f" * 64) for name, expected in pin.files.items()}
     return replace(pin, files=files)
 
 
@@ -109,7 +109,7 @@ CORPORA: dict[str, tuple[Callable[[CorpusPin], CorpusPin], TextPin, str]] = {
         "does not exist at that commit: correct the pin's revision (404)",
     ),
     "a file is missing": (
-        lambda pin: replace(pin, files={"x.parquet": Expected(1, "f" * 64)}),
+        lambda pin: replace(pin, files={"x.parquet": Known(1, "f" * 64)}),
         text_pin("train"),
         "lacks a file of the pin: correct the pin's files (404)",
     ),

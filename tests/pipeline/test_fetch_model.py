@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from requant.documents.pins import ModelPin
-from requant.ground.digests import Expected, digest_file
+from requant.ground.digests import Known, digest_file
 from support.files import files_below, known
 from support.hub import Fault, LoopbackHub, Snapshot
 
@@ -36,7 +36,7 @@ class World:
 
     def pin(self, *, pinned: tuple[str, ...] = (), **changes: object) -> ModelPin:
         """A pin of the three files, with digests for ``pinned`` ones."""
-        files = {name: known(self.folder / name) if name in pinned else Expected() for name in NAMES}
+        files = {name: known(self.folder / name) if name in pinned else Known() for name in NAMES}
         plain = ModelPin("Tiny", REPO, self.commit, "Apache-2.0", None, {"repo": REPO, "revision": self.commit}, files)
         return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -212,7 +212,7 @@ def test_gated_for_real(world: World) -> None:
 
 def test_no_such_file(world: World) -> None:
     pin = world.pin()
-    said = world.fetch(replace(pin, files={**pin.files, "model-2.safetensors": Expected()}))
+    said = world.fetch(replace(pin, files={**pin.files, "model-2.safetensors": Known()}))
     assert "lacks model-2.safetensors: correct the pin's files or the source (pickle files such as *.bin are" in said
     assert not weights_asked(world)
 
@@ -277,7 +277,7 @@ def test_a_pin_that_contradicts_the_hub(world: World) -> None:
 def test_a_small_file_that_contradicts_its_pin(world: World) -> None:
     """Outside LFS the Hub records no SHA-256, so only the bytes can tell."""
     pin = world.pin()
-    wrong = Expected((world.folder / CONFIG).stat().st_size, "f" * 64)
+    wrong = Known((world.folder / CONFIG).stat().st_size, "f" * 64)
     said = world.fetch(replace(pin, files={**pin.files, CONFIG: wrong}))
     assert said.startswith(f"DigestError: {CONFIG} has SHA-256 ")
 

@@ -8,7 +8,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.places.hub import HubSource, explained, retried
 from support.hub import Fault, LoopbackHub, Snapshot
@@ -41,8 +41,8 @@ def test_the_record(source: HubSource, tiny: Snapshot) -> None:
     """LFS files by SHA-256, small ones by git blob id; a folder is no file, and what is not there is left out."""
     config = tiny.files["deep/config.json"]
     assert source.record([SHARD, "deep/config.json", "deep", "absent"]) == {
-        SHARD: Expected(len(DATA), sha256=tiny.files[SHARD].sha256),
-        "deep/config.json": Expected(config.size, git_blob=config.blob_id),
+        SHARD: Known(len(DATA), sha256=tiny.files[SHARD].sha256),
+        "deep/config.json": Known(config.size, git_blob=config.blob_id),
     }
 
 

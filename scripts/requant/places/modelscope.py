@@ -7,7 +7,7 @@ from pathlib import Path
 from modelscope_hub import HubApi
 from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, NotExistError, PermissionDeniedError
 
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.places.remote import Address
 from requant.places.retry import first_line
@@ -27,7 +27,7 @@ class ModelScopeSource:
         self.named_by, self.elsewhere = named_by, elsewhere
         self.shown = f"{repo}@{self.revision[:12]} on ModelScope"
 
-    def record(self, names: Sequence[str]) -> dict[str, Expected]:
+    def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Size and SHA-256 that ModelScope records of these files.
 
         Raises:
@@ -35,7 +35,7 @@ class ModelScopeSource:
         """
         return {name: expected for name, expected in self.listing().items() if name in names}
 
-    def listing(self) -> dict[str, Expected]:
+    def listing(self) -> dict[str, Known]:
         """Size and SHA-256 that ModelScope records of all files.
 
         Raises:
@@ -49,7 +49,7 @@ class ModelScopeSource:
                 if isinstance(error, ValueError):
                     raise
                 raise NetworkError(str(error)) from error
-            return {file.path: Expected(file.size, sha256=file.sha256 or None) for file in listing if not file.is_dir}
+            return {file.path: Known(file.size, sha256=file.sha256 or None) for file in listing if not file.is_dir}
 
     def address(self, name: str) -> Address:
         """Where one file can be read in ranges; ModelScope redirects large ones to storage that wants no token."""

@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from requant.formats.ranged import LocalFile, Ranged
-from requant.ground.digests import Expected
+from requant.ground.digests import Known
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.remote import (
     JOBS,
@@ -54,7 +54,7 @@ class Place:
     revision: str | None
     is_local: bool
     _opener: Callable[[str], Ranged] = field(repr=False)
-    _expected: Mapping[str, Expected] = field(default_factory=dict, repr=False)
+    _expected: Mapping[str, Known] = field(default_factory=dict, repr=False)
     _opened: dict[str, Ranged] = field(default_factory=dict, repr=False)
     _closing: ExitStack = field(default_factory=ExitStack, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -75,7 +75,7 @@ class Place:
                 self._opened[name] = found
             return self._opened[name]
 
-    def expected(self, name: str) -> Expected | None:
+    def expected(self, name: str) -> Known | None:
         """What a hub records of a file: its size, and its SHA-256 or git blob id."""
         return self._expected.get(name)
 
@@ -196,7 +196,7 @@ def _repository(
     shown: str,
     file: str | None,
     commit: str | None,
-    expected: Mapping[str, Expected],
+    expected: Mapping[str, Known],
     locate: Callable[[str], Address],
     connections: Connections,
 ) -> Place:
@@ -212,7 +212,7 @@ def _repository(
     return place
 
 
-def _is_possible(known: Expected) -> bool:
+def _is_possible(known: Known) -> bool:
     """Whether a hub's record, which is whatever its answer held, has the types that it should have."""
     size, digests = known.size, ((known.sha256, SHA256), (known.git_blob, COMMIT))
     return (size is None or (type(size) is int and 0 <= size < 1 << 63)) and all(

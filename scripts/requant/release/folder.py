@@ -12,7 +12,7 @@ from requant.documents.records import file_digest, file_entry, read_record
 from requant.documents.sums import read_sums
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import (
-    Expected,
+    Known,
     check_file,
     digest_file,
     named_when_whole,
@@ -90,5 +90,5 @@ def list_release(folder: Path) -> list[dict[str, Any]]:
     for name, sha256 in read_sums(folder).items():
         if not (folder / name).is_file():
             raise DigestError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
-        found.append(file_entry(name, check_file(folder / name, Expected(sha256=sha256))))
+        found.append(file_entry(name, check_file(folder / name, Known(sha256=sha256))))
     return found

@@ -21,7 +21,7 @@ from requant.documents.manifest import SCHEMA, read_manifest
 from requant.documents.pins import PackagePin
 from requant.documents.reports import write_document, write_text
 from requant.ground.canonical import canonical
-from requant.ground.digests import Expected, write_bytes
+from requant.ground.digests import Known, write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.text import printable
@@ -168,7 +168,7 @@ def _pinned(recipe: Recipe) -> dict[str, dict[str, Any]]:
     }
 
 
-def _known(expected: Expected) -> dict[str, Any]:
+def _known(expected: Known) -> dict[str, Any]:
     """A pin may leave size or SHA-256 open."""
     both = {"size": expected.size, "sha256": expected.sha256}
     return {key: value for key, value in both.items() if value is not None}
