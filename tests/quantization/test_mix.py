@@ -8,7 +8,7 @@ from requant.quantization.mix import (
     FILE_TYPES,
     OLDER_FALLBACKS,
     Model,
-    Place,
+    Position,
     expected_types,
     file_type_name,
     fitting,
@@ -71,10 +71,10 @@ def test_rows_that_fit_no_block() -> None:
 
 
 def test_a_place() -> None:
-    thirds = [index for index in range(16) if Place(index, 16, wide=False, imatrix=False).more_bits]
+    thirds = [index for index in range(16) if Position(index, 16, wide=False, imatrix=False).more_bits]
     assert thirds == [0, 1, 4, 7, 10, 13, 14, 15]
-    assert Place(0, 0, wide=False, imatrix=False).more_bits
-    assert not Place(0, 7, wide=False, imatrix=False).early
+    assert Position(0, 0, wide=False, imatrix=False).more_bits
+    assert not Position(0, 7, wide=False, imatrix=False).early
 
 
 def test_names() -> None:

@@ -30,7 +30,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where in the model a tensor stands: the ``index``-th of ``count`` of its kind.
 
     ``wide`` is true when four or more query heads share one pair of key and value.
@@ -57,14 +57,14 @@ class Place:
         return not self.middle or (self.index - self.count // 8) % 3 == 2
 
 
-Choice: TypeAlias = "GGMLType | Callable[[Place], GGMLType | None]"
+Choice: TypeAlias = "GGMLType | Callable[[Position], GGMLType | None]"
 
 
 @dataclass(frozen=True)
 class FileType:
     """One ``llama_ftype``: ``base`` is the type of every tensor for which ``rules`` have no other.
 
-    A rule is a type, or a function of the tensor's place that returns one, or ``None`` for ``base``.
+    A rule is a type, or a function of the tensor's position that returns one, or ``None`` for ``base``.
     """
 
     name: str
@@ -72,22 +72,22 @@ class FileType:
     rules: Mapping[str, Choice] = field(default_factory=dict)
 
 
-def _when(condition: Callable[[Place], bool], kind: GGMLType, other: GGMLType | None = None) -> Choice:
-    return lambda place: kind if condition(place) else other
+def _when(condition: Callable[[Position], bool], kind: GGMLType, other: GGMLType | None = None) -> Choice:
+    return lambda at: kind if condition(at) else other
 
 
-def _wide(place: Place) -> bool:
-    return place.wide
+def _wide(at: Position) -> bool:
+    return at.wide
 
 
-def _early(place: Place) -> bool:
-    return place.early
+def _early(at: Position) -> bool:
+    return at.early
 
 
-MORE_BITS = {kind: _when(lambda place: place.more_bits, T.Q6_K) for kind in ("attn_v", "ffn_down")}
+MORE_BITS = {kind: _when(lambda at: at.more_bits, T.Q6_K) for kind in ("attn_v", "ffn_down")}
 IQ4 = {
     "attn_v": _when(_wide, T.Q5_K),
-    "ffn_down": _when(lambda place: place.early and not place.imatrix, T.Q5_K),
+    "ffn_down": _when(lambda at: at.early and not at.imatrix, T.Q5_K),
 }
 IQ1 = {
     "output": T.Q5_K, "token_embd": T.Q2_K, "attn_v": _when(_wide, T.Q4_K, T.Q2_K),
@@ -100,7 +100,7 @@ IQ2 = {
 }  # fmt: skip
 IQ3_XS = {
     "attn_v": _when(_wide, T.Q4_K), "attn_q": T.IQ3_XXS, "attn_k": T.IQ3_XXS,
-    "ffn_gate": _when(lambda place: place.middle, T.IQ3_XXS), "ffn_up": _when(lambda place: place.middle, T.IQ3_XXS),
+    "ffn_gate": _when(lambda at: at.middle, T.IQ3_XXS), "ffn_up": _when(lambda at: at.middle, T.IQ3_XXS),
 }  # fmt: skip
 IQ3_XXS = {
     "output": T.Q5_K, "token_embd": T.IQ3_S, "attn_q": T.IQ2_S, "attn_k": T.IQ2_S, "attn_output": T.IQ3_S,
@@ -109,7 +109,7 @@ IQ3_XXS = {
 
 
 def _legacy(kind: GGMLType) -> dict[str, Choice]:
-    return {"ffn_down": _when(lambda place: place.imatrix and place.early, kind)}
+    return {"ffn_down": _when(lambda at: at.imatrix and at.early, kind)}
 
 
 FILE_TYPES = {
@@ -127,14 +127,14 @@ FILE_TYPES = {
     12: FileType(
         "Q3_K_M", T.Q3_K,
         {
-            "attn_v": _when(lambda place: place.index < 2, T.Q5_K, T.Q4_K),
-            "ffn_down": _when(lambda place: place.index < place.count // 16, T.Q5_K, T.Q4_K),
+            "attn_v": _when(lambda at: at.index < 2, T.Q5_K, T.Q4_K),
+            "ffn_down": _when(lambda at: at.index < at.count // 16, T.Q5_K, T.Q4_K),
             "attn_output": T.Q4_K,
         },
     ),
     13: FileType("Q3_K_L", T.Q3_K, {"attn_v": T.Q5_K, "ffn_down": T.Q5_K, "attn_output": T.Q5_K}),
     14: FileType(
-        "Q4_K_S", T.Q4_K, {"attn_v": _when(lambda place: place.index < 4, T.Q5_K), "ffn_down": _when(_early, T.Q5_K)}
+        "Q4_K_S", T.Q4_K, {"attn_v": _when(lambda at: at.index < 4, T.Q5_K), "ffn_down": _when(_early, T.Q5_K)}
     ),
     15: FileType("Q4_K_M", T.Q4_K, MORE_BITS),
     16: FileType("Q5_K_S", T.Q5_K),
@@ -230,8 +230,8 @@ def expected_types(
         if kind == "token_embd" and "output.weight" not in tensors:
             kind = "output"
         index = seen[kind] = seen.get(kind, -1) + 1
-        place = Place(index, counts.get(kind, 0), model.heads >= 4 * model.kv_heads > 0, imatrix)
-        found[name] = fitting(_choose(FILE_TYPES[number], kind, shape[0], place, model), shape[0], fallbacks)
+        position = Position(index, counts.get(kind, 0), model.heads >= 4 * model.kv_heads > 0, imatrix)
+        found[name] = fitting(_choose(FILE_TYPES[number], kind, shape[0], position, model), shape[0], fallbacks)
     _require_imatrix(number, found, imatrix)
     return found
 
@@ -246,16 +246,16 @@ def _kind(name: str) -> tuple[int, str | None]:
     return int(match["layer"] or -1), kind if quantized else None
 
 
-def _choose(file_type: FileType, kind: str, columns: int, place: Place, model: Model) -> GGMLType:
+def _choose(file_type: FileType, kind: str, columns: int, at: Position, model: Model) -> GGMLType:
     base = file_type.base
     if base in (T.F32, T.F16, T.BF16):
         return base
     if kind == "output" and columns % base.block_size:
         return T.Q8_0
     rule = file_type.rules.get(kind, T.Q6_K if kind == "output" else base)
-    if file_type.name == "IQ3_XXS" and kind in ("ffn_down", "attn_v") and not place.imatrix:
+    if file_type.name == "IQ3_XXS" and kind in ("ffn_down", "attn_v") and not at.imatrix:
         raise UnsupportedError("llama-quantize refuses IQ3_XXS without an importance matrix")
-    chosen = rule if isinstance(rule, GGMLType) else rule(place) or base
+    chosen = rule if isinstance(rule, GGMLType) else rule(at) or base
     # Models of the 70B class share each value among eight heads, so better ones cost little.
     shared = model.architecture == "qwen2" or model.heads != model.kv_heads
     class_70b = model.layers == 80 and shared and model.architecture in ("qwen2", "llama")
