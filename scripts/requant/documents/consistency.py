@@ -19,7 +19,7 @@ LOCK = "converter.lock"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Disagreement:
     """One disagreement; all three are one line of printable text."""
 
     where: str
@@ -27,7 +27,7 @@ class Finding:
     actual: str
 
 
-def disagreements(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def disagreements(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
     """Where a manifest that has the right form contradicts itself."""
     recipe = manifest["recipe"]
     yield from _differ("recipe.sha256", hashlib.sha256(canonical(recipe["document"])).hexdigest(), recipe["sha256"])
@@ -37,12 +37,12 @@ def disagreements(manifest: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _tensors(manifest)
 
 
-def _differ(key: str, expected: object, actual: object) -> Iterator[Finding]:
+def _differ(key: str, expected: object, actual: object) -> Iterator[Disagreement]:
     if expected != actual:
-        yield Finding(f"{MANIFEST}: {key}", shown(expected), shown(actual))
+        yield Disagreement(f"{MANIFEST}: {key}", shown(expected), shown(actual))
 
 
-def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
     inputs, imatrix, calibration = manifest["inputs"], manifest["imatrix"], recipe["calibration"]
     for key, expected, actual in (
         ("inputs.model.name", recipe["model"].get("pin", recipe["name"]), inputs["model"]["name"]),
@@ -58,7 +58,7 @@ def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Mapping[str, Any])
         yield from _differ(key, expected, actual)
 
 
-def _outputs(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def _outputs(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
     """Each step makes one thing, in this order: the working GGUF, the importance matrix, the quants."""
     made = outputs(manifest)
     found = [step["products"] for step in manifest["steps"]]
@@ -69,7 +69,7 @@ def _outputs(manifest: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _differ("the outputs' names", sorted(set(names)), sorted(names))
 
 
-def _chain(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def _chain(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
     """Every material is an input or an earlier product, and every step used what it says it is made from."""
     inputs = manifest["inputs"]
     known = {_bytes(file) for file in (*inputs["model"]["files"], *inputs["corpus"]["texts"].values())}
@@ -83,15 +83,15 @@ def _chain(manifest: Mapping[str, Any]) -> Iterator[Finding]:
         where = f"steps.{number}.materials"
         for file in step["materials"]:
             if _bytes(file) not in known and not (number == 0 and file["name"] == LOCK):
-                yield Finding(f"{MANIFEST}: {where}", "inputs and products of earlier steps", shown(file))
+                yield Disagreement(f"{MANIFEST}: {where}", "inputs and products of earlier steps", shown(file))
         used = {_bytes(file) for file in step["materials"]}
         for file in needed[number] if number < len(needed) else ():
             if _bytes(file) not in used:
-                yield Finding(f"{MANIFEST}: {where}", shown(file), "no such file")
+                yield Disagreement(f"{MANIFEST}: {where}", shown(file), "no such file")
         known |= {_bytes(file) for file in step["products"]}
 
 
-def _tensors(manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def _tensors(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
     """A quant has the working GGUF's tensors, of the same shapes."""
     wanted = {tensor["name"]: tensor["shape"] for tensor in manifest["model"]["tensors"]}
     for number, quant in enumerate(manifest["quants"]):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from requant.documents.consistency import Finding
+from requant.documents.consistency import Disagreement
 from requant.documents.file_names import EVALUATION, MANIFEST
 from requant.documents.schemas import check
 from requant.ground.canonical import canonical, parse
@@ -44,7 +44,7 @@ def require_form(document: Any) -> None:
         raise FormatError(printable(str(error))) from error
 
 
-def foreign_files(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def foreign_files(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
     """Where an evaluation is about other files than those of a manifest."""
     model, quants = manifest["model"]["file"], {quant["type"]: quant["file"] for quant in manifest["quants"]}
     fidelity, speed = evaluation["fidelity"], evaluation["speed"]
@@ -63,6 +63,6 @@ def foreign_files(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) ->
         yield from _differs(f"{where} {kind}", quants.get(kind), file)
 
 
-def _differs(where: str, expected: object, actual: object) -> Iterator[Finding]:
+def _differs(where: str, expected: object, actual: object) -> Iterator[Disagreement]:
     if expected != actual:
-        yield Finding(f"{EVALUATION}: {printable(where)}", f"{shown(expected)}, as in {MANIFEST}", shown(actual))
+        yield Disagreement(f"{EVALUATION}: {printable(where)}", f"{shown(expected)}, as in {MANIFEST}", shown(actual))

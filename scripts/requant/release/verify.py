@@ -12,7 +12,7 @@ from typing import Any
 
 from securesystemslib.signer import SSlibKey
 
-from requant.documents.consistency import Finding, disagreements
+from requant.documents.consistency import Disagreement, disagreements
 from requant.documents.evaluation import foreign_files, read_evaluation
 from requant.documents.file_names import (
     ATTESTATION,
@@ -71,7 +71,7 @@ class Verification:
     schema: str | None
     files: tuple[dict[str, Any], ...]
     tensors: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Disagreement, ...]
     notes: tuple[str, ...]
     unchecked: tuple[str, ...]
     signed_by: str | None
@@ -102,7 +102,7 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
         if not any(finding.where == MANIFEST for finding in findings):
             raise
         # Its digest says already that these are other bytes; the rest of the release has still been compared.
-        findings.append(Finding(MANIFEST, "a manifest", printable(str(error))))
+        findings.append(Disagreement(MANIFEST, "a manifest", printable(str(error))))
         return Verification(folder, None, _entries(looks), 0, tuple(findings), tuple(notes), (), None)
     check, state = VERSIONS[manifest["schema"]], _Release(folder, manifest, sums, looks, notes, [])
     findings += check(state)
@@ -110,7 +110,7 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
     try:
         signed_by = _check_attestation(state, public, findings)
     except (FormatError, AttestationError) as error:
-        findings.append(Finding(ATTESTATION, "an attestation of this release", printable(str(error))))
+        findings.append(Disagreement(ATTESTATION, "an attestation of this release", printable(str(error))))
     tensors = sum(len(looks[file].tensors or ()) for file in _quants(manifest) if file in looks)
     # Whoever signed the files answers for the words of the card.
     unchecked = () if signed_by else tuple(state.unchecked)
@@ -146,15 +146,17 @@ def _entries(looks: Mapping[str, Look]) -> tuple[dict[str, Any], ...]:
     return tuple(file_entry(name, look.digest) for name, look in looks.items())
 
 
-def _against_sums(folder: Path, sums: Mapping[str, str], looks: Mapping[str, Look]) -> Iterator[Finding]:
+def _against_sums(folder: Path, sums: Mapping[str, str], looks: Mapping[str, Look]) -> Iterator[Disagreement]:
     for name, sha256 in sums.items():
         if name not in looks:
-            yield Finding(name, sha256, "no such file")
+            yield Disagreement(name, sha256, "no such file")
         elif looks[name].digest.sha256 != sha256:
-            yield Finding(name, sha256, looks[name].digest.sha256)
+            yield Disagreement(name, sha256, looks[name].digest.sha256)
     for path in sorted(folder.iterdir()):
         if path.name not in (*sums, *SIGNATURES, SUMS) and not path.name.startswith("."):
-            yield Finding(printable(path.name), f"only what {SUMS} names", "a file or folder that it does not name")
+            yield Disagreement(
+                printable(path.name), f"only what {SUMS} names", "a file or folder that it does not name"
+            )
 
 
 def _beside(folder: Path, sums: Mapping[str, str]) -> Iterator[str]:
@@ -166,17 +168,17 @@ def _beside(folder: Path, sums: Mapping[str, str]) -> Iterator[str]:
         yield f"not checked: {MODEL_SIGNATURE}, use model_signing verify"
 
 
-def _check_v1(release: _Release) -> Iterator[Finding]:
+def _check_v1(release: _Release) -> Iterator[Disagreement]:
     """Everything that ``requant/manifest/v1`` promises."""
     manifest, looks = release.manifest, release.looks
     yield from disagreements(manifest)
     released = {file["name"]: file for file in (manifest["imatrix"]["file"], *_quants(manifest).values())}
     wanted = sorted([*released, CARD, MANIFEST, *({EVALUATION} & release.sums.keys())])
     if wanted != sorted(release.sums):
-        yield Finding(SUMS, shown(wanted), shown(sorted(release.sums)))
+        yield Disagreement(SUMS, shown(wanted), shown(sorted(release.sums)))
     for name, file in released.items():
         if name in looks and (found := file_entry(name, looks[name].digest)) != file:
-            yield Finding(f"{MANIFEST}: {name}", shown(file), shown(found))
+            yield Disagreement(f"{MANIFEST}: {name}", shown(file), shown(found))
     for quant in manifest["quants"]:
         if quant["file"]["name"] in looks:
             yield from _check_tensors(quant["file"]["name"], quant["tensors"], looks[quant["file"]["name"]])
@@ -188,13 +190,13 @@ def _check_v1(release: _Release) -> Iterator[Finding]:
             evaluation = read_evaluation(release.folder / EVALUATION)
             yield from foreign_files(evaluation, manifest)
         except FormatError as error:
-            yield Finding(EVALUATION, "a readable evaluation", printable(str(error)))
+            yield Disagreement(EVALUATION, "a readable evaluation", printable(str(error)))
             return
     if CARD in looks:
         yield from _check_card(release, evaluation)
 
 
-VERSIONS: dict[str, Callable[[_Release], Iterator[Finding]]] = {SCHEMA: _check_v1}
+VERSIONS: dict[str, Callable[[_Release], Iterator[Disagreement]]] = {SCHEMA: _check_v1}
 """Every schema that was ever released; none is taken away, so old releases verify forever."""
 
 
@@ -202,38 +204,38 @@ def _quants(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {quant["file"]["name"]: quant["file"] for quant in manifest["quants"]}
 
 
-def _check_tensors(file: str, wanted: list[dict[str, Any]], look: Look) -> Iterator[Finding]:
+def _check_tensors(file: str, wanted: list[dict[str, Any]], look: Look) -> Iterator[Disagreement]:
     if look.tensors is None:
-        yield Finding(file, "a readable GGUF file", look.problem or "a file of another kind")
+        yield Disagreement(file, "a readable GGUF file", look.problem or "a file of another kind")
         return
     expected, actual = ({tensor["name"]: tensor for tensor in side} for side in (wanted, look.tensors))
     for name in [*expected, *(actual.keys() - expected.keys())]:
         if expected.get(name) != actual.get(name):
             sides = (_tensor(side.get(name)) for side in (expected, actual))
-            yield Finding(f"{file}: tensor {quoted(name)}", *sides)
+            yield Disagreement(f"{file}: tensor {quoted(name)}", *sides)
     if expected.keys() == actual.keys() and [*expected] != [*actual]:
-        yield Finding(file, "the tensors in the manifest's order", "another order")
+        yield Disagreement(file, "the tensors in the manifest's order", "another order")
 
 
 def _tensor(tensor: Mapping[str, Any] | None) -> str:
     return f"{tensor['type']} {tensor['shape']} {tensor['sha256']}" if tensor else "no such tensor"
 
 
-def _check_imatrix(folder: Path, wanted: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_imatrix(folder: Path, wanted: Mapping[str, Any]) -> Iterator[Disagreement]:
     name = wanted["file"]["name"]
     try:
         found = read_imatrix(folder / name)
     except FormatError as error:
-        yield Finding(name, "a readable importance matrix", printable(str(error)))
+        yield Disagreement(name, "a readable importance matrix", printable(str(error)))
         return
     for key, actual in (
         ("chunks", found.chunk_count), ("chunk_size", found.chunk_size), ("entries", len(found.entries))
     ):  # fmt: skip
         if wanted[key] != actual:
-            yield Finding(f"{name}: {key}", str(wanted[key]), str(actual))
+            yield Disagreement(f"{name}: {key}", str(wanted[key]), str(actual))
 
 
-def _check_card(release: _Release, evaluation: Mapping[str, Any] | None) -> Iterator[Finding]:
+def _check_card(release: _Release, evaluation: Mapping[str, Any] | None) -> Iterator[Disagreement]:
     """The card is the one that this version writes, or at least has the manifest's digests and sizes and no others."""
     card = read_small(release.folder / CARD, LONGEST_CARD)
     if card == render_card(release.manifest, evaluation):
@@ -242,14 +244,14 @@ def _check_card(release: _Release, evaluation: Mapping[str, Any] | None) -> Iter
     for file in (release.manifest["imatrix"]["file"], *_quants(release.manifest).values()):
         for value in (file["sha256"], f"{file['size']:,} B"):
             if value not in text:
-                yield Finding(f"{CARD}: {file['name']}", value, "not in the card")
+                yield Disagreement(f"{CARD}: {file['name']}", value, "not in the card")
     known = set(SHA256.findall(canonical([release.manifest, evaluation]).decode()))
     for other in sorted(set(SHA256.findall(text)) - known):
-        yield Finding(CARD, "only digests that the manifest has", other)
+        yield Disagreement(CARD, "only digests that the manifest has", other)
     release.unchecked.append(f"{CARD} beyond its digests and sizes: this version of requant writes another one")
 
 
-def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[Finding]) -> str | None:
+def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[Disagreement]) -> str | None:
     """Compare the attestation with the files and the manifest; gives the id of the key that was checked.
 
     Raises:
@@ -258,7 +260,7 @@ def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[F
     path = release.folder / ATTESTATION
     if not path.exists():
         if key:
-            findings.append(Finding(ATTESTATION, f"an attestation signed by the key {key.keyid}", "no such file"))
+            findings.append(Disagreement(ATTESTATION, f"an attestation signed by the key {key.keyid}", "no such file"))
         else:
             release.notes.append(f"not signed: there is no {ATTESTATION}")
         return None
@@ -272,20 +274,20 @@ def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[F
     return key.keyid if key else None
 
 
-def _check_statement(statement: Mapping[str, Any], release: _Release) -> Iterator[Finding]:
+def _check_statement(statement: Mapping[str, Any], release: _Release) -> Iterator[Disagreement]:
     found, files = subjects(statement), {name: look.digest.sha256 for name, look in release.looks.items()}
     for name in sorted(files.keys() | found.keys()):
         if files.get(name) != found.get(name):
-            yield Finding(
+            yield Disagreement(
                 f"{ATTESTATION}: {printable(name)}", files.get(name, "no such file"), found.get(name, "no such subject")
             )
     wanted = build_statement(release.manifest, release.sums)
     if statement["predicateType"] != PROVENANCE:
-        yield Finding(f"{ATTESTATION}: predicateType", PROVENANCE, printable(statement["predicateType"]))
+        yield Disagreement(f"{ATTESTATION}: predicateType", PROVENANCE, printable(statement["predicateType"]))
         return
     if difference := _first_difference(wanted["predicate"], statement["predicate"], ("predicate",)):
         place, expected, actual = difference
-        yield Finding(f"{ATTESTATION}: {printable('.'.join(place))}", shown(expected), shown(actual))
+        yield Disagreement(f"{ATTESTATION}: {printable('.'.join(place))}", shown(expected), shown(actual))
 
 
 def _first_difference(wanted: Any, found: Any, where: tuple[str, ...]) -> tuple[tuple[str, ...], Any, Any] | None:
