@@ -17,6 +17,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.metadata import expected_metadata
 from requant.documents.file_names import CARD, MANIFEST
+from requant.documents.manifest import read_manifest
 from requant.documents.sums import read_sums
 from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
@@ -140,8 +141,7 @@ def public_key() -> SSlibKey:
 def _release() -> dict[str, bytes]:
     with TemporaryDirectory() as name:
         folder = write_release(Path(name) / "release")
-        document = json.loads((folder / MANIFEST).read_bytes())
-        statement = canonical(build_statement(document, read_sums(folder)))
+        statement = canonical(build_statement(read_manifest(folder / MANIFEST), read_sums(folder)))
         entries = {
             "a.weight.in_sum2": np.arange(6, dtype=np.float32).reshape(2, 3),
             "a.weight.counts": np.array([[16], [0]], np.float32),

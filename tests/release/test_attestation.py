@@ -20,6 +20,7 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
+from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.sums import read_sums
 from requant.ground.canonical import canonical, parse
 from requant.ground.errors import AttestationError, FormatError, RequantError
@@ -52,7 +53,7 @@ REPORT: dict[str, Any] = {
 
 @pytest.fixture
 def statement(release: Path) -> dict[str, Any]:
-    return build_statement(parse((release / "manifest.json").read_bytes(), "x"), read_sums(release))
+    return build_statement(read_manifest(release / "manifest.json"), read_sums(release))
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +120,13 @@ def test_files_of_a_hub_carry_their_address(release: Path) -> None:
     manifest["inputs"]["model"] |= {"repo": "Org/Big", "revision": "a" * 40}
     unknown = {"name": "train.parquet", "size": None, "sha256": None}
     manifest["inputs"]["corpus"] |= {"repo": "Org/text", "revision": "b" * 40, "files": [unknown]}
-    found = build_statement(manifest, {})["predicate"]["buildDefinition"]["resolvedDependencies"]
+    found = build_statement(Manifest.of(manifest), {})["predicate"]["buildDefinition"]["resolvedDependencies"]
     uris = {resource["name"]: resource.get("uri") for resource in found}
     assert uris["model/config.json"] == f"https://huggingface.co/Org/Big/resolve/{'a' * 40}/config.json"
     assert uris["corpus/train.parquet"] == f"https://huggingface.co/datasets/Org/text/resolve/{'b' * 40}/train.parquet"
     package = {"project": "llm-Small", "version": "0.1", "size": 1, "sha256": DIGEST}
     manifest["inputs"]["model"]["package"] = package
-    found = build_statement(manifest, {})["predicate"]["buildDefinition"]["resolvedDependencies"]
+    found = build_statement(Manifest.of(manifest), {})["predicate"]["buildDefinition"]["resolvedDependencies"]
     uris = {resource["name"]: resource.get("uri") for resource in found}
     assert uris["model/config.json"] is None, "a package's file did not come from the hub"
     assert uris["package/llm-Small"] == "pkg:pypi/llm-small@0.1"

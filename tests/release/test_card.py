@@ -11,10 +11,10 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from requant.documents.manifest import build_manifest
 from requant.formats.ggml import GGMLType
 from requant.ground.canonical import canonical
 from requant.release.card import write_card
+from requant.release.folder import build_manifest
 from support.measured import evaluation
 
 Manifest = dict[str, Any]

@@ -1,6 +1,5 @@
 """requant.release.folder: what is uploaded is what the manifest describes, and a folder from outside is not trusted."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,32 +11,30 @@ from typing import Any
 import pytest
 
 from requant.documents.file_names import SUMS
+from requant.documents.manifest import SCHEMA
 from requant.documents.records import file_entry, write_record
-from requant.ground.canonical import canonical
-from requant.ground.digests import digest_bytes, digest_file
+from requant.ground.canonical import canonical, parse
+from requant.ground.digests import digest_file
 from requant.ground.errors import DigestError, FormatError, RequantError
 from requant.release.folder import (
+    build_manifest,
     list_release,
     place_file,
     write_manifest,
     write_sums,
 )
+from support.small_release import IMATRIX, QUANT, write_release
 
-FILES = {"imatrix.gguf": b"imatrix", "Tiny-Q4_K_M.gguf": b"weights", "README.md": b"# Tiny\n"}
+NAMES = (IMATRIX, QUANT, "README.md")
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
     """A finished release, made as the workflow makes it."""
-    products, folder = tmp_path / "products", tmp_path / "release"
-    products.mkdir()
-    for name, data in FILES.items():
-        (products / name).write_bytes(data)
+    products, folder = write_release(tmp_path / "products"), tmp_path / "release"
+    for name in (*NAMES, "manifest.json"):
         place_file(products / name, folder / name)
-    entries = {name: file_entry(name, digest_bytes(data)) for name, data in FILES.items()}
-    manifest = {"imatrix": {"file": entries["imatrix.gguf"]}, "quants": [{"file": entries["Tiny-Q4_K_M.gguf"]}]}
-    (folder / "manifest.json").write_bytes(canonical(manifest))
-    write_sums([folder / name for name in FILES], folder / "manifest.json", folder / SUMS)
+    write_sums([folder / name for name in NAMES], folder / "manifest.json", folder / SUMS)
     return folder
 
 
@@ -45,12 +42,9 @@ def test_sha256sum_accepts_the_release(release: Path) -> None:
     done = subprocess.run(
         ["sha256sum", "--check", "--strict", SUMS], cwd=release, capture_output=True, text=True, check=True
     )
-    names = sorted([*FILES, "manifest.json"])
+    names = sorted([*NAMES, "manifest.json"])
     assert done.stdout.splitlines() == [f"{name}: OK" for name in names], "every file once, sorted by name"
-    assert [entry["name"] for entry in list_release(release)] == names
-    assert (
-        list_release(release)[0]["sha256"] == hashlib.sha256(FILES["README.md"]).hexdigest() or names[0] != "README.md"
-    )
+    assert list_release(release) == [file_entry(name, digest_file(release / name)) for name in names]
 
 
 def test_placing_does_not_copy(tmp_path: Path) -> None:
@@ -77,10 +71,10 @@ def test_placing_where_links_are_impossible(tmp_path: Path, monkeypatch: pytest.
 
 def test_sums_are_not_written_for_other_files(release: Path) -> None:
     (release / SUMS).unlink()
-    (release / "Tiny-Q4_K_M.gguf").unlink()
-    (release / "Tiny-Q4_K_M.gguf").write_bytes(b"changed")
-    with pytest.raises(FormatError, match=r"Tiny-Q4_K_M\.gguf is not the file that manifest\.json describes: remove"):
-        write_sums([release / name for name in FILES], release / "manifest.json", release / SUMS)
+    (release / QUANT).unlink()
+    (release / QUANT).write_bytes(b"changed")
+    with pytest.raises(FormatError, match=rf"{QUANT} is not the file that manifest\.json describes: remove"):
+        write_sums([release / name for name in NAMES], release / "manifest.json", release / SUMS)
     assert not (release / SUMS).exists()
 
 
@@ -110,7 +104,7 @@ def folder_for_file(folder: Path) -> None:
 
 ZEROS = "0" * 64
 BAD: dict[str, tuple[Callable[[Path], object], type[RequantError], str]] = {
-    "a flipped bit": (lambda folder: flip(folder / "Tiny-Q4_K_M.gguf"), DigestError, "Tiny-Q4_K_M.gguf has SHA-256 "),
+    "a flipped bit": (lambda folder: flip(folder / QUANT), DigestError, f"{QUANT} has SHA-256 "),
     "a flipped bit in the manifest": (lambda folder: flip(folder / "manifest.json"), DigestError, "manifest.json has SHA"),
     "a missing file": (lambda folder: (folder / "README.md").unlink(), DigestError, "lacks README.md, which SHA256SUMS"),
     "no sums": (lambda folder: (folder / SUMS).unlink(), FormatError, "holds no SHA256SUMS: it is not a finished release"),
@@ -130,7 +124,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[RequantError], str]] = {
     "64 other characters": (sums(f"{'x' * 64}  README.md\n"), FormatError, "line 1 is not '<sha256>  <name>'"),
     "an escaped line": (sums(f"\\{ZEROS}  READ\\nME.md\n"), FormatError, "line 1 is not '<sha256>  <name>'"),
     "line injection": (
-        sums(f"{hashlib.sha256(FILES['README.md']).hexdigest()}  README.md\r{ZEROS}  ../secret\n"),
+        sums(f"{ZEROS}  README.md\r{ZEROS}  ../secret\n"),
         FormatError,
         "is not '<sha256>  <name>'",
     ),
@@ -175,3 +169,62 @@ def test_the_manifest_is_the_same_from_the_same_records(tmp_path: Path) -> None:
     assert (tmp_path / "one" / "manifest.json").read_bytes() == (tmp_path / "two" / "manifest.json").read_bytes()
     document = json.loads((tmp_path / "one" / "manifest.json").read_bytes())
     assert [step["name"] for step in document["steps"]] == ["convert", "calibrate", "quantize"]
+
+
+# ---- what enters a manifest: no machine
+
+RECIPE = {"recipe": 1, "name": "Tiny", "quants": ["Q4_K_M"]}
+
+
+def step(name: str) -> dict[str, Any]:
+    return {"name": name, "command": [name, "--threads", "{threads}"], "materials": [], "products": []}
+
+
+def manifest(arithmetic: str = "native", features: tuple[str, ...] = ("avx2",), **build: Any) -> dict[str, Any]:
+    builds = [
+        {
+            "variant": "strict",
+            "definitions": {"GGML_CPU": "OFF"},
+            "flags": ["-ffp-contract=off"],
+            "own_code": [],
+            **build,
+        },
+        {"variant": arithmetic, "definitions": {}, "flags": [], "own_code": [], **build},
+    ]
+    return build_manifest(
+        RECIPE,
+        {"model": {"name": "Tiny"}, "corpus": {"name": "text"}, "toolchain": {"name": "llama.cpp"}},
+        builds,
+        {"file": "m", "step": step("convert")},
+        {"file": "i", "arithmetic": arithmetic, "features": list(features), "settings": {}, "step": step("calibrate")},
+        [{"file": "q", "type": "Q4_K_M", "step": step("quantize")}],
+    )
+
+
+def test_what_a_manifest_holds() -> None:
+    document = manifest()
+    assert document["schema"] == SCHEMA
+    assert document["recipe"]["document"] == RECIPE
+    assert [each["name"] for each in document["steps"]] == ["convert", "calibrate", "quantize"]
+    assert document["quants"] == [{"file": "q", "type": "Q4_K_M"}]
+    assert document["model"] == {"file": "m"}
+    assert parse(canonical(document), "manifest.json") == document
+
+
+def test_compilers_and_binaries_stay_out() -> None:
+    ours = manifest(compilers={"c": "gcc 12"}, binaries={"llama-quantize": {"size": 1, "sha256": "a"}}, commit="x")
+    theirs = manifest(compilers={"c": "clang 19"}, binaries={"llama-quantize": {"size": 2, "sha256": "b"}}, commit="x")
+    assert canonical(ours) == canonical(theirs)
+
+
+@pytest.mark.parametrize(("arithmetic", "equal"), [("native", False), ("cuda-sm121", True), ("portable", True)])
+def test_the_processor_counts_only_where_it_moves_bytes(arithmetic: str, *, equal: bool) -> None:
+    ours, theirs = manifest(arithmetic, ("avx2",)), manifest(arithmetic, ("avx512f", "avx512_bf16"))
+    assert (canonical(ours) == canonical(theirs)) == equal
+
+
+def test_the_recipe_digest_is_of_its_one_form() -> None:
+    document = manifest()
+    again = json.loads(json.dumps(dict(reversed(RECIPE.items()))))
+    other = build_manifest(again, {}, [], {"step": 1}, {"step": 2, "features": [], "arithmetic": "native"}, [])
+    assert document["recipe"]["sha256"] == other["recipe"]["sha256"]

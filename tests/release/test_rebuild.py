@@ -15,7 +15,7 @@ from requant.difference.diff import Diff
 from requant.difference.ggufs import GGUFDiff, TensorDiff
 from requant.difference.imatrices import Comparison, Difference
 from requant.difference.releases import FileDiff, ReleaseDiff, changes
-from requant.documents.manifest import SCHEMA, read_manifest
+from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.pins import read_pins
 from requant.formats.ggml import GGMLType
 from requant.ground.canonical import canonical
@@ -58,7 +58,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_an_honest_manifest_is_taken(honest: dict[str, Any]) -> None:
-    recipe = claimed_recipe(honest, {}, ROOT)
+    recipe = claimed_recipe(Manifest.of(honest), {}, ROOT)
     assert (recipe.name, recipe.document) == ("Tiny-Qwen3", honest["recipe"]["document"])
 
 
@@ -98,7 +98,7 @@ def test_a_refused_manifest_is_one_sentence(honest: dict[str, Any], tmp_path: Pa
     change(manifest, place, value)
     (tmp_path / "manifest.json").write_bytes(canonical(manifest))
     with pytest.raises(RequantError) as error:
-        claimed_recipe(read_manifest(tmp_path / "manifest.json", (SCHEMA,)), {}, ROOT)
+        claimed_recipe(read_manifest(tmp_path / "manifest.json"), {}, ROOT)
     assert all(word in str(error.value) for word in words), error.value
     assert "\n" not in str(error.value)
 
@@ -107,7 +107,7 @@ def test_pins_that_say_less_contradict_less(honest: dict[str, Any]) -> None:
     manifest = copy.deepcopy(honest)
     manifest["inputs"]["model"]["files"][0]["sha256"] = "1" * 64
     # No pin names the files of a generated model: they are compared once it has been generated again.
-    assert claimed_recipe(manifest, {}, ROOT).name == "Tiny-Qwen3"
+    assert claimed_recipe(Manifest.of(manifest), {}, ROOT).name == "Tiny-Qwen3"
 
 
 def test_a_release_where_the_rebuild_goes(tmp_path: Path) -> None:

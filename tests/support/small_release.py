@@ -9,13 +9,12 @@ import yaml
 from gguf import GGUFWriter
 
 from requant.documents.file_names import EVALUATION, SUMS
-from requant.documents.manifest import build_manifest
 from requant.documents.records import file_entry, step
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.pipeline.describe import describe, tensor_entries
 from requant.release.card import write_card
-from requant.release.folder import write_sums
+from requant.release.folder import build_manifest, write_sums
 from support.checkout import ROOT
 from support.gguf_files import write_imatrix
 

@@ -147,7 +147,7 @@ def _check(question: Question, subject: Subject, source: Source, traffic: Traffi
     if question.source is None and subject.manifest is None:
         inferred.append(f"the weights are taken from {source.place.shown}, as the file names them")
     imatrix, named = _imatrix(question, subject, traffic, closing)
-    if named and subject.manifest and named[1] != (wanted := subject.manifest["imatrix"]["file"]["sha256"]):
+    if named and subject.manifest and named[1] != (wanted := subject.manifest.imatrix.file.sha256):
         sentence = "the importance matrix is not the one that the manifest names"
         findings.append(Finding(IMATRIX, Grade.SERIOUS, wanted, named[1], sentence))
     importances: Mapping[str, Floats] | None = {}
@@ -200,7 +200,7 @@ def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
         if question.toolchain not in pins:
             raise RecipeError(f"--toolchain is {question.toolchain!r}; write one of {', '.join(pins)}")
         return pins[question.toolchain]
-    commit = subject.manifest["inputs"]["toolchain"]["commit"] if subject.manifest else None
+    commit = subject.manifest.inputs.toolchain.commit if subject.manifest else None
     # Any pin derives the same bytes as far as is known; one that is built already is best.
     return next((pin for pin in pins.values() if pin.commit == commit), next(iter(pins.values())))
 

@@ -6,11 +6,10 @@ header is asked, and what was inferred from it is said.
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from requant.audit.claims import Inferred, infer
 from requant.documents.file_names import MANIFEST
-from requant.documents.manifest import SCHEMA
+from requant.documents.manifest import LONGEST, SCHEMA, Manifest, require_form
 from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import (
     LocalFile,
@@ -31,8 +30,7 @@ NOT_QUANTS = ("imatrix", "mmproj")
 class Subject:
     """One GGUF, opened.
 
-    ``name`` is its file name, ``manifest`` our manifest beside it if there is one, ``quant`` the manifest's entry for
-    this file.
+    ``name`` is its file name, ``manifest`` our manifest beside it if there is one that describes this file.
     """
 
     place: Place
@@ -40,8 +38,7 @@ class Subject:
     name: str
     header: Header
     inferred: Inferred
-    manifest: dict[str, Any] | None
-    quant: dict[str, Any] | None
+    manifest: Manifest | None
 
     @property
     def is_imatrix(self) -> bool:
@@ -59,9 +56,7 @@ class Subject:
     def source(self) -> str | None:
         """Where it says that its weights lie, as a place; ``None`` where it does not say."""
         if self.manifest is not None:
-            model = self.manifest["inputs"]["model"]
-            named = isinstance(model.get("repo"), str) and isinstance(model.get("revision"), str)
-            return f"hf://{model['repo']}@{model['revision']}" if named else None
+            return self.manifest.weights_source and f"hf://{self.manifest.weights_source}"
         repositories = [model.repository for model in self.inferred.base_models if model.repository]
         return f"hf://{repositories[0]}" if len(repositories) == 1 else None
 
@@ -88,10 +83,8 @@ def open_subject(text: str, traffic: Traffic | None = None, jobs: int = JOBS) ->
             raise UnsupportedError(f"{file.name} is one part of a split model: join it with llama-gguf-split --merge")
         manifest = _manifest(_sibling(place, file, path, MANIFEST))
         name = PurePosixPath(path).name
-        quants = [] if manifest is None else [entry for entry in manifest["quants"] if entry["file"]["name"] == name]
-        return Subject(
-            place, file, path, header, infer(header), manifest if quants else None, quants[0] if quants else None
-        )
+        described = manifest is not None and any(quant.file.name == name for quant in manifest.quants)
+        return Subject(place, file, path, header, infer(header), manifest if described else None)
     except BaseException:
         place.close()
         raise
@@ -118,15 +111,12 @@ def _sibling(place: Place, file: Ranged, path: str, name: str) -> Ranged | None:
     return None
 
 
-def _manifest(file: Ranged | None) -> dict[str, Any] | None:
+def _manifest(file: Ranged | None) -> Manifest | None:
     """Our manifest; one of somebody else's making under the same name is passed over."""
     if file is None:
         return None
-    from requant.documents.manifest import LONGEST, require_form
-
     document = parse(read_whole(file, LONGEST, "a manifest"), file.name)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         return None
-
     require_form(document)
-    return document
+    return Manifest.of(document)

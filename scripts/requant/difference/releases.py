@@ -18,7 +18,7 @@ from requant.difference.ggufs import (
 )
 from requant.difference.imatrices import Comparison, compare
 from requant.documents.file_names import IMATRIX, MANIFEST
-from requant.documents.manifest import SCHEMA, outputs, read_manifest
+from requant.documents.manifest import read_manifest
 from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import (
@@ -76,8 +76,8 @@ def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
     manifests = []
     for label, folder in (("A", a), ("B", b)):
         with naming(label, folder):
-            manifests.append(read_manifest(folder / MANIFEST, (SCHEMA,)))
-    described = {file["name"] for manifest in manifests for file in outputs(manifest)[1:]}
+            manifests.append(read_manifest(folder / MANIFEST))
+    described = {name for manifest in manifests for name in manifest.files}
     found, equal = [], 0
     for name in sorted({*_names("A", a), *_names("B", b), *described}):
         digests = (_digest("A", a / name), _digest("B", b / name))
@@ -86,7 +86,7 @@ def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
             found.append(FileDiff(name, digests, detail, problem, name in described))
         else:
             equal += 1
-    return ReleaseDiff(tuple(changes(manifests[0], manifests[1])), tuple(found), equal)
+    return ReleaseDiff(tuple(changes(manifests[0].document, manifests[1].document)), tuple(found), equal)
 
 
 def _names(label: str, folder: Path) -> list[str]:

@@ -1,15 +1,16 @@
 """Does a manifest agree with itself: its recipe, its digests, and the chain from inputs to outputs.
 
-Nothing here looks at another file. Findings say what was expected, what was found, and where.
+Nothing here looks at another file. A disagreement says what was expected, what was found, and where.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from requant.documents.entries import File
 from requant.documents.file_names import MANIFEST
-from requant.documents.manifest import outputs
+from requant.documents.manifest import Manifest
 from requant.formats.gguf import quoted
 from requant.ground.canonical import canonical
 from requant.ground.text import shown
@@ -27,11 +28,11 @@ class Disagreement:
     actual: str
 
 
-def disagreements(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
-    """Where a manifest that has the right form contradicts itself."""
-    recipe = manifest["recipe"]
-    yield from _differ("recipe.sha256", hashlib.sha256(canonical(recipe["document"])).hexdigest(), recipe["sha256"])
-    yield from _recipe_against_rest(recipe["document"], manifest)
+def disagreements(manifest: Manifest) -> Iterator[Disagreement]:
+    """Where a manifest contradicts itself."""
+    recipe = manifest.recipe
+    yield from _differ("recipe.sha256", hashlib.sha256(canonical(recipe.document)).hexdigest(), recipe.sha256)
+    yield from _recipe_against_rest(recipe.document, manifest)
     yield from _outputs(manifest)
     yield from _chain(manifest)
     yield from _tensors(manifest)
@@ -42,64 +43,56 @@ def _differ(key: str, expected: object, actual: object) -> Iterator[Disagreement
         yield Disagreement(f"{MANIFEST}: {key}", shown(expected), shown(actual))
 
 
-def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
-    inputs, imatrix, calibration = manifest["inputs"], manifest["imatrix"], recipe["calibration"]
+def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Manifest) -> Iterator[Disagreement]:
+    inputs, imatrix, calibration = manifest.inputs, manifest.imatrix, recipe["calibration"]
     for key, expected, actual in (
-        ("inputs.model.name", recipe["model"].get("pin", recipe["name"]), inputs["model"]["name"]),
-        ("inputs.model.generate", recipe["model"].get("generate"), inputs["model"].get("generate")),
-        ("inputs.corpus.name", recipe["corpus"]["pin"], inputs["corpus"]["name"]),
-        ("inputs.toolchain.name", recipe["toolchain"], inputs["toolchain"]["name"]),
-        ("imatrix.arithmetic", calibration["arithmetic"], imatrix["arithmetic"]),
-        ("imatrix.chunks", calibration["chunks"], imatrix["chunks"]),
-        ("imatrix.chunk_size", calibration["context"], imatrix["chunk_size"]),
-        ("variants", sorted({"strict", calibration["arithmetic"]}), sorted(manifest["variants"])),
-        ("quants", list(recipe["quants"]), [quant["type"] for quant in manifest["quants"]]),
+        ("inputs.model.name", recipe["model"].get("pin", recipe["name"]), inputs.weights.name),
+        ("inputs.model.generate", recipe["model"].get("generate"), inputs.weights.generate),
+        ("inputs.corpus.name", recipe["corpus"]["pin"], inputs.corpus.name),
+        ("inputs.toolchain.name", recipe["toolchain"], inputs.toolchain.name),
+        ("imatrix.arithmetic", calibration["arithmetic"], imatrix.variant),
+        ("imatrix.chunks", calibration["chunks"], imatrix.chunks),
+        ("imatrix.chunk_size", calibration["context"], imatrix.chunk_size),
+        ("variants", sorted({"strict", calibration["arithmetic"]}), sorted(manifest.variants)),
+        ("quants", list(recipe["quants"]), [quant.type for quant in manifest.quants]),
     ):
         yield from _differ(key, expected, actual)
 
 
-def _outputs(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
+def _outputs(manifest: Manifest) -> Iterator[Disagreement]:
     """Each step makes one thing, in this order: the working GGUF, the importance matrix, the quants."""
-    made = outputs(manifest)
-    found = [step["products"] for step in manifest["steps"]]
-    yield from _differ("steps", f"{len(made)} steps", f"{len(found)} steps")
-    for number, (file, products) in enumerate(zip(made, found, strict=False)):
-        yield from _differ(f"steps.{number}.products", [file], products)
-    names = [file["name"] for file in made]
+    made, steps = manifest.outputs, manifest.steps
+    yield from _differ("steps", f"{len(made)} steps", f"{len(steps)} steps")
+    for number, (file, step) in enumerate(zip(made, steps, strict=False)):
+        yield from _differ(f"steps.{number}.products", [file.entry], [product.entry for product in step.products])
+    names = [file.name for file in made]
     yield from _differ("the outputs' names", sorted(set(names)), sorted(names))
 
 
-def _chain(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
+def _chain(manifest: Manifest) -> Iterator[Disagreement]:
     """Every material is an input or an earlier product, and every step used what it says it is made from."""
-    inputs = manifest["inputs"]
-    known = {_bytes(file) for file in (*inputs["model"]["files"], *inputs["corpus"]["texts"].values())}
-    model, imatrix, text = (
-        manifest["model"]["file"],
-        manifest["imatrix"]["file"],
-        inputs["corpus"]["texts"]["calibration"],
-    )
-    needed = [inputs["model"]["files"], [model, text], *([model, imatrix] for _ in manifest["quants"])]
-    for number, step in enumerate(manifest["steps"]):
-        where = f"steps.{number}.materials"
-        for file in step["materials"]:
-            if _bytes(file) not in known and not (number == 0 and file["name"] == LOCK):
-                yield Disagreement(f"{MANIFEST}: {where}", "inputs and products of earlier steps", shown(file))
-        used = {_bytes(file) for file in step["materials"]}
+    weights, texts = manifest.inputs.weights.files, manifest.inputs.corpus.texts
+    bf16, imatrix = manifest.bf16.file, manifest.imatrix.file
+    # By digest: a step may call its material by another name, and only the bytes decide.
+    known = {file.digest for file in (*weights, *texts.values())}
+    needed: list[Sequence[File]] = [weights, (bf16, texts["calibration"])]
+    needed += [(bf16, imatrix) for _ in manifest.quants]
+    for number, step in enumerate(manifest.steps):
+        where = f"{MANIFEST}: steps.{number}.materials"
+        for file in step.materials:
+            if file.digest not in known and not (number == 0 and file.name == LOCK):
+                yield Disagreement(where, "inputs and products of earlier steps", shown(file.entry))
+        used = {file.digest for file in step.materials}
         for file in needed[number] if number < len(needed) else ():
-            if _bytes(file) not in used:
-                yield Disagreement(f"{MANIFEST}: {where}", shown(file), "no such file")
-        known |= {_bytes(file) for file in step["products"]}
+            if file.digest not in used:
+                yield Disagreement(where, shown(file.entry), "no such file")
+        known |= {file.digest for file in step.products}
 
 
-def _tensors(manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
+def _tensors(manifest: Manifest) -> Iterator[Disagreement]:
     """A quant has the working GGUF's tensors, of the same shapes."""
-    wanted = {tensor["name"]: tensor["shape"] for tensor in manifest["model"]["tensors"]}
-    for number, quant in enumerate(manifest["quants"]):
-        found = {tensor["name"]: tensor["shape"] for tensor in quant["tensors"]}
+    wanted = {tensor.name: tensor.shape for tensor in manifest.bf16.tensors}
+    for number, quant in enumerate(manifest.quants):
+        found = {tensor.name: tensor.shape for tensor in quant.tensors}
         for name in sorted(wanted.keys() | found.keys()):
             yield from _differ(f"quants.{number}.tensors {quoted(name)}", wanted.get(name), found.get(name))
-
-
-def _bytes(file: Mapping[str, Any]) -> tuple[int, str]:
-    # Not the name: a step may call its material by another one, and only the bytes decide.
-    return file["size"], file["sha256"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from requant.documents.consistency import Disagreement
 from requant.documents.file_names import EVALUATION, MANIFEST
+from requant.documents.manifest import Manifest
 from requant.documents.schemas import check
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import read_small
@@ -44,21 +45,21 @@ def require_form(document: Any) -> None:
         raise FormatError(printable(str(error))) from error
 
 
-def foreign_files(evaluation: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Disagreement]:
+def foreign_files(evaluation: Mapping[str, Any], manifest: Manifest) -> Iterator[Disagreement]:
     """Where an evaluation is about other files than those of a manifest."""
-    model, quants = manifest["model"]["file"], {quant["type"]: quant["file"] for quant in manifest["quants"]}
+    bf16, quants = manifest.bf16.file.entry, {quant.type: quant.file.entry for quant in manifest.quants}
     fidelity, speed = evaluation["fidelity"], evaluation["speed"]
     claims = [("tensors", entry["type"], entry["file"]) for entry in evaluation["tensors"]]
     if fidelity:
-        yield from _differs("fidelity.baseline", model, fidelity["baseline"]["file"])
+        yield from _differs("fidelity.baseline", bf16, fidelity["baseline"]["file"])
         claims += [("fidelity", entry["type"], entry["file"]) for entry in fidelity["quants"] if entry["imatrix"]]
     if speed:
         claims += [("speed", entry["label"], entry["file"]) for entry in speed["models"][1:]]
-        yield from _differs("speed.models.0", model, speed["models"][0]["file"])
+        yield from _differs("speed.models.0", bf16, speed["models"][0]["file"])
     for suite in (evaluation["behaviour"] or {"suites": []})["suites"]:
         where = f"behaviour.{suite['name']}"
         claims += [(where, entry["label"], entry["file"]) for entry in suite["models"][1:]]
-        yield from _differs(f"{where}.models.0", model, suite["models"][0]["file"])
+        yield from _differs(f"{where}.models.0", bf16, suite["models"][0]["file"])
     for where, kind, file in claims:
         yield from _differs(f"{where} {kind}", quants.get(kind), file)
 

@@ -1,94 +1,174 @@
-"""The manifest: what a release is made of, joined from the records of its steps, and read from outside."""
+"""The manifest: what a release is made of, read from outside and seen as typed parts.
 
-import hashlib
-from collections.abc import Collection, Mapping, Sequence
+Two of its words have others in the code: ``model`` is the working GGUF (here ``bf16``), and ``inputs.model`` are the
+weights (here ``inputs.weights``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from requant.documents.entries import File, Step, TensorEntry, tensors
 from requant.documents.file_names import MANIFEST
+from requant.documents.inputs import Inputs
 from requant.documents.schemas import check
 from requant.ground.canonical import canonical, parse
-from requant.ground.digests import read_small
+from requant.ground.digests import Digest, read_small
 from requant.ground.errors import FormatError, RecipeError, UnsupportedError
 from requant.ground.text import printable
 
 SCHEMA = "requant/manifest/v1"
-
-
-def build_manifest(
-    recipe: Mapping[str, Any],
-    inputs: Mapping[str, Mapping[str, Any]],
-    variants: Sequence[Mapping[str, Any]],
-    model: Mapping[str, Any],
-    imatrix: Mapping[str, Any],
-    quants: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Join the step records of one recipe into a manifest.
-
-    Args:
-        recipe: the recipe's document, without machine facts.
-        inputs: the records of ``model``, ``corpus`` and ``toolchain``, as they were fetched and proven.
-        variants: build records; only what is the same on every machine is taken over.
-        model: the record of the working GGUF.
-        imatrix: the record of the calibration.
-        quants: the records of the quants, in the recipe's order.
-    """
-    builds = {build["variant"]: {key: build[key] for key in ("definitions", "flags", "own_code")} for build in variants}
-    # Only native bytes depend on the processor; elsewhere naming it would make equal releases unequal.
-    features = imatrix["features"] if imatrix["arithmetic"] == "native" else []
-    return {
-        "schema": SCHEMA,
-        "recipe": {"sha256": hashlib.sha256(canonical(recipe)).hexdigest(), "document": recipe},
-        "inputs": inputs,
-        "variants": builds,
-        "model": _without(model, "step"),
-        "imatrix": {**_without(imatrix, "step", "settings"), "features": features},
-        "quants": [_without(quant, "step") for quant in quants],
-        "steps": [record["step"] for record in (model, imatrix, *quants)],
-    }
-
-
-def _without(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in keys}
-
+"""The one version so far; every later requant reads it too, so that old releases verify forever."""
 
 LONGEST = 1 << 23
 """Bytes: room for thirty quants of a model with a thousand tensors."""
 
 
-def read_manifest(path: Path, versions: Collection[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class RecipeEntry:
+    """A recipe without machine facts, and the SHA-256 that is claimed of it."""
+
+    document: Mapping[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class WorkingGGUF:
+    """The converted weights, which are not released; ``expanded_from`` are the types of weights that came quantized."""
+
+    file: File
+    architecture: str
+    expanded_from: str | None
+    tensors: tuple[TensorEntry, ...]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read ``model`` of a manifest."""
+        return cls(File.of(entry["file"]), entry["architecture"], entry["expanded_from"], tensors(entry["tensors"]))
+
+
+@dataclass(frozen=True)
+class ImatrixEntry:
+    """The importance matrix: which variant computed it, from how many chunks of how many tokens, for how many weights.
+
+    ``features`` are those of the processor, where they decide the bytes.
+    """
+
+    file: File
+    variant: str
+    features: tuple[str, ...]
+    chunks: int
+    chunk_size: int
+    entries: int
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read ``imatrix`` of a manifest, where the variant is called ``arithmetic``."""
+        return cls(
+            File.of(entry["file"]), entry["arithmetic"], tuple(entry["features"]), entry["chunks"],
+            entry["chunk_size"], entry["entries"],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuantEntry:
+    """One released GGUF: ``type`` is what llama-quantize was asked for, such as ``Q4_K_M``.
+
+    ``fallbacks`` are the tensors that could not take the type meant for them.
+    """
+
+    file: File
+    type: str
+    fallbacks: tuple[Mapping[str, Any], ...]
+    tensors: tuple[TensorEntry, ...]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one of ``quants`` of a manifest."""
+        return cls(File.of(entry["file"]), entry["type"], tuple(entry["fallbacks"]), tensors(entry["tensors"]))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest of version 1; ``document`` is the JSON that its parts were read from.
+
+    ``variants`` are builds of the toolchain by name; ``quants`` and ``steps`` are in the order of the recipe.
+    """
+
+    recipe: RecipeEntry
+    inputs: Inputs
+    variants: Mapping[str, Mapping[str, Any]]
+    bf16: WorkingGGUF
+    imatrix: ImatrixEntry
+    quants: tuple[QuantEntry, ...]
+    steps: tuple[Step, ...]
+    document: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """See a document that has the right form (law: ``Manifest.of(document).document is document``)."""
+        return cls(
+            RecipeEntry(document["recipe"]["document"], document["recipe"]["sha256"]),
+            Inputs.of(document["inputs"]),
+            document["variants"],
+            WorkingGGUF.of(document["model"]),
+            ImatrixEntry.of(document["imatrix"]),
+            tuple(map(QuantEntry.of, document["quants"])),
+            tuple(map(Step.of, document["steps"])),
+            document,
+        )
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return str(self.recipe.document["name"])
+
+    @property
+    def files(self) -> dict[str, Digest]:
+        """The files of the release that are described here, by name: the importance matrix and the quants."""
+        return {file.name: file.digest for file in self.outputs[1:]}
+
+    @property
+    def outputs(self) -> tuple[File, ...]:
+        """What the steps made, in their order: the working GGUF, the importance matrix, the quants."""
+        return self.bf16.file, self.imatrix.file, *(quant.file for quant in self.quants)
+
+    @property
+    def weights_source(self) -> str | None:
+        """The weights' ``repo@revision`` on a hub; ``None`` where no hub has them."""
+        weights = self.inputs.weights
+        return f"{weights.repo}@{weights.revision}" if weights.repo and weights.revision else None
+
+
+def read_manifest(path: Path) -> Manifest:
     """Read a manifest from outside: at most ``LONGEST`` bytes, canonical, of a known version and in its form.
 
     Raises:
         FormatError: naming the file or the key.
-        UnsupportedError: when its schema is none of ``versions``.
+        UnsupportedError: when its schema is not ``SCHEMA``.
     """
     data = read_small(path, LONGEST)
-    manifest = parse(data, MANIFEST)
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    document = parse(data, MANIFEST)
+    schema = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(schema, str):
         raise FormatError(f"{MANIFEST} names no schema: get the file again")
-    if schema not in versions:
+    if schema != SCHEMA:
         raise UnsupportedError(f"{MANIFEST} has schema {printable(schema)}: install a requant that knows it")
-    if canonical(manifest) != data:
+    if canonical(document) != data:
         raise FormatError(f"{MANIFEST} is not canonical JSON: get the file again")
-    require_form(manifest)
-    return dict(manifest)
+    require_form(document)
+    return Manifest.of(document)
 
 
-def require_form(manifest: Any) -> None:
+def require_form(document: Any) -> None:
     """Check a manifest v1, and the recipe in it, against their schemas.
 
     Raises:
         FormatError: one sentence naming the key.
     """
     try:
-        check(manifest, "manifest", MANIFEST)
-        check(manifest["recipe"]["document"], "recipe", f"{MANIFEST}: recipe.document")
+        check(document, "manifest", MANIFEST)
+        check(document["recipe"]["document"], "recipe", f"{MANIFEST}: recipe.document")
     except RecipeError as error:
         raise FormatError(printable(str(error))) from error
-
-
-def outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the steps made, in their order: working GGUF, importance matrix, quants; name, size and sha256 each."""
-    return [manifest["model"]["file"], manifest["imatrix"]["file"], *(quant["file"] for quant in manifest["quants"])]

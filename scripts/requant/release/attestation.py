@@ -16,6 +16,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
+from requant.documents.manifest import Manifest
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
@@ -39,18 +40,18 @@ SHA256 = re.compile("[0-9a-f]{64}")
 Statement = dict[str, Any]
 
 
-def build_statement(manifest: Mapping[str, Any], sums: Mapping[str, str]) -> Statement:
+def build_statement(manifest: Manifest, sums: Mapping[str, str]) -> Statement:
     """What was built, from what and how: SLSA provenance v1 for every file of a release.
 
     Args:
-        manifest: the release's, of schema ``requant/manifest/v1``.
+        manifest: the release's.
         sums: the SHA-256 of every released file by name, as ``requant.documents.sums.read_sums`` gives it.
     """
     predicate = {
         "buildDefinition": {
             "buildType": BUILD,
-            "externalParameters": {"recipe": manifest["recipe"]["document"]},
-            "internalParameters": {"variants": manifest["variants"], "features": manifest["imatrix"]["features"]},
+            "externalParameters": {"recipe": manifest.recipe.document},
+            "internalParameters": {"variants": manifest.variants, "features": [*manifest.imatrix.features]},
             "resolvedDependencies": sorted(_dependencies(manifest), key=lambda found: str(found["name"])),
         },
         "runDetails": {"builder": {"id": BUILDER}},
@@ -59,30 +60,30 @@ def build_statement(manifest: Mapping[str, Any], sums: Mapping[str, str]) -> Sta
     return {"_type": STATEMENT, "subject": subjects, "predicateType": PROVENANCE, "predicate": predicate}
 
 
-def _dependencies(manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _dependencies(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Everything from outside that the released bytes depend on."""
-    model, corpus, toolchain = (manifest["inputs"][name] for name in ("model", "corpus", "toolchain"))
+    weights, corpus, toolchain = manifest.inputs.weights, manifest.inputs.corpus, manifest.inputs.toolchain
     # Files of a package carry the model repository's name, but did not come from there.
-    repo = None if model["package"] else model["repo"]
-    for file in model["files"]:
-        yield _resource(f"model/{file['name']}", file["sha256"], _at_hub(repo, model["revision"], file["name"]))
-    dataset = corpus["repo"] and f"datasets/{corpus['repo']}"
-    for file in corpus["files"]:
-        yield _resource(f"corpus/{file['name']}", file["sha256"], _at_hub(dataset, corpus["revision"], file["name"]))
-    text = corpus["texts"]["calibration"]
-    yield _resource(f"corpus/{text['name']}", text["sha256"])
-    source = {"gitCommit": toolchain["commit"], "gitTree": toolchain["tree"]}
+    repo = None if weights.package else weights.repo
+    for file in weights.files:
+        yield _resource(f"model/{file.name}", file.sha256, _at_hub(repo, weights.revision, file.name))
+    dataset = corpus.repo and f"datasets/{corpus.repo}"
+    for name, known in corpus.files.items():
+        yield _resource(f"corpus/{name}", known.sha256, _at_hub(dataset, corpus.revision, name))
+    text = corpus.texts["calibration"]
+    yield _resource(f"corpus/{text.name}", text.sha256)
+    source = {"gitCommit": toolchain.commit, "gitTree": toolchain.tree}
     yield {"name": "llama.cpp", "uri": LLAMA_CPP, "digest": source}
-    for package in (model["package"], toolchain["sdist"]):
+    for package in (weights.package, toolchain.sdist):
         if package:
-            name, version = package["project"], package["version"]
-            yield _resource(f"package/{name}", package["sha256"], f"pkg:pypi/{name.lower()}@{version}")
-    known = {file["sha256"] for file in (*model["files"], text)}
-    known |= {file["sha256"] for step in manifest["steps"] for file in step["products"]}
-    others = {file["sha256"]: file for step in manifest["steps"] for file in step["materials"]}
+            uri = f"pkg:pypi/{package.project.lower()}@{package.version}"
+            yield _resource(f"package/{package.project}", package.sha256, uri)
+    made = {file.sha256 for step in manifest.steps for file in step.products}
+    named = made | {file.sha256 for file in (*weights.files, text)}
+    others = {file.sha256: file for step in manifest.steps for file in step.materials}
     for sha256, file in others.items():
-        if sha256 not in known:
-            yield _resource(file["name"], sha256)
+        if sha256 not in named:
+            yield _resource(file.name, sha256)
 
 
 def _at_hub(repo: str | None, revision: str | None, name: str) -> str | None:

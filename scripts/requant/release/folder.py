@@ -1,14 +1,15 @@
 """The release folder: what gets uploaded, and nothing else."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from requant.documents.file_names import SIGNATURES, SUMS
-from requant.documents.manifest import build_manifest
-from requant.documents.records import file_digest, file_entry, read_record
+from requant.documents.manifest import SCHEMA, Manifest
+from requant.documents.records import file_entry, read_record
 from requant.documents.sums import read_sums
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import (
@@ -23,7 +24,7 @@ from requant.ground.errors import DigestError, FormatError
 
 
 def write_manifest(
-    recipe: dict[str, Any], inputs: dict[str, Path], variants: Sequence[Path], model: Path, imatrix: Path,
+    recipe: dict[str, Any], inputs: dict[str, Path], variants: Sequence[Path], bf16: Path, imatrix: Path,
     quants: Sequence[Path], out: Path,
 ) -> None:  # fmt: skip
     """Write ``manifest.json`` from the records of every step; all arguments but ``recipe`` are record files."""
@@ -31,11 +32,48 @@ def write_manifest(
         recipe,
         {name: read_record(path) for name, path in sorted(inputs.items())},
         [read_record(path) for path in variants],
-        read_record(model),
+        read_record(bf16),
         read_record(imatrix),
         [read_record(path) for path in quants],
     )
     write_bytes(out, canonical(manifest))
+
+
+def build_manifest(
+    recipe: Mapping[str, Any],
+    inputs: Mapping[str, Mapping[str, Any]],
+    variants: Sequence[Mapping[str, Any]],
+    bf16: Mapping[str, Any],
+    imatrix: Mapping[str, Any],
+    quants: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Join the step records of one recipe into a manifest.
+
+    Args:
+        recipe: the recipe's document, without machine facts.
+        inputs: the records of ``model``, ``corpus`` and ``toolchain``, as they were fetched and proven.
+        variants: build records; only what is the same on every machine is taken over.
+        bf16: the record of the working GGUF.
+        imatrix: the record of the calibration.
+        quants: the records of the quants, in the recipe's order.
+    """
+    builds = {build["variant"]: {key: build[key] for key in ("definitions", "flags", "own_code")} for build in variants}
+    # Only native bytes depend on the processor; elsewhere naming it would make equal releases unequal.
+    features = imatrix["features"] if imatrix["arithmetic"] == "native" else []
+    return {
+        "schema": SCHEMA,
+        "recipe": {"sha256": hashlib.sha256(canonical(recipe)).hexdigest(), "document": recipe},
+        "inputs": inputs,
+        "variants": builds,
+        "model": _without(bf16, "step"),
+        "imatrix": {**_without(imatrix, "step", "settings"), "features": features},
+        "quants": [_without(quant, "step") for quant in quants],
+        "steps": [record["step"] for record in (bf16, imatrix, *quants)],
+    }
+
+
+def _without(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in keys}
 
 
 def place_file(source: Path, out: Path) -> None:
@@ -60,14 +98,11 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
     Raises:
         FormatError: when a file of the release is not the one that the manifest describes.
     """
-    document = parse(manifest.read_bytes(), str(manifest))
+    described = Manifest.of(parse(manifest.read_bytes(), str(manifest))).files
     known = {*SIGNATURES, *(path.name for path in (*files, manifest, out))}
     extra = sorted({path.name for path in out.parent.iterdir()} - known)
     if extra:
         raise FormatError(f"{out.parent} holds {extra[0]}, which this recipe does not make: move it away and run again")
-    described = {
-        entry["file"]["name"]: file_digest(entry["file"]) for entry in [document["imatrix"], *document["quants"]]
-    }
     lines = []
     for file in sorted([*files, manifest], key=lambda path: path.name):
         found = digest_file(file)

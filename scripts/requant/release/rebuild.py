@@ -17,7 +17,7 @@ from requant.difference.diff import diff
 from requant.difference.ggufs import Change
 from requant.difference.releases import changes
 from requant.documents.file_names import MANIFEST
-from requant.documents.manifest import SCHEMA, read_manifest
+from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.pins import PackagePin
 from requant.documents.reports import write_document, write_text
 from requant.ground.canonical import canonical
@@ -70,7 +70,7 @@ def rebuild_release(
     folder = text.parent / "rebuild"
     if audited.resolve().is_relative_to(folder.resolve()):
         raise RecipeError(f"audited lies in {folder}, which every audit empties: move the release to another folder")
-    manifest = read_manifest(audited / MANIFEST, (SCHEMA,))
+    manifest = read_manifest(audited / MANIFEST)
     machine = machine_facts(config)
     recipe = claimed_recipe(manifest, machine, snakefile.parent)
     with work_folder(folder, keep=True) as work:
@@ -95,14 +95,14 @@ def machine_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def claimed_recipe(manifest: Mapping[str, Any], machine: Mapping[str, Any], root: Path) -> Recipe:
+def claimed_recipe(manifest: Manifest, machine: Mapping[str, Any], root: Path) -> Recipe:
     """The recipe in a manifest that has the right form, proven to name the inputs that the manifest lists.
 
     Raises:
         FormatError: when it holds what only a machine may say.
         RecipeError: when it cannot be carried out, or the inputs are not those of the pin table.
     """
-    document, where = manifest["recipe"]["document"], f"{MANIFEST}: recipe.document"
+    document, where = manifest.recipe.document, f"{MANIFEST}: recipe.document"
     own = [key for key in MACHINE_KEYS if key in document]
     if own:
         raise FormatError(f"{where} holds {own[0]}, which only this machine may say: it is no release of requant")
@@ -110,7 +110,7 @@ def claimed_recipe(manifest: Mapping[str, Any], machine: Mapping[str, Any], root
         recipe = load_recipe({**document, **machine}, root, where)
     except RecipeError as error:
         raise RecipeError(printable(str(error))) from error
-    wrong = list(other_inputs(manifest["inputs"], recipe))
+    wrong = list(other_inputs(manifest.document["inputs"], recipe))
     if wrong:
         more = f" (and {len(wrong) - 1:,} more inputs differ)" if len(wrong) > 1 else ""
         raise RecipeError(

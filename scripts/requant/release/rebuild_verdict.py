@@ -7,7 +7,7 @@ is exactly what the audited importance matrix gives is then for ``requant audit`
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -18,7 +18,7 @@ from requant.difference.ggufs import GGUFDiff
 from requant.difference.imatrices import Comparison
 from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.file_names import MANIFEST
-from requant.documents.manifest import SCHEMA, outputs, read_manifest
+from requant.documents.manifest import Manifest, read_manifest
 from requant.formats.ggml import PLAIN
 from requant.ground.text import table
 from requant.release.verify import verify_release
@@ -89,7 +89,7 @@ def _unexplained(found: Diff, releases: ReleaseDiff) -> Iterator[str]:
     """Differences that another processor's calibration does not explain."""
     # Digests are left out below, so it must have been shown that they are those of the files.
     yield from (finding.where for finding in verify_release(found.a).findings)
-    a, b = (_without_measurements(read_manifest(side / MANIFEST, (SCHEMA,))) for side in (found.a, found.b))
+    a, b = (_without_measurements(read_manifest(side / MANIFEST)) for side in (found.a, found.b))
     yield from (f"{MANIFEST}: {change.place}" for change in changes(a, b))
     measured = {
         weight.name
@@ -112,10 +112,10 @@ def _unexplained(found: Diff, releases: ReleaseDiff) -> Iterator[str]:
                     yield f"{file.name}: {tensor.name}"
 
 
-def _without_measurements(manifest: Mapping[str, Any]) -> Any:
-    """A manifest whose processor and whose digests of importance matrix, quants and their tensors are left out."""
-    plain = copy.deepcopy(dict(manifest))
-    made = {file["sha256"] for file in outputs(manifest)[1:]}
+def _without_measurements(manifest: Manifest) -> Any:
+    """A manifest's document without the processor and the digests of importance matrix, quants and their tensors."""
+    plain = copy.deepcopy(dict(manifest.document))
+    made = {digest.sha256 for digest in manifest.files.values()}
     plain["imatrix"].pop("features")
     for quant in plain["quants"]:
         for tensor in quant["tensors"]:

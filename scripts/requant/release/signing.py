@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from requant.documents.file_names import ATTESTATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES
+from requant.documents.manifest import read_manifest
 from requant.documents.sums import read_sums
-from requant.ground.canonical import parse
 from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import (
     AttestationError,
@@ -52,8 +52,8 @@ def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
     if method != DSSE:
         return sign_model(folder, key, method)
     assert key is not None
-    manifest = parse((folder / MANIFEST).read_bytes(), MANIFEST)
-    sign(build_statement(manifest, read_sums(folder)), key, folder / ATTESTATION)
+    statement = build_statement(read_manifest(folder / MANIFEST), read_sums(folder))
+    sign(statement, key, folder / ATTESTATION)
     return folder / ATTESTATION
 
 

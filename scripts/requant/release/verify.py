@@ -5,7 +5,7 @@ come from the named weights, for which there is the audit.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from securesystemslib.signer import SSlibKey
 
 from requant.documents.consistency import Disagreement, disagreements
+from requant.documents.entries import TensorEntry, tensors
 from requant.documents.evaluation import foreign_files, read_evaluation
 from requant.documents.file_names import (
     ATTESTATION,
@@ -23,7 +24,7 @@ from requant.documents.file_names import (
     SIGNATURES,
     SUMS,
 )
-from requant.documents.manifest import SCHEMA, read_manifest
+from requant.documents.manifest import ImatrixEntry, Manifest, read_manifest
 from requant.documents.records import file_entry
 from requant.documents.sums import read_sums
 from requant.formats.gguf import quoted
@@ -52,10 +53,10 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class Look:
-    """What was found in one file; ``tensors`` as records write them, ``problem`` says why a GGUF has none."""
+    """What was found in one file; ``problem`` says why a GGUF has no ``tensors``."""
 
     digest: Digest
-    tensors: list[dict[str, Any]] | None = None
+    tensors: tuple[TensorEntry, ...] | None = None
     problem: str | None = None
 
 
@@ -97,34 +98,35 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
     findings = [*_against_sums(folder, sums, looks)]
     notes = [*_beside(folder, sums)]
     try:
-        manifest = read_manifest(folder / MANIFEST, VERSIONS)
+        manifest = read_manifest(folder / MANIFEST)
     except FormatError as error:
         if not any(finding.where == MANIFEST for finding in findings):
             raise
         # Its digest says already that these are other bytes; the rest of the release has still been compared.
         findings.append(Disagreement(MANIFEST, "a manifest", printable(str(error))))
         return Verification(folder, None, _entries(looks), 0, tuple(findings), tuple(notes), (), None)
-    check, state = VERSIONS[manifest["schema"]], _Release(folder, manifest, sums, looks, notes, [])
-    findings += check(state)
+    state = _Release(folder, manifest, sums, looks, notes, [])
+    findings += _check(state)
     signed_by = None
     try:
         signed_by = _check_attestation(state, public, findings)
     except (FormatError, AttestationError) as error:
         findings.append(Disagreement(ATTESTATION, "an attestation of this release", printable(str(error))))
-    tensors = sum(len(looks[file].tensors or ()) for file in _quants(manifest) if file in looks)
+    compared = [looks[quant.file.name].tensors or () for quant in manifest.quants if quant.file.name in looks]
     # Whoever signed the files answers for the words of the card.
     unchecked = () if signed_by else tuple(state.unchecked)
     return Verification(
-        folder, manifest["schema"], _entries(looks), tensors, tuple(findings), tuple(notes), unchecked, signed_by
-    )
+        folder, manifest.document["schema"], _entries(looks), sum(map(len, compared)), tuple(findings), tuple(notes),
+        unchecked, signed_by,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Release:
-    """What the checks of one manifest version see; they add to ``notes`` and ``unchecked``."""
+    """What the checks see; they add to ``notes`` and ``unchecked``."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     sums: Mapping[str, str]
     looks: Mapping[str, Look]
     notes: list[str]
@@ -139,7 +141,7 @@ def _look(path: Path) -> Look:
         found = describe_with_progress(path, f"checking {path.name}")
     except FormatError as error:
         return Look(digest_file(path), problem=printable(str(error)))
-    return Look(found.digest, tensor_entries(found))
+    return Look(found.digest, tensors(tensor_entries(found)))
 
 
 def _entries(looks: Mapping[str, Look]) -> tuple[dict[str, Any], ...]:
@@ -168,22 +170,21 @@ def _beside(folder: Path, sums: Mapping[str, str]) -> Iterator[str]:
         yield f"not checked: {MODEL_SIGNATURE}, use model_signing verify"
 
 
-def _check_v1(release: _Release) -> Iterator[Disagreement]:
+def _check(release: _Release) -> Iterator[Disagreement]:
     """Everything that ``requant/manifest/v1`` promises."""
     manifest, looks = release.manifest, release.looks
     yield from disagreements(manifest)
-    released = {file["name"]: file for file in (manifest["imatrix"]["file"], *_quants(manifest).values())}
-    wanted = sorted([*released, CARD, MANIFEST, *({EVALUATION} & release.sums.keys())])
+    wanted = sorted([*manifest.files, CARD, MANIFEST, *({EVALUATION} & release.sums.keys())])
     if wanted != sorted(release.sums):
         yield Disagreement(SUMS, shown(wanted), shown(sorted(release.sums)))
-    for name, file in released.items():
-        if name in looks and (found := file_entry(name, looks[name].digest)) != file:
-            yield Disagreement(f"{MANIFEST}: {name}", shown(file), shown(found))
-    for quant in manifest["quants"]:
-        if quant["file"]["name"] in looks:
-            yield from _check_tensors(quant["file"]["name"], quant["tensors"], looks[quant["file"]["name"]])
-    if manifest["imatrix"]["file"]["name"] in looks:
-        yield from _check_imatrix(release.folder, manifest["imatrix"])
+    for name, digest in manifest.files.items():
+        if name in looks and (found := looks[name].digest) != digest:
+            yield Disagreement(f"{MANIFEST}: {name}", *(shown(file_entry(name, side)) for side in (digest, found)))
+    for quant in manifest.quants:
+        if quant.file.name in looks:
+            yield from _check_tensors(quant.file.name, quant.tensors, looks[quant.file.name])
+    if manifest.imatrix.file.name in looks:
+        yield from _check_imatrix(release.folder, manifest.imatrix)
     evaluation = None
     if EVALUATION in looks:
         try:
@@ -196,19 +197,11 @@ def _check_v1(release: _Release) -> Iterator[Disagreement]:
         yield from _check_card(release, evaluation)
 
 
-VERSIONS: dict[str, Callable[[_Release], Iterator[Disagreement]]] = {SCHEMA: _check_v1}
-"""Every schema that was ever released; none is taken away, so old releases verify forever."""
-
-
-def _quants(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {quant["file"]["name"]: quant["file"] for quant in manifest["quants"]}
-
-
-def _check_tensors(file: str, wanted: list[dict[str, Any]], look: Look) -> Iterator[Disagreement]:
+def _check_tensors(file: str, wanted: Sequence[TensorEntry], look: Look) -> Iterator[Disagreement]:
     if look.tensors is None:
         yield Disagreement(file, "a readable GGUF file", look.problem or "a file of another kind")
         return
-    expected, actual = ({tensor["name"]: tensor for tensor in side} for side in (wanted, look.tensors))
+    expected, actual = ({tensor.name: tensor for tensor in side} for side in (wanted, look.tensors))
     for name in [*expected, *(actual.keys() - expected.keys())]:
         if expected.get(name) != actual.get(name):
             sides = (_tensor(side.get(name)) for side in (expected, actual))
@@ -217,35 +210,37 @@ def _check_tensors(file: str, wanted: list[dict[str, Any]], look: Look) -> Itera
         yield Disagreement(file, "the tensors in the manifest's order", "another order")
 
 
-def _tensor(tensor: Mapping[str, Any] | None) -> str:
-    return f"{tensor['type']} {tensor['shape']} {tensor['sha256']}" if tensor else "no such tensor"
+def _tensor(tensor: TensorEntry | None) -> str:
+    return f"{tensor.type} {[*tensor.shape]} {tensor.sha256}" if tensor else "no such tensor"
 
 
-def _check_imatrix(folder: Path, wanted: Mapping[str, Any]) -> Iterator[Disagreement]:
-    name = wanted["file"]["name"]
+def _check_imatrix(folder: Path, wanted: ImatrixEntry) -> Iterator[Disagreement]:
+    name = wanted.file.name
     try:
         found = read_imatrix(folder / name)
     except FormatError as error:
         yield Disagreement(name, "a readable importance matrix", printable(str(error)))
         return
-    for key, actual in (
-        ("chunks", found.chunk_count), ("chunk_size", found.chunk_size), ("entries", len(found.entries))
-    ):  # fmt: skip
-        if wanted[key] != actual:
-            yield Disagreement(f"{name}: {key}", str(wanted[key]), str(actual))
+    for key, expected, actual in (
+        ("chunks", wanted.chunks, found.chunk_count),
+        ("chunk_size", wanted.chunk_size, found.chunk_size),
+        ("entries", wanted.entries, len(found.entries)),
+    ):
+        if expected != actual:
+            yield Disagreement(f"{name}: {key}", str(expected), str(actual))
 
 
 def _check_card(release: _Release, evaluation: Mapping[str, Any] | None) -> Iterator[Disagreement]:
     """The card is the one that this version writes, or at least has the manifest's digests and sizes and no others."""
     card = read_small(release.folder / CARD, LONGEST_CARD)
-    if card == render_card(release.manifest, evaluation):
+    if card == render_card(release.manifest.document, evaluation):
         return
     text = card.decode(errors="replace")
-    for file in (release.manifest["imatrix"]["file"], *_quants(release.manifest).values()):
-        for value in (file["sha256"], f"{file['size']:,} B"):
+    for name, digest in release.manifest.files.items():
+        for value in (digest.sha256, f"{digest.size:,} B"):
             if value not in text:
-                yield Disagreement(f"{CARD}: {file['name']}", value, "not in the card")
-    known = set(SHA256.findall(canonical([release.manifest, evaluation]).decode()))
+                yield Disagreement(f"{CARD}: {name}", value, "not in the card")
+    known = set(SHA256.findall(canonical([release.manifest.document, evaluation]).decode()))
     for other in sorted(set(SHA256.findall(text)) - known):
         yield Disagreement(CARD, "only digests that the manifest has", other)
     release.unchecked.append(f"{CARD} beyond its digests and sizes: this version of requant writes another one")

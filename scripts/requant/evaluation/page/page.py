@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from requant.documents.evaluation import foreign_files, read_evaluation
-from requant.documents.manifest import SCHEMA, read_manifest
+from requant.documents.manifest import read_manifest
 from requant.documents.records import bits_per_weight, file_entry
 from requant.evaluation.page.figures import draw_figures
 from requant.ground.digests import digest_file, read_small, write_bytes
@@ -36,12 +36,12 @@ def write_report(manifest: Path, evaluation: Path, times: Path | None, out: Path
     Raises:
         FormatError: when a file is not in its form, or the evaluation is about other files than the manifest's.
     """
-    release, measured = read_manifest(manifest, (SCHEMA,)), read_evaluation(evaluation)
-    for finding in foreign_files(measured, release):
-        raise FormatError(f"{finding.where} is {finding.actual}, expected {finding.expected}: measure this release")
-    files = [*(quant["file"] for quant in release["quants"]), release["imatrix"]["file"]]
+    described, measured = read_manifest(manifest), read_evaluation(evaluation)
+    for found in foreign_files(measured, described):
+        raise FormatError(f"{found.where} is {found.actual}, expected {found.expected}: measure this release")
+    files = [file.entry for file in (*(quant.file for quant in described.quants), described.imatrix.file)]
     files += [file_entry(path.name, digest_file(path)) for path in (manifest, evaluation)]
-    release, measured = _clean(release), _clean(measured)
+    release, measured = _clean(described.document), _clean(measured)
     context = {
         **made(release),
         **_measured(measured),
