@@ -1,6 +1,5 @@
 """A whole release of a few kilobytes, made by the functions that make real ones, out of tensors of our own."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from gguf import GGUFWriter
 
 from requant.documents.file_names import EVALUATION, SUMS
 from requant.documents.records import file_entry, step
+from requant.documents.sums import sums_text
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.pipeline.describe import describe, tensor_entries
@@ -51,8 +51,7 @@ def resum(folder: Path) -> None:
         path.name for path in folder.iterdir() if path.name != SUMS and path.suffix in (".gguf", ".md", ".json")
     )
     names = [name for name in files if name != "attestation.intoto.json"]
-    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    (folder / SUMS).write_text("".join(lines))
+    (folder / SUMS).write_text(sums_text({name: digest_file(folder / name).sha256 for name in names}))
 
 
 def checked_sums(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """SHA256SUMS: the digest of every file of a release, as coreutils reads it."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from requant.documents.file_names import SUMS
@@ -13,6 +14,11 @@ LONGEST = 1 << 20
 
 LONGEST_NAME = 255
 """Bytes; no usual file system keeps longer names, and asking for one is an error."""
+
+
+def sums_text(sums: Mapping[str, str]) -> str:
+    """The lines of ``SHA256SUMS`` for files by name, in their order; ``read_sums`` reads them back."""
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items())
 
 
 def read_sums(folder: Path) -> dict[str, str]:

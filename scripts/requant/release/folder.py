@@ -10,7 +10,7 @@ from typing import Any
 from requant.documents.file_names import SIGNATURES, SUMS
 from requant.documents.manifest import SCHEMA, Manifest
 from requant.documents.records import file_entry, read_record
-from requant.documents.sums import read_sums
+from requant.documents.sums import read_sums, sums_text
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import (
     Known,
@@ -103,15 +103,15 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
     extra = sorted({path.name for path in out.parent.iterdir()} - known)
     if extra:
         raise FormatError(f"{out.parent} holds {extra[0]}, which this recipe does not make: move it away and run again")
-    lines = []
+    sums = {}
     for file in sorted([*files, manifest], key=lambda path: path.name):
         found = digest_file(file)
         if described.get(file.name, found) != found:
             raise FormatError(
                 f"{file} is not the file that {manifest.name} describes: remove the release and run again"
             )
-        lines.append(f"{found.sha256}  {file.name}\n")
-    write_bytes(out, "".join(lines).encode())
+        sums[file.name] = found.sha256
+    write_bytes(out, sums_text(sums).encode())
 
 
 def list_release(folder: Path) -> list[dict[str, Any]]:
