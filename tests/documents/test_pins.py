@@ -1,12 +1,21 @@
 """requant.documents.pins: a pin names bytes, or it is refused in one sentence."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from requant.documents.pins import read_pins
+from requant.documents.pins import (
+    CorpusPin,
+    ModelPin,
+    PackagePin,
+    TextPin,
+    ToolchainPin,
+    read_pins,
+)
 from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
 from support.checkout import ROOT
@@ -129,6 +138,52 @@ def test_wrong_pins(tmp_path: Path, place: str, value: Any, words: str) -> None:
     assert str(error.value).startswith("config/pins.yaml: ")
     assert place.split("/")[1] in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# ---- pin -> input -> pin, but for the ways to get the bytes
+
+PINS = read_pins(ROOT / "config/pins.yaml")
+
+
+def package_of(found: Mapping[str, Any] | None) -> PackagePin | None:
+    return found and PackagePin(found["project"], found["version"], Known(found["size"], found["sha256"]), folder="")
+
+
+def without_folder(pin: PackagePin | None) -> PackagePin | None:
+    return pin and replace(pin, folder="")
+
+
+def files_of(found: Mapping[str, Any]) -> dict[str, Known]:
+    return {file["name"]: Known(file["size"], file["sha256"]) for file in found["files"]}
+
+
+@pytest.mark.parametrize("pin", PINS.models.values(), ids=list(PINS.models))
+def test_a_models_input(pin: ModelPin) -> None:
+    found = pin.as_input()
+    origin = (found["name"], found["repo"], found["revision"], found["licence"], package_of(found["package"]))
+    assert ModelPin(*origin, None, files_of(found)) == replace(
+        pin, package=without_folder(pin.package), modelscope=None
+    )
+
+
+@pytest.mark.parametrize("pin", PINS.corpora.values(), ids=list(PINS.corpora))
+def test_a_corpus_input(pin: CorpusPin) -> None:
+    found = pin.as_input(pin.texts)
+    origin = (found["name"], found["repo"], found["revision"], found["config"], found["licence"])
+    texts = {
+        role: TextPin(text["name"], None, (), Known(text["size"], text["sha256"]))
+        for role, text in found["texts"].items()
+    }
+    wanted = {role: replace(text, split=None, paths=()) for role, text in pin.texts.items()}
+    assert CorpusPin(*origin, files_of(found), texts) == replace(pin, texts=wanted)
+    assert pin.as_input({})["texts"] == {}, "only the texts that a recipe uses"
+
+
+@pytest.mark.parametrize("pin", PINS.toolchains.values(), ids=list(PINS.toolchains))
+def test_a_toolchains_input(pin: ToolchainPin) -> None:
+    found = pin.as_input()
+    origin = (found["name"], found["commit"], found["tree"], package_of(found["sdist"]))
+    assert ToolchainPin(*origin, None, None) == replace(pin, sdist=without_folder(pin.sdist), git=None, checkout=None)
 
 
 def test_a_missing_section(tmp_path: Path) -> None:

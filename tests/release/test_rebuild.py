@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from requant.difference.diff import Diff
 from requant.difference.ggufs import GGUFDiff, TensorDiff
@@ -22,7 +23,13 @@ from requant.ground.canonical import canonical
 from requant.ground.digests import Digest
 from requant.ground.errors import RecipeError, RequantError, ToolError
 from requant.ground.programs import WorkFolder
-from requant.release.rebuild import claimed_recipe, machine_facts, rebuild_release
+from requant.pipeline.recipe import load_recipe
+from requant.release.rebuild import (
+    claimed_recipe,
+    machine_facts,
+    other_inputs,
+    rebuild_release,
+)
 from requant.release.rebuild_verdict import (
     CLOSE,
     DIFFERS,
@@ -108,6 +115,24 @@ def test_pins_that_say_less_contradict_less(honest: dict[str, Any]) -> None:
     manifest["inputs"]["model"]["files"][0]["sha256"] = "1" * 64
     # No pin names the files of a generated model: they are compared once it has been generated again.
     assert claimed_recipe(Manifest.of(manifest), {}, ROOT).name == "Tiny-Qwen3"
+
+
+@pytest.mark.parametrize("config", ["config", "smollm2"])
+def test_inputs_may_say_more_than_their_pins_but_nothing_else(config: str) -> None:
+    recipe = load_recipe(yaml.safe_load((ROOT / "config" / f"{config}.yaml").read_text()), ROOT)
+    assert recipe.model is not None
+    texts = {"calibration": recipe.calibration_text, "evaluation": recipe.evaluation_text}
+    inputs = {
+        "model": recipe.model.as_input(), "corpus": recipe.corpus.as_input(texts), "toolchain": recipe.toolchain.as_input()
+    }  # fmt: skip
+    for file in inputs["model"]["files"]:
+        file |= {key: "found" for key in ("size", "sha256") if file[key] is None}
+    assert [*other_inputs(inputs, recipe)] == []
+    *_, weights = inputs["model"]["files"]
+    weights["size"] = 1
+    assert [found.place for found in other_inputs(inputs, recipe)] == [f"inputs.model.files.{weights['name']}.size"]
+    inputs["model"]["files"].remove(weights)
+    assert [*other_inputs(inputs, recipe)], "a pinned file is not there"
 
 
 def test_a_release_where_the_rebuild_goes(tmp_path: Path) -> None:

@@ -1,4 +1,9 @@
-"""The pin table: every external thing by name, revision, size and digest (``config/pins.yaml``)."""
+"""The pin table: every external thing by name, revision, size and digest (``config/pins.yaml``).
+
+A pin says what is wanted, ``requant.documents.inputs`` what was had. ``as_input`` is what a pin knows of the latter, as
+records and manifests write it: ``size`` or ``sha256`` is ``None`` where the pin leaves it open, and ways to get the
+bytes (a folder in a package, a mirror, a git address) are left out.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +29,10 @@ class PackagePin:
     expected: Known
     folder: str
 
+    def as_input(self) -> dict[str, Any]:
+        """The distribution, as ``PackageInput`` reads it."""
+        return {"project": self.project, "version": self.version, **_known(self.expected)}
+
 
 @dataclass(frozen=True)
 class ModelPin:
@@ -41,6 +50,17 @@ class ModelPin:
     def is_gguf(self) -> bool:
         """Whether the pin is one GGUF file instead of a checkpoint."""
         return all(name.endswith(".gguf") for name in self.files)
+
+    def as_input(self) -> dict[str, Any]:
+        """The weights, as ``WeightsInput`` reads them."""
+        return {
+            "name": self.name,
+            "repo": self.repo,
+            "revision": self.revision,
+            "licence": self.licence,
+            "package": self.package and self.package.as_input(),
+            "files": _known_files(self.files),
+        }
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,18 @@ class CorpusPin:
     files: Mapping[str, Known]
     texts: Mapping[str, TextPin]
 
+    def as_input(self, texts: Mapping[str, TextPin]) -> dict[str, Any]:
+        """The corpus with some of its ``texts`` by their role in a recipe, as ``CorpusInput`` reads it."""
+        return {
+            "name": self.name,
+            "repo": self.repo,
+            "config": self.config,
+            "revision": self.revision,
+            "licence": self.licence,
+            "files": _known_files(self.files),
+            "texts": {role: {"name": text.name, **_known(text.expected)} for role, text in texts.items()},
+        }
+
 
 @dataclass(frozen=True)
 class ToolchainPin:
@@ -76,6 +108,11 @@ class ToolchainPin:
     sdist: PackagePin | None
     git: str | None
     checkout: str | None
+
+    def as_input(self) -> dict[str, Any]:
+        """The llama.cpp source, as ``ToolchainInput`` reads it."""
+        sdist = self.sdist and self.sdist.as_input()
+        return {"name": self.name, "commit": self.commit, "tree": self.tree, "sdist": sdist}
 
 
 @dataclass(frozen=True)
@@ -99,6 +136,14 @@ class Pins:
     corpora: Mapping[str, CorpusPin]
     toolchains: Mapping[str, ToolchainPin]
     suites: Mapping[str, SuitePin]
+
+
+def _known(expected: Known) -> dict[str, Any]:
+    return {"size": expected.size, "sha256": expected.sha256}
+
+
+def _known_files(files: Mapping[str, Known]) -> list[dict[str, Any]]:
+    return [{"name": name, **_known(expected)} for name, expected in files.items()]
 
 
 def read_pins(path: Path, shown: str | None = None) -> Pins:

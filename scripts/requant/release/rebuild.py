@@ -18,10 +18,9 @@ from requant.difference.ggufs import Change
 from requant.difference.releases import changes
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import Manifest, read_manifest
-from requant.documents.pins import PackagePin
 from requant.documents.reports import write_document, write_text
 from requant.ground.canonical import canonical
-from requant.ground.digests import Known, write_bytes
+from requant.ground.digests import write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.text import printable
@@ -43,6 +42,8 @@ from requant.toolchain.variants import STRICT
 logger = logging.getLogger(__name__)
 HUBS = ("huggingface", "modelscope")
 """What ``source`` may be besides a folder."""
+LEFT_OPEN = ("size", "sha256")
+"""What a pin may leave open."""
 
 
 def rebuild_release(
@@ -125,7 +126,8 @@ def other_inputs(inputs: Mapping[str, Any], recipe: Recipe) -> Iterator[Change]:
     for name, pinned in _pinned(recipe).items():
         claimed, place = dict(inputs[name]), f"inputs.{name}"
         if "files" in pinned:
-            claimed["files"] = {file["name"]: file for file in claimed["files"]}
+            for side in (claimed, pinned):
+                side["files"] = {file["name"]: file for file in side["files"]}
             yield from changes(sorted(claimed["files"]), sorted(pinned["files"]), f"{place}.files")
         yield from _contradictions(claimed, pinned, place)
 
@@ -134,48 +136,21 @@ def _contradictions(claimed: Any, pinned: Any, place: str) -> Iterator[Change]:
     """Where the two differ, as far as the pin says something."""
     if isinstance(claimed, Mapping) and isinstance(pinned, Mapping):
         for key, value in pinned.items():
-            yield from _contradictions(claimed.get(key), value, f"{place}.{key}")
+            if value is not None or key not in LEFT_OPEN:
+                yield from _contradictions(claimed.get(key), value, f"{place}.{key}")
     else:
         yield from changes(claimed, pinned, place)
 
 
 def _pinned(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The inputs that a recipe names, as far as its pins know them."""
-    corpus, toolchain, model = recipe.corpus, recipe.toolchain, recipe.model
-    if model is None:
-        weights: dict[str, Any] = {"name": recipe.name, "generate": dict(recipe.generate or {})}
-    else:
-        weights = {"name": model.name, "repo": model.repo, "revision": model.revision, "licence": model.licence}
-        weights |= {"package": _package(model.package), "files": {name: _known(e) for name, e in model.files.items()}}
     texts = {"calibration": recipe.calibration_text, "evaluation": recipe.evaluation_text}
+    generated = {"name": recipe.name, "generate": dict(recipe.generate or {})}
     return {
-        "model": weights,
-        "corpus": {
-            "name": corpus.name,
-            "repo": corpus.repo,
-            "config": corpus.config,
-            "revision": corpus.revision,
-            "licence": corpus.licence,
-            "files": {name: _known(expected) for name, expected in corpus.files.items()},
-            "texts": {role: {"name": text.name, **_known(text.expected)} for role, text in texts.items()},
-        },
-        "toolchain": {
-            "name": toolchain.name,
-            "commit": toolchain.commit,
-            "tree": toolchain.tree,
-            "sdist": _package(toolchain.sdist),
-        },
+        "model": generated if recipe.model is None else recipe.model.as_input(),
+        "corpus": recipe.corpus.as_input(texts),
+        "toolchain": recipe.toolchain.as_input(),
     }
-
-
-def _known(expected: Known) -> dict[str, Any]:
-    """A pin may leave size or SHA-256 open."""
-    both = {"size": expected.size, "sha256": expected.sha256}
-    return {key: value for key, value in both.items() if value is not None}
-
-
-def _package(pin: PackagePin | None) -> dict[str, Any] | None:
-    return {"project": pin.project, "version": pin.version, **_known(pin.expected)} if pin else None
 
 
 def _empty(folder: Path) -> None:
