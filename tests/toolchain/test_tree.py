@@ -84,6 +84,10 @@ def upstream(tmp_path: Path) -> Upstream:
 # ---- the proof
 
 
+def prove(tree: Path, pin: ToolchainPin) -> None:
+    prove_tree(tree, pin.commit, pin.tree, pin.name)
+
+
 @pytest.fixture
 def tree(upstream: Upstream) -> Path:
     """A clean work tree at the pinned commit."""
@@ -95,7 +99,7 @@ def tree(upstream: Upstream) -> Path:
 
 def test_a_clean_tree_is_proven(upstream: Upstream, tree: Path) -> None:
     before = names(tree.parent)
-    prove_tree(tree, upstream.pin)
+    prove(tree, upstream.pin)
     assert names(tree.parent) == before, "and nothing is left beside it"
     assert git(tree, "status", "--porcelain") == ""
 
@@ -176,7 +180,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_changed_trees_are_refused(upstream: Upstream, tree: Path, change: Callable[[Path], object], name: str) -> None:
     change(tree)
     with pytest.raises(FormatError) as error:
-        prove_tree(tree, upstream.pin)
+        prove(tree, upstream.pin)
     said = str(error.value)
     assert said.startswith("the source of tiny has tree ")
     assert f"pinned is {upstream.pin.tree}; it differs in " in said
@@ -196,7 +200,7 @@ PINS: dict[str, tuple[dict[str, str], str]] = {
 @pytest.mark.parametrize(("change", "words"), PINS.values(), ids=list(PINS))
 def test_other_commits_are_refused(upstream: Upstream, tree: Path, change: dict[str, str], words: str) -> None:
     with pytest.raises(FormatError) as error:
-        prove_tree(tree, replace(upstream.pin, **change))  # type: ignore[arg-type]
+        prove(tree, replace(upstream.pin, **change))  # type: ignore[arg-type]
     assert words in str(error.value)
 
 
@@ -317,7 +321,7 @@ def test_a_failure_keeps_the_tree_that_was_there(upstream: Upstream) -> None:
     upstream.fetch(good)
     with pytest.raises(FormatError):
         upstream.fetch(replace(good, tree=NOBODY))
-    prove_tree(upstream.tree, upstream.pin)
+    prove(upstream.tree, upstream.pin)
 
 
 # ---- from a source distribution
@@ -355,7 +359,7 @@ def local_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_sdist(upstream: Upstream, local_index: Path) -> None:
     sdist = make_sdist(upstream, local_index)
     upstream.fetch(replace(upstream.pin, sdist=sdist))
-    prove_tree(upstream.tree, upstream.pin)
+    prove(upstream.tree, upstream.pin)
     assert (upstream.tree / ".git").is_dir(), "the store lies where git looks for it"
     assert git(upstream.tree, "status", "--porcelain", "--ignored") == ""
     record = read_record(upstream.out / "source.json")

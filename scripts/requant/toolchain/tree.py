@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from requant.documents.inputs import ToolchainInput
 from requant.documents.pins import ToolchainPin
 from requant.documents.records import read_record, write_record
 from requant.ground.disk import require_space
@@ -41,14 +42,11 @@ def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, log: Path) -> N
             fetched = _from_git(pin, pin.git, work.path)
         else:
             fetched = _from_checkout(pin, work.path)
-        prove_tree(fetched, pin)
+        prove_tree(fetched, pin.commit, pin.tree, pin.name)
         shutil.rmtree(tree, ignore_errors=True)
         fetched.rename(tree)
     logger.info("the source equals commit %s, tree %s", pin.commit, pin.tree)
-    source = {"project": pin.sdist.project, "version": pin.sdist.version, "sha256": pin.sdist.expected.sha256,
-              "size": pin.sdist.expected.size} if pin.sdist else None  # fmt: skip
-    proven = {"name": pin.name, "commit": pin.commit, "tree": pin.tree, "sdist": source}
-    write_record(record, proven)
+    write_record(record, pin.as_input())
 
 
 def proven_tree(record: Path) -> Path:
@@ -57,22 +55,28 @@ def proven_tree(record: Path) -> Path:
     Raises:
         FormatError: naming the first changed files.
     """
-    proven = read_record(record)
+    proven = ToolchainInput.of(read_record(record))
     tree = record.with_name("source")
-    prove_tree(tree, ToolchainPin(proven["name"], proven["commit"], proven["tree"], None, None, None))
+    prove_tree(tree, proven.commit, proven.tree, proven.name)
     return tree
 
 
-def prove_tree(tree: Path, pin: ToolchainPin) -> None:
-    """Check that the files in ``tree`` are exactly those of the pinned commit, ignored files included.
+def prove_tree(tree: Path, commit: str, tree_id: str, name: str) -> None:
+    """Check that the files in ``tree`` are exactly those of a commit, ignored files included.
+
+    Args:
+        tree: the folder of the source, its git store inside.
+        commit: the pinned commit.
+        tree_id: git's id of the tree of that commit.
+        name: how errors call the toolchain.
 
     Raises:
         FormatError: naming the first differing files.
     """
     tree = tree.absolute()
     head = capture(["git", *SAFE, "rev-parse", "--verify", "HEAD^{commit}"], tree, GIT)
-    if head != pin.commit:
-        raise FormatError(f"the source of {pin.name} is at commit {head}, pinned is {pin.commit}: pin the one you mean")
+    if head != commit:
+        raise FormatError(f"the source of {name} is at commit {head}, pinned is {commit}: pin the one you mean")
     body = capture(["git", *SAFE, "rev-parse", f"{head}^{{tree}}"], tree, GIT)
     with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
         # A store of our own: no filter, line-end rule, work tree or index of the one that came along takes part.
@@ -83,14 +87,13 @@ def prove_tree(tree: Path, pin: ToolchainPin) -> None:
         Path(scratch, "info", "attributes").write_text("* -text -ident -filter -working-tree-encoding\n")
         capture([*own, "add", "--all", "--force", "."], tree, known)
         found = capture([*own, "write-tree"], tree, known)
-        if found == pin.tree == body:
+        if found == tree_id == body:
             return
         changed = capture([*own, "diff-tree", "-r", "--name-only", body, found], tree, known).splitlines()
     names = ", ".join(changed[:3]) or "the committed tree itself"
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     raise FormatError(
-        f"the source of {pin.name} has tree {found}, pinned is {pin.tree}; it differs in {names}{more}: "
-        "use a clean source"
+        f"the source of {name} has tree {found}, pinned is {tree_id}; it differs in {names}{more}: use a clean source"
     )
 
 
