@@ -1,4 +1,4 @@
-"""Our own papers: pins, records of steps, the manifest and what holds it together, with their schemas.
+"""Our own papers: pins and the inputs they become, records of steps, the manifest as typed parts, sums, the evaluation.
 
-Everybody from ``places`` upwards may enter.
+With their schemas. Everybody from ``places`` upwards may enter.
 """
