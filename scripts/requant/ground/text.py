@@ -61,3 +61,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         )
         for row in (head, *rows)
     ]
+
+
+def first_line(error: object) -> str:
+    """What an exception says, cut to one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

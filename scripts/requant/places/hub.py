@@ -29,9 +29,9 @@ from huggingface_hub.utils._headers import build_hf_headers
 
 from requant.ground.digests import Known, check_file
 from requant.ground.errors import AccessError, SourceError
+from requant.ground.text import first_line
 from requant.places import retry
 from requant.places.remote import Address, redirected
-from requant.places.retry import first_line
 
 T = TypeVar("T")
 SECONDS = 30.0

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from requant.ground.text import first_line
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -30,8 +32,3 @@ def retried(call: Callable[[], T], passes: Callable[[BaseException], bool]) -> T
         with attempt:
             return call()
     raise AssertionError("unreachable")
-
-
-def first_line(error: object) -> str:
-    """What an exception says, cut to one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

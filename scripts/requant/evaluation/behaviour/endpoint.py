@@ -20,7 +20,8 @@ from requant.ground.errors import (
     RecipeError,
     SourceError,
 )
-from requant.places.retry import first_line, retried
+from requant.ground.text import first_line
+from requant.places.retry import retried
 
 if TYPE_CHECKING:
     import httpx2
