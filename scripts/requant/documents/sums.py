@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from requant.documents.file_names import SUMS
+from requant.ground.digests import SHA256
 from requant.ground.errors import FormatError
 
-LINE = re.compile("([0-9a-f]{64})  (.+)")
+LINE = re.compile(f"({SHA256.pattern})  (.+)")
 
 # A release is a handful of files; this is room for thousands.
 LONGEST = 1 << 20

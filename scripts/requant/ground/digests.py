@@ -7,6 +7,7 @@ blob id: SHA-1 of ``blob <size>\\0`` followed by the content.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from typing import BinaryIO
 from requant.ground.errors import DigestError, FormatError
 
 CHUNK = 1 << 20
+SHA256 = re.compile("[0-9a-f]{64}")
+GIT_ID = re.compile("[0-9a-f]{40}")
+"""What a commit, a tree or a blob is called, here and on hubs."""
 
 
 @dataclass(frozen=True, order=True)

@@ -5,7 +5,6 @@
 a kill; so files are streamed by its ``http_get`` into a partial file of ours, and checked by the caller.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +26,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from requant.ground.digests import Known, check_file
+from requant.ground.digests import GIT_ID, Known, check_file
 from requant.ground.errors import AccessError, SourceError
 from requant.ground.text import first_line
 from requant.places import retry
@@ -115,7 +114,7 @@ def list_commit(repo: str, revision: str | None) -> tuple[str, dict[str, Known]]
     shown = HubSource(repo, revision or "main").shown
     with understood(shown), explained(shown, ADDRESSED):
         info = retried(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SECONDS))
-        if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
+        if not GIT_ID.fullmatch(info.sha or ""):
             raise ValueError("no commit id")
         return str(info.sha), {file.rfilename: _expected(file) for file in info.siblings or ()}
 

@@ -4,13 +4,12 @@ pip honours the user's index, mirror and proxy settings, and checks the digest b
 """
 
 import logging
-import re
 import shutil
 import sys
 from pathlib import Path
 
 from requant.documents.pins import PackagePin
-from requant.ground.digests import check_file, named_when_whole
+from requant.ground.digests import SHA256, check_file, named_when_whole
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import clean_environment, work_folder
@@ -49,7 +48,7 @@ def fetch_package(pin: PackagePin, kind: str, out: Path, log: Path) -> None:
 
 def _explain(said: str, name: str, log: Path) -> str | None:
     if "DO NOT MATCH THE HASHES" in said or ("hash" in said.lower() and "mismatch" in said.lower()):
-        digests = re.findall(r"[0-9a-f]{64}", said)
+        digests = SHA256.findall(said)
         found = f", it has {digests[-1]}" if len(digests) > 1 else ""
         raise DigestError(f"the index's {name} does not have the pinned SHA-256 {digests[0] if digests else ''}{found}")
     if "No matching distribution" in said or "connection" in said.lower() or "timed out" in said.lower():

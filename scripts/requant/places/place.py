@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from requant.formats.ranged import LocalFile, Ranged
-from requant.ground.digests import Known
+from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.remote import (
     JOBS,
@@ -36,7 +36,6 @@ REPOSITORY = re.compile(
     r"(?P<repo>\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?)(?:@(?P<revision>refs/(?:pr|convert)/[\w.-]+|[\w-][\w.-]*))?(?:/(?P<file>.+))?",
     re.ASCII,
 )
-COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 MAX_FILES = 100_000
 
 
@@ -177,7 +176,7 @@ def _hugging_face(found: re.Match[str], connections: Connections) -> Place:
     commit, expected = list_commit(found["repo"], found["revision"])
     asked = found["revision"] or ""
     source = HubSource(found["repo"], commit)
-    if COMMIT.fullmatch(asked) and asked != commit:
+    if GIT_ID.fullmatch(asked) and asked != commit:
         raise SourceError(f"{source.shown} was given for the commit {asked}: correct HF_ENDPOINT")
     return _repository(source.shown, found["file"], commit, expected, source.address, connections)
 
@@ -188,7 +187,7 @@ def _modelscope(found: re.Match[str], connections: Connections) -> Place:
     asked = found["revision"]
     source = ModelScopeSource(found["repo"], asked, "the address", "name another source")
     # ModelScope does not tell which commit a branch stands for; sizes and ETags notice when it moves.
-    commit = asked if asked and COMMIT.fullmatch(asked) else None
+    commit = asked if asked and GIT_ID.fullmatch(asked) else None
     return _repository(source.shown, found["file"], commit, source.listing(), source.address, connections)
 
 
@@ -214,7 +213,7 @@ def _repository(
 
 def _is_possible(known: Known) -> bool:
     """Whether a hub's record, which is whatever its answer held, has the types that it should have."""
-    size, digests = known.size, ((known.sha256, SHA256), (known.git_blob, COMMIT))
+    size, digests = known.size, ((known.sha256, SHA256), (known.git_blob, GIT_ID))
     return (size is None or (type(size) is int and 0 <= size < 1 << 63)) and all(
         digest is None or (isinstance(digest, str) and form.fullmatch(digest)) for digest, form in digests
     )

@@ -7,7 +7,6 @@ and https://github.com/secure-systems-lab/dsse.
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from securesystemslib.signer import SSlibKey
 
 from requant.documents.manifest import Manifest
 from requant.ground.canonical import canonical, parse
-from requant.ground.digests import write_bytes
+from requant.ground.digests import SHA256, write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
 from requant.release.keys import read_private_key, read_public_key
 
@@ -35,7 +34,6 @@ LLAMA_CPP = "git+https://github.com/ggml-org/llama.cpp"
 HUB = "https://huggingface.co/"
 # A report on a model of thousands of tensors has a few megabytes.
 LONGEST = 3 << 23
-SHA256 = re.compile("[0-9a-f]{64}")
 
 Statement = dict[str, Any]
 

@@ -30,7 +30,7 @@ from requant.documents.sums import read_sums
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import read_imatrix
 from requant.ground.canonical import canonical
-from requant.ground.digests import Digest, digest_file, read_small
+from requant.ground.digests import SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
 from requant.ground.text import printable, shown
 from requant.pipeline.describe import describe_with_progress, tensor_entries
@@ -47,7 +47,7 @@ from requant.release.keys import read_public_key
 
 DOCUMENT = "requant/verify/v1"
 LONGEST_CARD = 1 << 22
-SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
+NAMED_SHA256 = re.compile(rf"\b{SHA256.pattern}\b")
 MOST_SHOWN = 20
 
 
@@ -240,8 +240,8 @@ def _check_card(release: _Release, evaluation: Mapping[str, Any] | None) -> Iter
         for value in (digest.sha256, f"{digest.size:,} B"):
             if value not in text:
                 yield Disagreement(f"{CARD}: {name}", value, "not in the card")
-    known = set(SHA256.findall(canonical([release.manifest.document, evaluation]).decode()))
-    for other in sorted(set(SHA256.findall(text)) - known):
+    known = set(NAMED_SHA256.findall(canonical([release.manifest.document, evaluation]).decode()))
+    for other in sorted(set(NAMED_SHA256.findall(text)) - known):
         yield Disagreement(CARD, "only digests that the manifest has", other)
     release.unchecked.append(f"{CARD} beyond its digests and sizes: this version of requant writes another one")
 
