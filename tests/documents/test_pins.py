@@ -77,6 +77,7 @@ WRONG = {
         "files.pytorch_model.bin is a pickle, which can run code when read; pin safetensors",
     ),
     "pickle weights in upper case": (f"{QWEN}/files", FILES | {"a.PT": {}}, "files.a.PT is a pickle"),
+    "pickle weights by their full name": (f"{QWEN}/files", FILES | {"a.pickle": {}}, "files.a.pickle is a pickle"),
     "code": (
         f"{QWEN}/files",
         FILES | {"modeling_qwen.py": {}},

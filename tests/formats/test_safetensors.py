@@ -308,6 +308,7 @@ def mapped(**changes: Any) -> dict[str, Any]:
 FOLDERS: dict[str, tuple[Folder, str]] = {
     "nothing": (Folder({}), "org/weights holds no safetensors file"),
     "pickles": (Folder({"pytorch_model.bin": b"", "config.json": b""}), "org/weights holds its weights as pickles only"),
+    "pickles by other names": (Folder({"weights.PICKLE": b""}), "org/weights holds its weights as pickles only"),
     "too many": (Folder(dict(SHARDS)), f"holds 2 safetensors files and no {INDEX}: name the one that is meant"),
     "no JSON": (sharded(b"{"), f"{INDEX} is not valid JSON"),
     "a list": (sharded([]), f"{INDEX} holds JSON that is no object"),

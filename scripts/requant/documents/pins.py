@@ -12,12 +12,12 @@ from typing import Any
 
 from requant import DATA
 from requant.documents.schemas import check, read_yaml
+from requant.formats.pickles import is_pickle
 from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
 
 TABLE = DATA / "pins.yaml"
 """The table that comes with requant, config/pins.yaml."""
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
     key = f"{where}: models.{name}"
     files = _files(entry)
     for file in files:
-        if file.lower().endswith(PICKLED):
+        if is_pickle(file):
             raise RecipeError(
                 f"{key}.files.{file} is a pickle, which can run code when read; pin safetensors or GGUF files instead"
             )

@@ -14,12 +14,13 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
+from requant.formats.pickles import is_pickle
 from requant.formats.ranged import Ranged, read_whole
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-SUFFIX, PICKLES = ".safetensors", (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+SUFFIX = ".safetensors"
 
 MAX_HEADER = 1 << 25
 """Bytes, a third of what the safetensors library allows: room for ``MAX_TENSORS``."""
@@ -225,7 +226,7 @@ def _main_file(files: Files) -> str:
         raise FormatError(
             f"{files.shown} holds {len(found):,} safetensors files and no {INDEX}: name the one that is meant"
         )
-    if any(name.endswith(PICKLES) for name in names):
+    if any(map(is_pickle, names)):
         raise FormatError(
             f"{files.shown} holds its weights as pickles only, which run code when they are opened: "
             "name a source that has safetensors"

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from requant.documents.pins import (
-    PICKLED,
     CorpusPin,
     ModelPin,
     SuitePin,
     TextPin,
 )
 from requant.documents.records import file_entry, write_record
+from requant.formats.pickles import PICKLES
 from requant.ground.digests import (
     Digest,
     Known,
@@ -179,7 +179,7 @@ def _merge(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> di
     for name in names:
         pinned, known = pin.files[name], recorded.get(name)
         if known is None:
-            pickled = f" (pickle files such as *{PICKLED[0]} are refused)" if name.endswith(".safetensors") else ""
+            pickled = f" (pickle files such as *{PICKLES[0]} are refused)" if name.endswith(".safetensors") else ""
             raise SourceError(f"{source.shown} lacks {name}: correct the pin's files or the source{pickled}")
         for what in ("size", "sha256"):
             ours, theirs = getattr(pinned, what), getattr(known, what)
