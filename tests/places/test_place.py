@@ -16,7 +16,7 @@ from requant.formats.safetensors import read_checkpoint, rows_as_float32
 from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.places.place import open_place
-from requant.places.remote import Traffic
+from requant.places.remote import Network
 from support.hub import Fault, LoopbackHub, Snapshot
 from support.hub.wire import Reply
 
@@ -123,15 +123,15 @@ def test_no_places(text: str, words: str) -> None:
 
 
 def test_an_address(hub: LoopbackHub, tiny: Snapshot) -> None:
-    traffic = Traffic()
+    network = Network()
     text = f"{hub.url}/Qwen/Tiny/resolve/main/{SHARD}?download=secret"
-    with open_place(text, traffic) as place:
+    with open_place(text, network) as place:
         assert place.shown == text.partition("?")[0]
         assert (place.names, place.file, place.is_local, place.revision) == ([SHARD], SHARD, False, None)
         assert not hub.seen(), "nothing is asked before it is opened"
         file = place.open(SHARD)
         assert (file.name, file.size, file.read(5, 3)) == (place.shown, len(DATA), b"\5\6\7")
-    assert traffic.fetched == 4
+    assert network.traffic.fetched == 4
     with (
         open_place(text.replace("main", "other")) as place,
         pytest.raises(SourceError, match=r"does not exist \(404\)"),
@@ -389,11 +389,11 @@ def test_a_sample_of_a_giant(hub: LoopbackHub, tiny: Snapshot, tmp_path: Path) -
     assert giant.stat().st_size > 8 << 30 and giant.stat().st_blocks * 512 < 1 << 20
     # Nobody reads 8 GB of zeros to learn their digest, so the hub is told one.
     hub.add_model("Qwen/Giant", giant.parent, digests={SHARD: hashlib.sha256(b"made up").hexdigest()})
-    traffic = Traffic()
-    with open_place("hf://Qwen/Giant", traffic) as place:
+    network = Network()
+    with open_place("hf://Qwen/Giant", network) as place:
         found = rows_as_float32(read_checkpoint(place).tensors["a"], chosen)
     assert found.shape == (4096, columns)
     assert np.array_equal(np.flatnonzero(found.any(1)), [17]) and (found[17] == 1).all()
     # Some rows lie so close that one request brings both, and what is between them.
-    assert 4096 * columns * 2 <= traffic.fetched <= 1.2 * 4096 * columns * 2
-    assert traffic.requests <= 4097
+    assert 4096 * columns * 2 <= network.traffic.fetched <= 1.2 * 4096 * columns * 2
+    assert network.traffic.requests <= 4097

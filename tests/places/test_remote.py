@@ -1,27 +1,20 @@
 """requant.places.remote against the loopback Hub: the bytes that were asked for, or one sentence, whatever the server does."""
 
 import random
+import threading
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import httpx2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from requant.formats.ranged import Ranged
 from requant.ground.errors import FormatError, SourceError
-from requant.places import remote, retry
-from requant.places.remote import (
-    Address,
-    Connections,
-    RemoteFile,
-    checked,
-    redirected,
-    without_secrets,
-)
+from requant.places import remote, retry, spans
+from requant.places.addresses import Address
+from requant.places.remote import Connections, Network, RemoteFile
 from support.hub import Fault, LoopbackHub, Snapshot
+from support.hub.wire import Reply, Request
 
 SHARD = "model.safetensors"
 DATA = random.Random(0).randbytes(1 << 18)
@@ -71,7 +64,7 @@ def test_the_server_tells_the_size(url: str, connections: Connections) -> None:
 def test_close_ranges_come_together(
     file: RemoteFile, hub: LoopbackHub, connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "GAP", 4096)
+    monkeypatch.setattr(spans, "GAP", 4096)
     asked = [(9000, 100), (0, 10), (10, 20), (4126, 4), (9050, 100), (100_000, 5), (7, 0)]
     assert file.read_many(asked) == [DATA[offset : offset + length] for offset, length in asked]
     assert sorted(each.range or "" for each in hub.seen()) == ["bytes=0-4129", "bytes=100000-100004", "bytes=9000-9149"]
@@ -79,7 +72,7 @@ def test_close_ranges_come_together(
 
 
 def test_large_ranges_come_in_pieces(file: RemoteFile, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "MAX_REQUEST", 1 << 16)
+    monkeypatch.setattr(spans, "MAX_REQUEST", 1 << 16)
     assert file.read(5, 200_000) == DATA[5:200_005]
     assert len(hub.seen()) == 4
 
@@ -87,21 +80,12 @@ def test_large_ranges_come_in_pieces(file: RemoteFile, hub: LoopbackHub, monkeyp
 def test_many_scattered_ranges(
     file: RemoteFile, hub: LoopbackHub, connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "GAP", 4096)
+    monkeypatch.setattr(spans, "GAP", 4096)
     asked = [(at, 16) for at in range(0, len(DATA), 8192)]
     random.Random(1).shuffle(asked)
     assert file.read_many(asked) == [DATA[offset : offset + length] for offset, length in asked]
     assert connections.traffic.requests == len(hub.seen()) == len(asked)
     assert connections.traffic.fetched == 16 * len(asked) == sum(each.sent for each in hub.seen())
-
-
-@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 14)), max_size=50))
-def test_spans_cover_all_ranges_and_lie_apart(ranges: list[tuple[int, int]]) -> None:
-    spans = remote._merged(ranges)
-    assert all(any(a <= offset and offset + length <= b for a, b in spans) for offset, length in ranges if length)
-    assert all(b + remote.GAP < c for (_, b), (c, _) in pairwise(spans))
-    assert sum(b - a for a, b in spans) <= sum(length + remote.GAP for _, length in ranges)
-    assert [piece for span in spans for piece in remote._cut(*span)] or not spans
 
 
 def test_nothing_outside_is_asked_for(file: RemoteFile, hub: LoopbackHub) -> None:
@@ -176,12 +160,13 @@ def test_faults(
     assert connections.traffic.fetched < MIB, "an endless body is not read to the end"
 
 
-def test_less_than_asked_without_a_length(file: RemoteFile, connections: Connections) -> None:
+def test_less_than_asked_without_a_length(file: RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(206, headers={"Content-Range": f"bytes 0-9/{len(DATA)}"}, content=iter([DATA[:4]]))
 
-    connections._client = httpx2.Client(transport=httpx2.MockTransport(answer))
-    with pytest.raises(SourceError, match="sends less than was asked for, again and again"):
+    client = httpx2.Client(transport=httpx2.MockTransport(answer))
+    monkeypatch.setattr(Connections, "client", client)
+    with client, pytest.raises(SourceError, match="sends less than was asked for, again and again"):
         file.read(0, 10)
 
 
@@ -232,6 +217,32 @@ def test_a_redirect_is_followed_once(hub: LoopbackHub, tiny: Snapshot, connectio
     assert "hf_owner" not in repr(address)
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_no_more_connections_at_a_time_than_jobs(
+    url: str, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    network, truth, lock, waiting = Network(jobs=jobs), hub.answer, threading.Lock(), threading.Event()
+    now, most = 0, 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        waiting.wait(0.02)
+        with lock:
+            now -= 1
+        return truth(request)
+
+    monkeypatch.setattr(hub, "answer", answer)
+    connections = Connections(network)
+    file = RemoteFile("x.bin", lambda: Address(url), connections, len(DATA))
+    monkeypatch.setattr(spans, "GAP", 0)
+    file.read_many([(at, 16) for at in range(0, 12 * 64, 64)])
+    connections.close()
+    assert most <= jobs and network.traffic.requests == 12
+
+
 def test_connections_are_kept(file: RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     connect = httpx2.HTTPTransport.handle_request
@@ -243,68 +254,6 @@ def test_connections_are_kept(file: RemoteFile, monkeypatch: pytest.MonkeyPatch)
     for at in range(5):
         file.read(at, 1)
     assert [len(each) for each in made] == [0, 1, 1, 1, 1]
-
-
-ADDRESSES: dict[str, tuple[Address, str]] = {
-    "https": (Address("https://example.com/x"), ""),
-    "this machine": (Address("http://127.0.0.1:80/x"), ""),
-    "this machine, by name": (Address("http://localhost/x"), ""),
-    "this machine, IPv6": (Address("http://[::1]/x"), ""),
-    "a mirror": (Address("http://mirror.example.com/x", plain=True), ""),
-    "plain": (Address("http://example.com/x"), "plain http"),
-    "like this machine": (Address("http://127.0.0.1.example.com/x"), "plain http"),
-    "like this machine, by password": (Address("http://127.0.0.1@example.com/x"), "plain http"),
-    "this machine, to the client": (Address("http://example.com\\@127.0.0.1/"), ""),
-    "another protocol": (Address("ftp://example.com/x"), "no usable address"),
-    "no host": (Address("https:///x"), "no usable address"),
-    "no URL": (Address("x"), "no usable address"),
-    "unprintable": (Address("https://a\0b/"), "no usable address"),
-}
-
-
-@pytest.mark.parametrize(("address", "words"), ADDRESSES.values(), ids=list(ADDRESSES))
-def test_addresses(address: Address, words: str) -> None:
-    if not words:
-        assert checked(address, "x.bin") is address
-        return
-    with pytest.raises(SourceError, match=rf"^x\.bin .*{words}"):
-        checked(address, "x.bin")
-
-
-TOKEN = {"Authorization": "Bearer secret"}
-LEADS: dict[str, tuple[str, str, bool]] = {
-    "same origin": ("/y", "https://hub.example/y", True),
-    "same origin, in full": ("https://hub.example:443/y", "https://hub.example/y", True),
-    "another host": ("https://cdn.example/y", "https://cdn.example/y", False),
-    "another port": ("https://hub.example:444/y", "https://hub.example:444/y", False),
-    "a host below": ("https://a.hub.example/y", "https://a.hub.example/y", False),
-    "without a scheme": ("//cdn.example/y", "https://cdn.example/y", False),
-}
-
-
-@pytest.mark.parametrize(("location", "url", "keeps"), LEADS.values(), ids=list(LEADS))
-def test_tokens_stay_with_their_origin(location: str, url: str, keeps: bool) -> None:
-    found = redirected(Address("https://hub.example/x", TOKEN), location, "x.bin")
-    assert found == Address(url, TOKEN if keeps else {})
-
-
-@pytest.mark.parametrize("location", ["http://hub.example/x", "http://127.0.0.1/x", "HTTP://hub.example/x"])
-def test_never_from_https_to_http(location: str) -> None:
-    with pytest.raises(SourceError, match="redirected from https to plain http"):
-        redirected(Address("https://hub.example/x", plain=True), location, "x.bin")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "https://user:secret@host/a/b",
-        "https://host/a/b?token=secret",
-        "https://host/a/b#secret",
-        "https://s:e@u:secret@host/a/b?x@y",
-    ],
-)
-def test_messages_hold_no_secrets(text: str) -> None:
-    assert without_secrets(text) == "https://host/a/b"
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])

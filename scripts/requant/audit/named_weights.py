@@ -21,7 +21,7 @@ from requant.formats.ranged import as_file, read_whole
 from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
 from requant.places.place import Place, open_place
-from requant.places.remote import JOBS, Traffic
+from requant.places.remote import Network
 from requant.quantization.mix import Model
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)
@@ -48,7 +48,7 @@ class Source:
     unknown: str | None
 
 
-def open_source(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> Source:
+def open_source(text: str, network: Network | None = None) -> Source:
     """Open weights: a checkpoint or a BF16, F16 or F32 GGUF, anywhere; close their ``place`` afterwards.
 
     Args:
@@ -60,7 +60,7 @@ def open_source(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> 
     """
     if HUB_NAME.fullmatch(text) and not Path(text).exists():
         text = f"hf://{text}"
-    place = open_place(text, traffic, jobs)
+    place = open_place(text, network)
     try:
         ggufs = [name for name in place.names if name.endswith(".gguf")]
         checkpoint = any(name == CONFIG or name.endswith(SUFFIX) for name in place.names)

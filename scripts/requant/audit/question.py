@@ -43,7 +43,7 @@ from requant.ground.errors import (
 )
 from requant.ground.progress import progress
 from requant.places.place import open_place
-from requant.places.remote import JOBS, Traffic
+from requant.places.remote import JOBS, Network, Traffic
 from requant.quantization.mix import (
     FALLBACKS,
     OLDER_FALLBACKS,
@@ -118,17 +118,16 @@ def audit(question: Question) -> Report | ImatrixReport:
         RequantError: when something named cannot be read (``UnsupportedError``: not be checked).
     """
     begun = time.monotonic()
-    traffic, closing = Traffic(), ExitStack()
+    network, closing = Network(jobs=question.jobs or JOBS), ExitStack()
     with closing:
-        jobs = question.jobs or JOBS
-        subject = open_subject(question.subject, traffic, jobs)
+        subject = open_subject(question.subject, network)
         closing.callback(subject.place.close)
-        source = open_source(_source_text(question, subject), traffic, jobs)
+        source = open_source(_source_text(question, subject), network)
         closing.callback(source.place.close)
         if subject.is_imatrix:
             return audit_imatrix(*_read_imatrix(subject.file), source)
         try:
-            report = _check(question, subject, source, traffic, closing)
+            report = _check(question, subject, source, network, closing)
         except ToolError as error:
             # Without a compiler nothing is wrong with the subject, nor with the question.
             raise UnsupportedError(str(error)) from error
@@ -140,13 +139,13 @@ def audit(question: Question) -> Report | ImatrixReport:
     return report
 
 
-def _check(question: Question, subject: Subject, source: Source, traffic: Traffic, closing: ExitStack) -> Report:
+def _check(question: Question, subject: Subject, source: Source, network: Network, closing: ExitStack) -> Report:
     findings, notes = [], []
     pin = _toolchain(question, subject)
     inferred = [] if subject.manifest else list(subject.inferred.sentences)
     if question.source is None and subject.manifest is None:
         inferred.append(f"the weights are taken from {source.place.shown}, as the file names them")
-    imatrix, named = _imatrix(question, subject, traffic, closing)
+    imatrix, named = _imatrix(question, subject, network, closing)
     if named and subject.manifest and named[1] != (wanted := subject.manifest.imatrix.file.sha256):
         sentence = "the importance matrix is not the one that the manifest names"
         findings.append(Finding(IMATRIX, Grade.SERIOUS, wanted, named[1], sentence))
@@ -181,7 +180,7 @@ def _check(question: Question, subject: Subject, source: Source, traffic: Traffi
     drawn = sum(rows.values()) if selected is None else sum(map(len, selected.values()))
     return Report(
         question, subject, source, named, pin, seed, drawn, sum(rows.values()), outcome, findings, inferred, notes,
-        traffic=traffic,
+        traffic=network.traffic,
     )  # fmt: skip
 
 
@@ -210,11 +209,11 @@ def _opener(pin: ToolchainPin) -> Callable[[str], Quantizer]:
 
 
 def _imatrix(
-    question: Question, subject: Subject, traffic: Traffic, closing: ExitStack
+    question: Question, subject: Subject, network: Network, closing: ExitStack
 ) -> tuple[Imatrix | None, tuple[str, str] | None]:
     """The importance matrix, and its name and SHA-256; nothing where there is none."""
     if question.imatrix is not None:
-        place = open_place(question.imatrix, traffic)
+        place = open_place(question.imatrix, network)
         closing.callback(place.close)
         file: Ranged | None = place.open(place.file or IMATRIX)
     elif subject.with_imatrix:

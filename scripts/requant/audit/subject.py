@@ -20,7 +20,7 @@ from requant.formats.ranged import (
 from requant.ground.canonical import parse
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.places.place import Place, open_place
-from requant.places.remote import JOBS, Traffic
+from requant.places.remote import Network
 
 NOT_QUANTS = ("imatrix", "mmproj")
 """GGUFs whose names begin so hold no language model."""
@@ -65,7 +65,7 @@ class Subject:
         return _sibling(self.place, self.file, self.name, name)
 
 
-def open_subject(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> Subject:
+def open_subject(text: str, network: Network | None = None) -> Subject:
     """Open what is to be audited; close its ``place`` afterwards.
 
     Raises:
@@ -73,7 +73,7 @@ def open_subject(text: str, traffic: Traffic | None = None, jobs: int = JOBS) ->
         FormatError: when it is no GGUF, or its manifest is damaged.
         UnsupportedError: when it is one part of several.
     """
-    place = open_place(text, traffic, jobs)
+    place = open_place(text, network)
     try:
         path = place.file or _only_quant(place)
         file = place.open(path)

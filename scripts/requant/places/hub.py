@@ -30,7 +30,7 @@ from requant.ground.digests import GIT_ID, Known, check_file
 from requant.ground.errors import AccessError, SourceError
 from requant.ground.text import first_line
 from requant.places import retry
-from requant.places.remote import Address, redirected
+from requant.places.addresses import Address, redirected
 
 T = TypeVar("T")
 SECONDS = 30.0

@@ -10,7 +10,7 @@ from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, N
 from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.ground.text import first_line
-from requant.places.remote import Address
+from requant.places.addresses import Address
 
 
 class ModelScopeSource:

@@ -20,15 +20,8 @@ from urllib.parse import unquote, urlsplit
 from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
-from requant.places.remote import (
-    JOBS,
-    Address,
-    Connections,
-    RemoteFile,
-    Traffic,
-    checked,
-    without_secrets,
-)
+from requant.places.addresses import Address, checked, without_secrets
+from requant.places.remote import Connections, Network, RemoteFile
 
 FORMS = "write a path, hf://owner/name[@revision][/file], ms://owner/name[@revision][/file] or https://host/file"
 REPOSITORY = re.compile(
@@ -96,13 +89,12 @@ class Place:
         self.close()
 
 
-def open_place(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> Place:
+def open_place(text: str, network: Network | None = None) -> Place:
     """Find out what a place holds; a branch is resolved here, once, and everything is read from that commit.
 
     Args:
         text: a path, or one of the forms above.
-        traffic: where to count what is read over the network.
-        jobs: connections at a time.
+        network: what is read over it is counted there, and it says how many connections there may be at a time.
 
     Raises:
         SourceError: one sentence, when ``text`` is none of the forms, or the place cannot be reached or read.
@@ -113,13 +105,13 @@ def open_place(text: str, traffic: Traffic | None = None, jobs: int = JOBS) -> P
     if not separator:
         return _local(Path(text), text)
     if scheme in ("http", "https"):
-        return _address(text, Connections(traffic, jobs))
+        return _address(text, Connections(network))
     if scheme not in ("hf", "ms"):
         raise PlaceError(f"{scheme[:16]}:// is no known kind of place: {FORMS}")
     found = REPOSITORY.fullmatch(rest)
     if not found or any("--" in each or ".." in each for each in found["repo"].split("/")):
         raise PlaceError(f"{re.split('[?#]', text, maxsplit=1)[0][:256]} names no repository: {FORMS}")
-    place = (_hugging_face if scheme == "hf" else _modelscope)(found, Connections(traffic, jobs))
+    place = (_hugging_face if scheme == "hf" else _modelscope)(found, Connections(network))
     if place.file is not None and place.file not in place.names:
         place.close()
         raise PlaceError(f"{place.shown} holds no {place.file[:256]!r}: correct the name")

@@ -8,25 +8,22 @@ import re
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from requant import __version__
 from requant.formats.ranged import check_range
 from requant.ground.errors import SourceError
+from requant.places.addresses import Address, checked, redirected
 from requant.places.retry import retried
+from requant.places.spans import cut, merged
 
 if TYPE_CHECKING:
     import httpx2
 
 JOBS = 16
-GAP = 1 << 16
-"""Ranges that lie no further apart come in one request: at 100 Mbit/s, shared by ``JOBS`` connections, these bytes take
-as long as a round trip of 80 ms. In files of gigabytes few of the rows that are drawn lie so close."""
-MAX_REQUEST = 1 << 23
 MAX_REDIRECTS = 5
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
@@ -53,79 +50,22 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where a file can be had.
+class Network:
+    """How files are read over the network: where that is counted, and how many connections a place may have."""
 
-    ``headers`` (a token) are for the origin of ``url`` alone. ``plain`` says that the user named a server without TLS;
-    otherwise only this machine may be spoken to without.
-    """
-
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    plain: bool = False
-
-
-def checked(address: Address, name: str) -> Address:
-    """Give the address back if it may be used.
-
-    Raises:
-        SourceError: naming the file, for anything but https, or http to this machine or a mirror the user named.
-    """
-    import httpx2
-
-    try:
-        # The parser that connects is the one to ask: two parsers could see two hosts.
-        url = httpx2.URL(address.url)
-    except httpx2.InvalidURL as error:
-        raise SourceError(f"{name} has no usable address: it must begin with https:// and name a host") from error
-    if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 1 << 16:
-        raise SourceError(f"{name} has no usable address: it must begin with https:// and name a host")
-    if url.scheme == "http" and not address.plain and not _is_loopback(url.host):
-        raise SourceError(f"{name} would come over plain http, where anybody can change it: use https")
-    return address
-
-
-def redirected(address: Address, location: str, name: str) -> Address:
-    """Where a redirect leads; the headers stay behind if that is another origin.
-
-    Raises:
-        SourceError: when it leads from https to http, or nowhere.
-    """
-    import httpx2
-
-    here = httpx2.URL(address.url)
-    try:
-        there = here.join(location)
-    except httpx2.InvalidURL as error:
-        raise SourceError(f"{name} is redirected to no usable address: take it from another source") from error
-    if here.scheme == "https" and there.scheme == "http":
-        raise SourceError(f"{name} is redirected from https to plain http: take it from another source")
-    stays = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
-    return checked(Address(str(there), address.headers if stays else {}, address.plain), name)
-
-
-def without_secrets(url: str) -> str:
-    """A URL for messages: no password, and no query, where signed addresses carry their signature."""
-    scheme, _, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    traffic: Traffic = field(default_factory=Traffic)
+    jobs: int = JOBS
 
 
 class Connections:
     """Kept-alive connections and as many threads, shared by all files of one place; to be closed."""
 
-    def __init__(self, traffic: Traffic | None = None, jobs: int = JOBS) -> None:
-        self.traffic, self.jobs = traffic or Traffic(), jobs
+    def __init__(self, network: Network | None = None) -> None:
+        network = network or Network()
+        self.traffic, self.jobs = network.traffic, network.jobs
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
-        self._threads = ThreadPoolExecutor(jobs, "requant-read")
+        self._threads = ThreadPoolExecutor(self.jobs, "requant-read")
 
     @property
     def client(self) -> "httpx2.Client":
@@ -204,10 +144,10 @@ class RemoteFile:
         """Give the bytes of several ``(offset, length)``, in the order asked and in as few requests as is sensible."""
         for offset, length in ranges:
             check_range(self, offset, length)
-        spans = _merged(ranges)
-        pieces = [piece for span in spans for piece in _cut(*span)]
+        spans = merged(ranges)
+        pieces = [piece for span in spans for piece in cut(*span)]
         bodies = self._connections.map(self._read, pieces)
-        blocks = [b"".join(next(bodies) for _ in _cut(*span)) for span in spans]
+        blocks = [b"".join(next(bodies) for _ in cut(*span)) for span in spans]
         starts = [start for start, _ in spans]
         found = []
         for offset, length in ranges:
@@ -322,21 +262,3 @@ def _require_success(status: int, name: str) -> None:
         raise _PassingError(f"answers {status}")
     if status not in (200, 206, 416):
         raise SourceError(f"{name} cannot be had, the server answers {status}: correct its address")
-
-
-def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join ranges ``(offset, length)`` that lie close together to spans ``(start, stop)``, sorted and apart."""
-    spans: list[tuple[int, int]] = []
-    for offset, length in sorted(ranges):
-        if not length:
-            continue
-        if spans and offset <= spans[-1][1] + GAP:
-            spans[-1] = (spans[-1][0], max(spans[-1][1], offset + length))
-        else:
-            spans.append((offset, offset + length))
-    return spans
-
-
-def _cut(start: int, stop: int) -> list[tuple[int, int]]:
-    """Cut a span into pieces of at most ``MAX_REQUEST`` bytes."""
-    return [(at, min(at + MAX_REQUEST, stop)) for at in range(start, stop, MAX_REQUEST)]

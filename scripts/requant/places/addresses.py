@@ -1,0 +1,74 @@
+"""Addresses of files: which may be used, where a redirect may lead, and what a message may show of one."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from requant.ground.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a file can be had.
+
+    ``headers`` (a token) are for the origin of ``url`` alone. ``plain`` says that the user named a server without TLS;
+    otherwise only this machine may be spoken to without.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    plain: bool = False
+
+
+def checked(address: Address, name: str) -> Address:
+    """Give the address back if it may be used.
+
+    Raises:
+        SourceError: naming the file, for anything but https, or http to this machine or a mirror the user named.
+    """
+    import httpx2
+
+    try:
+        # The parser that connects is the one to ask: two parsers could see two hosts.
+        url = httpx2.URL(address.url)
+    except httpx2.InvalidURL as error:
+        raise SourceError(f"{name} has no usable address: it must begin with https:// and name a host") from error
+    if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 1 << 16:
+        raise SourceError(f"{name} has no usable address: it must begin with https:// and name a host")
+    if url.scheme == "http" and not address.plain and not _is_loopback(url.host):
+        raise SourceError(f"{name} would come over plain http, where anybody can change it: use https")
+    return address
+
+
+def redirected(address: Address, location: str, name: str) -> Address:
+    """Where a redirect leads; the headers stay behind if that is another origin.
+
+    Raises:
+        SourceError: when it leads from https to http, or nowhere.
+    """
+    import httpx2
+
+    here = httpx2.URL(address.url)
+    try:
+        there = here.join(location)
+    except httpx2.InvalidURL as error:
+        raise SourceError(f"{name} is redirected to no usable address: take it from another source") from error
+    if here.scheme == "https" and there.scheme == "http":
+        raise SourceError(f"{name} is redirected from https to plain http: take it from another source")
+    stays = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
+    return checked(Address(str(there), address.headers if stays else {}, address.plain), name)
+
+
+def without_secrets(url: str) -> str:
+    """A URL for messages: no password, and no query, where signed addresses carry their signature."""
+    scheme, _, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,67 @@
+"""requant.places.addresses: no plain http from afar, no token for another origin, no secret in a message."""
+
+import pytest
+
+from requant.ground.errors import SourceError
+from requant.places.addresses import Address, checked, redirected, without_secrets
+
+ADDRESSES: dict[str, tuple[Address, str]] = {
+    "https": (Address("https://example.com/x"), ""),
+    "this machine": (Address("http://127.0.0.1:80/x"), ""),
+    "this machine, by name": (Address("http://localhost/x"), ""),
+    "this machine, IPv6": (Address("http://[::1]/x"), ""),
+    "a mirror": (Address("http://mirror.example.com/x", plain=True), ""),
+    "plain": (Address("http://example.com/x"), "plain http"),
+    "like this machine": (Address("http://127.0.0.1.example.com/x"), "plain http"),
+    "like this machine, by password": (Address("http://127.0.0.1@example.com/x"), "plain http"),
+    "this machine, to the client": (Address("http://example.com\\@127.0.0.1/"), ""),
+    "another protocol": (Address("ftp://example.com/x"), "no usable address"),
+    "no host": (Address("https:///x"), "no usable address"),
+    "no URL": (Address("x"), "no usable address"),
+    "unprintable": (Address("https://a\0b/"), "no usable address"),
+}
+
+
+@pytest.mark.parametrize(("address", "words"), ADDRESSES.values(), ids=list(ADDRESSES))
+def test_addresses(address: Address, words: str) -> None:
+    if not words:
+        assert checked(address, "x.bin") is address
+        return
+    with pytest.raises(SourceError, match=rf"^x\.bin .*{words}"):
+        checked(address, "x.bin")
+
+
+TOKEN = {"Authorization": "Bearer secret"}
+LEADS: dict[str, tuple[str, str, bool]] = {
+    "same origin": ("/y", "https://hub.example/y", True),
+    "same origin, in full": ("https://hub.example:443/y", "https://hub.example/y", True),
+    "another host": ("https://cdn.example/y", "https://cdn.example/y", False),
+    "another port": ("https://hub.example:444/y", "https://hub.example:444/y", False),
+    "a host below": ("https://a.hub.example/y", "https://a.hub.example/y", False),
+    "without a scheme": ("//cdn.example/y", "https://cdn.example/y", False),
+}
+
+
+@pytest.mark.parametrize(("location", "url", "keeps"), LEADS.values(), ids=list(LEADS))
+def test_tokens_stay_with_their_origin(location: str, url: str, keeps: bool) -> None:
+    found = redirected(Address("https://hub.example/x", TOKEN), location, "x.bin")
+    assert found == Address(url, TOKEN if keeps else {})
+
+
+@pytest.mark.parametrize("location", ["http://hub.example/x", "http://127.0.0.1/x", "HTTP://hub.example/x"])
+def test_never_from_https_to_http(location: str) -> None:
+    with pytest.raises(SourceError, match="redirected from https to plain http"):
+        redirected(Address("https://hub.example/x", plain=True), location, "x.bin")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:secret@host/a/b",
+        "https://host/a/b?token=secret",
+        "https://host/a/b#secret",
+        "https://s:e@u:secret@host/a/b?x@y",
+    ],
+)
+def test_messages_hold_no_secrets(text: str) -> None:
+    assert without_secrets(text) == "https://host/a/b"
