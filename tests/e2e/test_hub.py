@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from requant.pipeline.corpus import raw_text
+from requant.pipeline.fetch_corpus import raw_text
 from support.checkout import ROOT
 from support.hub import Fault, LoopbackHub, Snapshot
 from support.workplace import Workplace, digests, tiny_recipe

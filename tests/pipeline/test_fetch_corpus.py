@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from requant.documents.pins import CorpusPin, TextPin
 from requant.ground.digests import Known, digest_bytes
-from requant.pipeline.corpus import raw_text
+from requant.pipeline.fetch_corpus import raw_text
 from support.files import files_below, known
 from support.hub import Fault, LoopbackHub
 

@@ -26,7 +26,7 @@ from requant.ground.digests import (
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import work_folder
-from requant.pipeline.corpus import write_raw_text, write_tree_text
+from requant.pipeline.fetch_corpus import write_raw_text, write_tree_text
 from requant.pipeline.recipe import bytes_after_download
 from requant.pipeline.tiny_model import TinyShape, write_tiny_model
 from requant.places.packages import fetch_package

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from requant.ground.digests import Digest, Known, digest_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
-from requant.pipeline.corpus import (
+from requant.pipeline.fetch_corpus import (
     raw_text,
     tree_files,
     write_raw_text,
