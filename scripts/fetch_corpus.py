@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from requant.pipeline.fetch_model import fetch_corpus
+from requant.pipeline.fetch_corpus import fetch_corpus
 from requant.pipeline.job import job
 from requant.toolchain.tree import proven_tree
 

@@ -1,4 +1,4 @@
-"""requant.pipeline.fetch_model.fetch_corpus, with the real datasets client against the loopback Hub."""
+"""requant.pipeline.fetch_corpus.fetch_corpus, with the real datasets client against the loopback Hub."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ class Corpus:
     def fetch(self, pin: CorpusPin, texts: Mapping[str, TextPin], env: Mapping[str, str] | None = None) -> str:
         record = self.out / "corpus.json"
         said = self.library(
-            "requant.pipeline.fetch_model.fetch_corpus", pin, texts, self.out, self.out, record, env=env
+            "requant.pipeline.fetch_corpus.fetch_corpus", pin, texts, self.out, self.out, record, env=env
         )
         assert bool(said) != record.exists()
         return said

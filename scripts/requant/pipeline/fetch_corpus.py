@@ -1,6 +1,6 @@
-"""Texts to calibrate and evaluate on: defined by their bytes, so by a digest, never by how they were joined.
+"""Rebuild the texts to calibrate and evaluate on: defined by their bytes, never by how they were joined.
 
-Two sources: rows of a data set on a hub, and text files of a proven source tree.
+They come from two places: rows of a data set on a hub, and text files of a proven source tree.
 
 The WikiText rule (https://huggingface.co/datasets/Salesforce/wikitext, configurations ``*-raw-v1``): a row
 is a line that kept its newline, and a line of the original ``wiki.*.raw`` that holds only a blank (``" \\n"``)
@@ -9,9 +9,12 @@ with ``""``, ``"\\n"`` or ``"\\n\\n"``, as is often done, gives three other text
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from requant.documents.pins import CorpusPin, TextPin
+from requant.documents.records import file_entry, write_record
 from requant.ground.digests import (
     Digest,
     Known,
@@ -20,7 +23,29 @@ from requant.ground.digests import (
 )
 from requant.ground.errors import DigestError, FormatError, RecipeError
 
+logger = logging.getLogger(__name__)
 BLANK_LINE = " \n"
+
+
+def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: Path, record: Path) -> None:
+    """Rebuild the texts of a corpus into ``out``, byte for byte; ``texts`` maps roles to pinned texts.
+
+    Raises:
+        SourceError, DigestError: when the data set cannot be had or its files or texts are not the pinned ones.
+    """
+    entries = {}
+    for role, text in texts.items():
+        if pin.repo is None:
+            digest = write_tree_text(tree, text.paths, out / text.name, text.expected)
+        else:
+            from requant.places.hub import dataset_rows
+
+            assert pin.config and pin.revision and text.split
+            rows = dataset_rows(pin.repo, pin.config, pin.revision, pin.files, text.split)
+            digest = write_raw_text(rows, out / text.name, text.expected)
+        logger.info("%s is the pinned text, %s bytes", text.name, f"{digest.size:,}")
+        entries[role] = file_entry(text.name, digest)
+    write_record(record, {**pin.as_input(texts), "texts": entries})
 
 
 def raw_text(rows: Iterable[str]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Get a recipe's weights and texts, every file proven before anything reads it."""
+"""Get a recipe's weights, every file proven before anything reads it."""
 
 import logging
 import shutil
@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from requant.documents.pins import (
-    CorpusPin,
     ModelPin,
     SuitePin,
-    TextPin,
 )
 from requant.documents.records import file_entry, write_record
 from requant.formats.pickles import PICKLES
@@ -20,15 +18,12 @@ from requant.ground.digests import (
     Digest,
     Known,
     check_file,
-    digest_file,
     publish,
 )
 from requant.ground.disk import require_space
 from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import work_folder
-from requant.pipeline.fetch_corpus import write_raw_text, write_tree_text
 from requant.pipeline.recipe import bytes_after_download
-from requant.pipeline.tiny_model import TinyShape, write_tiny_model
 from requant.places.packages import fetch_package
 
 logger = logging.getLogger(__name__)
@@ -116,39 +111,6 @@ def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
     require_space(folder, sum(known.size or 0 for known in expected.values()), f"the questions of {pin.name}")
     _fetch_all(hub, expected, folder)
     return _check_all(expected, folder, hub)
-
-
-def generate_model(tree: Path, shape: Mapping[str, int], name: str, out: Path, record: Path) -> None:
-    """Generate the small random model of a recipe into ``out`` and write its ``record``."""
-    with work_folder(out.parent / "generate") as work:
-        files = write_tiny_model(tree, work.path, TinyShape(**shape))
-        entries = [file_entry(file.name, digest_file(file)) for file in sorted(files)]
-        out.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            publish(file, out / file.name)
-    origin = {"name": name, "repo": None, "revision": None, "licence": "MIT", "package": None, "generate": dict(shape)}
-    write_record(record, {**origin, "files": entries})
-
-
-def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: Path, record: Path) -> None:
-    """Rebuild the texts of a corpus into ``out``, byte for byte; ``texts`` maps roles to pinned texts.
-
-    Raises:
-        SourceError, DigestError: when the data set cannot be had or its files or texts are not the pinned ones.
-    """
-    entries = {}
-    for role, text in texts.items():
-        if pin.repo is None:
-            digest = write_tree_text(tree, text.paths, out / text.name, text.expected)
-        else:
-            from requant.places.hub import dataset_rows
-
-            assert pin.config and pin.revision and text.split
-            rows = dataset_rows(pin.repo, pin.config, pin.revision, pin.files, text.split)
-            digest = write_raw_text(rows, out / text.name, text.expected)
-        logger.info("%s is the pinned text, %s bytes", text.name, f"{digest.size:,}")
-        entries[role] = file_entry(text.name, digest)
-    write_record(record, {**pin.as_input(texts), "texts": entries})
 
 
 def _open(pin: ModelPin, source: str) -> Source:
