@@ -68,7 +68,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
 def test_the_clients_are_quiet(tmp_path: Path, hub: LoopbackHub) -> None:
     """Every request would be a line, and its address carries what signs it."""
-    body = f"from requant.places.hub import HubSource; HubSource('Qwen/Absent', '{'0' * 40}').record(['x'])"
+    body = f"from requant.places.hub import HubRepository; HubRepository('Qwen/Absent', '{'0' * 40}').record(['x'])"
     status, shown, log = run(tmp_path, body, hub)
     assert status == 1
     assert hub.requests

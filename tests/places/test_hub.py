@@ -1,4 +1,4 @@
-"""requant.places.hub beyond what test_sources goes through: what is tried again, what is explained, what is not."""
+"""requant.places.hub beyond what downloads and places go through: what is tried again, what is explained, what is not."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from requant.ground.digests import Known
 from requant.ground.errors import SourceError
-from requant.places.hub import HubSource, explained, retried
+from requant.places.hub import HubRepository, retried
 from support.hub import Fault, LoopbackHub, Snapshot
 
 SHARD = "model.safetensors"
@@ -33,14 +33,14 @@ def tiny(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 @pytest.fixture
-def source(tiny: Snapshot) -> HubSource:
-    return HubSource("Qwen/Tiny", tiny.commit)
+def repository(tiny: Snapshot) -> HubRepository:
+    return HubRepository("Qwen/Tiny", tiny.commit)
 
 
-def test_the_record(source: HubSource, tiny: Snapshot) -> None:
+def test_the_record(repository: HubRepository, tiny: Snapshot) -> None:
     """LFS files by SHA-256, small ones by git blob id; a folder is no file, and what is not there is left out."""
     config = tiny.files["deep/config.json"]
-    assert source.record([SHARD, "deep/config.json", "deep", "absent"]) == {
+    assert repository.record([SHARD, "deep/config.json", "deep", "absent"]) == {
         SHARD: Known(len(DATA), sha256=tiny.files[SHARD].sha256),
         "deep/config.json": Known(config.size, git_blob=config.blob_id),
     }
@@ -57,43 +57,43 @@ PARTS: dict[str, tuple[bytes | None, list[str | None]]] = {
 
 @pytest.mark.parametrize(("part", "ranges"), PARTS.values(), ids=list(PARTS))
 def test_going_on_from(
-    source: HubSource, hub: LoopbackHub, tmp_path: Path, part: bytes | None, ranges: list[str | None]
+    repository: HubRepository, hub: LoopbackHub, tmp_path: Path, part: bytes | None, ranges: list[str | None]
 ) -> None:
     path = tmp_path / "download" / SHARD
     if part is not None:
         path.parent.mkdir()
         path.write_bytes(part)
-    source.fetch(SHARD, path)
+    repository.fetch(SHARD, path)
     assert path.read_bytes() == DATA
     assert [each.range for each in hub.seen("/cdn/*", "GET")] == ranges
 
 
 def test_a_server_that_ignores_ranges(
-    source: HubSource, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: HubRepository, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some mirrors answer 200 with everything: the beginning must not stand there twice."""
     truth = hub.answer
     monkeypatch.setattr(hub, "answer", lambda request: replace(truth(request), ranges=False))
     path = tmp_path / SHARD
     path.write_bytes(DATA[:1000])
-    source.fetch(SHARD, path)
+    repository.fetch(SHARD, path)
     assert [(each.range, each.status) for each in hub.seen("/cdn/*", "GET")] == [("bytes=1000-", 200)]
     assert path.read_bytes() == DATA
 
 
-def test_what_was_fetched_stays_for_the_next_try(source: HubSource, hub: LoopbackHub, tmp_path: Path) -> None:
+def test_what_was_fetched_stays_for_the_next_try(repository: HubRepository, hub: LoopbackHub, tmp_path: Path) -> None:
     path = tmp_path / SHARD
     path.write_bytes(DATA[:1000])
     hub.faults.add(Fault("/cdn/*", status=403))
     with pytest.raises(SourceError, match=r"refuses access: set HF_TOKEN to a token that may read it \(403\)"):
-        source.fetch(SHARD, path)
+        repository.fetch(SHARD, path)
     assert path.read_bytes() == DATA[:1000]
 
 
-def test_offline(source: HubSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline(repository: HubRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set"):
-        source.fetch(SHARD, tmp_path / SHARD)
+        repository.fetch(SHARD, tmp_path / SHARD)
     assert not (tmp_path / SHARD).exists()
 
 
@@ -131,19 +131,20 @@ def test_what_does_not_pass_is_not(error: Exception) -> None:
     with pytest.raises(type(error)):
         retried(call)
     assert len(calls) == 1
-    with pytest.raises(type(error)), explained("x/y"):
+    with pytest.raises(type(error)), HubRepository("x/y", "main").explaining():
         raise error
 
 
 EXPLAINED: dict[str, tuple[Exception, str]] = {
-    "too early": (BROKEN, "x/y closed the connection too early, again and again: run again to go on"),
-    "offline": (OfflineModeIsEnabled("offline"), "x/y is needed, but HF_HUB_OFFLINE is set: unset it, or fetch"),
+    "too early": (BROKEN, "closed the connection too early, again and again: run again to go on"),
+    "offline": (OfflineModeIsEnabled("offline"), "is needed, but HF_HUB_OFFLINE is set: unset it, or fetch"),
 }
 
 
 @pytest.mark.parametrize(("error", "words"), EXPLAINED.values(), ids=list(EXPLAINED))
 def test_explained(error: Exception, words: str) -> None:
-    with pytest.raises(SourceError) as found, explained("x/y"):
+    repository = HubRepository("x/y", "main")
+    with pytest.raises(SourceError) as found, repository.explaining():
         raise error
-    assert words in str(found.value)
+    assert str(found.value).startswith(f"{repository.shown} {words}")
     assert found.value.__cause__ is error

@@ -1,4 +1,4 @@
-"""requant.places.modelscope beyond what test_sources goes through: its record, and an interrupted download that goes on."""
+"""requant.places.modelscope beyond what downloads and places go through: its record, and an interrupted download that goes on."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from requant.ground.digests import Known
 from requant.ground.errors import SourceError
-from requant.places.modelscope import ModelScopeSource
+from requant.places.modelscope import ModelScopeRepository
 from support.hub import Fault, LoopbackHub, Snapshot
 
 SHARD = "model.safetensors"
@@ -29,7 +29,7 @@ def tiny(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 def test_the_record(tiny: Snapshot) -> None:
     """ModelScope records a SHA-256 of every file."""
-    found = ModelScopeSource("Qwen/Tiny", tiny.commit).record(["config.json", SHARD, "absent"])
+    found = ModelScopeRepository("Qwen/Tiny", tiny.commit).record(["config.json", SHARD, "absent"])
     assert found == {
         name: Known(tiny.files[name].size, sha256=tiny.files[name].sha256) for name in ("config.json", SHARD)
     }
@@ -38,14 +38,14 @@ def test_the_record(tiny: Snapshot) -> None:
 def test_a_download_that_breaks_off_goes_on(hub: LoopbackHub, tiny: Snapshot, tmp_path: Path) -> None:
     part = tmp_path / "download" / SHARD
     hub.faults.add(Fault("/cdn/*", "truncate", times=1, after=MIB))
-    ModelScopeSource("Qwen/Tiny", tiny.commit).fetch(SHARD, part)
+    ModelScopeRepository("Qwen/Tiny", tiny.commit).fetch(SHARD, part)
     assert part.read_bytes() == bytes(range(256)) * 8192
     assert [each.range for each in hub.seen("/cdn/*", "GET")] == [None, f"bytes={MIB}-"]
 
 
 def test_no_such_file(tiny: Snapshot, tmp_path: Path) -> None:
-    source = ModelScopeSource("Qwen/Tiny", None)
-    assert source.shown == "Qwen/Tiny@master on ModelScope"
+    repository = ModelScopeRepository("Qwen/Tiny")
+    assert repository.shown == "Qwen/Tiny@master on ModelScope"
     with pytest.raises(SourceError, match=r"on ModelScope lacks the repository or a file: correct the pin \(404\)"):
-        source.fetch("absent", tmp_path / "absent")
+        repository.fetch("absent", tmp_path / "absent")
     assert not (tmp_path / "absent").exists()

@@ -6,10 +6,11 @@ a kill; so files are streamed by its ``http_get`` into a partial file of ours, a
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -31,34 +32,83 @@ from requant.ground.errors import AccessError, SourceError
 from requant.ground.text import first_line
 from requant.places import retry
 from requant.places.addresses import Address, redirected
+from requant.places.repository import Advice, Sentence, Snapshot, explaining
 
 T = TypeVar("T")
 SECONDS = 30.0
 """How long the Hub may be silent."""
+CLOSED = "Consistency check"
+"""How the client's own words begin when a connection closed early: it is no error of the transport then."""
+
+PINNED = Advice("the pin", "take the weights from elsewhere (--config source=...), or try the tiny recipe")
+ADDRESSED = Advice("the address", "or audit files that lie on this machine")
+
+UNREACHED = "cannot be reached: name a mirror in HF_ENDPOINT, {elsewhere}"
+# In this order: some of these classes derive from others.
+SENTENCES = (
+    Sentence(OfflineModeIsEnabled, "is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand"),
+    Sentence(GatedRepoError, "is gated: accept its terms on its page and set HF_TOKEN (403)", AccessError),
+    Sentence(RevisionNotFoundError, "does not exist at that commit: correct {named_by}'s revision (404)"),
+    Sentence(
+        RepositoryNotFoundError,
+        "is private or does not exist: set HF_TOKEN to a token that may read it, or fix {named_by} (401)",
+        AccessError,
+    ),
+    Sentence(LocalEntryNotFoundError, UNREACHED),
+    Sentence(EntryNotFoundError, "lacks a file of {named_by}: correct {named_by}'s files (404)"),
+    Sentence(httpx2.TransportError, UNREACHED),
+    Sentence(
+        HfHubHTTPError,
+        "refuses access: set HF_TOKEN to a token that may read it ({status})",
+        AccessError,
+        statuses=(401, 403),
+    ),
+    Sentence(HfHubHTTPError, "does not exist: correct {named_by} ({status})", statuses=(404,)),
+    Sentence(
+        HfHubHTTPError,
+        "keeps answering {status}: wait and run again, or name a mirror in HF_ENDPOINT, {elsewhere}",
+    ),
+    Sentence(OSError, "closed the connection too early, again and again: run again to go on", containing=CLOSED),
+)
+# What the client makes of answers that are no Hub's, such as the page that a hotel's network puts before every answer.
+FOREIGN = Sentence(
+    (AttributeError, KeyError, TypeError, ValueError, httpx2.RequestError, httpx2.InvalidURL),
+    "does not speak the Hub's protocol: correct HF_ENDPOINT",
+)
 
 
-class HubSource:
-    """One repository of models or data sets at one commit."""
+@dataclass(frozen=True)
+class HubRepository:
+    """One repository of models or data sets (``repo_type``) at one commit; ``revision`` may be a branch, too.
 
-    def __init__(self, repo: str, revision: str, kind: str = "model") -> None:
-        self.repo, self.revision, self.kind = repo, revision, kind
-        self.shown = f"{repo}@{revision[:12]} on {constants.ENDPOINT}"
+    ``None`` is the default branch.
+    """
+
+    repo: str
+    revision: str | None
+    repo_type: str = "model"
+    advice: Advice = PINNED
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return f"{self.repo}@{(self.revision or 'main')[:12]} on {constants.ENDPOINT}"
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
-        """What the Hub records of these files at the pinned commit: size, and SHA-256 (LFS) or git blob id.
+        """What the Hub records of these files: size, and SHA-256 (LFS) or git blob id.
 
         Raises:
             SourceError: when the Hub refuses or does not answer. A file that it lacks is left out.
         """
-        with understood(self.shown), explained(self.shown):
+        with self.explaining(FOREIGN):
             infos = retried(
-                lambda: HfApi().get_paths_info(self.repo, list(names), revision=self.revision, repo_type=self.kind)
+                lambda: HfApi().get_paths_info(self.repo, list(names), revision=self.revision, repo_type=self.repo_type)
             )
-            return {info.path: _expected(info) for info in infos if isinstance(info, RepoFile)}
+            return {info.path: _known(info) for info in infos if isinstance(info, RepoFile)}
 
     def cached(self, name: str) -> Path | None:
         """The file in the user's own Hugging Face cache, if it is there for this very commit."""
-        path = try_to_load_from_cache(self.repo, name, revision=self.revision, repo_type=self.kind)
+        path = try_to_load_from_cache(self.repo, name, revision=self.revision, repo_type=self.repo_type)
         return Path(path) if isinstance(path, str) else None
 
     def fetch(self, name: str, part: Path) -> None:
@@ -67,7 +117,7 @@ class HubSource:
         Raises:
             SourceError: when the Hub refuses or keeps failing; ``part`` stays for the next try.
         """
-        with explained(self.shown):
+        with self.explaining():
             if constants.HF_HUB_OFFLINE:
                 raise OfflineModeIsEnabled("offline")
             retried(lambda: self._stream(name, part))
@@ -78,15 +128,22 @@ class HubSource:
         Raises:
             SourceError: when the Hub refuses or keeps failing.
         """
-        with understood(self.shown), explained(self.shown, ADDRESSED):
-            url = hf_hub_url(self.repo, name, repo_type=self.kind, revision=self.revision)
+        with self.explaining(FOREIGN):
+            url = self._url(name)
             found = retried(lambda: get_hf_file_metadata(url))
             headers = {key: value for key, value in build_hf_headers().items() if key.lower() == "authorization"}
         hub = Address(url, headers, constants.ENDPOINT.startswith("http://"))
         return redirected(hub, found.location, f"{name} of {self.shown}")
 
+    def explaining(self, *more: Sentence) -> AbstractContextManager[None]:
+        """Turn the client's exceptions into one sentence that says what to do."""
+        return explaining(self.advice, self.shown, (*SENTENCES, *more))
+
+    def _url(self, name: str) -> str:
+        return hf_hub_url(self.repo, name, repo_type=self.repo_type, revision=self.revision)
+
     def _stream(self, name: str, part: Path) -> None:
-        url = hf_hub_url(self.repo, name, repo_type=self.kind, revision=self.revision)
+        url = self._url(name)
         # The size of the file itself: a compressed transfer would announce another one.
         metadata = get_hf_file_metadata(url)
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -105,24 +162,22 @@ class HubSource:
             )
 
 
-def list_commit(repo: str, revision: str | None) -> tuple[str, dict[str, Known]]:
-    """The full commit id that a branch, tag or commit (default: the default branch) stands for, and all its files.
+def snapshot(repo: str, revision: str | None) -> Snapshot:
+    """The commit that a branch, tag or commit (default: the default branch) stands for, and all its files.
 
     Raises:
-        SourceError: when the Hub refuses, keeps failing, or does not answer with such.
+        SourceError: when the Hub refuses, keeps failing, does not answer with such, or with another commit.
     """
-    shown = HubSource(repo, revision or "main").shown
-    with understood(shown), explained(shown, ADDRESSED):
+    asked = HubRepository(repo, revision, advice=ADDRESSED)
+    with asked.explaining(FOREIGN):
         info = retried(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SECONDS))
         if not GIT_ID.fullmatch(info.sha or ""):
             raise ValueError("no commit id")
-        return str(info.sha), {file.rfilename: _expected(file) for file in info.siblings or ()}
-
-
-def _expected(file: RepoFile | RepoSibling) -> Known:
-    if file.lfs is not None:
-        return Known(file.lfs.size, sha256=file.lfs.sha256)
-    return Known(file.size, git_blob=file.blob_id)
+        commit, files = str(info.sha), {file.rfilename: _known(file) for file in info.siblings or ()}
+    found = HubRepository(repo, commit, advice=ADDRESSED)
+    if revision is not None and GIT_ID.fullmatch(revision) and revision != commit:
+        raise SourceError(f"{found.shown} was given for the commit {revision}: correct HF_ENDPOINT")
+    return Snapshot(found, commit, files)
 
 
 def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Known], split: str) -> Iterator[str]:
@@ -137,8 +192,8 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Know
     from datasets import disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetsError
 
-    source = HubSource(repo, revision, "dataset")
-    with explained(source.shown):
+    hub = HubRepository(repo, revision, "dataset")
+    with hub.explaining(), _unhidden():
         for name, expected in files.items():
             download = partial(hf_hub_download, repo, name, repo_type="dataset", revision=revision)
             path = Path(retried(download))
@@ -154,11 +209,9 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Know
             rows = retried(lambda: load_dataset(repo, config, revision=revision, split=split))
         except (ValueError, KeyError, DatasetsError) as error:
             reason = first_line(error)
-            raise SourceError(f"{source.shown} does not give split {split!r} of {config!r}: {reason}") from error
+            raise SourceError(f"{hub.shown} does not give split {split!r} of {config!r}: {reason}") from error
     if "text" not in rows.column_names:
-        raise SourceError(
-            f"{source.shown} has no column text, only {', '.join(rows.column_names)}: pin another data set"
-        )
+        raise SourceError(f"{hub.shown} has no column text, only {', '.join(rows.column_names)}: pin another data set")
     for row in rows:
         yield row["text"]
 
@@ -173,73 +226,21 @@ def _is_passing(error: BaseException) -> bool:
         status = error.response.status_code if error.response is not None else 0
         return status >= 500 or status in (408, 429)
     # A connection that closes early shows as a transport error, or as the client's own size check (OSError).
-    return isinstance(error, httpx2.TransportError) or (
-        isinstance(error, OSError) and "Consistency check" in str(error)
-    )
-
-
-class Advice(NamedTuple):
-    """What to call the thing that named a repository, and where else its files may come from."""
-
-    named_by: str
-    elsewhere: str
-
-
-PINNED = Advice("the pin", "take the weights from elsewhere (--config source=...), or try the tiny recipe")
-ADDRESSED = Advice("the address", "or audit files that lie on this machine")
-
-# In this order: some of these classes derive from others.
-SENTENCES: tuple[tuple[type[Exception], str], ...] = (
-    (OfflineModeIsEnabled, "is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand"),
-    (GatedRepoError, "is gated: accept its terms on its page and set HF_TOKEN (403)"),
-    (RevisionNotFoundError, "does not exist at that commit: correct {advice.named_by}'s revision (404)"),
-    (
-        RepositoryNotFoundError,
-        "is private or does not exist: set HF_TOKEN to a token that may read it, or fix {advice.named_by} (401)",
-    ),
-    (LocalEntryNotFoundError, "cannot be reached: name a mirror in HF_ENDPOINT, {advice.elsewhere}"),
-    (EntryNotFoundError, "lacks a file of {advice.named_by}: correct {advice.named_by}'s files (404)"),
-    (httpx2.TransportError, "cannot be reached: name a mirror in HF_ENDPOINT, {advice.elsewhere}"),
-)
+    return isinstance(error, httpx2.TransportError) or (isinstance(error, OSError) and CLOSED in str(error))
 
 
 @contextmanager
-def understood(shown: str) -> Iterator[None]:
-    """Turn what the client makes of answers that are no Hub's into one sentence."""
+def _unhidden() -> Iterator[None]:
+    """Bring out why ``hf_hub_download`` found nothing, which it hides behind one exception."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, httpx2.RequestError, httpx2.InvalidURL) as error:
-        # Such as the page that a hotel's network puts before every answer.
-        raise SourceError(f"{shown} does not speak the Hub's protocol: correct HF_ENDPOINT") from error
+    except LocalEntryNotFoundError as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
-@contextmanager
-def explained(shown: str, advice: Advice = PINNED) -> Iterator[None]:
-    """Turn the client's exceptions into one sentence that says what to do."""
-    try:
-        yield
-    except (HfHubHTTPError, httpx2.TransportError, OSError, EntryNotFoundError) as error:
-        # hf_hub_download hides why it found nothing behind one exception.
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-        for kind, sentence in SENTENCES:
-            if isinstance(cause, kind):
-                refused = AccessError if kind in (GatedRepoError, RepositoryNotFoundError) else SourceError
-                raise refused(f"{shown} {sentence.format(advice=advice)}") from error
-        if isinstance(cause, HfHubHTTPError):
-            raise _refused(shown, cause, advice) from error
-        if "Consistency check" in str(error):
-            raise SourceError(
-                f"{shown} closed the connection too early, again and again: run again to go on"
-            ) from error
-        raise
-
-
-def _refused(shown: str, error: HfHubHTTPError, advice: Advice) -> SourceError:
-    status = error.response.status_code if error.response is not None else 0
-    if status in (401, 403):
-        return AccessError(f"{shown} refuses access: set HF_TOKEN to a token that may read it ({status})")
-    if status == 404:
-        return SourceError(f"{shown} does not exist: correct {advice.named_by} ({status})")
-    return SourceError(
-        f"{shown} keeps answering {status}: wait and run again, or name a mirror in HF_ENDPOINT, {advice.elsewhere}"
-    )
+def _known(file: RepoFile | RepoSibling) -> Known:
+    if file.lfs is not None:
+        return Known(file.lfs.size, sha256=file.lfs.sha256)
+    return Known(file.size, git_blob=file.blob_id)

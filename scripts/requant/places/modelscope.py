@@ -1,31 +1,45 @@
 """ModelScope, with its own client ``modelscope_hub``; honours ``MODELSCOPE_ENDPOINT`` and ``MODELSCOPE_API_TOKEN``."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelscope_hub import HubApi
 from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, NotExistError, PermissionDeniedError
 
-from requant.ground.digests import Known
-from requant.ground.errors import SourceError
-from requant.ground.text import first_line
+from requant.ground.digests import GIT_ID, Known
 from requant.places.addresses import Address
+from requant.places.repository import Advice, Sentence, Snapshot, explaining
+
+PINNED = Advice("the pin", "use source=huggingface")
+ADDRESSED = Advice("the address", "name another source")
+
+# In this order: the client's classes derive from one another.
+SENTENCES = (
+    Sentence(NotExistError, "lacks the repository or a file: correct {named_by} (404)"),
+    Sentence((AuthenticationError, PermissionDeniedError), "refuses access: set MODELSCOPE_API_TOKEN"),
+    Sentence(NetworkError, "cannot be reached: check the network, or {elsewhere}"),
+    Sentence(HubError, "failed: {reason}"),
+    Sentence(
+        (AttributeError, KeyError, TypeError, ValueError),
+        "does not speak its protocol: correct MODELSCOPE_ENDPOINT",
+    ),
+)
 
 
-class ModelScopeSource:
+@dataclass(frozen=True)
+class ModelScopeRepository:
     """One model repository at one commit, or at ``master`` where every file has a pinned digest."""
 
-    def __init__(
-        self,
-        repo: str,
-        revision: str | None,
-        named_by: str = "the pin",
-        elsewhere: str = "use source=huggingface",
-    ) -> None:
-        self.repo, self.revision = repo, revision or "master"
-        self.named_by, self.elsewhere = named_by, elsewhere
-        self.shown = f"{repo}@{self.revision[:12]} on ModelScope"
+    repo: str
+    revision: str = "master"
+    advice: Advice = PINNED
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return f"{self.repo}@{self.revision[:12]} on ModelScope"
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Size and SHA-256 that ModelScope records of these files.
@@ -33,7 +47,7 @@ class ModelScopeSource:
         Raises:
             SourceError: when ModelScope refuses or does not answer.
         """
-        return {name: expected for name, expected in self.listing().items() if name in names}
+        return {name: known for name, known in self.listing().items() if name in names}
 
     def listing(self) -> dict[str, Known]:
         """Size and SHA-256 that ModelScope records of all files.
@@ -41,7 +55,7 @@ class ModelScopeSource:
         Raises:
             SourceError: when ModelScope refuses or does not answer.
         """
-        with self._explained():
+        with self._explaining():
             try:
                 listing = HubApi().list_repo_files(self.repo, repo_type="model", revision=self.revision)
             except OSError as error:
@@ -70,21 +84,22 @@ class ModelScopeSource:
             SourceError: when ModelScope refuses or keeps failing.
         """
         folder = part.with_name(part.name + ".modelscope")
-        with self._explained():
+        with self._explaining():
             path = HubApi().download_file(self.repo, "model", name, revision=self.revision, local_dir=folder)
         Path(path).replace(part)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except NotExistError as error:
-            raise SourceError(f"{self.shown} lacks the repository or a file: correct {self.named_by} (404)") from error
-        except (AuthenticationError, PermissionDeniedError) as error:
-            raise SourceError(f"{self.shown} refuses access: set MODELSCOPE_API_TOKEN") from error
-        except NetworkError as error:
-            raise SourceError(f"{self.shown} cannot be reached: check the network, or {self.elsewhere}") from error
-        except HubError as error:
-            raise SourceError(f"{self.shown} failed: {first_line(error)}") from error
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"{self.shown} does not speak its protocol: correct MODELSCOPE_ENDPOINT") from error
+    def _explaining(self) -> AbstractContextManager[None]:
+        return explaining(self.advice, self.shown, SENTENCES)
+
+
+def snapshot(repo: str, revision: str | None) -> Snapshot:
+    """All files of a branch, tag or commit (default: ``master``).
+
+    ModelScope does not tell which commit a branch stands for; sizes and ETags notice when it moves.
+
+    Raises:
+        SourceError: when ModelScope refuses or does not answer.
+    """
+    repository = ModelScopeRepository(repo, revision or "master", ADDRESSED)
+    commit = revision if revision and GIT_ID.fullmatch(revision) else None
+    return Snapshot(repository, commit, repository.listing())

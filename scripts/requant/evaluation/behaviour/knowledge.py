@@ -15,7 +15,7 @@ from requant.documents.records import file_entry, read_record, write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import AccessError, FormatError
 from requant.ground.programs import work_folder
-from requant.pipeline.fetch_model import fetch_set
+from requant.places.downloads import fetch_set
 
 GPQA = ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
 SUBJECT = re.compile(r"[a-z_]{1,60}")
