@@ -1,6 +1,8 @@
 """requant.audit.claims: what a GGUF's header says about its making."""
 
-from requant.audit.claims import infer
+import pytest
+
+from requant.audit.claims import Named, infer
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from support.relabelled import text
@@ -30,3 +32,19 @@ def test_what_a_header_says_about_its_making() -> None:
     assert rich.file_type_name is None and rich.imatrix_file == "x\ufffd"
     assert len(rich.sentences) == 3 and all(sentence.isprintable() for sentence in rich.sentences)
     assert infer(header({})).sentences == []
+
+
+URLS: dict[str, str | None] = {
+    "https://huggingface.co/Qwen/Qwen3-4B": "Qwen/Qwen3-4B",
+    "http://hf.co/Qwen/Qwen3-4B/": "Qwen/Qwen3-4B",
+    "https://huggingface.co/Qwen/Qwen3-4B/tree/main": None,
+    "https://huggingface.co/../..": None,
+    "https://huggingface.co/a/b--c": None,
+    "https://huggingface.co.example.com/a/b": None,
+    "https://modelscope.cn/a/b": None,
+}
+
+
+@pytest.mark.parametrize(("url", "repository"), URLS.items(), ids=list(URLS))
+def test_only_an_address_of_a_repository_names_one(url: str, repository: str | None) -> None:
+    assert Named(url=url).repository == repository

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from requant.documents.schemas import SCHEMAS, check, read_yaml
+from requant.ground.digests import GIT_ID, SHA256
 from requant.ground.errors import RecipeError
+from requant.places.repository import RECORDED_ID
 
 NESTING = ("properties", "$defs", "patternProperties")
 
@@ -30,6 +32,31 @@ def test_every_key_is_described_and_closed(schema: str) -> None:
     for where, part in parts(read_yaml(SCHEMAS / f"{schema}.schema.yaml"), schema):
         assert "$ref" in part or part.get("description"), where
         assert part.get("type") != "object" or "additionalProperties" in part, where
+
+
+HALF = RECORDED_ID.pattern.partition("/")[0]
+PATTERNS = {
+    **dict.fromkeys(("sha256", "chat_template"), SHA256.pattern),
+    **dict.fromkeys(("commit", "revision", "tree"), GIT_ID.pattern),
+    "repo": RECORDED_ID.pattern,
+    "publisher": HALF,
+}
+
+
+def test_digests_commits_and_names_have_one_pattern() -> None:
+    """What the code takes for one, the schemas do, wherever a key of that name stands; and for no other key."""
+    found = set()
+    for schema in ("recipe", "pins", "manifest", "evaluation"):
+        document = read_yaml(SCHEMAS / f"{schema}.schema.yaml")
+        for where, part in parts(document, schema):
+            name = where.rpartition(".")[2]
+            whole = document["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+            if name in PATTERNS:
+                found.add(name)
+                assert whole["pattern"] == f"^{PATTERNS[name]}$", where
+            else:
+                assert "0-9a-f]{" not in part.get("pattern", ""), where
+    assert found == set(PATTERNS)
 
 
 DOCUMENTS: dict[str, tuple[Any, str]] = {

@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 
 from requant.formats.gguf import Header, quoted
+from requant.places.repository import ID
 from requant.quantization.mix import file_type_name
 
 MAX_MODELS = 16
 """Base models that are looked at; merges have several."""
-REPOSITORY = re.compile(r"https?://(?:huggingface\.co|hf\.co)/([\w.-]{1,96}/[\w.-]{1,96})/?", re.ASCII)
+REPOSITORY = re.compile(rf"https?://(?:huggingface\.co|hf\.co)/({ID.pattern})/?", re.ASCII)
 
 
 @dataclass(frozen=True)

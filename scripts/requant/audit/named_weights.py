@@ -1,6 +1,5 @@
 """The named weights of an audit, opened: where their rows come from, and what metadata and types they would give."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
 from requant.places.place import Place, open_place
 from requant.places.remote import Network
+from requant.places.repository import NAME
 from requant.quantization.mix import Model
 
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)
 TEXT_LIMIT = 48_000_000
 """Bytes. Chosen, not measured: the largest tokenizer.json in use is believed to have about 33 million."""
 EXISTENCE = ("tokenizer.model", "tekken.json", "modules.json")
@@ -58,7 +57,7 @@ def open_source(text: str, network: Network | None = None) -> Source:
         SourceError, FormatError: when they cannot be had or are damaged.
         UnsupportedError: when requant does not know how such a model is converted.
     """
-    if HUB_NAME.fullmatch(text) and not Path(text).exists():
+    if NAME.fullmatch(text) and not Path(text).exists():
         text = f"hf://{text}"
     place = open_place(text, network)
     try:

@@ -22,10 +22,10 @@ from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.markdown import code, escaped
 from requant.ground.text import digits, on_one_line, sized
+from requant.places.repository import RECORDED_ID
 
 TEMPLATES = DATA / "templates"
 URL = re.compile(r"https://[A-Za-z0-9._~:/?#%=&+-]+")
-REPO = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 BLOCK_TENSOR = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
 # SPDX ids that, in lower case, are ids of the Hub; it refuses any other id but "other".
 HUB_LICENCES = {
@@ -224,4 +224,4 @@ def _link(value: str) -> str:
 
 def _hub(repo: str) -> str:
     """A link to a repository on Hugging Face if the text names one."""
-    return f"[{escaped(repo)}](https://huggingface.co/{repo})" if REPO.fullmatch(repo) else escaped(repo)
+    return f"[{escaped(repo)}](https://huggingface.co/{repo})" if RECORDED_ID.fullmatch(repo) else escaped(repo)
