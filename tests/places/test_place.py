@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub.constants
 import numpy as np
 import pytest
 
@@ -36,18 +35,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tiny(hub: LoopbackHub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    """One repository, and clients in this process that know its hub only."""
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
-    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("modelscope_hub.config._default_config", None)  # made from the environment when first used
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    return hub.add_model("Qwen/Tiny", folder)
+def tiny(clients: LoopbackHub, folder: Path) -> Snapshot:
+    return clients.add_model("Qwen/Tiny", folder)
 
 
 # ---- this machine
