@@ -1,4 +1,4 @@
-"""Where bytes lie: this disk, the Hub, ModelScope, the package index, plain HTTP; and trying again.
+"""Where bytes lie: this disk, the Hub, ModelScope, the package index, plain HTTP; how they are read and fetched.
 
 The clients of the hubs are imported only where a hub is named. Everybody from ``toolchain`` upwards may enter.
 """
