@@ -28,7 +28,8 @@ from requant.ground.errors import DigestError, SourceError
 from requant.ground.programs import work_folder
 from requant.pipeline.corpus import write_raw_text, write_tree_text
 from requant.pipeline.recipe import bytes_after_download
-from requant.pipeline.tiny_model import TinyShape, write_tiny_model
+from requant.pipeline.tiny_model import write_tiny_model
+from requant.pipeline.tiny_shape import TinyShape
 from requant.places.packages import fetch_package
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from requant.documents.pins import (
 )
 from requant.documents.schemas import check
 from requant.ground.errors import RecipeError
-from requant.pipeline.tiny_model import TinyShape
+from requant.pipeline.tiny_shape import TinyShape
 from requant.toolchain.perplexity import FEWEST, scored
 
 T = TypeVar("T")
