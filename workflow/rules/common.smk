@@ -5,9 +5,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from requant.ground.errors import RequantError
-from requant.pipeline.quantize import needs_imatrix
 from requant.pipeline.recipe import BERKELEY, KNOWLEDGE, load_recipe
-from requant.pipeline.tiny_model import TINY_FILES
+from requant.pipeline.tiny_shape import TINY_FILES
+from requant.quantization.quants import needs_imatrix
 from requant.toolchain.variants import variant
 
 ROOT = Path(workflow.basedir)

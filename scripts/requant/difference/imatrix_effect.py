@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from requant.documents.records import THREADS, read_record
-from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.formats.gguf import (
     Header,
     Tensor,
@@ -26,7 +25,7 @@ from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.ground.text import table
 from requant.pipeline.quantize import KEPT, TENSOR
-from requant.pipeline.recipe import quant_bytes
+from requant.quantization.quants import QUANTS, quant_bytes
 from requant.toolchain.build import Built, open_built
 from requant.toolchain.variants import STRICT
 
@@ -96,10 +95,8 @@ def compare_quants(
 
 
 def _require_type(kind: str) -> None:
-    recipe = read_yaml(SCHEMAS / "recipe.schema.yaml")
-    known = recipe["properties"]["quants"]["items"]["enum"]
-    if kind not in known:
-        raise RecipeError(f"--type {kind!r} is not a quantization type; write one of {', '.join(known)}")
+    if kind not in QUANTS:
+        raise RecipeError(f"--type {kind!r} is not a quantization type; write one of {', '.join(QUANTS)}")
 
 
 def _require_weights(header: Header, weights: Collection[str]) -> None:

@@ -18,6 +18,7 @@ from requant.documents.pins import (
 from requant.documents.schemas import check
 from requant.ground.errors import RecipeError
 from requant.pipeline.tiny_shape import TinyShape
+from requant.quantization.quants import quant_bytes
 from requant.toolchain.perplexity import FEWEST, scored
 
 T = TypeVar("T")
@@ -28,8 +29,6 @@ KNOWLEDGE = ("mmlu", "gpqa_diamond")
 # Where weights come from on this machine, where the pin table lies, what is audited, and what is measured afterwards,
 # move no byte that others can make again.
 MACHINE_KEYS = ("source", "pins", "audited", "evaluation")
-# Upper bounds in bits per weight, for the disk-space check only.
-BITS = {"1": 3.0, "2": 3.6, "3": 4.6, "4": 5.6, "5": 6.4, "6": 7.0, "8": 9.0}
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,6 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         evaluation=config.get("evaluation", {}),
         suites=pins.suites,
     )
-
-
-def quant_bytes(weights: int, quant: str) -> int:
-    """Upper bound of the size of a quant, for ``weights`` bytes of BF16 weights."""
-    digit = next(char for char in quant if char.isdigit())
-    return int(weights * BITS[digit] / 16)
 
 
 def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
