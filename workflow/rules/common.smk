@@ -8,7 +8,7 @@ from requant.ground.errors import RequantError
 from requant.pipeline.recipe import BERKELEY, KNOWLEDGE, load_recipe
 from requant.pipeline.tiny_shape import TINY_FILES
 from requant.quantization.quants import needs_imatrix
-from requant.toolchain.variants import variant
+from requant.toolchain.variants import INFERENCE, variant
 
 ROOT = Path(workflow.basedir)
 # As many as --cores allows; a tool that can use more is not known.
@@ -57,7 +57,7 @@ def evaluated(part, paths):
 wildcard_constraints:
     kind="[A-Z0-9_]+",
     tool="llama-[a-z-]+",
-    variant="portable|native|cuda-sm[0-9]+",
+    variant=INFERENCE,
 
 
 def lock_results():
