@@ -1,13 +1,13 @@
-# Neither output nor benchmark: what was looked at once may have been changed since, so every audit starts anew. The
+# Neither output nor benchmark: what was looked at once may have been changed since, so every rebuild starts anew. The
 # reports are logs, which Snakemake keeps when the job fails.
-rule audit:
+rule rebuild:
     input:
         manifest=f"{recipe.audited}/manifest.json",
         sums=f"{recipe.audited}/SHA256SUMS",
     log:
-        log="<logs>/audit.log",
-        text="<results>/audit/report.txt",
-        document="<results>/audit/report.json",
+        log="<logs>/rebuild.log",
+        text="<results>/rebuild/report.txt",
+        document="<results>/rebuild/report.json",
     conda:
         "../../envs/workflow.yaml"
     # All cores: the rebuild is a run of its own, and shares the toolchains with this one.
@@ -15,6 +15,11 @@ rule audit:
     params:
         snakefile=ROOT / "Snakefile",
     message:
-        "rebuilding the release in {recipe.audited} from its manifest"
+        "making the release of {input.manifest} again"
     script:
         "../../scripts/rebuild_release.py"
+
+
+use rule rebuild as audit with:
+    message:
+        "the target audit is called rebuild now: making the release of {input.manifest} again"

@@ -24,6 +24,7 @@ from requant.ground.errors import DiskError, FormatError, RecipeError, naming
 from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.ground.text import table
+from requant.pipeline import layout
 from requant.pipeline.quantize import KEPT, TENSOR
 from requant.quantization.quants import QUANTS, quant_bytes
 from requant.toolchain.build import Built, open_built
@@ -119,10 +120,7 @@ def _require_weights(header: Header, weights: Collection[str]) -> None:
 def _open_strict(record: Path) -> Built:
     document = read_record(record)
     if document.get("variant") != STRICT or TOOL not in document.get("binaries", ()):
-        raise FormatError(
-            f"{record} is not the build record of a strict {TOOL}: "
-            f"name results/toolchains/<source>/{STRICT}/bin/{TOOL}.json"
-        )
+        raise FormatError(f"{record} is not the build record of a strict {TOOL}: name {layout.tool('<source>', TOOL)}")
     return open_built(record)
 
 
