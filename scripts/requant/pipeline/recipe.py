@@ -115,6 +115,13 @@ def named_file(name: str, root: Path) -> Path:
     return here if here.exists() else root / here
 
 
+def suite_file(suite: str, root: Path) -> str:
+    """Where the questions of a suite lie that a recipe names: a file of the user's, or one that a rule fetches."""
+    if suite in (*BERKELEY, *KNOWLEDGE):
+        return f"{layout.SUITES}/{suite}.{'json' if suite in KNOWLEDGE else 'jsonl'}"
+    return str(named_file(suite, root).absolute())
+
+
 def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
     """Upper bound of the bytes that the steps after the download write, for ``weights`` bytes of BF16 weights."""
     return weights + sum(quant_bytes(weights, quant) for quant in quants)

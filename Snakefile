@@ -1,0 +1,3 @@
+# What Snakemake finds first in a checkout. The table of contents is workflow/Snakefile, whose default target the
+# keyword include would drop.
+workflow.include("workflow/Snakefile", overwrite_default_target=True)
