@@ -36,6 +36,9 @@ def use_as_module(folder: Path, recipe: dict[str, Any]) -> None:
     (folder / "Snakefile").write_text(f"""
 configfile: "all.yaml"
 
+onstart:
+    print("this is mine")
+
 module requant:
     snakefile: "{ROOT}/workflow/Snakefile"
     config: config["release"]
@@ -56,6 +59,7 @@ def test_a_module_runs_its_scripts(tmp_path: Path) -> None:
     use_as_module(tmp_path, write_small_recipe(tmp_path))
     done = snakemake("requant_fetch_model", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
+    assert "this is mine" in done.stdout
     require_fetched(tmp_path)
 
 
@@ -83,6 +87,7 @@ def test_a_module_takes_the_lock_too(tmp_path: Path) -> None:
         done = snakemake("requant_fetch_model", cwd=tmp_path)
     assert done.returncode != 0
     assert f"another run is working in {tmp_path}" in done.stdout
+    assert "Traceback" not in done.stdout
     assert not (tmp_path / "results" / "Small" / "source").exists()
 
 
