@@ -9,7 +9,6 @@ from requant.pipeline.job import job
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-# Not params: another mirror or another quant is no reason to download the weights again.
-config, record = snakemake.config, Path(snakemake.output.record)
+machine, record = snakemake.resources, Path(snakemake.output.record)
 with job(snakemake.log[0]) as run:
-    fetch_model(snakemake.params.pin, config["source"], config["quants"], record.parent, record, run.log)
+    fetch_model(snakemake.params.pin, machine.mirror, machine.quants.split(), record.parent, record, run.log)

@@ -11,7 +11,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from requant.pipeline.tiny_model import TINY_FILES
+from requant.pipeline.tiny_shape import TINY_FILES
 from support.checkout import TOOLCHAINS
 from support.workplace import TINY, TOOLS, Workplace, digests, prepare
 
@@ -23,7 +23,8 @@ ELF, MACHINE = b"\x7fELF\x02\x01", (183).to_bytes(2, "little")
 GENERATE = """
 import json, platform, sys
 from pathlib import Path
-from requant.pipeline.tiny_model import TinyShape, write_tiny_model
+from requant.pipeline.tiny_model import write_tiny_model
+from requant.pipeline.tiny_shape import TinyShape
 assert platform.machine() == "aarch64"
 write_tiny_model(Path("tree"), Path("Tiny-Qwen3"), TinyShape(**json.loads(sys.argv[1])))
 """

@@ -17,7 +17,8 @@ from requant.conversion.layout import (
 )
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, UnsupportedError
-from requant.pipeline.tiny_model import TinyShape, tensor_dims
+from requant.pipeline.tiny_model import tensor_dims
+from requant.pipeline.tiny_shape import TinyShape
 
 QWEN3: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 256, "intermediate_size": 768,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from requant.pipeline.tiny_model import TinyShape
+from requant.pipeline.tiny_shape import TinyShape
 from support.hub import LoopbackHub
 from support.sparse_pair import DEEPER, DIGEST, FOUR_B, IMATRIX, QUANT, SHARD, SparsePair, write_sparse_pair
 from support.workplace import Workplace

@@ -1,4 +1,4 @@
-"""``snakemake audit``: a release made again from its manifest, by the real workflow."""
+"""``snakemake rebuild``: a release made again from its manifest, by the real workflow."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ TAMPERED = "blk.0.ffn_up.weight"
 
 @pytest.fixture(scope="module")
 def audited(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A workplace where the target ``audit`` made a release and rebuilt it."""
-    workplace = prepare(tmp_path_factory.mktemp("audit") / "a folder", tiny_recipe())
-    workplace.run("audit")
+    """A workplace where the target ``rebuild`` made a release and rebuilt it."""
+    workplace = prepare(tmp_path_factory.mktemp("rebuild") / "a folder", tiny_recipe())
+    workplace.run("rebuild")
     return workplace
 
 
 def test_a_release_is_made_again(audited: Workplace) -> None:
-    found = json.loads((audited.results / "audit" / "report.json").read_text())
+    found = json.loads((audited.results / "rebuild" / "report.json").read_text())
     assert (found["verdict"], found["name"]) == ("same", "Tiny-Qwen3")
-    rebuilt = audited.results / "audit" / "rebuild" / "results" / "Tiny-Qwen3"
+    rebuilt = audited.results / "rebuild" / "work" / "results" / "Tiny-Qwen3"
     assert (rebuilt / "calibration" / "imatrix.gguf").stat().st_ino != (audited.release / "imatrix.gguf").stat().st_ino
     assert (rebuilt.parent / "toolchains").resolve() == (TOOLCHAINS).resolve()
-    assert (audited.results / "audit" / "report.txt").read_text().splitlines()[-1].startswith("same: ")
+    assert (audited.results / "rebuild" / "report.txt").read_text().splitlines()[-1].startswith("same: ")
 
 
 def test_a_tampered_release_is_told_by_the_tensor(
     audited: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was just rebuilt stands in for a second rebuild, which would give the same."""
-    rebuilt = audited.results / "audit" / "rebuild" / "results"
+    rebuilt = audited.results / "rebuild" / "work" / "results"
 
     def copy(work: WorkFolder, *_: object) -> None:
         shutil.copytree(rebuilt, work.path / "results", symlinks=True, dirs_exist_ok=True)
@@ -70,7 +70,7 @@ def test_a_manifest_of_other_inputs_is_refused_before_the_run(audited: Workplace
     path = release / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(path.read_text().replace(manifest["inputs"]["toolchain"]["tree"], "1" * 40))
-    output = audited.run("audit", "--config", f"audited={release}", ok=False)
+    output = audited.run("rebuild", "--config", f"audited={release}", ok=False)
     [sentence] = {line for line in output.splitlines() if line.startswith("error: ")}
     assert "inputs.toolchain.tree is 1111" in sentence
-    assert not (audited.results / "audit" / "report.txt").read_text()
+    assert not (audited.results / "rebuild" / "report.txt").read_text()

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from requant.documents.schemas import SCHEMAS, read_yaml
+from requant.documents.schemas import read_yaml
 from requant.ground.canonical import canonical
 from requant.ground.errors import RecipeError
-from requant.pipeline.recipe import bytes_after_download, load_recipe, quant_bytes
+from requant.pipeline.recipe import bytes_after_download, load_recipe, named_file
+from requant.quantization.quants import quant_bytes
 from support.checkout import ROOT
 
 SHIPPED = sorted(path.name for path in (ROOT / "config").glob("*.yaml") if path.name != "pins.yaml")
@@ -61,6 +62,11 @@ WRONG = {
         "corpus.calibration is missing; write the name of the pinned text",
     ),
     "another version": ("recipe", 2, "recipe is 2; write 1, the version of this recipe format"),
+    "the name of a shared folder": (
+        "name",
+        "suites",
+        "name is 'suites', a folder that all recipes share; write another",
+    ),
     "a path as name": ("name", "../x", "name is '../x'; write the model's name"),
     "a line end in the name": ("name", "Tiny\n", r"name is 'Tiny\n'; write the model's name"),
     "an empty name": ("name", "", "name is ''; write"),
@@ -118,6 +124,11 @@ WRONG = {
         {"arithmetic": "native", "suites": ["mmlu_pro"], "thinking": "default"},
         "behaviour.suites.0 is 'mmlu_pro'; write the path of a .jsonl file, or the name of a set that is no file",
     ),
+    "a suite that is no file": (
+        "evaluation/behaviour",
+        {"arithmetic": "native", "suites": ["suites/cdoe.jsonl"], "thinking": "default"},
+        "evaluation.behaviour.suites names suites/cdoe.jsonl, which is no file; check the path",
+    ),
     "two suites of one name": (
         "evaluation/behaviour",
         {"arithmetic": "native", "suites": ["a/x.jsonl", "b/x.jsonl"], "thinking": "default"},
@@ -167,19 +178,29 @@ def test_the_document_is_stable() -> None:
     assert recipe.document == {key: value for key, value in before.items() if key != "evaluation"}
 
 
-def test_pins_are_found_from_the_root(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_bytes((ROOT / "config/pins.yaml").read_bytes())
-    assert load_recipe(shipped() | {"pins": "mine.yaml"}, tmp_path).model == load_recipe(shipped(), ROOT).model
+def test_files_are_found_in_the_working_folder_or_else_among_the_workflow_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "workflow"):
+        (tmp_path / folder / "config").mkdir(parents=True)
+    table = yaml.safe_load((ROOT / "config" / "pins.yaml").read_text())
+    (tmp_path / "workflow/config/pins.yaml").write_text(yaml.safe_dump(table))
+    monkeypatch.chdir(tmp_path / "here")
+    root = tmp_path / "workflow"
+    assert load_recipe(shipped(), root).model == load_recipe(shipped(), ROOT).model
+    table["models"]["Qwen3-4B-Thinking-2507"]["licence"] = "mine"
+    Path("config/pins.yaml").write_text(yaml.safe_dump(table))
+    found = load_recipe(shipped(), root).model
+    assert found is not None
+    assert found.licence == "mine"
+    assert named_file(str(root / "x"), Path("/elsewhere")) == root / "x"
 
 
-def test_every_quant_type_has_an_upper_bound() -> None:
-    kinds = read_yaml(SCHEMAS / "recipe.schema.yaml")["properties"]["quants"]["items"]["enum"]
-    weights = 16_000
-    sizes = {kind: quant_bytes(weights, kind) for kind in kinds}
-    assert all(0 < size < weights for size in sizes.values())
-    assert sizes["Q8_0"] >= weights * 8.5 / 16
-    assert sizes["Q4_K_M"] >= weights * 4.9 / 16
-    assert bytes_after_download(weights, ("Q4_K_M", "Q8_0")) == weights + sizes["Q4_K_M"] + sizes["Q8_0"]
+def test_room_for_every_later_step() -> None:
+    """The BF16 GGUF, and every quant."""
+    assert bytes_after_download(16_000, ()) == 16_000
+    both = quant_bytes(16_000, "Q4_K_M") + quant_bytes(16_000, "Q8_0")
+    assert bytes_after_download(16_000, ("Q4_K_M", "Q8_0")) == 16_000 + both
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,15 @@ from gguf import GGUFWriter, TokenType
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import FormatError, RecipeError
 from requant.pipeline.tiny_model import (
-    BLOCK,
     CONTROL_TOKENS,
-    INDEX,
     MARKUP_TOKENS,
-    SHARDS,
     TEMPLATE_FILE,
-    TINY_FILES,
     VOCAB_FILE,
-    TinyShape,
     make_tensor,
     tensor_dims,
     write_tiny_model,
 )
+from requant.pipeline.tiny_shape import BLOCK, INDEX, SHARDS, TINY_FILES, TinyShape
 
 SHAPE = TinyShape(layers=3, hidden=256, ffn=512, heads=2, kv_heads=1, head_dim=128, seed=2507)
 WORDS = [chr(0x100 + index) for index in range(200)]

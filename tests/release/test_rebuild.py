@@ -136,9 +136,9 @@ def test_inputs_may_say_more_than_their_pins_but_nothing_else(config: str) -> No
 
 
 def test_a_release_where_the_rebuild_goes(tmp_path: Path) -> None:
-    inside = write_release(tmp_path / "rebuild" / "release")
+    inside = write_release(tmp_path / "work" / "release")
     nowhere = (tmp_path / "report.txt", tmp_path / "report.json", 1, tmp_path / "log")
-    with pytest.raises(RecipeError, match="which every audit empties"):
+    with pytest.raises(RecipeError, match="which every rebuild empties"):
         rebuild_release(inside, ROOT / "Snakefile", {}, *nowhere)
     assert (inside / "manifest.json").exists()
 
@@ -150,6 +150,9 @@ def test_a_folder_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     config = {"name": "x", "source": source, "pins": "config/pins.yaml", "audited": "elsewhere"}
     assert machine_facts(config) == {"source": found.format(cwd=tmp_path), "pins": "config/pins.yaml"}
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "pins.yaml").touch()
+    assert machine_facts({})["pins"] == machine_facts(config)["pins"] == str(tmp_path / "config" / "pins.yaml")
 
 
 def test_the_run_inside_is_a_run_of_its_own(
@@ -170,7 +173,7 @@ def test_the_run_inside_is_a_run_of_its_own(
     monkeypatch.setattr("requant.release.rebuild.WorkFolder.run", run)
     (tmp_path / "release").mkdir()
     (tmp_path / "release" / "manifest.json").write_bytes(canonical(honest))
-    reports = (tmp_path / "audit" / "report.txt", tmp_path / "audit" / "report.json")
+    reports = (tmp_path / "rebuild" / "report.txt", tmp_path / "rebuild" / "report.json")
     with pytest.raises(ToolError, match=r"^the rebuild failed \(it is odd\): see .*log$"):
         rebuild_release(tmp_path / "release", ROOT / "Snakefile", {}, *reports, 3, tmp_path / "log")
     assert not [name for name in seen["env"] if name.startswith("SNAKEMAKE")]

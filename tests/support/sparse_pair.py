@@ -17,7 +17,7 @@ from requant.conversion.layout import Plan, plan
 from requant.conversion.weights import rounded
 from requant.formats.ggml import GGMLType, row_bytes
 from requant.formats.gguf import Field, read_header
-from requant.pipeline.tiny_model import TinyShape
+from requant.pipeline.tiny_shape import TinyShape
 from requant.quantization.mix import Model, expected_types
 from support.gguf_files import gguf_bytes, pair, tensor, write_imatrix
 from support.quants import ALIGNMENT, kept

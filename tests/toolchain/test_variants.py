@@ -1,9 +1,12 @@
 """requant.toolchain.variants: every name stands for one set of definitions, and no other name for any."""
 
+import re
+
 import pytest
 
+from requant.documents.schemas import SCHEMAS
 from requant.ground.errors import RecipeError
-from requant.toolchain.variants import FUSED, STRICT, variant
+from requant.toolchain.variants import FUSED, INFERENCE, STRICT, variant
 
 ARCHITECTURES = {
     "cuda-sm121": "121a-real",
@@ -32,6 +35,17 @@ def test_unknown_variants(name: str) -> None:
     with pytest.raises(RecipeError) as error:
         variant(name)
     assert str(error.value) == f"{name!r} is not a variant; write strict, fused, portable, native or cuda-smNN"
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_variants_that_run_models(name: str) -> None:
+    assert bool(re.fullmatch(INFERENCE, name)) is bool(variant(name).backends)
+
+
+@pytest.mark.parametrize(("schema", "places"), [("recipe", 4), ("manifest", 1), ("evaluation", 1)])
+def test_schemas_repeat_the_pattern(schema: str, places: int) -> None:
+    text = (SCHEMAS / f"{schema}.schema.yaml").read_text()
+    assert text.count(f"^({INFERENCE})$") == text.count("cuda-sm[0-9]") == places
 
 
 def test_what_every_variant_shares() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +12,8 @@ import pytest
 import yaml
 
 from support.checkout import ROOT
-
-SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
-NOWHERE = dict.fromkeys(("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "PIP_INDEX_URL", "HTTPS_PROXY"), "http://127.0.0.1:9")
-
-
-def snakemake(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [SNAKEMAKE, "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **NOWHERE}, capture_output=True, text=True)
-
+from support.plans import HERE, planned, snakemake, write_small_recipe, write_yaml
+from support.small_release import write_release
 
 PLANS = {
     "config": {"fetch_model", "convert_checkpoint"},
@@ -31,26 +24,62 @@ PLANS = {
 
 @pytest.mark.parametrize("name", PLANS)
 def test_plans_need_no_network(name: str, tmp_path: Path) -> None:
-    done = snakemake("-n", "--quiet", "rules", "--configfile", str(ROOT / "config" / f"{name}.yaml"), cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    jobs = {line.split()[0] for line in (done.stdout + done.stderr).splitlines() if line.strip()}
-    assert PLANS[name] | {"fetch_corpus", "fetch_toolchain", "calibrate", "quantize", "write_sums"} <= jobs
+    jobs = planned(*HERE, "--configfile", str(ROOT / "config" / f"{name}.yaml"), cwd=tmp_path)
+    assert PLANS[name] | {"fetch_corpus", "fetch_toolchain", "calibrate", "quantize", "write_sums"} <= jobs.keys()
+
+
+DEFAULT = "results/Qwen3-4B-Thinking-2507/release/Qwen3-4B-Thinking-2507-Q4_K_M-imatrix.gguf"
 
 
 def test_the_release_recipe_is_the_default() -> None:
+    """In the root of the checkout, where the profile is loaded by itself too."""
     done = snakemake("-n", cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        "results/Qwen3-4B-Thinking-2507/release/Qwen3-4B-Thinking-2507-Q4_K_M-imatrix.gguf" in done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
+    assert DEFAULT in done.stdout
+    assert "Using workflow specific profile profiles/default" in done.stdout
+
+
+def test_the_other_name_of_a_rebuild(tmp_path: Path) -> None:
+    write_release(tmp_path / "release")
+    options = (
+        *HERE,
+        "--configfile",
+        str(ROOT / "config/tiny.yaml"),
+        "--config",
+        f"audited={tmp_path / 'release'}",
+        "--",
     )
+    assert planned(*options, "rebuild", cwd=tmp_path) == {"rebuild": 1}
+    done = snakemake("--dry-run", *options, "audit", cwd=tmp_path)
+    assert "the target audit is called rebuild now" in done.stdout
 
 
-def test_another_mirror_or_quant_downloads_nothing_again(tmp_path: Path) -> None:
-    """Only what the pin says may make Snakemake fetch weights again."""
-    rules = (ROOT / "workflow" / "rules" / "sources.smk").read_text()
-    fetch = rules[rules.index("rule fetch_model") : rules.index("rule generate_model")]
-    assert "recipe.quants" not in fetch
-    assert "recipe.source" not in fetch
+def test_another_mirror_or_quant_fetches_nothing_again(tmp_path: Path) -> None:
+    write_small_recipe(tmp_path)
+    fetched = (*HERE, "--configfile", "recipe.yaml", "--config", "source=weights", "--", "fetch_model")
+    done = snakemake(*fetched, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    for source in ("source=elsewhere", "source=huggingface"):
+        assert planned(*(source if option == "source=weights" else option for option in fetched), cwd=tmp_path) == {}
+    write_small_recipe(tmp_path, quants=["Q8_0", "Q6_K"])
+    assert planned(*fetched, cwd=tmp_path) == {}
+    # It would be seen: one file more is fetched.
+    pins = yaml.safe_load((tmp_path / "pins.yaml").read_text())
+    pins["models"]["Small"]["files"]["config.json"] = {"size": 1, "sha256": "1" * 64}
+    write_yaml(tmp_path / "pins.yaml", pins)
+    assert planned(*fetched, cwd=tmp_path) == {"fetch_model": 1}
+
+
+def test_a_stale_installation_is_passed_over(tmp_path: Path) -> None:
+    """The rules and their scripts belong together; both take the package beside them."""
+    stale = tmp_path / "stale" / "requant" / "__init__.py"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("raise ImportError('stale')\n")
+    write_small_recipe(tmp_path)
+    search = str(stale.parents[1])
+    done = snakemake(*HERE, "--configfile", "recipe.yaml", "--", "fetch_model", cwd=tmp_path, PYTHONPATH=search)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "results/Small/source/model.safetensors").read_bytes() == b"not really"
 
 
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -67,8 +96,8 @@ def test_a_refused_recipe_is_one_sentence(name: str, tmp_path: Path) -> None:
     change, words = REFUSED[name]
     recipe = yaml.safe_load((ROOT / "config" / "smollm2.yaml").read_text()) | change
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    done = snakemake("--configfile", "recipe.yaml", "--until", "fetch_model", cwd=tmp_path)
-    output = done.stdout + done.stderr
+    done = snakemake(*HERE, "--configfile", "recipe.yaml", "--until", "fetch_model", cwd=tmp_path)
+    output = done.stdout
     assert done.returncode != 0, output
     assert "Traceback" not in output
     assert any(all(word in line for word in words) for line in output.splitlines()), output
@@ -106,8 +135,8 @@ def test_conda_repeats_the_direct_requirements() -> None:
 
 def test_every_rule_leaves_a_log_and_times() -> None:
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
-        text = path.read_text()
-        rules = text.count("\nrule ") + text.count("\nuse rule ") + text.startswith("rule ")
-        # A benchmark is an output for Snakemake, and an audit must have none: it is never up to date.
-        audits = text.count("\nrule audit:")
-        assert text.count("    log:\n") == text.count("    benchmark:\n") + audits == rules, path
+        _, *rules = re.split(r"^(?:use )?rule ", path.read_text(), flags=re.MULTILINE)
+        for rule in rules:
+            # Snakemake takes a benchmark for an output, and a rebuild must have none: it is never up to date.
+            wanted = {"rebuild:": ["log"], "rebuild as audit with:": []}.get(rule.splitlines()[0], ["log", "benchmark"])
+            assert re.findall(r"^    (log|benchmark):$", rule, re.MULTILINE) == wanted, f"{path}: {rule}"

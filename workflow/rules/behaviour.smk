@@ -3,11 +3,11 @@
 
 rule fetch_suites:
     output:
-        expand("results/suites/{name}.jsonl", name=BERKELEY),
+        expand("<suites>/{name}.jsonl", name=BERKELEY),
     log:
-        "results/suites/fetch_suites.log",
+        "<suites>/fetch_suites.log",
     benchmark:
-        "results/suites/fetch_suites.jsonl"
+        "<suites>/fetch_suites.jsonl"
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -20,11 +20,11 @@ rule fetch_suites:
 
 rule fetch_knowledge:
     output:
-        questions="results/suites/{name}.json",
+        questions="<suites>/{name}.json",
     log:
-        "results/suites/fetch_{name}.log",
+        "<suites>/fetch_{name}.log",
     benchmark:
-        "results/suites/fetch_{name}.jsonl"
+        "<suites>/fetch_{name}.jsonl"
     wildcard_constraints:
         name="|".join(KNOWLEDGE),
     conda:
@@ -41,11 +41,11 @@ rule build_harness:
     input:
         lock=ROOT / "envs" / "harness.lock",
     output:
-        record="results/toolchains/harness/environment.json",
+        record="<toolchains>/harness/environment.json",
     log:
-        "results/toolchains/harness/logs/build_harness.log",
+        "<toolchains>/harness/logs/build_harness.log",
     benchmark:
-        "results/toolchains/harness/benchmarks/build_harness.jsonl"
+        "<toolchains>/harness/benchmarks/build_harness.jsonl"
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -58,9 +58,9 @@ rule measure_behaviour:
     input:
         model=lambda wildcards: MODELS[wildcards.label][0],
         record=lambda wildcards: MODELS[wildcards.label][1],
-        suites=[suite_file(suite) for suite in BEHAVIOUR["suites"]],
+        suites=[suite_file(suite, ROOT) for suite in BEHAVIOUR["suites"]],
         harness=(
-            ["results/toolchains/harness/environment.json"]
+            ["<toolchains>/harness/environment.json"]
             if set(KNOWLEDGE) & set(BEHAVIOUR["suites"])
             else []
         ),
@@ -82,7 +82,7 @@ rule measure_behaviour:
     params:
         settings=BEHAVIOUR,
         context=recipe.card["chat"]["context"],
-        answers=lambda wildcards: f"results/{recipe.name}/evaluation/behaviour/{wildcards.label}",
+        answers=lambda wildcards: layout.answers(recipe.name, wildcards.label),
     message:
         "asking {input.model} the questions of {input.suites}"
     script:

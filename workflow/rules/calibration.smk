@@ -20,6 +20,6 @@ rule calibrate:
     params:
         settings=recipe.calibration,
     message:
-        "calibrating {recipe.name} on {input.text}"
+        f"calibrating {recipe.name} on {{input.text}}"
     script:
         "../../scripts/calibrate.py"

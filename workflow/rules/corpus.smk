@@ -18,6 +18,6 @@ rule fetch_corpus:
             "evaluation": recipe.evaluation_text,
         },
     message:
-        "rebuilding the corpus {recipe.corpus.name}"
+        f"rebuilding the corpus {recipe.corpus.name}"
     script:
         "../../scripts/fetch_corpus.py"

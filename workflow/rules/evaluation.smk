@@ -10,8 +10,8 @@ MODELS = {
         f"<results>/bf16/{MODEL}/model.json",
     ),
     **{
-        kind: (f"<results>/quants/{quant_name(kind)}", f"<results>/quants/{kind}.json")
-        for kind in recipe.quants
+        kind: (f"<results>/quants/{name}", f"<results>/quants/{kind}.json")
+        for kind, name in zip(recipe.quants, QUANTS)
     },
 }
 # Quants with and without the importance matrix; some types cannot do without.
@@ -37,7 +37,7 @@ rule quantize_plain:
         "../../envs/workflow.yaml"
     threads: MANY
     message:
-        "quantizing {recipe.name} to {wildcards.kind} without importance matrix, to compare with"
+        f"quantizing {recipe.name} to {{wildcards.kind}} without importance matrix, to compare with"
     script:
         "../../scripts/quantize_plain.py"
 
@@ -64,7 +64,7 @@ rule measure_baseline:
     params:
         settings=FIDELITY,
     message:
-        "measuring the perplexity of {recipe.name} in BF16"
+        f"measuring the perplexity of {recipe.name} in BF16"
     script:
         "../../scripts/measure_baseline.py"
 
@@ -107,7 +107,7 @@ rule measure_quant:
 rule measure_tensors:
     input:
         model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
-        quant=f"<results>/quants/{quant_name('{kind}')}",
+        quant=f"<results>/quants/{layout.quant_file(recipe.name, '{kind}')}",
         record="<results>/quants/{kind}.json",
         imatrix="<results>/calibration/imatrix.gguf",
         tool="<toolchain>/strict/bin/llama-quantize.json",
@@ -150,7 +150,7 @@ rule measure_speed:
         settings=SPEED,
         context=recipe.card["chat"]["context"],
     message:
-        "measuring the speed of {recipe.name} and its quants"
+        f"measuring the speed of {recipe.name} and its quants"
     script:
         "../../scripts/measure_speed.py"
 

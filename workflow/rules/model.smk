@@ -3,7 +3,7 @@ rule convert_checkpoint:
         files=[f"<results>/{SOURCE}/{name}" for name in (SOURCE_FILES or TINY_FILES)],
         source=f"<results>/{SOURCE}/source.json",
         toolchain="<toolchain>/source.json",
-        converter="results/toolchains/converter/environment.json",
+        converter="<toolchains>/converter/environment.json",
     output:
         model=f"<results>/bf16/converted/{recipe.name}.gguf",
         record="<results>/bf16/converted/model.json",
@@ -16,7 +16,7 @@ rule convert_checkpoint:
     params:
         name=recipe.name,
     message:
-        "converting the weights of {recipe.name} to a BF16 GGUF"
+        f"converting the weights of {recipe.name} to a BF16 GGUF"
     script:
         "../../scripts/convert_checkpoint.py"
 
@@ -37,6 +37,6 @@ rule expand_gguf:
         "../../envs/workflow.yaml"
     threads: MANY
     message:
-        "making a BF16 GGUF of {recipe.name} from a GGUF"
+        f"making a BF16 GGUF of {recipe.name} from a GGUF"
     script:
         "../../scripts/expand_gguf.py"

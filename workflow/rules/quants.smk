@@ -6,7 +6,7 @@ rule quantize:
         imatrix_record="<results>/calibration/imatrix.json",
         tool="<toolchain>/strict/bin/llama-quantize.json",
     output:
-        quant=f"<results>/quants/{quant_name('{kind}')}",
+        quant=f"<results>/quants/{layout.quant_file(recipe.name, '{kind}')}",
         record="<results>/quants/{kind}.json",
     log:
         "<logs>/quantize_{kind}.log",
@@ -18,6 +18,6 @@ rule quantize:
     params:
         settings=recipe.calibration,
     message:
-        "quantizing {recipe.name} to {wildcards.kind}"
+        f"quantizing {recipe.name} to {{wildcards.kind}}"
     script:
         "../../scripts/quantize.py"

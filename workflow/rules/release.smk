@@ -130,9 +130,12 @@ rule write_run:
         "../../envs/workflow.yaml"
     params:
         benchmarks=[
-            f"results/{recipe.name}/benchmarks",
-            f"results/toolchains/{recipe.toolchain.name}/benchmarks",
-            "results/toolchains/converter/benchmarks",
+            layout.benchmarks(folder)
+            for folder in (
+                layout.results(recipe.name),
+                layout.toolchain(recipe.toolchain.name),
+                layout.toolchain("converter"),
+            )
         ],
     message:
         "writing what this run took"

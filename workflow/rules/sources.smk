@@ -9,10 +9,14 @@ rule fetch_model:
     conda:
         "../../envs/workflow.yaml"
     threads: 4
+    # No params: another mirror or other quants to come are no reason to download the weights again.
+    resources:
+        mirror=recipe.source,
+        quants=" ".join(recipe.quants),
     params:
         pin=recipe.model,
     message:
-        "fetching the weights of {recipe.name}"
+        f"fetching the weights of {recipe.name}"
     script:
         "../../scripts/fetch_model.py"
 
@@ -33,6 +37,6 @@ rule generate_model:
         name=recipe.name,
         shape=recipe.generate,
     message:
-        "generating the random model {recipe.name}"
+        f"generating the random model {recipe.name}"
     script:
         "../../scripts/generate_model.py"

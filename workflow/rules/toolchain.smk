@@ -10,7 +10,7 @@ rule fetch_toolchain:
     params:
         pin=recipe.toolchain,
     message:
-        "fetching and proving llama.cpp {recipe.toolchain.commit}"
+        f"fetching and proving llama.cpp {recipe.toolchain.commit}"
     script:
         "../../scripts/fetch_toolchain.py"
 
@@ -65,11 +65,11 @@ rule build_converter:
             for name in ("converter", "torch", "torch-cpu")
         ],
     output:
-        record="results/toolchains/converter/environment.json",
+        record="<toolchains>/converter/environment.json",
     log:
-        "results/toolchains/converter/logs/build_converter.log",
+        "<toolchains>/converter/logs/build_converter.log",
     benchmark:
-        "results/toolchains/converter/benchmarks/build_converter.jsonl"
+        "<toolchains>/converter/benchmarks/build_converter.jsonl"
     conda:
         "../../envs/workflow.yaml"
     message:

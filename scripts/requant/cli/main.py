@@ -20,6 +20,7 @@ from requant.ground.errors import (
     UnsupportedError,
 )
 from requant.ground.text import in_units
+from requant.pipeline import layout
 from requant.release.folder import list_release
 
 PATH = click.Path(path_type=Path)
@@ -179,7 +180,7 @@ def new_key(path: Path) -> None:
 @click.option("--type", "kind", metavar="TYPE", help="What --quantize makes, such as Q4_K_M.")
 @click.option(
     "--tool", metavar="RECORD", type=PATH,
-    help="What --quantize runs: results/toolchains/SOURCE/strict/bin/llama-quantize.json.",
+    help=f"What --quantize runs: {layout.tool('SOURCE', 'llama-quantize')}.",
 )  # fmt: skip
 def compare(a: Path, b: Path, out: Path | None, model: Path | None, kind: str | None, tool: Path | None) -> None:
     """Compare the importance matrices A and B, weight by weight.

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from requant.documents.records import THREADS, read_record
-from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.formats.gguf import (
     Header,
     Tensor,
@@ -25,8 +24,9 @@ from requant.ground.errors import DiskError, FormatError, RecipeError, naming
 from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.ground.text import table
+from requant.pipeline import layout
 from requant.pipeline.quantize import KEPT, TENSOR
-from requant.pipeline.recipe import quant_bytes
+from requant.quantization.quants import QUANTS, quant_bytes
 from requant.toolchain.build import Built, open_built
 from requant.toolchain.variants import STRICT
 
@@ -96,10 +96,8 @@ def compare_quants(
 
 
 def _require_type(kind: str) -> None:
-    recipe = read_yaml(SCHEMAS / "recipe.schema.yaml")
-    known = recipe["properties"]["quants"]["items"]["enum"]
-    if kind not in known:
-        raise RecipeError(f"--type {kind!r} is not a quantization type; write one of {', '.join(known)}")
+    if kind not in QUANTS:
+        raise RecipeError(f"--type {kind!r} is not a quantization type; write one of {', '.join(QUANTS)}")
 
 
 def _require_weights(header: Header, weights: Collection[str]) -> None:
@@ -122,10 +120,7 @@ def _require_weights(header: Header, weights: Collection[str]) -> None:
 def _open_strict(record: Path) -> Built:
     document = read_record(record)
     if document.get("variant") != STRICT or TOOL not in document.get("binaries", ()):
-        raise FormatError(
-            f"{record} is not the build record of a strict {TOOL}: "
-            f"name results/toolchains/<source>/{STRICT}/bin/{TOOL}.json"
-        )
+        raise FormatError(f"{record} is not the build record of a strict {TOOL}: name {layout.tool('<source>', TOOL)}")
     return open_built(record)
 
 

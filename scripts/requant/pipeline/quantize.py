@@ -13,8 +13,8 @@ from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import Run, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
-from requant.pipeline.recipe import quant_bytes
 from requant.pipeline.settings import Calibration
+from requant.quantization.quants import quant_bytes
 from requant.toolchain.build import open_built
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
@@ -22,7 +22,6 @@ FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")
 KEPT = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 # Types whose blocks are one super-block of 256 weights; rows of other lengths cannot take them.
 SUPER_BLOCK = 256
-NEED_IMATRIX = ("IQ1", "IQ2", "IQ3_X")
 
 
 def quantize(
@@ -45,11 +44,6 @@ def quantize(
 def quantize_plain(model: Product, tool: Path, quant: str, out: Product, run: Run) -> None:
     """Write a quant without importance matrix, to compare with; raises as ``quantize``."""
     _quantize({"model.gguf": (model.file, model.read()["file"])}, [], tool, quant, out, run)
-
-
-def needs_imatrix(kind: str) -> bool:
-    """Whether llama-quantize refuses this type without an importance matrix."""
-    return kind == "Q2_K_S" or kind.startswith(NEED_IMATRIX)
 
 
 def _quantize(

@@ -17,7 +17,9 @@ from requant.documents.pins import (
 )
 from requant.documents.schemas import check
 from requant.ground.errors import RecipeError
-from requant.pipeline.tiny_model import TinyShape
+from requant.pipeline import layout
+from requant.pipeline.tiny_shape import TinyShape
+from requant.quantization.quants import quant_bytes
 from requant.toolchain.perplexity import FEWEST, scored
 
 T = TypeVar("T")
@@ -28,8 +30,6 @@ KNOWLEDGE = ("mmlu", "gpqa_diamond")
 # Where weights come from on this machine, where the pin table lies, what is audited, and what is measured afterwards,
 # move no byte that others can make again.
 MACHINE_KEYS = ("source", "pins", "audited", "evaluation")
-# Upper bounds in bits per weight, for the disk-space check only.
-BITS = {"1": 3.0, "2": 3.6, "3": 4.6, "4": 5.6, "5": 6.4, "6": 7.0, "8": 9.0}
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,21 @@ class Recipe:
 def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
     """Check a parsed recipe and look up its pins.
 
-    ``root`` is the folder that a relative ``pins`` path starts from; ``where`` is how errors name the recipe.
+    ``root`` is the folder of the workflow's own files, see ``named_file``; ``where`` is how errors name the recipe.
 
     Raises:
         RecipeError: one sentence naming the key, what was found and what to write.
     """
     config = copy.deepcopy(dict(config))
     check(config, "recipe", where)
-    if config["name"] == "toolchains":
-        raise RecipeError(f"{where}: name is 'toolchains', a folder that all recipes share; write another name")
+    if config["name"] in layout.SHARED:
+        raise RecipeError(f"{where}: name is {config['name']!r}, a folder that all recipes share; write another name")
     shown = config.get("pins", DEFAULT_PINS)
-    pins = read_pins(root / shown, shown)
+    pins = read_pins(named_file(shown, root), shown)
     model, generate = _model(config["model"], pins, where)
     corpus = _look_up(pins.corpora, config["corpus"]["pin"], f"{where}: corpus.pin", pins.path)
     _check_calibration(config["calibration"], where)
-    _check_evaluation(config.get("evaluation", {}), where, pins)
+    _check_evaluation(config.get("evaluation", {}), where, pins, root)
     if config["corpus"]["calibration"] == config["corpus"]["evaluation"]:
         raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
     source = config.get("source", "huggingface")
@@ -100,16 +100,26 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         quants=tuple(config["quants"]),
         card=config["card"],
         source=source,
-        audited=str(Path(config.get("audited", f"results/{config['name']}/release")).expanduser()),
+        audited=str(Path(config.get("audited", layout.release(config["name"]))).expanduser()),
         evaluation=config.get("evaluation", {}),
         suites=pins.suites,
     )
 
 
-def quant_bytes(weights: int, quant: str) -> int:
-    """Upper bound of the size of a quant, for ``weights`` bytes of BF16 weights."""
-    digit = next(char for char in quant if char.isdigit())
-    return int(weights * BITS[digit] / 16)
+def named_file(name: str, root: Path) -> Path:
+    """A file that a recipe names: in the working folder or, where there is none, among the workflow's own in ``root``.
+
+    In a checkout these are one folder. Where the workflow is used from another one, what lies there comes first.
+    """
+    here = Path(name).expanduser()
+    return here if here.exists() else root / here
+
+
+def suite_file(suite: str, root: Path) -> str:
+    """Where the questions of a suite lie that a recipe names: a file of the user's, or one that a rule fetches."""
+    if suite in (*BERKELEY, *KNOWLEDGE):
+        return f"{layout.SUITES}/{suite}.{'json' if suite in KNOWLEDGE else 'jsonl'}"
+    return str(named_file(suite, root).absolute())
 
 
 def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
@@ -135,13 +145,18 @@ def _look_up(table: Mapping[str, T], name: str, key: str, where: str) -> T:
     return table[name]
 
 
-def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins) -> None:
+def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins, root: Path) -> None:
     suites = evaluation.get("behaviour", {}).get("suites", [])
     if len({Path(path).stem for path in suites}) < len(suites):
         raise RecipeError(f"{where}: evaluation.behaviour.suites names two files of one name; give each its own")
     for suite in suites:
         pin = "bfcl" if suite in BERKELEY else suite
-        if suite in (*BERKELEY, *KNOWLEDGE) and pin not in pins.suites:
+        if suite not in (*BERKELEY, *KNOWLEDGE):
+            if not named_file(suite, root).is_file():
+                raise RecipeError(
+                    f"{where}: evaluation.behaviour.suites names {suite}, which is no file; check the path"
+                )
+        elif pin not in pins.suites:
             raise RecipeError(
                 f"{where}: evaluation.behaviour.suites names {suite}, but {pins.path} has no suites.{pin}; pin it there"
             )

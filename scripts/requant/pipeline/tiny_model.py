@@ -13,7 +13,6 @@ No floating-point arithmetic touches the weights: they are bit patterns made fro
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -26,7 +25,8 @@ from safetensors import TensorSpec, serialize
 from requant.conversion.vocabulary import NORMAL
 from requant.formats.gguf import Field, read_header
 from requant.ground.digests import write_bytes
-from requant.ground.errors import FormatError, RecipeError
+from requant.ground.errors import FormatError
+from requant.pipeline.tiny_shape import INDEX, SHARDS, TINY_FILES, TinyShape
 
 Dims = tuple[int, ...]
 U16 = npt.NDArray[np.uint16]
@@ -34,14 +34,6 @@ U64 = npt.NDArray[np.uint64]
 
 VOCAB_FILE = "models/ggml-vocab-qwen2.gguf"
 TEMPLATE_FILE = "models/templates/Qwen-Qwen3-0.6B.jinja"
-SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-INDEX = "model.safetensors.index.json"
-TINY_FILES = (
-    "config.json", "generation_config.json", "vocab.json", "merges.txt", "tokenizer_config.json", *SHARDS, INDEX,
-)  # fmt: skip
-
-BLOCK = 256
-"""Weights per K-quant block: llama-quantize falls back to other types for rows of any other multiple."""
 
 # Qwen3's added tokens in the order of their ids, which follow the byte-pair vocabulary without a gap.
 CONTROL_TOKENS = (
@@ -65,38 +57,6 @@ UNIT_EXPONENT = -22
 # of 4**step is 1.13 and applies twice (rows and columns): matrices have a standard deviation of 0.0204.
 SCALE_STEPS = (-2, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)
 BF16_ONE = 0x3F80
-
-
-@dataclass(frozen=True)
-class TinyShape:
-    """Dimensions of a Qwen3 model and the seed of its weights, as a recipe names them.
-
-    Raises:
-        RecipeError: naming the key at fault; every quantized row has to be a multiple of 256.
-    """
-
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        for key in ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim"):
-            if getattr(self, key) < 1:
-                raise RecipeError(f"{key} is {getattr(self, key)}: give a positive number")
-        rows = {"hidden": self.hidden, "ffn": self.ffn, "heads * head_dim": self.heads * self.head_dim}
-        for key, width in rows.items():
-            if width % BLOCK:
-                raise RecipeError(f"{key} is {width}: rows of a quantized tensor must be a multiple of {BLOCK}")
-        if self.heads % self.kv_heads:
-            raise RecipeError(f"kv_heads is {self.kv_heads}: it must divide heads, which is {self.heads}")
-        if self.head_dim % 2:
-            raise RecipeError(f"head_dim is {self.head_dim}: rotary positions need an even number")
-        if not 0 <= self.seed < 1 << 64:
-            raise RecipeError(f"seed is {self.seed}: give a number from 0 to 2**64 - 1")
 
 
 class Vocabulary(NamedTuple):

@@ -163,6 +163,7 @@ OTHER_NAMES = {38: "MXFP4_MOE", 39: "NVFP4", 40: "Q1_0", 41: "Q2_0"}
 """File types whose mix is not known here."""
 
 NEED_IMATRIX = frozenset({T.IQ3_XXS, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ1_M, T.IQ1_S})
+"""Types that llama-quantize gives to no layer without an importance matrix; ggml itself could make IQ3_XXS."""
 
 # For rows that are no multiple of 256 columns: types with blocks of 32.
 FALLBACKS = {

@@ -1,4 +1,4 @@
-"""Auditing a whole release: make it again from its manifest, in a clean folder, and compare.
+"""Rebuilding a release: make it again from its manifest, in a clean folder, and compare.
 
 Nothing of the release is believed. Its recipe is checked like anybody's, its inputs must be those of the local pin
 table, and everything is made anew by the workflow itself; only the toolchains, whose digests are checked before each
@@ -24,6 +24,7 @@ from requant.ground.digests import write_bytes
 from requant.ground.errors import DigestError, FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.text import printable
+from requant.pipeline import layout
 from requant.pipeline.recipe import (
     DEFAULT_PINS,
     MACHINE_KEYS,
@@ -37,7 +38,6 @@ from requant.release.rebuild_verdict import (
     judge,
 )
 from requant.toolchain.quantizers import tool_quantizer
-from requant.toolchain.variants import STRICT
 
 logger = logging.getLogger(__name__)
 HUBS = ("huggingface", "modelscope")
@@ -68,17 +68,17 @@ def rebuild_release(
     """
     for report in (text, document):
         report.unlink(missing_ok=True)
-    folder = text.parent / "rebuild"
+    folder = text.parent / "work"
     if audited.resolve().is_relative_to(folder.resolve()):
-        raise RecipeError(f"audited lies in {folder}, which every audit empties: move the release to another folder")
+        raise RecipeError(f"audited lies in {folder}, which every rebuild empties: move the release to another folder")
     manifest = read_manifest(audited / MANIFEST)
     machine = machine_facts(config)
     recipe = claimed_recipe(manifest, machine, snakefile.parent)
     with work_folder(folder, keep=True) as work:
         _empty(work.path)
         _run(work, snakefile, {**recipe.document, **machine}, threads, log)
-        tool = work.path / "results" / "toolchains" / recipe.toolchain.name / STRICT / "bin" / "llama-quantize.json"
-        release = work.path / "results" / recipe.name / "release"
+        tool = work.path / layout.tool(recipe.toolchain.name, "llama-quantize")
+        release = work.path / layout.release(recipe.name)
         arithmetic = recipe.calibration["arithmetic"]
         found = judge(recipe.name, arithmetic, diff(audited, release, lambda: tool_quantizer(tool)))
     write_text(text, f"{as_text(found)}\n")
@@ -89,8 +89,11 @@ def rebuild_release(
 
 
 def machine_facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the rebuild takes from this machine's configuration; a folder gets a name that holds in every folder."""
+    """What the rebuild takes from this machine's configuration; paths get a name that holds in every folder."""
     found = {key: config[key] for key in ("pins", "source") if key in config}
+    pins = Path(config.get("pins", DEFAULT_PINS)).expanduser()
+    if pins.exists():
+        found["pins"] = str(pins.absolute())
     if "source" in found and found["source"] not in HUBS:
         found["source"] = str(Path(found["source"]).expanduser().absolute())
     return found
@@ -154,9 +157,9 @@ def _pinned(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what an earlier audit left; a link to the toolchains goes, they stay."""
+    """Remove what an earlier rebuild left; a link to the toolchains goes, they stay."""
     shutil.rmtree(folder)
-    (folder / "results").mkdir(parents=True)
+    (folder / layout.RESULTS).mkdir(parents=True)
 
 
 def _run(work: WorkFolder, snakefile: Path, recipe: Mapping[str, Any], threads: int, log: Path) -> None:
@@ -165,9 +168,9 @@ def _run(work: WorkFolder, snakefile: Path, recipe: Mapping[str, Any], threads: 
     Raises:
         ToolError: with the sentence that the failed step ended with.
     """
-    toolchains = Path("results", "toolchains")
+    toolchains = Path(layout.TOOLCHAINS)
     toolchains.mkdir(parents=True, exist_ok=True)
-    work.link(toolchains, str(toolchains))
+    work.link(toolchains, layout.TOOLCHAINS)
     write_bytes(work.path / "recipe.json", canonical(recipe))
     said = ["no step said why"]
 

@@ -23,6 +23,8 @@ NATIVE = "native"
 OWN_CODE = (DATA / "native").resolve()
 """Our own kernels and math, as a CMake project that takes llama.cpp's in."""
 ON_ARM64 = platform.machine() in ("aarch64", "arm64")
+INFERENCE = "portable|native|cuda-sm[0-9]{2,3}"
+"""The names of the variants that run models, as a pattern; the schemas repeat it."""
 CUDA = re.compile(r"cuda-sm([0-9]{2,3})")
 # Architectures whose specific features need the "a" suffix; the rest are built for the plain number.
 ARCHITECTURE_SPECIFIC = ("90", "100", "103", "110", "120", "121")

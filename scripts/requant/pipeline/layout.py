@@ -1,0 +1,60 @@
+"""Where a run puts what it makes: paths below ``results``, as text relative to the working folder, as Snakemake has it.
+
+Rules call these folders by their pathvars, as in ``<results>/quants``; nobody else spells a path below ``results``.
+"""
+
+from requant.documents.file_names import CARD, EVALUATION, IMATRIX, MANIFEST, SUMS
+from requant.toolchain.variants import STRICT
+
+RESULTS = "results"
+TOOLCHAINS = f"{RESULTS}/toolchains"
+SUITES = f"{RESULTS}/suites"
+SHARED = ("toolchains", "suites")
+"""What all recipes share, beside their own folders."""
+LOCK = f"{RESULTS}/.lock"
+
+
+def results(name: str) -> str:
+    """The folder of a recipe."""
+    return f"{RESULTS}/{name}"
+
+
+def release(name: str) -> str:
+    """The folder that gets published."""
+    return f"{results(name)}/release"
+
+
+def benchmarks(folder: str) -> str:
+    """Snakemake's measurements of the rules that work in a recipe's folder or a toolchain's."""
+    return f"{folder}/benchmarks"
+
+
+def logs(folder: str) -> str:
+    """What the rules say that work in a recipe's folder or a toolchain's."""
+    return f"{folder}/logs"
+
+
+def toolchain(name: str) -> str:
+    """The folder of a llama.cpp: its tree, the strict tools and the variants that are built of it."""
+    return f"{TOOLCHAINS}/{name}"
+
+
+def tool(name: str, program: str) -> str:
+    """The build record of a strict program, such as llama-quantize, of the toolchain ``name``."""
+    return f"{toolchain(name)}/{STRICT}/bin/{program}.json"
+
+
+def answers(name: str, label: str) -> str:
+    """The folder of what a model answered, suite by suite; ``label`` is the model's in the evaluation, such as BF16."""
+    return f"{results(name)}/evaluation/behaviour/{label}"
+
+
+def quant_file(name: str, quant: str) -> str:
+    """What a released quant is called."""
+    return f"{name}-{quant}-imatrix.gguf"
+
+
+def release_files(name: str, quants: tuple[str, ...], evaluated: bool) -> list[str]:
+    """What the files of a release are called; ``evaluated`` says whether it is measured too."""
+    measured = [EVALUATION] if evaluated else []
+    return [*(quant_file(name, quant) for quant in quants), IMATRIX, MANIFEST, CARD, SUMS, *measured]

@@ -1,0 +1,46 @@
+# Where the workflow's own files lie, and the Python package among them.
+import io
+import os
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import HostingProviderFile, LocalSourceFile
+
+
+def checkout(folder):
+    """The root of the checkout in which ``folder`` is workflow/rules, as a path.
+
+    A module may be read straight from GitHub or GitLab, file by file. The package, its schemas and the templates have to be
+    files, so that commit is unpacked in Snakemake's cache.
+    """
+    if isinstance(folder, LocalSourceFile):
+        return Path(folder).parents[1]
+    if not isinstance(folder, HostingProviderFile):
+        raise WorkflowError(
+            f"requant cannot run from {folder}: name a checkout, or a commit by github(...) or gitlab(...)"
+        )
+    repository = folder.hosted_repo.repo
+    commit = repository.commit(folder.ref).hexsha
+    unpacked = workflow.sourcecache.cache_path / "requant" / commit
+    if not unpacked.exists():
+        unpacked.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=unpacked.parent) as work:
+            archive = io.BytesIO()
+            repository.archive(archive, commit)
+            archive.seek(0)
+            with tarfile.open(fileobj=archive) as files:
+                files.extractall(f"{work}/{commit}", filter="data")
+            Path(work, commit).rename(unpacked)
+    return unpacked
+
+
+ROOT = checkout(workflow.current_basedir)
+# This package, whatever other version is installed: for the rules, and for their scripts, which Snakemake would let look
+# for it among the installed ones first.
+sys.path.insert(0, str(ROOT / "scripts"))
+os.environ.update(
+    PYTHONPATH=os.pathsep.join([sys.path[0], *filter(None, [os.getenv("PYTHONPATH")])])
+)

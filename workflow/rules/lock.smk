@@ -1,0 +1,24 @@
+# One run at a time in a folder.
+import fcntl
+
+
+def lock_results():
+    """Refuse a second run in this folder; unlike a lock file, this one ends with the process that holds it."""
+    Path(layout.RESULTS).mkdir(exist_ok=True)
+    # A bare descriptor, which nothing closes before the process ends.
+    lock = os.open(layout.LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(
+            f"another run is working in {Path.cwd()}: wait for it, or use another folder (--directory)"
+        )
+
+
+# Snakemake calls the onstart of the main Snakefile only, so a module adds itself: snakedeploy copies our profile, which
+# turns Snakemake's own lock off.
+if not workflow.modifier.is_main_snakefile():
+    workflow._onstart = lambda log, theirs=workflow._onstart: (
+        lock_results(),
+        theirs(log),
+    )
