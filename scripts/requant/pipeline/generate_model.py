@@ -6,7 +6,8 @@ from pathlib import Path
 from requant.documents.records import file_entry, write_record
 from requant.ground.digests import digest_file, publish
 from requant.ground.programs import work_folder
-from requant.pipeline.tiny_model import TinyShape, write_tiny_model
+from requant.pipeline.tiny_model import write_tiny_model
+from requant.pipeline.tiny_shape import TinyShape
 
 
 def generate_model(tree: Path, shape: Mapping[str, int], name: str, out: Path, record: Path) -> None:
