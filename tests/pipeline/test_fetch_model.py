@@ -150,7 +150,7 @@ def test_wrong_bytes_are_refused_and_fetched_again(world: World) -> None:
     world.hub.faults.add(Fault("/cdn/*", "corrupt", times=1, after=1000))
     said = world.fetch(world.pin())
     sha256 = known(world.folder / SHARD).sha256
-    assert said.startswith(f"DigestError: {SHARD} has SHA-256 ")
+    assert said.startswith(f"PinnedBytesError: {SHARD} has SHA-256 ")
     assert f"expected {sha256}: these are not the pinned bytes" in said
     assert not world.out.exists()
     world.hub.requests.clear()
@@ -269,7 +269,7 @@ def test_a_pin_that_contradicts_the_hub(world: World) -> None:
     pin = world.pin(pinned=NAMES)
     wrong = replace(pin.files[SHARD], sha256="f" * 64)
     said = world.fetch(replace(pin, files={**pin.files, SHARD: wrong}))
-    assert said.startswith("DigestError: ")
+    assert said.startswith("PinnedBytesError: ")
     assert f"for {SHARD}, pinned is {'f' * 64}: it is another file" in said
     assert not weights_asked(world), "before any download"
 
@@ -279,7 +279,7 @@ def test_a_small_file_that_contradicts_its_pin(world: World) -> None:
     pin = world.pin()
     wrong = Known((world.folder / CONFIG).stat().st_size, "f" * 64)
     said = world.fetch(replace(pin, files={**pin.files, CONFIG: wrong}))
-    assert said.startswith(f"DigestError: {CONFIG} has SHA-256 ")
+    assert said.startswith(f"PinnedBytesError: {CONFIG} has SHA-256 ")
 
 
 def test_no_room(world: World) -> None:
@@ -312,7 +312,7 @@ def test_a_local_folder_with_other_bytes(world: World) -> None:
     data = bytearray((mine / SHARD).read_bytes())
     data[0] ^= 1
     (mine / SHARD).write_bytes(data)
-    assert world.fetch(world.pin(), str(mine)).startswith(f"DigestError: {SHARD} has SHA-256 ")
+    assert world.fetch(world.pin(), str(mine)).startswith(f"PinnedBytesError: {SHARD} has SHA-256 ")
     assert (mine / SHARD).read_bytes() == data, "the user's own file stays"
 
 
@@ -387,7 +387,7 @@ def test_modelscope_that_does_not_deliver(
     if fault:
         world.hub.faults.add(replace(fault))
     said = world.fetch(world.pin(pinned=NAMES if pinned else (), modelscope=modelscope), "modelscope")
-    assert said.startswith(("SourceError: ", "DigestError: "))
+    assert said.startswith(("SourceError: ", "PinnedBytesError: "))
     assert words in said
     assert not world.out.exists()
 

@@ -12,19 +12,12 @@ import click
 from requant.cli.evaluate import compare_behaviour, evaluate
 from requant.difference import imatrices as comparison
 from requant.documents.reports import write_document, write_text
-from requant.ground.errors import (
-    DigestError,
-    PlaceError,
-    RequantError,
-    SourceError,
-    UnsupportedError,
-)
+from requant.ground.errors import RequantError
+from requant.ground.exit_codes import exit_code
 from requant.ground.text import in_units
 from requant.release.folder import list_release
 
 PATH = click.Path(path_type=Path)
-CODES = {DigestError: 1, PlaceError: 2, SourceError: 3, UnsupportedError: 3}
-"""Of errors, the first that fits; 2 is for all others."""
 
 
 class _Group(click.Group):
@@ -33,10 +26,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except RequantError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(next((code for kind, code in CODES.items() if isinstance(error, kind)), 2))
-        except KeyboardInterrupt:
+            sys.exit(exit_code(error))
+        except KeyboardInterrupt as interruption:
             click.echo("interrupted", err=True)
-            sys.exit(130)
+            sys.exit(exit_code(interruption))
 
 
 @click.group(cls=_Group)

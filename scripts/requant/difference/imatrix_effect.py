@@ -21,7 +21,7 @@ from requant.formats.gguf import (
 )
 from requant.ground.digests import CHUNK
 from requant.ground.disk import require_space
-from requant.ground.errors import DiskError, FormatError, RecipeError, naming
+from requant.ground.errors import DiskError, FormatError, RecipeError, StaleError, ToolError, naming
 from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.ground.text import table
@@ -78,9 +78,9 @@ def compare_quants(
     Raises:
         RecipeError: when ``kind`` is no such type.
         FormatError: when the model or the record cannot be read or is another one than these weights need.
-        DigestError: when the built program was changed.
+        StaleError: when the built program was changed.
         DiskError: when there is no room, or ``folder`` cannot be written.
-        ToolError: when llama-quantize fails.
+        ToolError: when llama-quantize fails, or makes two quants that have not the same tensors.
     """
     _require_type(kind)
     with naming("--quantize", model):
@@ -120,7 +120,10 @@ def _require_weights(header: Header, weights: Collection[str]) -> None:
 
 
 def _open_strict(record: Path) -> Built:
-    document = read_record(record)
+    try:
+        document = read_record(record)
+    except StaleError:
+        document = {}
     if document.get("variant") != STRICT or TOOL not in document.get("binaries", ()):
         raise FormatError(
             f"{record} is not the build record of a strict {TOOL}: "
@@ -166,7 +169,7 @@ def _compare_files(a: Path, b: Path) -> list[TensorBytes]:
         headers = [read_header(file, path.name) for file, path in ((one, a), (other, b))]
         layouts = [[(tensor.name, tensor.type, tensor.shape) for tensor in header.tensors] for header in headers]
         if layouts[0] != layouts[1]:
-            raise FormatError(f"{TOOL} gave the two quants other tensors or types: their bytes cannot be compared")
+            raise ToolError(f"{TOOL} gave the two quants other tensors or types: their bytes cannot be compared")
         return [
             TensorBytes(pair[0].name, pair[0].type.name, pair[0].nbytes, _differing((one, other), pair))
             for pair in zip(headers[0].tensors, headers[1].tensors, strict=True)

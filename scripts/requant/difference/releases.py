@@ -22,9 +22,10 @@ from requant.documents.manifest import read_manifest
 from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import (
-    DigestError,
+    DiskError,
     FormatError,
     SourceError,
+    StaleError,
     ToolError,
     naming,
 )
@@ -71,7 +72,7 @@ def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
         FormatError: when a folder or its manifest cannot be read (which of them is said).
         UnsupportedError: when a manifest has a schema that this version does not know.
 
-    What ``quantizer`` raises because there is no network or compiler becomes a ``problem`` of the file.
+    What ``quantizer`` raises because there is no network, room or compiler becomes a ``problem`` of the file.
     """
     manifests = []
     for label, folder in (("A", a), ("B", b)):
@@ -107,7 +108,7 @@ def _look_inside(a: Path, b: Path, quantizer: Open) -> tuple[GGUFDiff | Comparis
     try:
         try:
             return (compare(a, b) if a.name == IMATRIX else diff_gguf(a, b, quantizer)), None
-        except (SourceError, ToolError, DigestError) as error:
+        except (SourceError, ToolError, StaleError, DiskError) as error:
             return diff_gguf(a, b, None), printable(f"the weights cannot be compared: {error}")
     except FormatError as error:
         return None, printable(str(error))

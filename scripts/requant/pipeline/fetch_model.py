@@ -24,7 +24,7 @@ from requant.ground.digests import (
     publish,
 )
 from requant.ground.disk import require_space
-from requant.ground.errors import DigestError, SourceError
+from requant.ground.errors import PinnedBytesError, SourceError
 from requant.ground.programs import work_folder
 from requant.pipeline.corpus import write_raw_text, write_tree_text
 from requant.pipeline.recipe import bytes_after_download
@@ -81,7 +81,7 @@ def fetch_model(pin: ModelPin, source: str, quants: Sequence[str], out: Path, re
     Interrupted downloads are kept beside ``out`` and go on in the next run.
 
     Raises:
-        SourceError: when the files cannot be had, DigestError: when they are not the pinned ones,
+        SourceError: when the files cannot be had, PinnedBytesError: when they are not the pinned ones,
         DiskError: when there is no room for them and every later step.
     """
     names = list(pin.files)
@@ -106,7 +106,7 @@ def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
 
     Raises:
         AccessError: when the Hub wants a token, or its terms accepted; SourceError: when they cannot be had,
-        DigestError: when they are not the pinned ones, DiskError: when there is no room.
+        PinnedBytesError: when they are not the pinned ones, DiskError: when there is no room.
     """
     from requant.places.hub import HubSource
 
@@ -134,7 +134,7 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
     """Rebuild the texts of a corpus into ``out``, byte for byte; ``texts`` maps roles to pinned texts.
 
     Raises:
-        SourceError, DigestError: when the data set cannot be had or its files or texts are not the pinned ones.
+        SourceError, PinnedBytesError: when the data set cannot be had or its files or texts are not the pinned ones.
     """
     entries = {}
     for role, text in texts.items():
@@ -184,7 +184,7 @@ def _merge(pin: ModelPin | SuitePin, source: Source, names: Sequence[str]) -> di
         for what in ("size", "sha256"):
             ours, theirs = getattr(pinned, what), getattr(known, what)
             if ours is not None and theirs is not None and ours != theirs:
-                raise DigestError(
+                raise PinnedBytesError(
                     f"{source.shown} records {what} {theirs} for {name}, pinned is {ours}: it is another file"
                 )
         joined = Known(
@@ -249,13 +249,13 @@ def _check_all(expected: Mapping[str, Known], folder: Path, source: Source | Non
     for name, known in expected.items():
         try:
             found[name] = check_file(folder / name, known, name)
-        except DigestError as error:
+        except PinnedBytesError as error:
             (folder / name).unlink()
             here = source.cached(name) if source else None
             hint = f"; it was copied from {here}: remove or replace that file" if here else ""
             wrong.append(f"{error}{hint}")
     if wrong:
-        raise DigestError(wrong[0])
+        raise PinnedBytesError(wrong[0])
     logger.info("%d files have the pinned or recorded digests", len(found))
     return found
 

@@ -16,8 +16,8 @@ from requant.documents.sums import read_sums
 from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import (
     AttestationError,
-    DigestError,
     FormatError,
+    MismatchError,
     ToolError,
 )
 from requant.release.attestation import build_statement, sign
@@ -39,10 +39,10 @@ def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
         method: one of ``METHODS``.
 
     Raises:
-        DigestError: when the release does not agree with itself.
+        MismatchError: when the release does not agree with itself.
         FormatError: when the release or the key cannot be read.
-        AttestationError: when the method cannot sign with this key, or Sigstore cannot be reached.
-        ToolError: when ``model-signing`` is not installed.
+        AttestationError: when the method cannot sign with this key.
+        ToolError: when ``model-signing`` is not installed or fails, or Sigstore cannot be reached.
     """
     if method not in METHODS:
         raise AttestationError(f"{method!r} is no way to sign; write {', '.join(METHODS)}")
@@ -63,7 +63,7 @@ def _require_agreement(folder: Path) -> None:
     differing = [finding for finding in found.findings if not finding.where.startswith(SIGNATURES)]
     if differing:
         first = differing[0]
-        raise DigestError(
+        raise MismatchError(
             f"{folder} differs at {first.where} (expected {first.expected}, found {first.actual}) and is not signed: "
             "see requant verify"
         )
@@ -109,7 +109,7 @@ def _in_one_sentence(run: Callable[[], None], method: str) -> None:
         advice = (
             "it needs the network and an identity" if method == SIGSTORE else "see what model_signing sign key says"
         )
-        raise AttestationError(f"{method} could not sign ({said}): {advice}") from error
+        raise ToolError(f"{method} could not sign ({said}): {advice}") from error
 
 
 def _require_ec_key(path: Path) -> None:

@@ -27,7 +27,7 @@ from requant.evaluation.behaviour.suite import (
 from requant.evaluation.server import FLAGS, PARALLEL, serve
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
-from requant.ground.errors import FormatError, RecipeError
+from requant.ground.errors import RecipeError, StaleError
 from requant.pipeline.settings import Behaviour
 from requant.toolchain.instrument import Instrument
 
@@ -133,7 +133,7 @@ def collect_behaviour(paths: Sequence[Path]) -> dict[str, Any]:
     """Join the records of BF16, which comes first, and the quants: counts, Wilson's interval, and flips from BF16.
 
     Raises:
-        FormatError: when two were asked in different ways.
+        StaleError: when two were asked in different ways.
     """
     records = [read_record(path) for path in paths]
     base = records[0]
@@ -141,7 +141,7 @@ def collect_behaviour(paths: Sequence[Path]) -> dict[str, Any]:
         if [_identity(suite) for suite in record["suites"]] != [_identity(suite) for suite in base["suites"]] or (
             record["protocol"] != base["protocol"]
         ):
-            raise FormatError(f"{path} and {paths[0]} were asked in different ways: remove both and run again")
+            raise StaleError(f"{path} and {paths[0]} were asked in different ways: remove both and run again")
     suites = []
     for number, suite in enumerate(base["suites"]):
         if "not_run" not in suite:
