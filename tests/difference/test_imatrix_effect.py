@@ -169,9 +169,10 @@ def test_a_changed_program_is_not_run(files: Path) -> None:
 
 
 def test_an_unknown_type_is_named(files: Path) -> None:
-    done = run(files, kind="Q7_K")
+    done = run(files, kind="q4_k_m")
     assert done.exit_code == 2
-    assert_one_error(done, "--type 'Q7_K' is not a quantization type; write one of Q2_K, ")
+    assert_one_error(done, "--type 'q4_k_m' is not a quantization type; write one of Q2_K, ")
+    assert done.stderr.endswith(" (did you mean Q4_K_M?)\n")
 
 
 def test_room_is_looked_for_first(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

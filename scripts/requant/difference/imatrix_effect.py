@@ -24,7 +24,7 @@ from requant.ground.disk import require_space
 from requant.ground.errors import DiskError, FormatError, RecipeError, StaleError, ToolError, naming
 from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.ground.text import table
+from requant.ground.text import did_you_mean, table
 from requant.pipeline.quantize import KEPT, TENSOR
 from requant.pipeline.recipe import quant_bytes
 from requant.toolchain.build import Built, open_built
@@ -99,7 +99,9 @@ def _require_type(kind: str) -> None:
     recipe = read_yaml(SCHEMAS / "recipe.schema.yaml")
     known = recipe["properties"]["quants"]["items"]["enum"]
     if kind not in known:
-        raise RecipeError(f"--type {kind!r} is not a quantization type; write one of {', '.join(known)}")
+        raise RecipeError(
+            f"--type {kind!r} is not a quantization type; write one of {', '.join(known)}{did_you_mean(kind, known)}"
+        )
 
 
 def _require_weights(header: Header, weights: Collection[str]) -> None:
