@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
+from requant.difference.statistics import Interval, mcnemar, wilson
 from requant.evaluation.behaviour import sandbox, verifiers
 from requant.evaluation.behaviour.answer import (
     ERROR,
@@ -27,7 +28,6 @@ from requant.evaluation.behaviour.answer import (
 )
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings, request_of
 from requant.evaluation.behaviour.suite import Item, Suite
-from requant.evaluation.statistics import Interval, mcnemar, wilson
 from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError, FormatError, RecipeError
