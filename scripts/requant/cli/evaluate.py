@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from requant.evaluation.behaviour.asking import Summary
 
 PATH = click.Path(path_type=Path)
-SHOWN_FLIPS = 20
 
 
 @click.command()
@@ -62,26 +61,9 @@ def compare_behaviour(a: Path, b: Path) -> None:
     Shown are the items that only one of them passed, and how likely flips so one-sided are if both are equally good
     (McNemar's exact test). However large the difference is, the exit code is 0.
     """
-    from rich.console import Console
-    from rich.table import Table
+    from requant.difference.results import as_text, compare_results
 
-    from requant.evaluation.behaviour import asking as behaviour
-
-    found = behaviour.paired(behaviour.read_results(a), behaviour.read_results(b))
-    table = Table("", "items")
-    for name, count in (
-        ("judged in both", found.both),
-        ("only A passed", len(found.only_a)),
-        ("only B passed", len(found.only_b)),
-        ("left out", found.left_out),
-    ):
-        table.add_row(name, str(count))
-    Console(markup=False, highlight=False).print(table)
-    for name, flips in (("A", found.only_a), ("B", found.only_b)):
-        if flips:
-            more = f" and {len(flips) - SHOWN_FLIPS} more" if len(flips) > SHOWN_FLIPS else ""
-            click.echo(f"only {name}: {', '.join(map(_plain, flips[:SHOWN_FLIPS]))}{more}")
-    click.echo(f"exact McNemar p value: {found.p:.3g}")
+    click.echo(as_text(compare_results(a, b)))
 
 
 def _print_summary(suite: Path, model: str, found: "Summary") -> None:

@@ -8,13 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from requant.difference.results import paired
 from requant.documents.records import Product, file_entry, read_record, write_record
-from requant.evaluation.behaviour.asking import (
-    Results,
-    paired,
-    run,
-    summary,
-)
+from requant.documents.results import Results
+from requant.evaluation.behaviour.asking import run, summary
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.harness import Harness, ask_knowledge
 from requant.evaluation.behaviour.knowledge import Knowledge, read_knowledge
@@ -27,7 +24,7 @@ from requant.evaluation.behaviour.suite import (
 from requant.evaluation.server import FLAGS, PARALLEL, serve
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
-from requant.ground.errors import RecipeError, StaleError
+from requant.ground.errors import StaleError
 from requant.pipeline.settings import Behaviour
 from requant.toolchain.instrument import Instrument
 
@@ -170,11 +167,8 @@ def _model(record: Mapping[str, Any], found: Mapping[str, Any], base: Mapping[st
         "interval": {"low": f"{counts.interval.low:.4f}", "high": f"{counts.interval.high:.4f}"},
     }
     if found is not base:
-        one, other = (Results({"suite": each["sha256"]}, each["outcomes"]) for each in (base, found))
-        try:
-            pair = paired(one, other)
-        except RecipeError:
-            return {**entry, "pair": None}
+        pair = paired(*(Results({"suite": each["sha256"]}, each["outcomes"]) for each in (base, found)))
         lost, won = len(pair.only_a), len(pair.only_b)
-        entry["pair"] = {"both": pair.both, "lost": lost, "won": won, "p": f"{pair.p:.4f}"}
+        compared = {"both": pair.both, "lost": lost, "won": won, "p": f"{pair.p:.4f}"}
+        entry["pair"] = compared if pair.both else None
     return entry
