@@ -129,12 +129,8 @@ def verify(release: Path, key: Path | None, out: Path | None) -> None:
 def diff(a: Path, b: Path, out: Path | None) -> None:
     """Say what differs between two GGUF files, or two release folders, A and B, and by how much."""
     from requant.difference import diff as difference
-    from requant.documents.pins import TABLE, read_pins
-    from requant.toolchain.quantizers import open_quantizer
-    from requant.toolchain.variants import STRICT
 
-    pin = next(iter(read_pins(TABLE, "the pin table").toolchains.values()))
-    found = difference.diff(a, b, lambda: open_quantizer(STRICT, pin))
+    found = difference.diff(a, b)
     click.echo(difference.as_text(found))
     if out is not None:
         write_document(out, difference.as_document(found))
@@ -190,7 +186,7 @@ def compare(a: Path, b: Path, out: Path | None, model: Path | None, kind: str | 
         from requant.difference import imatrix_effect as quants
 
         weights = [row.name for row in found.weights]
-        quant = quants.compare_quants({"A": a, "B": b}, weights, model, kind, tool, Path.cwd())
+        quant = quants.compare_quants({"A": a, "B": b}, weights, quants.Trial(model, kind, tool), Path.cwd())
         document["quant"] = quants.as_document(quant)
         click.echo(f"\n{quants.as_text(quant)}")
     if out is not None:

@@ -34,6 +34,19 @@ TOOL = "llama-quantize"
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What to try two importance matrices on.
+
+    ``model`` is the BF16 GGUF that they were computed from, ``quant`` a type that recipes may name, such as ``Q4_K_M``,
+    ``tool`` the build record of the strict llama-quantize.
+    """
+
+    model: Path
+    quant: str
+    tool: Path
+
+
+@dataclass(frozen=True)
 class TensorBytes:
     """One tensor of both quants: its type, its size in bytes, and how many of these bytes differ."""
 
@@ -63,30 +76,29 @@ class QuantComparison:
 
 
 def compare_quants(
-    imatrices: Mapping[str, Path], weights: Collection[str], model: Path, kind: str, tool: Path, folder: Path
+    imatrices: Mapping[str, Path], weights: Collection[str], trial: Trial, folder: Path
 ) -> QuantComparison:
-    """Quantize ``model`` once with each importance matrix, in a work folder that is removed, and compare the bytes.
+    """Quantize a model once with each importance matrix, in a work folder that is removed, and compare the bytes.
 
     Args:
         imatrices: the two files, by the labels that messages give them.
         weights: what they measured.
-        model: the BF16 GGUF that they were computed from.
-        kind: a type that recipes may name, such as ``Q4_K_M``.
-        tool: the build record of the strict llama-quantize.
+        trial: the model, and how it is quantized.
         folder: where the work folder is made; it needs room for two quants.
 
     Raises:
-        RecipeError: when ``kind`` is no such type.
+        RecipeError: when there is no such type.
         FormatError: when the model or the record cannot be read or is another one than these weights need.
         StaleError: when the built program was changed.
         DiskError: when there is no room, or ``folder`` cannot be written.
         ToolError: when llama-quantize fails, or makes two quants that have not the same tensors.
     """
+    model, kind = trial.model, trial.quant
     _require_type(kind)
     with naming("--quantize", model):
         _require_weights(read_header(model), weights)
-    with naming("--tool", tool):
-        built = _open_strict(tool)
+    with naming("--tool", trial.tool):
+        built = _open_strict(trial.tool)
     require_space(folder, 2 * quant_bytes(model.stat().st_size, kind), f"a pair of {kind} files")
     with _temporary(folder) as temporary, work_folder(Path(temporary) / "work") as work:
         work.link(model, "model.gguf")

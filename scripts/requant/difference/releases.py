@@ -17,6 +17,7 @@ from requant.difference.ggufs import (
     diff_gguf,
 )
 from requant.difference.imatrices import Comparison, compare
+from requant.difference.summary import summed_up
 from requant.documents.file_names import IMATRIX, MANIFEST
 from requant.documents.manifest import read_manifest
 from requant.formats.gguf_values import ABSENT
@@ -29,7 +30,7 @@ from requant.ground.errors import (
     ToolError,
     naming,
 )
-from requant.ground.text import printable
+from requant.ground.text import counted, printable
 
 LONGEST = 120
 """Characters of a manifest's value that are shown at most."""
@@ -63,6 +64,17 @@ class ReleaseDiff:
     def same(self) -> bool:
         """Whether the manifests are equal, and all that they describe."""
         return not self.manifest and not any(file.matters for file in self.files)
+
+    @property
+    def summary(self) -> str:
+        """One sentence: the same, or in what they differ."""
+        files, places = len(self.files), counted(len(self.manifest), "place")
+        others = f"; {counted(files, 'file')} that the manifest does not describe differ" if files else ""
+        parts = (
+            (len(self.manifest), f"{places} of the manifest"),
+            (files, f"{files:,} of {counted(files + self.equal, 'file')}"),
+        )
+        return summed_up(self.same, f"the manifests are equal, and all that they describe{others}", parts)
 
 
 def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:

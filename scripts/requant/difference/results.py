@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from requant.difference.statistics import mcnemar
+from requant.difference.summary import summed_up
 from requant.documents.results import Outcome, Results, read_results
 from requant.ground.errors import FormatError, naming
-from requant.ground.text import printable, table
+from requant.ground.text import counted, printable, table
 
 MOST_SHOWN = 20
 """Questions of one kind that people are shown; the JSON holds all."""
@@ -31,6 +32,14 @@ class Pair:
     def same(self) -> bool:
         """Whether all questions were judged in both, and alike."""
         return not (self.only_a or self.only_b or self.left_out)
+
+    @property
+    def summary(self) -> str:
+        """One sentence: the same, or in what they differ."""
+        flips, items = len(self.only_a) + len(self.only_b), counted(self.both, "item")
+        left_out = counted(self.left_out, "item")
+        parts = ((flips, f"{flips:,} of {items}"), (self.left_out, f"{left_out} not judged in both"))
+        return summed_up(self.same, f"{items} judged alike", parts)
 
 
 def compare_results(a: Path, b: Path) -> Pair:

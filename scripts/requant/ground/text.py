@@ -27,6 +27,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {names[near[0]]}?)" if near else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as ``1 key`` and ``2 keys``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def in_units(size: int) -> str:
     """A size for people, such as ``2.5 GB`` (decimal units)."""
     for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
