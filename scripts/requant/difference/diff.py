@@ -27,6 +27,7 @@ from requant.formats.gguf import read_header
 from requant.formats.imatrix import is_imatrix
 from requant.ground.digests import Digest
 from requant.ground.errors import FormatError, RecipeError, naming
+from requant.ground.exit_codes import ExitCode
 from requant.ground.text import printable, table
 from requant.toolchain.ggml_library import Quantizer
 from requant.toolchain.quantizers import open_quantizer
@@ -60,6 +61,11 @@ class Diff:
         """Whether nothing differs that matters: what that means, the four kinds of ``found`` say."""
         return self.found.same
 
+    @property
+    def exit_code(self) -> ExitCode:
+        """That of the comparison."""
+        return ExitCode.OK if self.same else ExitCode.AGAINST
+
 
 def kind_of(path: Path) -> Kind:
     """What a path holds: results are JSON, of a GGUF the header says it.
@@ -75,6 +81,19 @@ def kind_of(path: Path) -> Kind:
         if file.read(1) == b"{":
             return Kind.RESULTS
     return Kind.IMATRIX if is_imatrix(read_header(path)) else Kind.GGUF
+
+
+def trial_of(model: Path | None, quant: str | None, tool: Path | None) -> Trial | None:
+    """What the options ``--quantize``, ``--type`` and ``--tool`` ask for.
+
+    Raises:
+        RecipeError: when only some of them are given.
+    """
+    if model is None and quant is None and tool is None:
+        return None
+    if model is None or quant is None or tool is None:
+        raise RecipeError("--quantize, --type and --tool belong together: give all three or none")
+    return Trial(model, quant, tool)
 
 
 def pinned_quantizer() -> Quantizer:

@@ -46,8 +46,11 @@ def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
     """
     if method not in METHODS:
         raise AttestationError(f"{method!r} is no way to sign; write {', '.join(METHODS)}")
-    if (key is None) is not (method == SIGSTORE):
-        raise AttestationError(f"{method} {'needs a key file' if key is None else 'takes no key file'}")
+    if key is None and method != SIGSTORE:
+        make = "make one with requant new-key" if method == DSSE else MAKE_EC
+        raise AttestationError(f"{method} signs with a private key: give --key, or {make}")
+    if key is not None and method == SIGSTORE:
+        raise AttestationError(f"{method} asks for an identity and takes no key: leave out --key")
     _require_agreement(folder)
     if method != DSSE:
         return sign_model(folder, key, method)
