@@ -84,9 +84,9 @@ def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Pat
 
 BAD_SIGNING: dict[str, tuple[bytes | None, str, str]] = {
     "no method": (PLAIN, "pgp", "'pgp' is no way to sign; write dsse, model-signing, sigstore"),
-    "no key": (None, "dsse", "dsse needs a key file"),
-    "no model key": (None, "model-signing", "model-signing needs a key file"),
-    "a key for sigstore": (PLAIN, "sigstore", "sigstore takes no key file"),
+    "no key": (None, "dsse", "give --key, or make one with requant new-key"),
+    "no model key": (None, "model-signing", "give --key, or make one with openssl genpkey"),
+    "a key for sigstore": (PLAIN, "sigstore", "sigstore asks for an identity and takes no key: leave out --key"),
     "Ed25519 for model-signing": (PLAIN, "model-signing", "which is no EC key of P-256 to P-521: make one with openssl"),
     "RSA for model-signing": (RSA.private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
     "another curve": (ec.generate_private_key(ec.SECP256K1()).private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
