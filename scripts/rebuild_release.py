@@ -1,5 +1,6 @@
 """Rebuild a release from its manifest and compare."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,4 +13,6 @@ if TYPE_CHECKING:
 audited = Path(snakemake.input.manifest).parent
 text, document = Path(snakemake.log.text), Path(snakemake.log.document)
 with job(snakemake.log.log) as run:
-    rebuild_release(audited, snakemake.params.snakefile, snakemake.config, text, document, snakemake.threads, run.log)
+    how = (snakemake.params.snakefile, snakemake.config, text, document, snakemake.threads, run.log)
+    if code := rebuild_release(audited, *how).exit_code:
+        sys.exit(code)

@@ -1,4 +1,4 @@
-"""requant.difference.diff: what differs between two GGUF files or releases is named and measured, and nothing else is."""
+"""requant.difference.diff: what differs between two of a kind is named and measured, and nothing else is."""
 
 import json
 import shutil
@@ -198,7 +198,7 @@ def test_bytes_that_hide_between_tensors(tmp_path: Path) -> None:
 
 BAD = {
     "missing": (lambda folder: folder / "none", "neither a file nor a folder"),
-    "a folder": (lambda folder: folder, "two GGUF files, or two release folders"),
+    "another kind": (lambda folder: folder, "/a) is a GGUF file and B ("),
     "no GGUF": (lambda folder: Path(__file__), "B: test_diff.py is not a GGUF file"),
 }
 

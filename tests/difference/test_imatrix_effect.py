@@ -94,6 +94,7 @@ def test_equal_files_make_equal_quants_and_nothing_is_left(files: Path) -> None:
     assert not [*Path.cwd().iterdir()]
 
 
+ANOTHER_RECORD = "--tool: {tool} is not the build record of a strict llama-quantize: name results/toolchains/"
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no model": (
         lambda files: (files / "model.gguf").unlink(),
@@ -113,16 +114,18 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no JSON": (
         lambda files: (files / "bin" / "llama-quantize.json").write_text("{"),
-        "--tool: {tool} is not valid JSON (",
+        ANOTHER_RECORD,
     ),
     "another variant": (
         lambda files: build(files / "bin", variant="native"),
-        "--tool: {tool} is not the build record of a strict llama-quantize: name results/toolchains/",
+        ANOTHER_RECORD,
     ),
     "another program": (
         lambda files: build(files / "bin", binaries={"llama-imatrix": {"size": 0, "sha256": ""}}),
-        "--tool: {tool} is not the build record of a strict llama-quantize: name results/toolchains/",
+        ANOTHER_RECORD,
     ),
+}
+FAILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "failure": (
         lambda files: build(files / "bin", FAIL),
         "llama-quantize failed (llama_model_quantize: failed to quantize: it is odd): check --quantize and --type",
@@ -142,12 +145,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_quantized(files: Path, case: str) -> None:
-    change, sentence = BAD[case]
+@pytest.mark.parametrize(
+    ("change", "sentence", "code"),
+    [(*case, code) for cases, code in ((BAD, 2), (FAILED, 3)) for case in cases.values()],
+    ids=[*BAD, *FAILED],
+)
+def test_what_cannot_be_quantized(files: Path, change: Callable[[Path], object], sentence: str, code: int) -> None:
     change(files)
     done = run(files)
-    assert done.exit_code == 2
+    assert done.exit_code == code
     assert_one_error(
         done, sentence.replace("{tool}", f"{files}/bin/llama-quantize.json").replace("{files}", str(files))
     )
@@ -158,21 +164,22 @@ def test_what_cannot_be_quantized(files: Path, case: str) -> None:
 def test_a_changed_program_is_not_run(files: Path) -> None:
     (files / "bin" / "llama-quantize").write_text("#!/bin/sh\n")
     done = run(files)
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert_one_error(done, f"{files}/bin/llama-quantize is not the file that was built: remove ")
 
 
 def test_an_unknown_type_is_named(files: Path) -> None:
-    done = run(files, kind="Q7_K")
+    done = run(files, kind="q4_k_m")
     assert done.exit_code == 2
-    assert_one_error(done, "--type 'Q7_K' is not a quantization type; write one of Q2_K, ")
+    assert_one_error(done, "--type 'q4_k_m' is not a quantization type; write one of Q2_K, ")
+    assert done.stderr.endswith(" (did you mean Q4_K_M?)\n")
 
 
 def test_room_is_looked_for_first(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
     build(files / "bin", FAIL)
     done = run(files)
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert_one_error(done, "a pair of Q4_K_M files needs 67.1 MB on the disk of ")
 
 
@@ -180,7 +187,7 @@ def test_a_folder_that_cannot_be_written(files: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Path, "cwd", lambda: Path("/proc"))
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1 << 40))
     done = run(files)
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert_one_error(done, "/proc cannot be written (")
 
 

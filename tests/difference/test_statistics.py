@@ -1,11 +1,11 @@
-"""requant.evaluation.statistics against published and independently computed values."""
+"""requant.difference.statistics against published and independently computed values."""
 
 from fractions import Fraction
 from math import comb
 
 import pytest
 
-from requant.evaluation.statistics import mcnemar, wilson
+from requant.difference.statistics import mcnemar, wilson
 
 
 @pytest.mark.parametrize(

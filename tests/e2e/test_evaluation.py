@@ -13,7 +13,7 @@ from requant.documents.file_names import EVALUATION
 from requant.documents.records import Product, write_record
 from requant.evaluation.fidelity.predictions import Means, measure_baseline, measure_quant
 from requant.ground.digests import digest_file
-from requant.ground.errors import DigestError, DiskError, FormatError
+from requant.ground.errors import DiskError, FormatError, StaleError
 from requant.ground.programs import Run
 from requant.pipeline.settings import Fidelity
 from requant.release.verify import verify_release
@@ -141,12 +141,12 @@ def test_logits_of_another_model_or_damaged_ones(demo: Workplace, model: Product
     document = json.loads(logits.record.read_text())
     del document["record"]
     write_record(logits.record, {**document, "model": {**document["model"], "sha256": "0" * 64}})
-    with pytest.raises(FormatError, match="was computed from another model than"):
+    with pytest.raises(StaleError, match="was computed from another model than"):
         measure_quant(quant, logits, how, True, tmp_path / "other.json")
     write_record(logits.record, document)
     with logits.file.open("r+b") as file:
         file.seek(1000)
         file.write(b"x")
-    with pytest.raises(DigestError, match="is not the file that its record describes"):
+    with pytest.raises(StaleError, match="is not the file that its record describes"):
         measure_quant(quant, logits, how, True, tmp_path / "other.json")
     assert not (tmp_path / "other.json").exists()

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from requant.documents.evaluation import read_evaluation
-from requant.evaluation.behaviour.asking import Results, read_results
+from requant.documents.results import Results, read_results
 from requant.evaluation.behaviour.endpoint import Settings
 from requant.evaluation.behaviour.harness import Harness, ask_knowledge
 from requant.evaluation.behaviour.knowledge import GPQA, Knowledge, read_knowledge

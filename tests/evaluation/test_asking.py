@@ -5,15 +5,10 @@ from typing import Any
 
 import pytest
 
+from requant.documents.results import read_results
 from requant.evaluation.behaviour import asking as behaviour
 from requant.evaluation.behaviour import sandbox
-from requant.evaluation.behaviour.asking import (
-    Results,
-    Summary,
-    paired,
-    read_results,
-    summary,
-)
+from requant.evaluation.behaviour.asking import Summary, summary
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.suite import read_suite
 from requant.ground.errors import DiskError, FormatError, RecipeError
@@ -171,30 +166,8 @@ def test_code_is_not_asked_for_where_it_cannot_be_run(
 # Counting.
 
 
-def results(outcomes: dict[str, str], suite: str = "s") -> Results:
-    return Results({"suite": suite}, outcomes)
-
-
 def test_summary() -> None:
     found = summary({"a": "passed", "b": "failed", "c": "truncated", "d": "error", "e": "passed"})
     assert found == Summary(5, 2, 1, 1, 1, 0.5, found.interval)
     assert (found.interval.low, found.interval.high) == (pytest.approx(0.15, abs=0.005), pytest.approx(0.85, abs=0.005))
     assert summary({"a": "error"}).score is None and summary({}).score is None
-
-
-def test_paired() -> None:
-    a = results(
-        {"1": "passed", "2": "passed", "3": "failed", "4": "truncated", "5": "error", "6": "passed", "7": "passed"}
-    )
-    b = results(
-        {"7": "truncated", "1": "passed", "2": "failed", "3": "passed", "4": "failed", "5": "passed", "8": "passed"}
-    )
-    found = paired(a, b)
-    assert (found.both, found.only_a, found.only_b, found.left_out) == (5, ("2", "7"), ("3",), 3)
-    assert found.p == 1.0
-    one_sided = paired(results({str(n): "passed" for n in range(6)}), results({str(n): "failed" for n in range(6)}))
-    assert one_sided.p == 0.03125
-    with pytest.raises(RecipeError, match="different suites"):
-        paired(a, results({}, "t"))
-    with pytest.raises(RecipeError, match="no judged item in common"):
-        paired(a, results({"5": "passed"}))

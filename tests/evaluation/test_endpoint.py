@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from requant.documents.results import read_results
 from requant.evaluation.behaviour import endpoint as client
-from requant.evaluation.behaviour.asking import read_results
 from requant.evaluation.behaviour.endpoint import (
     Endpoint,
     Settings,

@@ -67,10 +67,10 @@ def test_another_file_than_the_pinned_one(hub: LoopbackHub, fetch: Callable[...,
     pin = serve_mmlu(hub, tmp_path)
     [name] = pin.files
     said = fetch(replace(pin, files={name: Known(pin.files[name].size, "0" * 64)}))
-    assert said.startswith("DigestError: ") and "it is another file" in said
+    assert said.startswith("PinnedBytesError: ") and "it is another file" in said
     pin = serve_gpqa(hub, tmp_path)
     said = fetch(replace(pin, files={"gpqa_diamond.csv": Known(7)}))
-    assert said.startswith("DigestError: ") and "records size" in said
+    assert said.startswith("PinnedBytesError: ") and "records size" in said
     assert not (tmp_path / "suites" / "out.json").exists()
 
 

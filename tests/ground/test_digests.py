@@ -18,7 +18,7 @@ from requant.ground.digests import (
     publish,
     write_bytes,
 )
-from requant.ground.errors import DigestError
+from requant.ground.errors import PinnedBytesError
 
 
 def blob_id(data: bytes) -> str:
@@ -71,7 +71,7 @@ WRONG = {
 def test_wrong_files_are_told_apart(tmp_path: Path, data: bytes, known: Known, words: str) -> None:
     path = tmp_path / "part"
     path.write_bytes(data)
-    with pytest.raises(DigestError) as error:
+    with pytest.raises(PinnedBytesError) as error:
         check_file(path, known, "model")
     assert words in str(error.value)
     assert path.read_bytes() == data
@@ -93,7 +93,7 @@ def test_a_whole_file_takes_the_name(tmp_path: Path) -> None:
     assert names(final.parent) == ["file"]
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), DigestError("refused")], ids=repr)
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), PinnedBytesError("refused")], ids=repr)
 @pytest.mark.parametrize("old", [b"old", None], ids=["over an old file", "for the first time"])
 def test_an_error_in_the_middle(tmp_path: Path, error: BaseException, old: bytes | None) -> None:
     final = tmp_path / "file"

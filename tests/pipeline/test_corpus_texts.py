@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requant.ground.digests import Digest, Known, digest_bytes
-from requant.ground.errors import DigestError, FormatError, RecipeError
+from requant.ground.errors import FormatError, PinnedBytesError, RecipeError
 from requant.pipeline.fetch_corpus import (
     raw_text,
     tree_files,
@@ -98,7 +98,7 @@ def test_another_text_leaves_nothing_behind(expected: Known, before: bytes | Non
     out = tmp_path / "wiki.raw"
     if before is not None:
         out.write_bytes(before)
-    with pytest.raises(DigestError, match=r"^wiki\.raw has ") as caught:
+    with pytest.raises(PinnedBytesError, match=r"^wiki\.raw has ") as caught:
         write_raw_text(["row\n", ""], out, expected)
     assert "\n" not in str(caught.value)
     assert (out.read_bytes() if out.exists() else None) == before
@@ -130,7 +130,7 @@ def test_one_newline_ends_each_file_and_a_blank_line_parts_them(tree: Path, tmp_
 
 
 def test_a_changed_tree_leaves_nothing_behind(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(DigestError, match="source tree"):
+    with pytest.raises(PinnedBytesError, match="source tree"):
         write_tree_text(tree, ["*.md"], tmp_path / "out" / "train.txt", expect(b"# Readme!\n"))
     assert names(tmp_path / "out") == []
 

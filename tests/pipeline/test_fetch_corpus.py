@@ -91,11 +91,15 @@ def with_wrong_file(pin: CorpusPin) -> CorpusPin:
 
 
 CORPORA: dict[str, tuple[Callable[[CorpusPin], CorpusPin], TextPin, str]] = {
-    "wrong parquet digest": (with_wrong_file, text_pin("train"), "DigestError: Salesforce/wikitext/wikitext-2-raw-v1/"),
+    "wrong parquet digest": (
+        with_wrong_file,
+        text_pin("train"),
+        "PinnedBytesError: Salesforce/wikitext/wikitext-2-raw-v1/",
+    ),
     "wrong text digest": (
         lambda pin: pin,
         text_pin("train", b"another text"),
-        f"DigestError: wiki.train.raw has {len(text_of('train'))} bytes and SHA-256 ",
+        f"PinnedBytesError: wiki.train.raw has {len(text_of('train'))} bytes and SHA-256 ",
     ),
     "unknown split": (
         lambda pin: pin,

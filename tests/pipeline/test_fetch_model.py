@@ -142,7 +142,7 @@ def test_a_killed_fetch_goes_on(world: World, start: Callable[..., "subprocess.P
 
 def test_wrong_bytes_leave_nothing_and_are_fetched_again(world: World) -> None:
     world.hub.faults.add(Fault("/cdn/*", "corrupt", times=1, after=1000))
-    assert world.fetch(world.pin()).startswith(f"DigestError: {SHARD} has SHA-256 ")
+    assert world.fetch(world.pin()).startswith(f"PinnedBytesError: {SHARD} has SHA-256 ")
     assert not world.out.exists()
     world.hub.requests.clear()
     assert world.fetch(world.pin()) == ""
@@ -281,7 +281,7 @@ def test_modelscope_that_does_not_deliver(
     if fault:
         world.hub.faults.add(replace(fault))
     said = world.fetch(world.pin(pinned=NAMES if pinned else (), modelscope=modelscope), "modelscope")
-    assert said.startswith(("SourceError: ", "DigestError: "))
+    assert said.startswith(("SourceError: ", "PinnedBytesError: "))
     assert words in said
     assert not world.out.exists()
 

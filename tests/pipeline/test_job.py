@@ -38,11 +38,11 @@ def run(tmp_path: Path, body: str, hub: LoopbackHub | None = None) -> tuple[int,
     ("body", "status", "end"),
     [
         ("pass", 0, ""),
-        ("raise RequantError('x is wrong: write y')", 1, "error: x is wrong: write y\n"),
-        ("raise ToolError('sh ended with status 1')", 1, "error: sh ended with status 1\n"),
+        ("raise RequantError('x is wrong: write y')", 2, "error: x is wrong: write y\n"),
+        ("raise ToolError('sh ended with status 1')", 3, "error: sh ended with status 1\n"),
         (
             "capture(['absent'], run.log.parent)",
-            1,
+            3,
             "error: absent cannot be started (No such file or directory): install it\n",
         ),
     ],
@@ -60,9 +60,10 @@ def test_a_log_begins_anew_and_tools_append_to_it(tmp_path: Path) -> None:
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
-    status, shown, _ = run(tmp_path, "raise ValueError('a bug')")
-    assert status == 1
-    assert "Traceback" in shown
+    status, shown, log = run(tmp_path, "raise ValueError('a bug')")
+    assert status == 4
+    assert shown == log
+    assert "\nerror: this is a bug in requant: report it with what follows\nTraceback (" in shown
     assert shown.endswith("ValueError: a bug\n")
 
 
@@ -70,7 +71,7 @@ def test_the_clients_are_quiet(tmp_path: Path, hub: LoopbackHub) -> None:
     """Every request would be a line, and its address carries what signs it."""
     body = f"from requant.places.hub import HubRepository; HubRepository('Qwen/Absent', '{'0' * 40}').record(['x'])"
     status, shown, log = run(tmp_path, body, hub)
-    assert status == 1
+    assert status == 3
     assert hub.requests
     assert "HTTP Request" not in shown + log
     assert shown.startswith("working\nerror: Qwen/Absent@000000000000 on ")

@@ -17,7 +17,7 @@ from requant.documents.records import (
     write_record,
 )
 from requant.ground.digests import digest_file
-from requant.ground.errors import DigestError, FormatError, RequantError
+from requant.ground.errors import RequantError, StaleError
 from requant.ground.programs import Run
 from requant.pipeline.quantize import quantize
 from requant.pipeline.settings import Calibration
@@ -58,17 +58,17 @@ def inputs(tmp_path: Path) -> Inputs:
 
 BAD: dict[str, tuple[Callable[[Inputs], object], type[RequantError], str]] = {
     "another model": (
-        lambda inputs: inputs.model.write_bytes(b"other"), DigestError, "model.gguf is not the file that its record"),
+        lambda inputs: inputs.model.write_bytes(b"other"), StaleError, "model.gguf is not the file that its record"),
     "another imatrix": (
-        lambda inputs: inputs.imatrix.write_bytes(b"other"), DigestError, "imatrix.gguf is not the file that its record"),
+        lambda inputs: inputs.imatrix.write_bytes(b"other"), StaleError, "imatrix.gguf is not the file that its record"),
     "other flags": (
-        lambda inputs: inputs.change(inputs.imatrix, settings={**RECORDED, "batch": 2048}), FormatError,
+        lambda inputs: inputs.change(inputs.imatrix, settings={**RECORDED, "batch": 2048}), StaleError,
         "imatrix.gguf was computed with batch 2048, the recipe says 512: remove "),
     "another arithmetic": (
-        lambda inputs: inputs.change(inputs.imatrix, settings={**RECORDED, "arithmetic": "native"}), FormatError,
+        lambda inputs: inputs.change(inputs.imatrix, settings={**RECORDED, "arithmetic": "native"}), StaleError,
         "imatrix.gguf was computed with arithmetic native, the recipe says portable: remove "),
     "an imatrix of another model": (
-        lambda inputs: inputs.change(inputs.imatrix, step=step("calibrate", [], {}, {})), FormatError,
+        lambda inputs: inputs.change(inputs.imatrix, step=step("calibrate", [], {}, {})), StaleError,
         "imatrix.gguf was computed from another model than "),
 }  # fmt: skip
 

@@ -52,6 +52,7 @@ def test_three_recipes_are_shipped() -> None:
 
 WRONG = {
     "unknown key": ("qants", ["Q4_K_M"], "qants is not a known key (did you mean quants?)"),
+    "a quant in small letters": ("quants", ["q4_k_m"], "(did you mean Q4_K_M?)"),
     "unknown deep key": ("calibration/ubach", 512, "calibration.ubach is not a known key (did you mean ubatch?)"),
     "a machine fact": ("threads", 8, "threads is not a known key; write only recipe, name,"),
     "a key that is no text": (1, 8, "1 is not one line of text; write it in quotes"),

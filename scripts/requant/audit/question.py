@@ -38,7 +38,6 @@ from requant.ground.digests import CHUNK
 from requant.ground.errors import (
     PlaceError,
     RecipeError,
-    ToolError,
     UnsupportedError,
 )
 from requant.ground.progress import progress
@@ -126,11 +125,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         closing.callback(source.place.close)
         if subject.is_imatrix:
             return audit_imatrix(*_read_imatrix(subject.file), source)
-        try:
-            report = _check(question, subject, source, network, closing)
-        except ToolError as error:
-            # Without a compiler nothing is wrong with the subject, nor with the question.
-            raise UnsupportedError(str(error)) from error
+        report = _check(question, subject, source, network, closing)
         if question.rows is None and isinstance(subject.file, LocalFile):
             report.sha256 = _digest(subject.file)
         elif known := subject.place.expected(subject.name):

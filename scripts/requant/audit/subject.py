@@ -11,6 +11,7 @@ from requant.audit.claims import Inferred, infer
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import LONGEST, SCHEMA, Manifest, require_form
 from requant.formats.gguf import Header, read_header
+from requant.formats.imatrix import is_imatrix
 from requant.formats.ranged import (
     LocalFile,
     Ranged,
@@ -43,8 +44,7 @@ class Subject:
     @property
     def is_imatrix(self) -> bool:
         """Whether it is an importance matrix and no model."""
-        field = self.header.metadata.get("general.type")
-        return field is not None and field.value == "imatrix"
+        return is_imatrix(self.header)
 
     @property
     def with_imatrix(self) -> bool:

@@ -1,1 +1,4 @@
-"""The command: one verb, one short function, no logic."""
+"""The command: one verb, one short function, no logic.
+
+``main`` groups the verbs, one module holds each group; nothing enters but the shell.
+"""

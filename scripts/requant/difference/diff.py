@@ -1,11 +1,16 @@
-"""What differs between A and B, two GGUF files or two release folders, for people and as JSON."""
+"""What differs between A and B, whatever they are, for people and as JSON.
+
+They are told apart by what they hold: importance matrices, other GGUF files, release folders, results of ``requant
+evaluate``.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from requant.difference import imatrices as comparison
+from requant.difference import imatrices, imatrix_effect, results
 from requant.difference.ggufs import (
     Change,
     GGUFDiff,
@@ -13,75 +18,138 @@ from requant.difference.ggufs import (
     TensorDiff,
     diff_gguf,
 )
+from requant.difference.imatrices import Comparison
+from requant.difference.imatrix_effect import QuantComparison, Trial
 from requant.difference.releases import FileDiff, ReleaseDiff, diff_releases
+from requant.difference.results import Pair
+from requant.documents.pins import TABLE, read_pins
+from requant.formats.gguf import read_header
+from requant.formats.imatrix import is_imatrix
 from requant.ground.digests import Digest
-from requant.ground.errors import FormatError
+from requant.ground.errors import FormatError, RecipeError, naming
+from requant.ground.exit_codes import ExitCode
 from requant.ground.text import printable, table
+from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.quantizers import open_quantizer
+from requant.toolchain.variants import STRICT
 
 SCHEMA = "requant/diff/v1"
 MOST_SHOWN = 40
 """Lines of one kind that people are shown; the JSON holds all."""
 
 
+class Kind(StrEnum):
+    """What can be compared with another of its kind, as messages call it."""
+
+    RELEASE = "a release folder"
+    IMATRIX = "an importance matrix"
+    GGUF = "a GGUF file"
+    RESULTS = "a results file"
+
+
 @dataclass(frozen=True)
 class Diff:
-    """A and B, as they were named, and what differs between them."""
+    """A and B, as they were named, and what differs between them; ``quants`` is what two matrices make of a model."""
 
     a: Path
     b: Path
-    found: GGUFDiff | ReleaseDiff
+    found: GGUFDiff | ReleaseDiff | Comparison | Pair
+    quants: QuantComparison | None = None
 
     @property
     def same(self) -> bool:
-        """Whether two files are equal byte for byte, or two releases are the same."""
+        """Whether nothing differs that matters: what that means, the four kinds of ``found`` say."""
         return self.found.same
 
+    @property
+    def exit_code(self) -> ExitCode:
+        """That of the comparison."""
+        return ExitCode.OK if self.same else ExitCode.AGAINST
 
-def diff(a: Path, b: Path, quantizer: Open) -> Diff:
-    """Find what differs between two GGUF files, or between two release folders.
 
-    Args:
-        a: a GGUF file or a folder with a manifest.
-        b: the same kind of thing.
-        quantizer: gives what dequantizes; called only where a quantized tensor differs.
+def kind_of(path: Path) -> Kind:
+    """What a path holds: results are JSON, of a GGUF the header says it.
 
     Raises:
-        FormatError: when one of them cannot be read (which of them is said), or they are not of one kind.
+        FormatError: when it is none of these, or cannot be read.
+    """
+    if path.is_dir():
+        return Kind.RELEASE
+    if not path.is_file():
+        raise FormatError(f"{path} is neither a file nor a folder: check the path")
+    with path.open("rb") as file:
+        if file.read(1) == b"{":
+            return Kind.RESULTS
+    return Kind.IMATRIX if is_imatrix(read_header(path)) else Kind.GGUF
+
+
+def trial_of(model: Path | None, quant: str | None, tool: Path | None) -> Trial | None:
+    """What the options ``--quantize``, ``--type`` and ``--tool`` ask for.
+
+    Raises:
+        RecipeError: when only some of them are given.
+    """
+    if model is None and quant is None and tool is None:
+        return None
+    if model is None or quant is None or tool is None:
+        raise RecipeError("--quantize, --type and --tool belong together: give all three or none")
+    return Trial(model, quant, tool)
+
+
+def pinned_quantizer() -> Quantizer:
+    """The strict library of the pin table's first llama.cpp; raises as ``open_quantizer``."""
+    return open_quantizer(STRICT, next(iter(read_pins(TABLE, "the pin table").toolchains.values())))
+
+
+def diff(a: Path, b: Path, quantizer: Open = pinned_quantizer, trial: Trial | None = None) -> Diff:
+    """Find what differs between two of a kind.
+
+    Args:
+        a: a GGUF file, importance matrices among them, a folder with a manifest, or results of ``requant evaluate``.
+        b: the same kind of thing.
+        quantizer: gives what dequantizes; called only where a quantized tensor differs.
+        trial: a model to quantize with two importance matrices; needs room for both quants in the current folder.
+
+    Raises:
+        FormatError: when one of them cannot be read (which of them is said), they are not of one kind, or what they
+            hold cannot be compared.
         UnsupportedError: when a manifest has a schema that this version does not know.
+        RecipeError: when there is a ``trial`` but they are no importance matrices, or as ``compare_quants``.
         RequantError: what ``quantizer`` raises for two files; between folders it becomes part of the outcome.
     """
+    kinds = []
     for label, path in (("A", a), ("B", b)):
-        if not path.is_file() and not path.is_dir():
-            raise FormatError(f"{label}: {path} is neither a file nor a folder: check the path")
-    if a.is_dir() is not b.is_dir():
-        folder, file = (a, b) if a.is_dir() else (b, a)
-        raise FormatError(f"{folder} is a folder and {file} a file: name two GGUF files, or two release folders")
-    return Diff(a, b, diff_releases(a, b, quantizer) if a.is_dir() else diff_gguf(a, b, quantizer))
+        with naming(label, path):
+            kinds.append(kind_of(path))
+    if kinds[0] is not kinds[1]:
+        raise FormatError(f"A ({a}) is {kinds[0]} and B ({b}) is {kinds[1]}: name two of one kind")
+    if trial and kinds[0] is not Kind.IMATRIX:
+        raise RecipeError(f"--quantize is for importance matrices, and A ({a}) is {kinds[0]}: leave it out")
+    if kinds[0] is Kind.RELEASE:
+        return Diff(a, b, diff_releases(a, b, quantizer))
+    if kinds[0] is Kind.GGUF:
+        return Diff(a, b, diff_gguf(a, b, quantizer))
+    if kinds[0] is Kind.RESULTS:
+        return Diff(a, b, results.compare_results(a, b))
+    found = imatrices.compare(a, b)
+    names = [row.name for row in found.weights]
+    quants = imatrix_effect.compare_quants({"A": a, "B": b}, names, trial, Path.cwd()) if trial else None
+    return Diff(a, b, found, quants)
 
 
 def as_text(found: Diff) -> str:
-    """What differs, for people."""
+    """What differs, for people; the last line sums it up."""
+    inner = found.found
     lines = [f"A: {found.a}", f"B: {found.b}"]
-    if isinstance(found.found, GGUFDiff):
-        lines += [*_gguf_lines(found.found), _gguf_summary(found.found)]
+    if isinstance(inner, Comparison):
+        # It names both itself.
+        lines = [imatrices.as_text(inner)]
+        lines += ["", imatrix_effect.as_text(found.quants), ""] if found.quants else []
+    elif isinstance(inner, Pair):
+        lines.append(results.as_text(inner))
     else:
-        lines += [*_release_lines(found.found), _release_summary(found.found)]
-    return "\n".join(lines)
-
-
-def _gguf_summary(found: GGUFDiff) -> str:
-    if found.same:
-        return f"same: all keys and {found.equal:,} tensors are equal"
-    tensors = f"{len(found.tensors) + len(found.unmatched):,} tensors, {found.equal:,} are equal"
-    return f"they differ in {len(found.layout) + len(found.keys):,} keys and {tensors}"
-
-
-def _release_summary(found: ReleaseDiff) -> str:
-    if found.same:
-        others = f"; {len(found.files):,} files that the manifest does not describe differ" if found.files else ""
-        return f"same: the manifests are equal, and all that they describe{others}"
-    files = f"{len(found.files):,} files, {found.equal:,} are equal"
-    return f"they differ in {len(found.manifest):,} places of the manifest and in {files}"
+        lines += _gguf_lines(inner) if isinstance(inner, GGUFDiff) else _release_lines(inner)
+    return "\n".join([*lines, inner.summary])
 
 
 def _release_lines(found: ReleaseDiff) -> Iterator[str]:
@@ -96,7 +164,7 @@ def _release_lines(found: ReleaseDiff) -> Iterator[str]:
         if isinstance(file.detail, GGUFDiff):
             yield from _gguf_lines(file.detail)
         elif file.detail:
-            yield comparison.as_text(file.detail)
+            yield imatrices.as_text(file.detail)
     if found.files:
         yield ""
 
@@ -132,8 +200,17 @@ def _more(count: int) -> Iterator[str]:
 
 def as_document(found: Diff) -> dict[str, Any]:
     """What differs, for canonical JSON, which holds no floats: they are text, such as ``"1.5e-07"``."""
-    inner = _gguf(found.found) if isinstance(found.found, GGUFDiff) else _release(found.found)
-    return {"schema": SCHEMA, "same": found.same, "a": found.a.name, "b": found.b.name, **inner}
+    return {"schema": SCHEMA, "same": found.same, "a": found.a.name, "b": found.b.name, **_inner(found)}
+
+
+def _inner(found: Diff) -> dict[str, Any]:
+    inner = found.found
+    if isinstance(inner, Comparison):
+        quants = {"quant": imatrix_effect.as_document(found.quants)} if found.quants else {}
+        return {"imatrix": {**imatrices.as_document(inner), **quants}}
+    if isinstance(inner, Pair):
+        return {"results": results.as_document(inner)}
+    return _gguf(inner) if isinstance(inner, GGUFDiff) else _release(inner)
 
 
 def _gguf(found: GGUFDiff) -> dict[str, Any]:
@@ -178,7 +255,7 @@ def _file(file: FileDiff) -> dict[str, Any]:
     if isinstance(file.detail, GGUFDiff):
         entry["gguf"] = _gguf(file.detail)
     elif file.detail:
-        entry["imatrix"] = comparison.as_document(file.detail)
+        entry["imatrix"] = imatrices.as_document(file.detail)
     return entry | ({"problem": file.problem} if file.problem else {})
 
 

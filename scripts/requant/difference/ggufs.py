@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from requant.difference.summary import summed_up
 from requant.formats.ggml import DERIVED, GGMLType
 from requant.formats.gguf import (
     Header,
@@ -26,7 +27,7 @@ from requant.formats.gguf import (
 from requant.formats.gguf_values import ABSENT, differing, shown
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError, naming
-from requant.ground.text import printable
+from requant.ground.text import counted, printable
 from requant.toolchain.ggml_library import Quantizer
 
 PIECE = 1 << 18
@@ -90,6 +91,18 @@ class GGUFDiff:
     def same(self) -> bool:
         """Whether nothing differs."""
         return not (self.layout or self.keys or self.unmatched or self.tensors)
+
+    @property
+    def summary(self) -> str:
+        """One sentence: the same, or in what they differ."""
+        differing = len(self.unmatched) + len(self.tensors)
+        tensors = counted(differing + self.equal, "tensor")
+        parts = (
+            (len(self.layout), "how they are laid out"),
+            (len(self.keys), counted(len(self.keys), "key")),
+            (differing, f"{differing:,} of {tensors}"),
+        )
+        return summed_up(self.same, f"all keys and {tensors} are equal", parts)
 
 
 def diff_gguf(a: Path, b: Path, quantizer: Open | None) -> GGUFDiff:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from requant.difference.summary import summed_up
 from requant.documents.records import file_entry
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import (
@@ -23,7 +24,7 @@ from requant.formats.imatrix import (
 )
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import FormatError, naming
-from requant.ground.text import table
+from requant.ground.text import counted, table
 
 SCHEMA = "requant/compare/v1"
 MOST = 0.99
@@ -70,6 +71,28 @@ class Comparison:
     notes: tuple[str, ...]
     weights: tuple[Difference, ...]
     total: Difference
+
+    @property
+    def same(self) -> bool:
+        """Whether all that a matrix says is equal; two files may order it in other ways."""
+        return self.total.same_bytes and not self.other_keys
+
+    @property
+    def summary(self) -> str:
+        """One sentence: the same, or in what they differ."""
+        differing, weights = (
+            len([row for row in self.weights if not row.same_bytes]),
+            counted(len(self.weights), "weight"),
+        )
+        keys = len(self.other_keys)
+        parts = ((keys, counted(keys, "key")), (differing, f"{differing:,} of {weights}"))
+        return summed_up(self.same, f"all numbers of {weights} are equal", parts)
+
+    @property
+    def other_keys(self) -> tuple[tuple[str, object, object], ...]:
+        """Keys of the two runs that differ, each with what it is in A and in B."""
+        a, b = (side.imatrix for side in self.sides.values())
+        return tuple(_other_keys(a, b))
 
 
 def compare(a: Path, b: Path) -> Comparison:
@@ -141,13 +164,7 @@ def _listed(names: Sequence[str]) -> str:
 def _notes(sides: Mapping[str, Side]) -> Iterator[str]:
     """What the two runs did differently, and where a measurement is missing."""
     a, b = (side.imatrix for side in sides.values())
-    for what, one, other in (
-        ("imatrix.chunk_count", a.chunk_count, b.chunk_count),
-        ("imatrix.chunk_size", a.chunk_size, b.chunk_size),
-        ("imatrix.datasets", a.datasets, b.datasets),
-    ):
-        if one != other:
-            yield f"{what} is {one} in A, {other} in B"
+    yield from (f"{key} is {one} in A, {other} in B" for key, one, other in _other_keys(a, b))
     counted = [name for name in a.entries if not np.array_equal(a.entries[name].counts, b.entries[name].counts)]
     if counted:
         yield f"other numbers of tokens were counted for {_listed(counted)}"
@@ -157,6 +174,13 @@ def _notes(sides: Mapping[str, Side]) -> Iterator[str]:
                 f"in {label} an expert of {_listed(list(side.imatrix.unseen))} saw no token: "
                 "llama-quantize gives its columns importance 1"
             )
+
+
+def _other_keys(a: Imatrix, b: Imatrix) -> Iterator[tuple[str, object, object]]:
+    for key in ("chunk_count", "chunk_size", "datasets"):
+        one, other = getattr(a, key), getattr(b, key)
+        if one != other:
+            yield f"imatrix.{key}", one, other
 
 
 def as_text(comparison: Comparison) -> str:

@@ -20,10 +20,10 @@ from requant.formats.gguf import (
 )
 from requant.ground.digests import CHUNK
 from requant.ground.disk import require_space
-from requant.ground.errors import DiskError, FormatError, RecipeError, naming
+from requant.ground.errors import DiskError, FormatError, RecipeError, StaleError, ToolError, naming
 from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.ground.text import table
+from requant.ground.text import did_you_mean, table
 from requant.pipeline import layout
 from requant.pipeline.quantize import KEPT, TENSOR
 from requant.quantization.quants import QUANTS, quant_bytes
@@ -31,6 +31,19 @@ from requant.toolchain.build import Built, open_built
 from requant.toolchain.variants import STRICT
 
 TOOL = "llama-quantize"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to try two importance matrices on.
+
+    ``model`` is the BF16 GGUF that they were computed from, ``quant`` a type that recipes may name, such as ``Q4_K_M``,
+    ``tool`` the build record of the strict llama-quantize.
+    """
+
+    model: Path
+    quant: str
+    tool: Path
 
 
 @dataclass(frozen=True)
@@ -63,30 +76,29 @@ class QuantComparison:
 
 
 def compare_quants(
-    imatrices: Mapping[str, Path], weights: Collection[str], model: Path, kind: str, tool: Path, folder: Path
+    imatrices: Mapping[str, Path], weights: Collection[str], trial: Trial, folder: Path
 ) -> QuantComparison:
-    """Quantize ``model`` once with each importance matrix, in a work folder that is removed, and compare the bytes.
+    """Quantize a model once with each importance matrix, in a work folder that is removed, and compare the bytes.
 
     Args:
         imatrices: the two files, by the labels that messages give them.
         weights: what they measured.
-        model: the BF16 GGUF that they were computed from.
-        kind: a type that recipes may name, such as ``Q4_K_M``.
-        tool: the build record of the strict llama-quantize.
+        trial: the model, and how it is quantized.
         folder: where the work folder is made; it needs room for two quants.
 
     Raises:
-        RecipeError: when ``kind`` is no such type.
+        RecipeError: when there is no such type.
         FormatError: when the model or the record cannot be read or is another one than these weights need.
-        DigestError: when the built program was changed.
+        StaleError: when the built program was changed.
         DiskError: when there is no room, or ``folder`` cannot be written.
-        ToolError: when llama-quantize fails.
+        ToolError: when llama-quantize fails, or makes two quants that have not the same tensors.
     """
+    model, kind = trial.model, trial.quant
     _require_type(kind)
     with naming("--quantize", model):
         _require_weights(read_header(model), weights)
-    with naming("--tool", tool):
-        built = _open_strict(tool)
+    with naming("--tool", trial.tool):
+        built = _open_strict(trial.tool)
     require_space(folder, 2 * quant_bytes(model.stat().st_size, kind), f"a pair of {kind} files")
     with _temporary(folder) as temporary, work_folder(Path(temporary) / "work") as work:
         work.link(model, "model.gguf")
@@ -97,7 +109,9 @@ def compare_quants(
 
 def _require_type(kind: str) -> None:
     if kind not in QUANTS:
-        raise RecipeError(f"--type {kind!r} is not a quantization type; write one of {', '.join(QUANTS)}")
+        raise RecipeError(
+            f"--type {kind!r} is not a quantization type; write one of {', '.join(QUANTS)}{did_you_mean(kind, QUANTS)}"
+        )
 
 
 def _require_weights(header: Header, weights: Collection[str]) -> None:
@@ -118,7 +132,10 @@ def _require_weights(header: Header, weights: Collection[str]) -> None:
 
 
 def _open_strict(record: Path) -> Built:
-    document = read_record(record)
+    try:
+        document = read_record(record)
+    except StaleError:
+        document = {}
     if document.get("variant") != STRICT or TOOL not in document.get("binaries", ()):
         raise FormatError(f"{record} is not the build record of a strict {TOOL}: name {layout.tool('<source>', TOOL)}")
     return open_built(record)
@@ -161,7 +178,7 @@ def _compare_files(a: Path, b: Path) -> list[TensorBytes]:
         headers = [read_header(file, path.name) for file, path in ((one, a), (other, b))]
         layouts = [[(tensor.name, tensor.type, tensor.shape) for tensor in header.tensors] for header in headers]
         if layouts[0] != layouts[1]:
-            raise FormatError(f"{TOOL} gave the two quants other tensors or types: their bytes cannot be compared")
+            raise ToolError(f"{TOOL} gave the two quants other tensors or types: their bytes cannot be compared")
         return [
             TensorBytes(pair[0].name, pair[0].type.name, pair[0].nbytes, _differing((one, other), pair))
             for pair in zip(headers[0].tensors, headers[1].tensors, strict=True)

@@ -17,18 +17,20 @@ from requant.difference.ggufs import (
     diff_gguf,
 )
 from requant.difference.imatrices import Comparison, compare
+from requant.difference.summary import summed_up
 from requant.documents.file_names import IMATRIX, MANIFEST
 from requant.documents.manifest import read_manifest
 from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import (
-    DigestError,
+    DiskError,
     FormatError,
     SourceError,
+    StaleError,
     ToolError,
     naming,
 )
-from requant.ground.text import printable
+from requant.ground.text import counted, printable
 
 LONGEST = 120
 """Characters of a manifest's value that are shown at most."""
@@ -63,6 +65,17 @@ class ReleaseDiff:
         """Whether the manifests are equal, and all that they describe."""
         return not self.manifest and not any(file.matters for file in self.files)
 
+    @property
+    def summary(self) -> str:
+        """One sentence: the same, or in what they differ."""
+        files, places = len(self.files), counted(len(self.manifest), "place")
+        others = f"; {counted(files, 'file')} that the manifest does not describe differ" if files else ""
+        parts = (
+            (len(self.manifest), f"{places} of the manifest"),
+            (files, f"{files:,} of {counted(files + self.equal, 'file')}"),
+        )
+        return summed_up(self.same, f"the manifests are equal, and all that they describe{others}", parts)
+
 
 def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
     """Find everything that differs between two release folders. Files that differ are read twice, others once.
@@ -71,7 +84,7 @@ def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
         FormatError: when a folder or its manifest cannot be read (which of them is said).
         UnsupportedError: when a manifest has a schema that this version does not know.
 
-    What ``quantizer`` raises because there is no network or compiler becomes a ``problem`` of the file.
+    What ``quantizer`` raises because there is no network, room or compiler becomes a ``problem`` of the file.
     """
     manifests = []
     for label, folder in (("A", a), ("B", b)):
@@ -107,7 +120,7 @@ def _look_inside(a: Path, b: Path, quantizer: Open) -> tuple[GGUFDiff | Comparis
     try:
         try:
             return (compare(a, b) if a.name == IMATRIX else diff_gguf(a, b, quantizer)), None
-        except (SourceError, ToolError, DigestError) as error:
+        except (SourceError, ToolError, StaleError, DiskError) as error:
             return diff_gguf(a, b, None), printable(f"the weights cannot be compared: {error}")
     except FormatError as error:
         return None, printable(str(error))

@@ -7,10 +7,10 @@ from typing import Any
 from requant.documents.consistency import Disagreement
 from requant.documents.file_names import EVALUATION, MANIFEST
 from requant.documents.manifest import Manifest
-from requant.documents.schemas import check
+from requant.documents.schemas import fault
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import read_small
-from requant.ground.errors import FormatError, RecipeError
+from requant.ground.errors import FormatError
 from requant.ground.text import printable, shown
 
 SCHEMA = "requant/evaluation/v1"
@@ -39,10 +39,8 @@ def require_form(document: Any) -> None:
     Raises:
         FormatError: one sentence naming the key.
     """
-    try:
-        check(document, "evaluation", EVALUATION)
-    except RecipeError as error:
-        raise FormatError(printable(str(error))) from error
+    if wrong := fault(document, "evaluation", EVALUATION):
+        raise FormatError(printable(wrong))
 
 
 def foreign_files(evaluation: Mapping[str, Any], manifest: Manifest) -> Iterator[Disagreement]:

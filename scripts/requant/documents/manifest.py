@@ -12,10 +12,10 @@ from typing import Any, Self
 from requant.documents.entries import File, Step, TensorEntry, tensors
 from requant.documents.file_names import MANIFEST
 from requant.documents.inputs import Inputs
-from requant.documents.schemas import check
+from requant.documents.schemas import fault
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Digest, read_small
-from requant.ground.errors import FormatError, RecipeError, UnsupportedError
+from requant.ground.errors import FormatError, UnsupportedError
 from requant.ground.text import printable
 
 SCHEMA = "requant/manifest/v1"
@@ -167,8 +167,8 @@ def require_form(document: Any) -> None:
     Raises:
         FormatError: one sentence naming the key.
     """
-    try:
-        check(document, "manifest", MANIFEST)
-        check(document["recipe"]["document"], "recipe", f"{MANIFEST}: recipe.document")
-    except RecipeError as error:
-        raise FormatError(printable(str(error))) from error
+    wrong = fault(document, "manifest", MANIFEST) or fault(
+        document["recipe"]["document"], "recipe", f"{MANIFEST}: recipe.document"
+    )
+    if wrong:
+        raise FormatError(printable(wrong))

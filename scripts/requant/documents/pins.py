@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from requant import DATA
-from requant.documents.schemas import check, read_yaml
+from requant.documents.schemas import fault, read_yaml
 from requant.formats.pickles import is_pickle
 from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
@@ -154,7 +154,8 @@ def read_pins(path: Path, shown: str | None = None) -> Pins:
     """
     where = shown or str(path)
     document = read_yaml(path)
-    check(document, "pins", where)
+    if wrong := fault(document, "pins", where):
+        raise RecipeError(wrong)
     models = {name: _model(name, entry, where) for name, entry in document["models"].items()}
     corpora = {name: _corpus(name, entry, where) for name, entry in document["corpora"].items()}
     toolchains = {name: _toolchain(name, entry, where) for name, entry in document["toolchains"].items()}

@@ -13,7 +13,7 @@ from typing import Any
 from requant.formats.ggml import GGMLType
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Digest, digest_file, write_bytes
-from requant.ground.errors import DigestError, FormatError
+from requant.ground.errors import FormatError, StaleError
 
 THREADS = "{threads}"
 # Raised when a record changes its form, so that results of an older checkout are made again instead of misread.
@@ -31,12 +31,11 @@ class Product:
         """The record, after a look at the file: a step uses only what the step before it made.
 
         Raises:
-            FormatError: as ``read_record``.
-            DigestError: when the file has other bytes than its record says.
+            StaleError: as ``read_record``, or when the file has other bytes than its record says.
         """
         document = read_record(self.record)
         if digest_file(self.file) != file_digest(document["file"]):
-            raise DigestError(
+            raise StaleError(
                 f"{self.file} is not the file that its record describes: remove {self.record} and run again"
             )
         return document
@@ -87,9 +86,12 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read a record that an earlier step of this workflow wrote.
 
     Raises:
-        FormatError: when the file is no record, or one of another form than this code writes.
+        StaleError: when the file is damaged, no record, or one of another form than this code writes.
     """
-    document = parse(path.read_bytes(), str(path))
+    try:
+        document = parse(path.read_bytes(), str(path))
+    except FormatError as error:
+        raise StaleError(f"{path} is no record that requant wrote ({error}): remove it and run again") from error
     if not isinstance(document, dict) or document.pop("record", None) != VERSION:
-        raise FormatError(f"{path} was written by another version of requant: remove it and run again")
+        raise StaleError(f"{path} was written by another version of requant: remove it and run again")
     return document

@@ -1,6 +1,5 @@
 """Check YAML documents against the JSON schemas in ``workflow/schemas``, one sentence per error."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,6 +13,7 @@ from jsonschema.validators import extend
 
 from requant import DATA
 from requant.ground.errors import RecipeError
+from requant.ground.text import did_you_mean
 
 SCHEMAS = DATA / "schemas"
 NAMES = {
@@ -46,19 +46,17 @@ def read_yaml(path: Path) -> Any:
         raise RecipeError(f"{path} is not valid YAML{place}: fix the syntax there") from error
 
 
-def check(document: object, schema: str, where: str) -> None:
-    """Check ``document`` against ``workflow/schemas/<schema>.schema.yaml``.
+def fault(document: object, schema: str, where: str) -> str | None:
+    """What is wrong with ``document`` by ``workflow/schemas/<schema>.schema.yaml``, or ``None``.
 
-    Raises:
-        RecipeError: one sentence naming the key, what was found and what to write.
+    It is one sentence naming the key, what was found and what to write; whose fault that is, the caller knows.
     """
     definition = _definition(schema)
     odd = next(_odd_keys(document, ()), None)
     if odd is not None:
-        raise RecipeError(f"{where}: {odd} is not one line of text; write it in quotes")
+        return f"{where}: {odd} is not one line of text; write it in quotes"
     error = best_match(VALIDATOR(definition).iter_errors(document))
-    if error is not None:
-        raise RecipeError(f"{where}: {_sentence(error)}")
+    return None if error is None else f"{where}: {_sentence(error)}"
 
 
 @cache
@@ -124,7 +122,7 @@ def _sentence(error: ValidationError) -> str:
         return f"{key} is {_show(found)}; write {' or '.join(NAMES[kind] for kind in kinds)}: {wanted}"
     if rule == "enum":
         choices = ", ".join(str(choice) for choice in value)
-        return f"{key} is {_show(found)}; write one of {choices}{_close(str(found), value)}"
+        return f"{key} is {_show(found)}; write one of {choices}{did_you_mean(str(found), map(str, value))}"
     if rule == "pattern":
         return f"{key} is {_show(found)}; write {wanted}"
     if rule in ("minimum", "exclusiveMinimum", "maximum", "minItems", "minLength", "minProperties", "const"):
@@ -140,16 +138,11 @@ def _unknown_key(key: str, found: Mapping[str, object], schema: Mapping[str, Any
     extra = next(name for name in found if name not in known and not (patterns and re.search(patterns, name)))
     if patterns and not known:
         return f"{_below(key, extra)} is not a valid name; write {str(schema.get('description', '')).rstrip('.')}"
-    return f"{_below(key, extra)} is not a known key{_close(extra, known)}; write only {', '.join(known)}"
+    return f"{_below(key, extra)} is not a known key{did_you_mean(extra, known)}; write only {', '.join(known)}"
 
 
 def _below(key: str, name: str) -> str:
     return name if key == "the document" else f"{key}.{name}"
-
-
-def _close(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, [str(name) for name in known], n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _show(value: object) -> str:

@@ -69,6 +69,12 @@ class Imatrix:
         return {name: entry.unseen for name, entry in self.entries.items() if entry.unseen}
 
 
+def is_imatrix(header: Header) -> bool:
+    """Whether a GGUF says of itself that it is an importance matrix."""
+    field = header.metadata.get("general.type")
+    return field is not None and field.value == "imatrix"
+
+
 def read_imatrix(source: Path | BinaryIO, name: str | None = None) -> Imatrix:
     """Read an importance matrix whole.
 

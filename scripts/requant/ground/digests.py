@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from requant.ground.errors import DigestError, FormatError
+from requant.ground.errors import FormatError, PinnedBytesError
 
 CHUNK = 1 << 20
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -89,15 +89,17 @@ def digest_file(path: Path) -> Digest:
 
 
 def check_file(path: Path, expected: Known, name: str | None = None) -> Digest:
-    """Read ``path`` once, compare it with everything known of it and return its digest.
+    """Read ``path`` once, compare it with everything pinned of it and return its digest.
 
     Raises:
-        DigestError: naming the file (or ``name``), what was expected and what was found.
+        PinnedBytesError: naming the file (or ``name``), what was expected and what was found.
     """
     name = name or path.name
     size = path.stat().st_size
     if expected.size is not None and size != expected.size:
-        raise DigestError(f"{name} has {size:,} bytes, expected {expected.size:,}: it is truncated or another file")
+        raise PinnedBytesError(
+            f"{name} has {size:,} bytes, expected {expected.size:,}: it is truncated or another file"
+        )
     sha256 = hashlib.sha256()
     blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as file:
@@ -110,7 +112,7 @@ def check_file(path: Path, expected: Known, name: str | None = None) -> Digest:
         ("git blob id", blob.hexdigest(), expected.git_blob),
     ):
         if wanted is not None and found != wanted:
-            raise DigestError(f"{name} has {kind} {found}, expected {wanted}: these are not the pinned bytes")
+            raise PinnedBytesError(f"{name} has {kind} {found}, expected {wanted}: these are not the pinned bytes")
     return Digest(size, sha256.hexdigest())
 
 

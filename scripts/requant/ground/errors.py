@@ -14,11 +14,15 @@ class RequantError(Exception):
 
 
 class RecipeError(RequantError):
-    """A recipe or a pin table says something that cannot be carried out."""
+    """A recipe, a pin table, a suite or an option says something that cannot be carried out."""
 
 
-class DigestError(RequantError):
-    """Bytes are not the bytes that were named."""
+class MismatchError(RequantError):
+    """The subject's bytes are not those that were named: evidence against it."""
+
+
+class StaleError(RequantError):
+    """A file of our own making was changed since, or an earlier version made it; that says nothing of a subject."""
 
 
 class FormatError(RequantError):
@@ -37,6 +41,10 @@ class SourceError(RequantError):
     """A hub, registry or repository did not deliver."""
 
 
+class PinnedBytesError(SourceError):
+    """A mirror, an index or a hub delivered other bytes than the pinned ones."""
+
+
 class AccessError(SourceError):
     """A hub has it, but not for this user: a token is missing, or its terms are not accepted."""
 
@@ -46,7 +54,7 @@ class PlaceError(SourceError):
 
 
 class DiskError(RequantError):
-    """There is not enough room for what is about to be written."""
+    """There is no room, or no right, to write what is about to be written."""
 
 
 class ToolError(RequantError):

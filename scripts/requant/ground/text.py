@@ -1,6 +1,7 @@
 """Text for people: shown, escaped, in units, in tables; nothing that a terminal would obey."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -17,6 +18,18 @@ def printable(text: str) -> str:
     """Text from outside for messages: nothing that a terminal would obey, at most 300 characters."""
     text = text if len(text) <= 300 else f"{text[:300]}..."
     return text if text.isprintable() else repr(text)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Such as ``" (did you mean Q4_K_M?)"`` where ``word`` is almost one of ``known``, in any case; else nothing."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, n=1)
+    return f" (did you mean {names[near[0]]}?)" if near else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as ``1 key`` and ``2 keys``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def in_units(size: int) -> str:

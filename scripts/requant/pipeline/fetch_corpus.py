@@ -21,7 +21,7 @@ from requant.ground.digests import (
     check_file,
     named_when_whole,
 )
-from requant.ground.errors import DigestError, FormatError, RecipeError
+from requant.ground.errors import FormatError, PinnedBytesError, RecipeError
 
 logger = logging.getLogger(__name__)
 BLANK_LINE = " \n"
@@ -31,7 +31,7 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
     """Rebuild the texts of a corpus into ``out``, byte for byte; ``texts`` maps roles to pinned texts.
 
     Raises:
-        SourceError, DigestError: when the data set cannot be had or its files or texts are not the pinned ones.
+        SourceError, PinnedBytesError: when the data set cannot be had or its files or texts are not the pinned ones.
     """
     entries = {}
     for role, text in texts.items():
@@ -58,7 +58,7 @@ def write_raw_text(rows: Iterable[str], out: Path, expected: Known) -> Digest:
     """Write data set rows as raw text to ``out`` and return its digest; memory holds one row at a time.
 
     Raises:
-        DigestError: if the text is not the expected one; ``out`` is then left as it was.
+        PinnedBytesError: if the text is not the expected one; ``out`` is then left as it was.
     """
     return _write_checked(raw_text(rows), out, expected, "the rows are not those of the pin, or their order is not")
 
@@ -96,7 +96,7 @@ def write_tree_text(tree: Path, patterns: Sequence[str], out: Path, expected: Kn
 
     Raises:
         RecipeError, FormatError: as ``tree_files`` does; FormatError also if a file is not UTF-8.
-        DigestError: if the text is not the expected one; ``out`` is then left as it was.
+        PinnedBytesError: if the text is not the expected one; ``out`` is then left as it was.
     """
     files = tree_files(tree, patterns)
     return _write_checked(_tree_text(tree, files), out, expected, "the patterns or the source tree have changed")
@@ -133,7 +133,7 @@ def _write_checked(pieces: Iterable[bytes], out: Path, expected: Known, cause: s
                 size += len(piece)
         found = Digest(size, sha256.hexdigest())
         if expected.size not in (None, size) or expected.sha256 not in (None, found.sha256):
-            raise DigestError(
+            raise PinnedBytesError(
                 f"{out.name} has {size:,} bytes and SHA-256 {found.sha256}, expected {_described(expected)}: {cause}"
             )
         if expected.git_blob is not None:

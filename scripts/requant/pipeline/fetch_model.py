@@ -21,7 +21,7 @@ def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, re
     come, for the disk check. Interrupted downloads are kept beside ``out`` and go on in the next run.
 
     Raises:
-        SourceError: when the files cannot be had, DigestError: when they are not the pinned ones,
+        SourceError: when the files cannot be had, PinnedBytesError: when they are not the pinned ones,
         DiskError: when there is no room for them and every later step.
     """
     with work_folder(out.parent / "download", keep=True) as work:

@@ -1,4 +1,7 @@
-"""What every rule's script shares: its files by name, one log, and errors as one sentence instead of a traceback."""
+"""What every rule's script shares: its files by name, one log, and errors as one sentence instead of a traceback.
+
+A job ends with a code of ``ExitCode``; Snakemake shows it and itself ends with 1.
+"""
 
 import logging
 import sys
@@ -9,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from requant.ground.errors import RequantError
+from requant.ground.exit_codes import ExitCode, exit_code
 from requant.ground.programs import Run
 
 
@@ -24,7 +28,10 @@ def paths(files: Any) -> SimpleNamespace:
 
 @contextmanager
 def job(log: str, threads: int = 1) -> Iterator[Run]:
-    """Log the body to ``log`` and the terminal; a RequantError ends the process with one sentence and code 1."""
+    """Log the body to ``log`` and the terminal; what is raised ends the process with its code.
+
+    A RequantError is one sentence in both, a bug keeps its traceback.
+    """
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
@@ -39,4 +46,7 @@ def job(log: str, threads: int = 1) -> Iterator[Run]:
         yield Run(threads, path)
     except RequantError as error:
         logging.getLogger("requant").error("error: %s", error)
-        sys.exit(1)
+        sys.exit(exit_code(error))
+    except Exception:
+        logging.getLogger("requant").exception("error: this is a bug in requant: report it with what follows")
+        sys.exit(ExitCode.BUG)

@@ -9,7 +9,7 @@ from requant.documents.records import THREADS, Product, file_digest, file_entry,
 from requant.formats.ggml import GGMLType
 from requant.ground.digests import publish
 from requant.ground.disk import require_space
-from requant.ground.errors import FormatError, ToolError
+from requant.ground.errors import FormatError, StaleError, ToolError
 from requant.ground.programs import Run, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
@@ -32,7 +32,7 @@ def quantize(
     ``settings`` are the recipe's, which the importance matrix must come from.
 
     Raises:
-        DigestError: when the model or the importance matrix is not what the step before wrote.
+        StaleError: when the model or the importance matrix is not what the step before wrote.
         FormatError: when the result holds NaN or infinity, or is not what llama-quantize said.
         ToolError: when llama-quantize fails.
     """
@@ -91,15 +91,15 @@ def _inputs(model: Product, imatrix: Product, settings: Calibration) -> tuple[di
     """The file entries of both inputs, after checking that each is what it claims to be and that they belong together.
 
     Raises:
-        FormatError: when the importance matrix was computed from another model, or by other settings.
+        StaleError: when the importance matrix was computed from another model, or by other settings.
     """
     entry, calibration = model.read()["file"], imatrix.read()
     again = f"remove {imatrix.record} and run again"
     for key, wanted in settings.as_recipe().items():
         if (found := calibration["settings"].get(key)) != wanted:
-            raise FormatError(f"{imatrix.file} was computed with {key} {found}, the recipe says {wanted}: {again}")
+            raise StaleError(f"{imatrix.file} was computed with {key} {found}, the recipe says {wanted}: {again}")
     if entry not in calibration["step"]["materials"]:
-        raise FormatError(f"{imatrix.file} was computed from another model than {model.file}: {again}")
+        raise StaleError(f"{imatrix.file} was computed from another model than {model.file}: {again}")
     return entry, calibration["file"]
 
 

@@ -15,7 +15,7 @@ from requant.documents.pins import (
     ToolchainPin,
     read_pins,
 )
-from requant.documents.schemas import check
+from requant.documents.schemas import fault
 from requant.ground.errors import RecipeError
 from requant.pipeline import layout
 from requant.pipeline.tiny_shape import TinyShape
@@ -67,7 +67,8 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         RecipeError: one sentence naming the key, what was found and what to write.
     """
     config = copy.deepcopy(dict(config))
-    check(config, "recipe", where)
+    if wrong := fault(config, "recipe", where):
+        raise RecipeError(wrong)
     if config["name"] in layout.SHARED:
         raise RecipeError(f"{where}: name is {config['name']!r}, a folder that all recipes share; write another name")
     shown = config.get("pins", DEFAULT_PINS)

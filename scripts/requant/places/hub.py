@@ -187,7 +187,7 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Know
 
     Raises:
         SourceError: when the Hub refuses or keeps failing, or the data set lacks the split or the column.
-        DigestError: when a file is not the pinned one.
+        PinnedBytesError: when a file is not the pinned one.
     """
     from datasets import disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetsError

@@ -11,7 +11,7 @@ from pathlib import Path
 from requant.documents.pins import PackagePin
 from requant.ground.digests import SHA256, check_file, named_when_whole
 from requant.ground.disk import require_space
-from requant.ground.errors import DigestError, SourceError
+from requant.ground.errors import PinnedBytesError, SourceError
 from requant.ground.programs import clean_environment, work_folder
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def fetch_package(pin: PackagePin, kind: str, out: Path, log: Path) -> None:
     """Download ``pin`` as ``kind`` (``sdist`` or ``wheel``) to ``out``; pip's words go to ``log``.
 
     Raises:
-        DigestError: when the index serves other bytes than the pinned ones.
+        PinnedBytesError: when the index serves other bytes than the pinned ones.
         SourceError: when the index cannot be reached or lacks the version.
     """
     name = f"{pin.project}=={pin.version}"
@@ -50,7 +50,9 @@ def _explain(said: str, name: str, log: Path) -> str | None:
     if "DO NOT MATCH THE HASHES" in said or ("hash" in said.lower() and "mismatch" in said.lower()):
         digests = SHA256.findall(said)
         found = f", it has {digests[-1]}" if len(digests) > 1 else ""
-        raise DigestError(f"the index's {name} does not have the pinned SHA-256 {digests[0] if digests else ''}{found}")
+        raise PinnedBytesError(
+            f"the index's {name} does not have the pinned SHA-256 {digests[0] if digests else ''}{found}"
+        )
     if "No matching distribution" in said or "connection" in said.lower() or "timed out" in said.lower():
         raise SourceError(
             f"{name} cannot be had from the package index: check the network, or name a mirror in PIP_INDEX_URL "

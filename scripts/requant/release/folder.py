@@ -13,14 +13,12 @@ from requant.documents.records import file_entry, read_record
 from requant.documents.sums import read_sums, sums_text
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import (
-    Known,
-    check_file,
     digest_file,
     named_when_whole,
     write_bytes,
 )
 from requant.ground.disk import require_space
-from requant.ground.errors import DigestError, FormatError
+from requant.ground.errors import FormatError, MismatchError, StaleError
 
 
 def write_manifest(
@@ -96,7 +94,8 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
     if they are not.
 
     Raises:
-        FormatError: when a file of the release is not the one that the manifest describes.
+        StaleError: when a file of the release is not the one that the manifest describes.
+        FormatError: when the folder holds what the recipe does not make.
     """
     described = Manifest.of(parse(manifest.read_bytes(), str(manifest))).files
     known = {*SIGNATURES, *(path.name for path in (*files, manifest, out))}
@@ -107,9 +106,7 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
     for file in sorted([*files, manifest], key=lambda path: path.name):
         found = digest_file(file)
         if described.get(file.name, found) != found:
-            raise FormatError(
-                f"{file} is not the file that {manifest.name} describes: remove the release and run again"
-            )
+            raise StaleError(f"{file} is not the file that {manifest.name} describes: remove the release and run again")
         sums[file.name] = found.sha256
     write_bytes(out, sums_text(sums).encode())
 
@@ -119,11 +116,16 @@ def list_release(folder: Path) -> list[dict[str, Any]]:
 
     Raises:
         FormatError: as ``read_sums``.
-        DigestError: when a file is missing or has other bytes.
+        MismatchError: when a file is missing or has other bytes.
     """
     found = []
     for name, sha256 in read_sums(folder).items():
         if not (folder / name).is_file():
-            raise DigestError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
-        found.append(file_entry(name, check_file(folder / name, Known(sha256=sha256))))
+            raise MismatchError(f"{folder} lacks {name}, which {SUMS} names: get the file again")
+        digest = digest_file(folder / name)
+        if digest.sha256 != sha256:
+            raise MismatchError(
+                f"{name} has SHA-256 {digest.sha256}, expected {sha256}: these are not the bytes that {SUMS} names"
+            )
+        found.append(file_entry(name, digest))
     return found

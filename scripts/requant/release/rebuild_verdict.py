@@ -20,6 +20,7 @@ from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import Manifest, read_manifest
 from requant.formats.ggml import PLAIN
+from requant.ground.exit_codes import ExitCode
 from requant.ground.text import table
 from requant.release.verify import verify_release
 from requant.toolchain.variants import PORTABLE
@@ -65,6 +66,11 @@ class Rebuilt:
             DIFFERS: "the rebuilt release is not the audited one",
         }
         return f"{self.verdict}: {meaning[self.verdict]}"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """That of the rebuild."""
+        return ExitCode.AGAINST if self.verdict == DIFFERS else ExitCode.OK
 
 
 def judge(name: str, arithmetic: str, found: Diff) -> Rebuilt:

@@ -16,8 +16,8 @@ from requant.documents.sums import read_sums
 from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import (
     AttestationError,
-    DigestError,
     FormatError,
+    MismatchError,
     ToolError,
 )
 from requant.release.attestation import build_statement, sign
@@ -39,15 +39,18 @@ def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
         method: one of ``METHODS``.
 
     Raises:
-        DigestError: when the release does not agree with itself.
+        MismatchError: when the release does not agree with itself.
         FormatError: when the release or the key cannot be read.
-        AttestationError: when the method cannot sign with this key, or Sigstore cannot be reached.
-        ToolError: when ``model-signing`` is not installed.
+        AttestationError: when the method cannot sign with this key.
+        ToolError: when ``model-signing`` is not installed or fails, or Sigstore cannot be reached.
     """
     if method not in METHODS:
         raise AttestationError(f"{method!r} is no way to sign; write {', '.join(METHODS)}")
-    if (key is None) is not (method == SIGSTORE):
-        raise AttestationError(f"{method} {'needs a key file' if key is None else 'takes no key file'}")
+    if key is None and method != SIGSTORE:
+        make = "make one with requant new-key" if method == DSSE else MAKE_EC
+        raise AttestationError(f"{method} signs with a private key: give --key, or {make}")
+    if key is not None and method == SIGSTORE:
+        raise AttestationError(f"{method} asks for an identity and takes no key: leave out --key")
     _require_agreement(folder)
     if method != DSSE:
         return sign_model(folder, key, method)
@@ -63,7 +66,7 @@ def _require_agreement(folder: Path) -> None:
     differing = [finding for finding in found.findings if not finding.where.startswith(SIGNATURES)]
     if differing:
         first = differing[0]
-        raise DigestError(
+        raise MismatchError(
             f"{folder} differs at {first.where} (expected {first.expected}, found {first.actual}) and is not signed: "
             "see requant verify"
         )
@@ -109,7 +112,7 @@ def _in_one_sentence(run: Callable[[], None], method: str) -> None:
         advice = (
             "it needs the network and an identity" if method == SIGSTORE else "see what model_signing sign key says"
         )
-        raise AttestationError(f"{method} could not sign ({said}): {advice}") from error
+        raise ToolError(f"{method} could not sign ({said}): {advice}") from error
 
 
 def _require_ec_key(path: Path) -> None:

@@ -32,6 +32,7 @@ from requant.formats.imatrix import read_imatrix
 from requant.ground.canonical import canonical
 from requant.ground.digests import SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
+from requant.ground.exit_codes import ExitCode
 from requant.ground.text import printable, shown
 from requant.pipeline.describe import describe_with_progress, tensor_entries
 from requant.release.attestation import (
@@ -81,6 +82,11 @@ class Verification:
     def verdict(self) -> str:
         """``differs``, ``unchecked`` where a part could not be compared, or ``agrees``."""
         return "differs" if self.findings else "unchecked" if self.unchecked else "agrees"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """That of the verdict."""
+        return {"agrees": ExitCode.OK, "differs": ExitCode.AGAINST, "unchecked": ExitCode.UNCHECKED}[self.verdict]
 
 
 def verify_release(folder: Path, key: Path | None = None) -> Verification:

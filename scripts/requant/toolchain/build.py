@@ -19,7 +19,7 @@ from requant.documents.records import (
 )
 from requant.ground.digests import Digest, digest_file, named_when_whole
 from requant.ground.disk import require_space
-from requant.ground.errors import DigestError, ToolError
+from requant.ground.errors import StaleError, ToolError
 from requant.ground.programs import Run, WorkFolder, capture, work_folder
 from requant.ground.progress import progress
 from requant.toolchain.portable import check_portable
@@ -94,14 +94,14 @@ def open_built(record: Path) -> Built:
     """Read a build record and check that its files are still the ones that were built.
 
     Raises:
-        DigestError: naming the file that was changed or removed, and how to build it again.
+        StaleError: naming the file that was changed or removed, and how to build it again.
     """
     document = read_record(record)
     files = {name: Digest(**entry) for name, entry in document["binaries"].items()}
     for name, digest in files.items():
         path = record.parent / name
         if not path.exists() or digest_file(path) != digest:
-            raise DigestError(f"{path} is not the file that was built: remove {record} and run again")
+            raise StaleError(f"{path} is not the file that was built: remove {record} and run again")
     return Built(record.parent, files, document)
 
 

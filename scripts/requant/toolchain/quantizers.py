@@ -40,7 +40,8 @@ def open_quantizer(name: str, pin: ToolchainPin) -> Quantizer:
     """The library of one arithmetic and one llama.cpp commit, fetched and built where it is not there yet.
 
     Raises:
-        SourceError, DigestError, FormatError: when the source cannot be had or is another one.
+        SourceError, FormatError: when the source cannot be had or is another one.
+        StaleError: when the source or the library was changed since.
         ToolError: when there is no compiler, the processor is too old, or the library computes otherwise.
     """
     require_processor(name)
@@ -63,7 +64,7 @@ def tool_quantizer(record: Path) -> Quantizer:
     """The library that a built llama-quantize works with; ``record`` is the build record of that tool.
 
     Raises:
-        DigestError: when it is not the library that was built.
+        StaleError: when it is not the library that was built.
     """
     built = open_built(record)
     [name] = [name for name in built.files if name.startswith(LIBRARY)]

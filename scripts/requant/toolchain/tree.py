@@ -15,7 +15,13 @@ from requant.documents.inputs import ToolchainInput
 from requant.documents.pins import ToolchainPin
 from requant.documents.records import read_record, write_record
 from requant.ground.disk import require_space
-from requant.ground.errors import FormatError, SourceError, ToolError
+from requant.ground.errors import (
+    FormatError,
+    PinnedBytesError,
+    SourceError,
+    StaleError,
+    ToolError,
+)
 from requant.ground.programs import capture, clean_environment, work_folder
 from requant.places.packages import fetch_package
 
@@ -30,8 +36,8 @@ def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, log: Path) -> N
     """Put the pinned source into ``tree``, prove it, and write what was proven to ``record`` (JSON).
 
     Raises:
-        DigestError, SourceError: when the source cannot be had or is other bytes.
-        FormatError: when the tree does not equal the pinned commit.
+        SourceError: when the source cannot be had, PinnedBytesError: when it is other bytes or another commit.
+        FormatError: when the archive or the checkout cannot be used.
     """
     tree = tree.absolute()
     require_space(tree.parent, UNPACKED, "unpacking llama.cpp's source")
@@ -53,11 +59,14 @@ def proven_tree(record: Path) -> Path:
     """The source beside a toolchain's ``record``, proven once more: nothing may have changed it since it was fetched.
 
     Raises:
-        FormatError: naming the first changed files.
+        StaleError: naming the first changed files.
     """
     proven = ToolchainInput.of(read_record(record))
     tree = record.with_name("source")
-    prove_tree(tree, proven.commit, proven.tree, proven.name)
+    try:
+        prove_tree(tree, proven.commit, proven.tree, proven.name)
+    except PinnedBytesError as error:
+        raise StaleError(f"{tree} was changed since it was fetched ({error}): remove {record} and run again") from error
     return tree
 
 
@@ -71,12 +80,12 @@ def prove_tree(tree: Path, commit: str, tree_id: str, name: str) -> None:
         name: how errors call the toolchain.
 
     Raises:
-        FormatError: naming the first differing files.
+        PinnedBytesError: naming the first differing files.
     """
     tree = tree.absolute()
     head = capture(["git", *SAFE, "rev-parse", "--verify", "HEAD^{commit}"], tree, GIT)
     if head != commit:
-        raise FormatError(f"the source of {name} is at commit {head}, pinned is {commit}: pin the one you mean")
+        raise PinnedBytesError(f"the source of {name} is at commit {head}, pinned is {commit}: pin the one you mean")
     body = capture(["git", *SAFE, "rev-parse", f"{head}^{{tree}}"], tree, GIT)
     with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
         # A store of our own: no filter, line-end rule, work tree or index of the one that came along takes part.
@@ -92,7 +101,7 @@ def prove_tree(tree: Path, commit: str, tree_id: str, name: str) -> None:
         changed = capture([*own, "diff-tree", "-r", "--name-only", body, found], tree, known).splitlines()
     names = ", ".join(changed[:3]) or "the committed tree itself"
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    raise FormatError(
+    raise PinnedBytesError(
         f"the source of {name} has tree {found}, pinned is {tree_id}; it differs in {names}{more}: use a clean source"
     )
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from requant.documents.results import Results
 from requant.evaluation.behaviour import asking as behaviour
-from requant.evaluation.behaviour.asking import Results
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.suite import Suite
 

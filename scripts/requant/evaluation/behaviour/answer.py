@@ -5,12 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Part = Literal["content", "reasoning_content"]
-Outcome = Literal["passed", "failed", "truncated", "error"]
-PASSED: Outcome = "passed"
-FAILED: Outcome = "failed"
-TRUNCATED: Outcome = "truncated"
-ERROR: Outcome = "error"
-OUTCOMES: tuple[Outcome, ...] = (PASSED, FAILED, TRUNCATED, ERROR)
 
 
 @dataclass(frozen=True)

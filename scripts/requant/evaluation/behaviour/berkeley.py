@@ -33,7 +33,7 @@ def fetch_suites(pin: SuitePin, folder: Path, log: Path) -> None:
     """Write ``<name>.jsonl`` for every set into ``folder``.
 
     Raises:
-        DigestError, SourceError: when the package cannot be had or is another one.
+        PinnedBytesError, SourceError: when the package cannot be had or is another one.
         FormatError: when it holds other data than expected.
     """
     package = pin.package

@@ -16,13 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from requant.documents.records import read_record
-from requant.evaluation.behaviour.answer import (
-    ERROR,
-    FAILED,
-    PASSED,
-    TRUNCATED,
-)
-from requant.evaluation.behaviour.asking import Results, write_results
+from requant.documents.results import Outcome, Results, write_results
 from requant.evaluation.behaviour.endpoint import SECONDS, Settings
 from requant.evaluation.behaviour.knowledge import Knowledge
 from requant.evaluation.server import PARALLEL
@@ -152,7 +146,7 @@ def _lines(name: str, rows: Sequence[Row], run: Path, request: Mapping[str, Any]
         answer, review = (answers[kind].get(key) for kind in ("predictions", "reviews"))
         if answer is None or review is None:
             reason = f"{HARNESS} got no answer, see its log"
-            yield {**line, "outcome": ERROR, "passed": False, "part": None, "reason": reason}
+            yield {**line, "outcome": Outcome.ERROR, "passed": False, "part": None, "reason": reason}
         else:
             yield {**line, **_judged(row, answer, review, request)}
 
@@ -169,9 +163,10 @@ def _judged(
         seconds = output["time"]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ToolError(UNKNOWN_FORM) from error
-    outcome, reason = (PASSED if passed else FAILED), f"it chose {chosen or 'nothing'}, and {right} is right"
+    outcome = Outcome.PASSED if passed else Outcome.FAILED
+    reason = f"it chose {chosen or 'nothing'}, and {right} is right"
     if stopped in CUT_OFF:
-        outcome, reason, passed = TRUNCATED, "the answer was cut off at the token limit", False
+        outcome, reason, passed = Outcome.TRUNCATED, "the answer was cut off at the token limit", False
     messages = [{"role": "user", "content": question}]
     return {
         "request": {**request, "messages": messages}, "response": output, "seconds": seconds,

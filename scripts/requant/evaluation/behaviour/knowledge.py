@@ -40,7 +40,7 @@ def fetch_knowledge(pin: SuitePin, out: Path) -> str:
         that reason, or nothing.
 
     Raises:
-        SourceError, DigestError: when the data set cannot be had or is another one.
+        SourceError, PinnedBytesError: when the data set cannot be had or is another one.
         FormatError: when its rows are of another form.
     """
     origin = {"name": pin.name, "repo": pin.repo, "revision": pin.revision, "licence": pin.licence}

@@ -8,13 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from requant.difference.results import paired
 from requant.documents.records import Product, file_entry, read_record, write_record
-from requant.evaluation.behaviour.asking import (
-    Results,
-    paired,
-    run,
-    summary,
-)
+from requant.documents.results import Results
+from requant.evaluation.behaviour.asking import run, summary
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.harness import Harness, ask_knowledge
 from requant.evaluation.behaviour.knowledge import Knowledge, read_knowledge
@@ -27,7 +24,7 @@ from requant.evaluation.behaviour.suite import (
 from requant.evaluation.server import FLAGS, PARALLEL, serve
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
-from requant.ground.errors import FormatError, RecipeError
+from requant.ground.errors import StaleError
 from requant.pipeline.settings import Behaviour
 from requant.toolchain.instrument import Instrument
 
@@ -133,7 +130,7 @@ def collect_behaviour(paths: Sequence[Path]) -> dict[str, Any]:
     """Join the records of BF16, which comes first, and the quants: counts, Wilson's interval, and flips from BF16.
 
     Raises:
-        FormatError: when two were asked in different ways.
+        StaleError: when two were asked in different ways.
     """
     records = [read_record(path) for path in paths]
     base = records[0]
@@ -141,7 +138,7 @@ def collect_behaviour(paths: Sequence[Path]) -> dict[str, Any]:
         if [_identity(suite) for suite in record["suites"]] != [_identity(suite) for suite in base["suites"]] or (
             record["protocol"] != base["protocol"]
         ):
-            raise FormatError(f"{path} and {paths[0]} were asked in different ways: remove both and run again")
+            raise StaleError(f"{path} and {paths[0]} were asked in different ways: remove both and run again")
     suites = []
     for number, suite in enumerate(base["suites"]):
         if "not_run" not in suite:
@@ -170,11 +167,8 @@ def _model(record: Mapping[str, Any], found: Mapping[str, Any], base: Mapping[st
         "interval": {"low": f"{counts.interval.low:.4f}", "high": f"{counts.interval.high:.4f}"},
     }
     if found is not base:
-        one, other = (Results({"suite": each["sha256"]}, each["outcomes"]) for each in (base, found))
-        try:
-            pair = paired(one, other)
-        except RecipeError:
-            return {**entry, "pair": None}
+        pair = paired(*(Results({"suite": each["sha256"]}, each["outcomes"]) for each in (base, found)))
         lost, won = len(pair.only_a), len(pair.only_b)
-        entry["pair"] = {"both": pair.both, "lost": lost, "won": won, "p": f"{pair.p:.4f}"}
+        compared = {"both": pair.both, "lost": lost, "won": won, "p": f"{pair.p:.4f}"}
+        entry["pair"] = compared if pair.both else None
     return entry

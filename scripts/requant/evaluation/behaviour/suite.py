@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from requant.documents.schemas import check
+from requant.documents.schemas import fault
 from requant.evaluation.behaviour.numbers import read_number
 from requant.ground.canonical import parse
 from requant.ground.digests import digest_bytes, read_small
@@ -100,7 +100,8 @@ def _item(line: bytes, where: str) -> Item:
     except UnicodeDecodeError as error:
         raise FormatError(f"{where} is not UTF-8: save the file as UTF-8") from error
     document = parse(text.encode(), where)
-    check(document, "suite", where)
+    if wrong := fault(document, "suite", where):
+        raise RecipeError(wrong)
     _check_text(document, where)
     _check_tools(document, where)
     for key in OURS & document.get("request", {}).keys():

@@ -11,16 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from requant.documents.results import Outcome
 from requant.evaluation.behaviour import calls
-from requant.evaluation.behaviour.answer import (
-    FAILED,
-    PASSED,
-    TRUNCATED,
-    Answer,
-    Outcome,
-    Part,
-    Verdict,
-)
+from requant.evaluation.behaviour.answer import Answer, Part, Verdict
 from requant.evaluation.behaviour.choices import chosen_letters
 from requant.evaluation.behaviour.numbers import last_number, read_number
 from requant.evaluation.behaviour.patterns import SECONDS as REGEX_SECONDS
@@ -49,9 +42,9 @@ def judge(verify: Mapping[str, Any], answer: Answer) -> tuple[Outcome, Verdict]:
         UnsupportedError: when code is to be run and this system cannot isolate it.
     """
     if answer.finish_reason == "length":
-        return TRUNCATED, Verdict(False, "the answer was cut off at the token limit")
+        return Outcome.TRUNCATED, Verdict(False, "the answer was cut off at the token limit")
     verdict = verdict_of(verify, answer)
-    return PASSED if verdict.passed else FAILED, verdict
+    return Outcome.PASSED if verdict.passed else Outcome.FAILED, verdict
 
 
 def verdict_of(verify: Mapping[str, Any], answer: Answer) -> Verdict:

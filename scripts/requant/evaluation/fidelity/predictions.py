@@ -13,7 +13,7 @@ from requant.documents.records import THREADS, Product, file_entry, read_record,
 from requant.formats.gguf import read_header
 from requant.ground.digests import digest_file, publish
 from requant.ground.disk import require_space
-from requant.ground.errors import FormatError
+from requant.ground.errors import FormatError, StaleError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.settings import Fidelity
@@ -65,14 +65,14 @@ def measure_quant(quant: Product, logits: Product, means: Means, imatrix: bool, 
     """Compare a quant with the BF16 model that left its ``logits``; ``imatrix`` says whether it was made with one.
 
     Raises:
-        FormatError: when the quant was made from another model, or a result is missing or not finite.
-        DigestError: when a file is not what its record says.
+        FormatError: when a result is missing or not finite.
+        StaleError: when a file is not what its record says, or the quant was made from another model.
         ToolError: when llama-perplexity fails, or ran on another backend.
     """
     product, base = quant.read(), logits.read()
     if base["model"] not in product["step"]["materials"]:
         again = f"remove {logits.record} and run again"
-        raise FormatError(f"{logits.file} was computed from another model than {quant.file}: {again}")
+        raise StaleError(f"{logits.file} was computed from another model than {quant.file}: {again}")
     with work_folder(record.parent / f"work-{record.stem}") as work:
         work.link(logits.file, LOGITS)
         options = ["--kl-divergence", "--kl-divergence-base", LOGITS]
@@ -95,12 +95,12 @@ def collect_fidelity(baseline: Path, quants: Sequence[Path]) -> dict[str, Any]:
     """Join the records of one recipe.
 
     Raises:
-        FormatError: when two of them were measured in different ways.
+        StaleError: when two of them were measured in different ways.
     """
     base, found = read_record(baseline), [read_record(path) for path in quants]
     for path, record in zip(quants, found, strict=True):
         if record["protocol"] != base["protocol"]:
-            raise FormatError(f"{path} and {baseline} were measured in different ways: remove both and run again")
+            raise StaleError(f"{path} and {baseline} were measured in different ways: remove both and run again")
     keys = ("file", "type", "imatrix", "perplexity", "divergence")
     return {
         "protocol": base["protocol"],

@@ -1,4 +1,4 @@
-"""The commands that ask a model questions: ``requant evaluate`` and ``requant compare-behaviour``."""
+"""The verb that measures: ``requant evaluate``."""
 
 import logging
 import sys
@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requant.cli.command import Verb
+from requant.cli.parameters import PATH, Output
 from requant.evaluation.behaviour.endpoint import THINKING
 
 if TYPE_CHECKING:
     from requant.evaluation.behaviour.asking import Summary
 
-PATH = click.Path(path_type=Path)
-SHOWN_FLIPS = 20
 
-
-@click.command()
+@click.command(
+    cls=Verb,
+    short_help="Ask a server the questions of a suite.",
+    examples=["requant evaluate suite.jsonl --endpoint http://127.0.0.1:8080/v1 --model qwen3 --out answers.jsonl"],
+)
 @click.argument("suite", type=PATH)
 @click.option("--endpoint", "url", metavar="URL", required=True, help="The server, such as http://127.0.0.1:8080/v1.")
 @click.option("--model", metavar="NAME", required=True, help="The model's name, as the server knows it.")
-@click.option("--out", metavar="FILE", type=PATH, required=True, help="The results, as JSONL; a stopped run goes on.")
+@click.option("--out", metavar="FILE", type=Output(), required=True, help="The results; a stopped run goes on.")
 @click.option("--thinking", type=click.Choice(THINKING), default="default", show_default=True, help="With reasoning?")
 @click.option("--parallel", type=click.IntRange(1, 256), default=1, show_default=True, help="Questions at a time.")
 @click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the server's key.")
@@ -33,8 +36,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Ask a server the questions of SUITE and verify its answers.
 
-    The exit code is 0 however many answers are wrong; 2: wrong usage or unreadable input; 3: the server cannot be had,
-    or code cannot be isolated here.
+    The exit code is 0 however many answers are wrong.
     """
     from requant.evaluation.behaviour import asking as behaviour
     from requant.evaluation.behaviour.endpoint import Endpoint, Settings, key_from
@@ -51,37 +53,6 @@ def evaluate(
         endpoint.close()
     _print_summary(suite, model, behaviour.summary(results.outcomes))
     click.echo(f"wrote {out}")
-
-
-@click.command()
-@click.argument("a", type=PATH)
-@click.argument("b", type=PATH)
-def compare_behaviour(a: Path, b: Path) -> None:
-    """Compare the results A and B of the same suite, item by item.
-
-    Shown are the items that only one of them passed, and how likely flips so one-sided are if both are equally good
-    (McNemar's exact test). However large the difference is, the exit code is 0.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    from requant.evaluation.behaviour import asking as behaviour
-
-    found = behaviour.paired(behaviour.read_results(a), behaviour.read_results(b))
-    table = Table("", "items")
-    for name, count in (
-        ("judged in both", found.both),
-        ("only A passed", len(found.only_a)),
-        ("only B passed", len(found.only_b)),
-        ("left out", found.left_out),
-    ):
-        table.add_row(name, str(count))
-    Console(markup=False, highlight=False).print(table)
-    for name, flips in (("A", found.only_a), ("B", found.only_b)):
-        if flips:
-            more = f" and {len(flips) - SHOWN_FLIPS} more" if len(flips) > SHOWN_FLIPS else ""
-            click.echo(f"only {name}: {', '.join(map(_plain, flips[:SHOWN_FLIPS]))}{more}")
-    click.echo(f"exact McNemar p value: {found.p:.3g}")
 
 
 def _print_summary(suite: Path, model: str, found: "Summary") -> None:

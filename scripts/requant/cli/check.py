@@ -1,0 +1,115 @@
+"""The verbs that check: ``requant audit`` and ``requant verify``."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from requant.cli.command import Verb
+from requant.cli.parameters import (
+    PATH,
+    STANDARD_OUTPUT,
+    Output,
+    as_file,
+    as_json,
+    hand_on,
+    hand_out,
+)
+from requant.documents.reports import write_text
+from requant.ground.exit_codes import ExitCode
+
+
+@click.command(
+    cls=Verb,
+    short_help="Does a quant derive from the weights that it names?",
+    examples=[
+        "requant audit release --source weights --full",
+        "requant audit imatrix.gguf --source weights",
+    ],
+)
+@click.argument("subject", shell_complete=as_file)
+@click.option(
+    "--source",
+    metavar="WEIGHTS",
+    shell_complete=as_file,
+    help="The weights: OWNER/NAME@REVISION on the Hub, a folder, or a GGUF.",
+)
+@click.option(
+    "--imatrix",
+    metavar="FILE",
+    shell_complete=as_file,
+    help="The importance matrix; by default imatrix.gguf beside the subject.",
+)
+@click.option("--full", is_flag=True, help="Check every row of every tensor instead of a sample.")
+@click.option("--rows", type=click.IntRange(1, 1 << 24), help="Rows to draw for a sample.  [default: 1024]")
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), help="Draw these rows again; by default it is random.")
+@click.option("--exact", is_flag=True, help="Let only exact bytes pass, not another compiler's arithmetic.")
+@click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
+@as_json
+@click.option("--markdown", metavar="FILE", type=Output(), help="Write a summary to FILE, for a discussion page.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Batches, and connections, at a time.")
+@click.option("--attest", metavar="FILE", type=Output(), help="Write a signed statement of a passed full audit.")
+@click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
+def audit(
+    subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
+    toolchain: str | None, out: Path | None, markdown: Path | None, jobs: int | None, attest: Path | None,
+    key: Path | None,
+) -> None:  # fmt: skip
+    """Check that the quant SUBJECT derives from the weights that it names, or that an imatrix could be theirs.
+
+    SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, or an https:// address.
+    The exit code is 0 if all that was checked is a derivation.
+    """
+    from requant.audit import imatrix as imatrix_audit
+    from requant.audit import report as audit_report
+    from requant.audit.question import ROWS, Question
+    from requant.audit.question import audit as carry_out
+
+    if full and (rows is not None or seed is not None):
+        raise click.UsageError("--full checks all rows: leave out --rows and --seed")
+    if (attest is None) is not (key is None) or (attest is not None and not full):
+        raise click.UsageError("--attest needs --key and --full")
+    chosen = None if full else rows or ROWS
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs))
+    if isinstance(report, imatrix_audit.ImatrixReport):
+        if markdown is not None or attest is not None:
+            raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
+        hand_out(imatrix_audit.as_text(report), imatrix_audit.as_document(report), out)
+        sys.exit(ExitCode.OK if report.verdict == imatrix_audit.PLAUSIBLE else ExitCode.AGAINST)
+    document = audit_report.as_document(report)
+    if out != STANDARD_OUTPUT:
+        audit_report.as_text(report)
+    hand_on(document, out)
+    if markdown is not None:
+        write_text(markdown, audit_report.as_markdown(report))
+    code = audit_report.exit_code(report, exact=exact)
+    if attest is not None and key is not None and code == ExitCode.OK:
+        from requant.release.attestation import audit_statement, sign
+
+        sign(audit_statement(document), key, attest)
+    elif attest is not None:
+        click.echo(f"{attest} was not written: only a passed audit is attested", err=True)
+    sys.exit(code)
+
+
+@click.command(
+    cls=Verb,
+    short_help="Does a release agree with itself?",
+    examples=["requant verify release", "requant verify release --key release.key.pub --json report.json"],
+)
+@click.argument("release", type=PATH)
+@click.option("--key", metavar="FILE", type=PATH, help="The public key that the attestation must be signed with.")
+@as_json
+def verify(release: Path, key: Path | None, out: Path | None) -> None:
+    """List the files of RELEASE, and check that its digests, manifest, card and attestation agree.
+
+    No weights are needed. Of a folder without manifest.json only the digests are checked.
+    """
+    from requant.release import verify as verification
+
+    found = verification.verify_release(release, key)
+    hand_out(verification.as_text(found), verification.as_document(found), out)
+    sys.exit(found.exit_code)

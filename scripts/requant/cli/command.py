@@ -1,0 +1,68 @@
+"""What every verb is, and the command around them: groups in the help, examples, exit codes, errors in one sentence."""
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from requant.ground.errors import RequantError
+from requant.ground.exit_codes import ExitCode, exit_code
+
+
+class Verb(click.Command):
+    """A verb. Its ``examples`` stand in its help, and the tests run each of them."""
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's form
+        """Write the examples, each on a line of its own however long."""
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {example}\n" for example in self.examples))
+
+
+class Verbs(click.Group):
+    """The command. ``groups`` are its verbs under the headings of its help."""
+
+    def __init__(self, *arguments: Any, groups: Mapping[str, Sequence[click.Command]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.groups = groups
+        for verb in (verb for verbs in groups.values() for verb in verbs):
+            self.add_command(verb)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's form
+        """Every verb, in the order of the help."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's form
+        """Write the verbs under their headings."""
+        width = max(len(str(verb.name)) for verbs in self.groups.values() for verb in verbs)
+        for heading, verbs in self.groups.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{verb.name:<{width}}", verb.get_short_help_str(limit=80)) for verb in verbs])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's form
+        """Write the table of exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), code.english) for code in ExitCode])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; what it raises becomes one sentence, and a code of the table."""
+        try:
+            return super().invoke(ctx)
+        except RequantError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(exit_code(error))
+        except KeyboardInterrupt as interruption:
+            click.echo("interrupted", err=True)
+            sys.exit(exit_code(interruption))
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as bug:  # noqa: BLE001 - it must not look like evidence
+            click.echo("error: this is a bug in requant: report it with what follows", err=True)
+            traceback.print_exc()
+            sys.exit(exit_code(bug))

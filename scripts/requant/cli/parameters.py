@@ -1,0 +1,58 @@
+"""What verbs take, and how they hand out what they found."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from requant.documents.reports import write_document
+from requant.ground.canonical import canonical
+
+PATH = click.Path(path_type=Path)
+STANDARD_OUTPUT = Path("-")
+
+
+class Output(click.Path):
+    """A file to write. A folder, or a place where nothing can be written, is refused before the work begins."""
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(dir_okay=False, writable=True, allow_dash=allow_dash, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; missing folders are made when it is written."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path == STANDARD_OUTPUT and self.allow_dash:
+            return path
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            self.fail(f"{path} cannot be written, because of {folder}: name another file", param, ctx)
+        return path
+
+
+def as_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell complete what may be a file here, or may lie elsewhere."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+as_json = click.option(
+    "--json", "out", metavar="FILE", type=Output(allow_dash=True),
+    help="Write what was found to FILE, as JSON; with - to standard output, in place of the text.",
+)  # fmt: skip
+
+
+def hand_out(text: str, document: Mapping[str, Any], out: Path | None) -> None:
+    """Print ``text`` for people, unless the document goes there, and write the document if that is asked for."""
+    if out != STANDARD_OUTPUT:
+        click.echo(text)
+    hand_on(document, out)
+
+
+def hand_on(document: Mapping[str, Any], out: Path | None) -> None:
+    """Write ``document`` to ``out``, or to standard output, if that is asked for."""
+    if out == STANDARD_OUTPUT:
+        click.echo(canonical(document), nl=False)
+    elif out is not None:
+        write_document(out, document)

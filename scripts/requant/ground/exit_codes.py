@@ -1,0 +1,63 @@
+"""The one table of exit codes: read by ``requant --help``, the documents, the jobs of the workflow and the tests."""
+
+from enum import IntEnum
+
+from requant.ground.errors import (
+    DiskError,
+    MismatchError,
+    PlaceError,
+    RequantError,
+    SourceError,
+    StaleError,
+    ToolError,
+    UnsupportedError,
+)
+
+
+class ExitCode(IntEnum):
+    """What the end of a command says; ``english`` and ``chinese`` say it in words."""
+
+    english: str
+    chinese: str
+
+    def __new__(cls, code: int, english: str, chinese: str) -> "ExitCode":
+        """A code with its words."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.english, member.chinese = english, chinese
+        return member
+
+    OK = 0, "all is as it should be: done, or checked and right, or equal", "一切正常：已完成，或检查无误，或两者相同"
+    AGAINST = (
+        1,
+        "evidence against: something is not what it is said to be, or A and B differ",
+        "有反面证据：内容与声明不符，或 A 与 B 不同",
+    )
+    USAGE = 2, "wrong usage, or input that cannot be read", "用法错误，或输入无法读取"
+    UNCHECKED = (
+        3,
+        "not done or not checked, no evidence against: network, tool, room or right missing, or a file of ours changed",
+        "未能完成或未能检查，但没有反面证据：缺少网络、工具、磁盘空间或权限，或 requant 自己的文件被改动过",
+    )
+    BUG = 4, "requant's own fault; the traceback says where", "requant 自身的缺陷，回溯信息指出位置"
+    INTERRUPTED = 130, "interrupted", "被中断"
+
+
+CODES: tuple[tuple[type[RequantError], ExitCode], ...] = (
+    (MismatchError, ExitCode.AGAINST),
+    (PlaceError, ExitCode.USAGE),
+    (SourceError, ExitCode.UNCHECKED),
+    (UnsupportedError, ExitCode.UNCHECKED),
+    (StaleError, ExitCode.UNCHECKED),
+    (ToolError, ExitCode.UNCHECKED),
+    (DiskError, ExitCode.UNCHECKED),
+    (RequantError, ExitCode.USAGE),
+)
+"""The first that fits: a place that is not there is a source that does not deliver, but the user's to mend."""
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The code of a command that ``error`` ends; what is not raised on purpose is a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    return next((code for kind, code in CODES if isinstance(error, kind)), ExitCode.BUG)
