@@ -25,6 +25,7 @@ from requant.release.keys import new_key
 from support.checkout import PLACE, ROOT, alone, shared_cache
 from support.endpoint import ScriptedEndpoint
 from support.files import SHARD
+from support.gguf_files import write_small
 from support.hub import LoopbackHub, Snapshot
 from support.hub.clients import Client
 from support.small_checkpoint import BASE, MERGES
@@ -106,6 +107,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(hub: LoopbackHub, folder: Path) -> Snapshot:
     return hub.add_model("Qwen/Tiny", folder)
+
+
+@pytest.fixture(scope="session")
+def small_gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A GGUF file that holds a little of everything."""
+    return write_small(tmp_path_factory.mktemp("gguf") / "small.gguf").read_bytes()
 
 
 @pytest.fixture
