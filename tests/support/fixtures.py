@@ -20,7 +20,9 @@ import pytest
 
 import requant
 from requant.conversion import vocabulary
+from requant.evaluation.behaviour import sandbox
 from requant.evaluation.behaviour.endpoint import Endpoint
+from requant.ground.errors import UnsupportedError
 from requant.release.keys import new_key
 from support.checkout import PLACE, ROOT, alone, shared_cache
 from support.endpoint import ScriptedEndpoint
@@ -28,6 +30,7 @@ from support.files import SHARD
 from support.gguf_files import write_small
 from support.hub import LoopbackHub, Snapshot
 from support.hub.clients import Client
+from support.jails import MARK, jailed, wait_for
 from support.small_checkpoint import BASE, MERGES
 from support.small_release import write_release
 from support.workplace import Workplace, prepare, tiny_recipe
@@ -156,6 +159,21 @@ def endpoint(server: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch) -> Itera
     made = Endpoint(server.url, seconds=1)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def jails(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The sandbox, where there is one: its processes can be told from others', and when all is over none is left."""
+    try:
+        sandbox.require_isolation()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    real = sandbox.JAIL
+    sandbox.JAIL = tmp_path_factory.mktemp(MARK) / "jail.py"
+    sandbox.JAIL.write_text(real.read_text().replace('RUNNER = """\n', f'RUNNER = """\n# {MARK}\n'))
+    yield
+    assert not wait_for(lambda: not jailed(), 20)
+    sandbox.JAIL = real
 
 
 @pytest.fixture(scope="session")
