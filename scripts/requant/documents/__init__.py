@@ -2,3 +2,5 @@
 
 With their schemas. Everybody from ``places`` upwards may enter.
 """
+
+__all__ = ["consistency", "evaluation", "file_names", "manifest", "pins", "records", "reports", "schemas", "sums"]

@@ -2,3 +2,17 @@
 
 The adapters in ``scripts/`` call them; everybody from ``difference`` upwards may enter.
 """
+
+__all__ = [
+    "answer_question",
+    "calibrate",
+    "convert",
+    "describe",
+    "fetch_model",
+    "job",
+    "quantize",
+    "recipe",
+    "run_times",
+    "settings",
+    "tiny_model",
+]
