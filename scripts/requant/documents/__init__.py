@@ -3,4 +3,16 @@
 With their schemas. Everybody from ``places`` upwards may enter.
 """
 
-__all__ = ["consistency", "evaluation", "file_names", "manifest", "pins", "records", "reports", "schemas", "sums"]
+__all__ = [
+    "consistency",
+    "entries",
+    "evaluation",
+    "file_names",
+    "inputs",
+    "manifest",
+    "pins",
+    "records",
+    "reports",
+    "schemas",
+    "sums",
+]
