@@ -16,7 +16,7 @@ RUNS ?= 1000000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda fuzz lint bench report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda fuzz lint fix bench report lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -92,6 +92,12 @@ bench: demo $(VENV)/bench.done
 $(VENV)/bench.done: $(VENV)/test.done envs/bench.lock
 	@$(PIP) install --require-hashes --no-deps -r envs/bench.lock
 	@touch $@
+
+# Writes what is made from the code: tables in documents, the picture of the rules (with graphviz), faces of the wings.
+fix: setup-test
+	@PYTHONPATH=scripts:tests $(BIN)/python tests/workflow/test_docs.py --fix
+	@PYTHONPATH=scripts:tests $(BIN)/python tests/workflow/test_house.py --fix
+	@$(BIN)/ruff format --quiet scripts
 
 report: setup
 	@$(SNAKEMAKE) --configfile config/tiny.yaml --report results/Tiny-Qwen3/report.zip

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from requant.documents.schemas import SCHEMAS, fault, read_yaml
+from requant.documents.schemas import SCHEMAS, SUFFIX, fault, read_yaml
 from requant.ground.digests import GIT_ID, SHA256
 from requant.ground.errors import RecipeError
 from requant.places.repository import RECORDED_ID
@@ -22,11 +22,13 @@ def parts(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for group in NESTING:
         for name, part in schema.get(group, {}).items():
             yield from parts(part, f"{where}.{name}")
+    for part in schema.get("oneOf", ()):
+        yield from parts(part, f"{where}.oneOf")
     for key in ("items", "additionalProperties"):
         yield from parts(schema.get(key), f"{where}.{key}")
 
 
-@pytest.mark.parametrize("schema", ["recipe", "pins", "manifest", "evaluation", "suite"])
+@pytest.mark.parametrize("schema", sorted(path.name.removesuffix(SUFFIX) for path in SCHEMAS.iterdir()))
 def test_every_key_is_described_and_closed(schema: str) -> None:
     """Errors quote the descriptions, and an open mapping would let a typing error pass."""
     for where, part in parts(read_yaml(SCHEMAS / f"{schema}.schema.yaml"), schema):

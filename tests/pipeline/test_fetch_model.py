@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +12,7 @@ from requant.documents.pins import ModelPin
 from requant.ground.digests import Known, digest_file
 from requant.pipeline.fetch_model import fetch_model
 from support.files import files_below, known
+from support.forked import Call, Forks
 from support.hub import Fault, LoopbackHub, Snapshot
 from support.wheels import GGUF, serve_wheel
 
@@ -122,16 +120,12 @@ def test_the_token_stays_with_the_hub(world: World) -> None:
     assert not any(each.authorized for each in world.hub.seen("/cdn/*"))
 
 
-def test_a_killed_fetch_goes_on(world: World, start: Callable[..., "subprocess.Popen[bytes]"]) -> None:
+def test_a_killed_fetch_goes_on(world: World, forks: Forks, asked: Callable[..., Call]) -> None:
     pin = world.pin(revision=big(world).commit)
     world.hub.faults.add(Fault("/cdn/*", "slow", times=1, rate=30 * MIB))
     part = world.out.parent / "download" / SHARD
-    child = start("requant.pipeline.fetch_model.fetch_model", *world.arguments(pin))
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    call = asked("requant.pipeline.fetch_model.fetch_model", *world.arguments(pin))
+    forks.kill(call, lambda: part.exists() and part.stat().st_size > 0)
     assert not world.out.exists(), "nothing looks finished"
     done = part.stat().st_size
     assert 0 < done < 24 * MIB

@@ -1,16 +1,10 @@
-"""Every fixture that tests of more than one file ask for: the loopback Hub, the scripted endpoint, a small release and a
-key to sign it, the demo, folders to run the workflow in; and library calls in a process that knows no other hub.
-
-The clients read endpoint, home and offline switches when they are imported, so every such call gets a new process.
+"""Every fixture that tests of more than one file ask for: the loopback Hub and calls that know no other, the scripted
+endpoint, the sandbox, a small release and a key to sign it, the demo, folders to run the workflow in.
 """
 
 import hashlib
-import os
-import pickle
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,32 +12,22 @@ from typing import Any
 
 import pytest
 
-import requant
 from requant.conversion import vocabulary
+from requant.evaluation.behaviour import sandbox
 from requant.evaluation.behaviour.endpoint import Endpoint
+from requant.ground.errors import UnsupportedError
 from requant.release.keys import new_key
 from support.checkout import PLACE, ROOT, alone, shared_cache
 from support.endpoint import ScriptedEndpoint
 from support.files import SHARD
+from support.forked import Call, Forks
+from support.gguf_files import write_small
 from support.hub import LoopbackHub, Snapshot
 from support.hub.clients import Client
+from support.jails import MARK, jailed, wait_for
 from support.small_checkpoint import BASE, MERGES
 from support.small_release import write_release
 from support.workplace import Workplace, prepare, tiny_recipe
-
-CHILD = """
-import importlib, pickle, sys, time
-nap = time.sleep
-time.sleep = lambda seconds: nap(min(seconds, 0.01))  # the clients wait long between two tries
-target, arguments, options = pickle.load(sys.stdin.buffer)
-module, _, name = target.rpartition(".")
-from requant.ground.errors import RequantError
-try:
-    getattr(importlib.import_module(module), name)(*arguments, **options)
-except RequantError as error:
-    print(type(error).__name__, error, sep=": ")
-    sys.exit(3)
-"""
 
 
 @pytest.fixture
@@ -52,44 +36,27 @@ def hub() -> Iterator[LoopbackHub]:
         yield running
 
 
-@pytest.fixture
-def start(hub: LoopbackHub, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
-    """Start ``target(*arguments, **options)``, such as ``requant.pipeline.fetch_model.fetch_model``, in a process of its own."""
-    children: list[subprocess.Popen[bytes]] = []
-    library = str(Path(requant.__file__).parents[1])
-
-    def begin(
-        target: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any
-    ) -> "subprocess.Popen[bytes]":
-        known = Client(hub, tmp_path / "home").environment(**(env or {})) | {"PYTHONPATH": library}
-        pipe = subprocess.PIPE
-        child = subprocess.Popen([sys.executable, "-c", CHILD], env=known, stdin=pipe, stdout=pipe, stderr=pipe)
-        children.append(child)
-        assert child.stdin is not None
-        child.stdin.write(pickle.dumps((target, arguments, options)))
-        child.stdin.close()
-        child.stdin = None
-        return child
-
-    yield begin
-    for child in children:
-        if child.poll() is None:
-            os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    running = Forks()
+    yield running
+    running.close()
 
 
 @pytest.fixture
-def library(start: Callable[..., "subprocess.Popen[bytes]"]) -> Callable[..., str]:
-    """Run such a call and return ``<error class>: <sentence>``, or nothing where it succeeded."""
+def asked(hub: LoopbackHub, tmp_path: Path) -> Callable[..., Call]:
+    """A call ``target(*arguments, **options)``, such as ``requant.pipeline.fetch_model.fetch_model``, that knows this hub."""
 
-    def run(target: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any) -> str:
-        child = start(target, *arguments, env=env, **options)
-        out, err = (stream.decode() for stream in child.communicate(timeout=60))
-        assert child.returncode in (0, 3), err
-        assert out.count("\n") <= 1, "an error is one sentence"
-        return out.strip() if child.returncode else ""
+    def make(target: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any) -> Call:
+        return Call(target, arguments, options, Client(hub, tmp_path / "home").environment(**(env or {})))
 
-    return run
+    return make
+
+
+@pytest.fixture
+def library(forks: Forks, asked: Callable[..., Call]) -> Callable[..., str]:
+    """Make such a call and return ``<error class>: <sentence>``, or nothing where it succeeded."""
+    return lambda *arguments, **options: forks.call(asked(*arguments, **options))
 
 
 @pytest.fixture
@@ -106,6 +73,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(hub: LoopbackHub, folder: Path) -> Snapshot:
     return hub.add_model("Qwen/Tiny", folder)
+
+
+@pytest.fixture(scope="session")
+def small_gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A GGUF file that holds a little of everything."""
+    return write_small(tmp_path_factory.mktemp("gguf") / "small.gguf").read_bytes()
 
 
 @pytest.fixture
@@ -149,6 +122,21 @@ def endpoint(server: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch) -> Itera
     made = Endpoint(server.url, seconds=1)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def jails(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The sandbox, where there is one: its processes can be told from others', and when all is over none is left."""
+    try:
+        sandbox.require_isolation()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    real = sandbox.JAIL
+    sandbox.JAIL = tmp_path_factory.mktemp(MARK) / "jail.py"
+    sandbox.JAIL.write_text(real.read_text().replace('RUNNER = """\n', f'RUNNER = """\n# {MARK}\n'))
+    yield
+    assert not wait_for(lambda: not jailed(), 20)
+    sandbox.JAIL = real
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,23 @@
 """Building GGUF files byte by byte, also such as no honest writer makes."""
 
+import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
+
+from requant.formats.ggml import GGMLType
+from requant.formats.gguf import Header, read_header
+
+Array = np.ndarray[Any, Any]
+
+
+def parse(data: bytes) -> Header:
+    """Read the header of a file that messages call ``x.gguf``."""
+    return read_header(io.BytesIO(data), "x.gguf")
 
 
 def string(text: str | bytes) -> bytes:
@@ -45,6 +57,35 @@ def gguf_bytes(
     return head + bytes(-len(head) % alignment) + data
 
 
+def write_model(path: Path, tensors: Mapping[str, tuple[Array, GGMLType | None]], alignment: int = 0) -> Path:
+    """Let the gguf package write tensors; each is an array and its type, ``None`` where numpy's own says it."""
+    writer = GGUFWriter(path, "llama")
+    if alignment:
+        writer.add_custom_alignment(alignment)
+    for name, (data, kind) in tensors.items():
+        writer.add_tensor(name, data, raw_dtype=None if kind is None else GGMLQuantizationType(kind))
+    _write(writer)
+    return path
+
+
+def bf16(values: Array) -> Array:
+    """Cut float32 to BF16, as the raw bytes GGUFWriter wants."""
+    return (values.astype("<f4").view("<u4") >> 16).astype("<u2").view(np.uint8)
+
+
+def write_small(path: Path) -> Path:
+    """Let the gguf package write a file that holds a little of everything."""
+    writer = GGUFWriter(path, "llama")
+    writer.add_array("tokens", ["<s>", "ß", "日本"])
+    writer.add_array("scores", [0.5, -1.0])
+    writer.add_array("nested", [[1, 2], [3]])
+    writer.add_bool("flag", val=True)
+    writer.add_tensor("a.weight", np.arange(9, dtype=np.float32).reshape(3, 3))
+    writer.add_tensor("b.weight", np.arange(5, dtype=np.float16))
+    _write(writer)
+    return path
+
+
 def write_imatrix(
     path: Path,
     entries: dict[str, np.ndarray],
@@ -60,8 +101,12 @@ def write_imatrix(
     writer.add_uint32("imatrix.chunk_size", chunk_size)
     for name, values in entries.items():
         writer.add_tensor(name, values)
+    _write(writer)
+    return path
+
+
+def _write(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path

@@ -1,6 +1,6 @@
 """The documents say what the code does: tables, commands, links and the picture are compared with their sources.
 
-``python tests/workflow/test_docs.py --fix`` writes the generated parts again.
+``make fix`` writes the generated parts again.
 """
 
 import re
@@ -19,7 +19,7 @@ from markdown_it.token import Token
 
 from support.checkout import ROOT
 
-FIX = "run .venv/bin/python tests/workflow/test_docs.py --fix"
+FIX = "run make fix"
 KEYS = ROOT / "config" / "README.md"
 PICTURE = ROOT / "docs" / "rulegraph.svg"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")

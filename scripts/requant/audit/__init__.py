@@ -2,3 +2,5 @@
 
 ``cli`` may enter.
 """
+
+__all__ = ["imatrix", "question", "report"]

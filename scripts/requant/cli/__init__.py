@@ -2,3 +2,5 @@
 
 ``main`` groups the verbs, one module holds each group; nothing enters but the shell.
 """
+
+__all__ = ["main"]

@@ -2,3 +2,5 @@
 
 Everybody from ``quantization`` upwards may enter. Only the standard library and numpy are imported.
 """
+
+__all__ = ["expected", "layout", "metadata", "vocabulary", "weights"]

@@ -2,3 +2,5 @@
 
 Everybody from ``release`` upwards may enter.
 """
+
+__all__ = ["diff", "ggufs", "imatrices", "imatrix_effect", "releases", "results", "statistics"]

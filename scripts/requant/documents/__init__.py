@@ -2,3 +2,18 @@
 
 With their schemas. Everybody from ``places`` upwards may enter.
 """
+
+__all__ = [
+    "consistency",
+    "entries",
+    "evaluation",
+    "file_names",
+    "inputs",
+    "manifest",
+    "pins",
+    "records",
+    "reports",
+    "results",
+    "schemas",
+    "sums",
+]

@@ -16,6 +16,7 @@ from requant.ground.errors import RecipeError
 from requant.ground.text import did_you_mean
 
 SCHEMAS = DATA / "schemas"
+SUFFIX = ".schema.yaml"
 NAMES = {
     "object": "a mapping",
     "array": "a list",
@@ -61,19 +62,23 @@ def fault(document: object, schema: str, where: str) -> str | None:
 
 @cache
 def _definition(schema: str) -> Any:
-    root = read_yaml(SCHEMAS / f"{schema}.schema.yaml")
+    root = read_yaml(SCHEMAS / f"{schema}{SUFFIX}")
     return _inlined(root, root.get("$defs", {}))
 
 
 def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
-    """A schema without ``$ref``: jsonschema looks each one up anew for every value that it checks."""
+    """A schema without ``$ref``: jsonschema looks each one up anew for every value that it checks.
+
+    A reference names a definition of the same file, or another whole schema by its file.
+    """
     if isinstance(part, list):
         return [_inlined(item, definitions) for item in part]
     if not isinstance(part, dict):
         return part
-    if "$ref" in part:
+    while "$ref" in part:
         own = {key: value for key, value in part.items() if key != "$ref"}
-        part = {**definitions[part["$ref"].removeprefix("#/$defs/")], **own}
+        file, _, name = part["$ref"].partition("#/$defs/")
+        part = {**(definitions[name] if name else _definition(file.removesuffix(SUFFIX))), **own}
     return {key: _inlined(value, definitions) for key, value in part.items() if key != "$defs"}
 
 

@@ -2,3 +2,5 @@
 
 Each is a room of its own, around one shared server. ``audit`` and ``cli`` may enter.
 """
+
+__all__ = ["behaviour", "document", "fidelity", "page", "speed"]

@@ -3,3 +3,5 @@
 Everybody above the ground may enter. Nothing but the standard library and numpy is imported, so that an auditor can run
 this almost anywhere.
 """
+
+__all__ = ["ggml", "gguf", "gguf_values", "imatrix", "pickles", "ranged", "safetensors"]

@@ -113,5 +113,9 @@ DERIVED = (
 
 
 def row_bytes(kind: GGMLType, columns: int) -> int:
-    """Bytes of a row of ``columns`` weights, a multiple of the type's block."""
+    """Bytes of a row of ``columns`` weights, a multiple of the type's block.
+
+    >>> row_bytes(GGMLType.Q4_K, 512), row_bytes(GGMLType.F32, 512)
+    (288, 2048)
+    """
     return columns // kind.block_size * kind.type_size

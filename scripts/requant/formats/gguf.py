@@ -374,7 +374,11 @@ def _text(raw: bytes) -> str | bytes:
 
 
 def quoted(name: str | bytes) -> str:
-    """A tensor's name for messages, cut to a sane length."""
+    """A tensor's name for messages, cut to a sane length.
+
+    >>> print(quoted("blk.0.attn_q.weight"), quoted(b"\\xff"))
+    'blk.0.attn_q.weight' b'\\xff'
+    """
     return repr(name[:MAX_NAME_LENGTH])
 
 

@@ -22,7 +22,13 @@ def cut(text: str) -> str:
 
 
 def shown(value: Field) -> str:
-    """A value for people: printable, and never longer than ``WIDTH``."""
+    """A value for people: printable, and never longer than ``WIDTH``.
+
+    >>> shown(Field(ValueType.ARRAY, ["<s>", "</s>"], ValueType.STRING))
+    '2 of STRING'
+    >>> print(shown(Field(ValueType.STRING, "a\\x1b[2J")))
+    'a\\x1b[2J'
+    """
     if value.type is ValueType.ARRAY:
         assert not isinstance(value.value, (int, float)) and value.item is not None
         return f"{len(value.value):,} of {value.item.name}"
@@ -34,6 +40,10 @@ def differing(expected: Field, actual: Field) -> tuple[str, str, set[int] | None
 
     Returns:
         Both texts, as ``shown`` would make them, and the indices of the differing items.
+
+    >>> a, b = (Field(ValueType.ARRAY, tokens, ValueType.STRING) for tokens in (["a", "b", "c"], ["a", "x", "y"]))
+    >>> differing(a, b)
+    ("item 1 of 3: 'b'", "item 1 of 3: 'x'", {1, 2})
     """
     if (expected.type, expected.item) != (actual.type, actual.item):
         return cut(f"{_kind(expected)} {shown(expected)}"), cut(f"{_kind(actual)} {shown(actual)}"), None

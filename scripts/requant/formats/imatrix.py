@@ -204,7 +204,13 @@ def _read_floats(file: BinaryIO | FileIO, name: str, tensor: Tensor) -> Floats:
 
 
 def importance(entry: Entry) -> Floats:
-    """What llama-quantize makes of an entry: float32 of shape ``[experts, columns]``."""
+    """What llama-quantize makes of an entry: float32 of shape ``[experts, columns]``.
+
+    >>> squares, counts = np.array([[6, 2], [0, 0]], np.float32), np.array([4, 0], np.float32)
+    >>> importance(Entry(squares, counts))  # the second expert saw no token
+    array([[1.5, 0.5],
+           [1. , 1. ]], dtype=float32)
+    """
     counts = entry.counts[:, None]
     values: Floats = np.divide(entry.in_sum2, counts, out=np.ones_like(entry.in_sum2), where=counts > 0)
     return values

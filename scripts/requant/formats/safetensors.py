@@ -205,7 +205,11 @@ def _as_float32(data: bytes, dtype: str) -> Floats:
 
 
 def _runs(rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[int, int]]:
-    """Group sorted row numbers to runs ``(first, last + 1)``."""
+    """Group sorted row numbers to runs ``(first, last + 1)``.
+
+    >>> _runs(np.array([3, 4, 5, 9]))
+    [(3, 6), (9, 10)]
+    """
     if not len(rows):
         return []
     breaks = np.flatnonzero(np.diff(rows) != 1)

@@ -24,6 +24,9 @@ ENCODER = json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False, allow_n
 def canonical(document: Any) -> bytes:
     """The one serialization of ``document`` (law: ``parse(canonical(d)) == d``).
 
+    >>> canonical({"b": [], "a": "é"}).decode()
+    '{\\n  "a": "é",\\n  "b": []\\n}\\n'
+
     Raises:
         FormatError: when the document holds a float, whose text form is not the same everywhere, or no text at all.
     """

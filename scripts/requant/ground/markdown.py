@@ -8,10 +8,18 @@ BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
 
 
 def escaped(value: object) -> str:
-    """Plain text as Markdown, also in a table cell and at the start of a line."""
+    """Plain text as Markdown, also in a table cell and at the start of a line.
+
+    >>> print(escaped("a|b *c*"), escaped("1. x"), escaped("# x"))
+    a\\|b \\*c\\* 1\\. x \\# x
+    """
     return BLOCK_START.sub(lambda start: f"{start[0]}\\", MARKUP.sub(r"\\\g<0>", str(value)))
 
 
 def code(value: object) -> str:
-    """A code span, or plain text where a code span could not hold the value in every table."""
+    """A code span, or plain text where a code span could not hold the value in every table.
+
+    >>> print(code("Q4_K_M"), code("a|b"))
+    `Q4_K_M` a\\|b
+    """
     return escaped(value) if set(str(value)) & set("`|\\") else f"`{value}`"

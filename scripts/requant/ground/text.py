@@ -6,7 +6,11 @@ from typing import Any
 
 
 def shown(value: object) -> str:
-    """A value as one line of printable text, cut to a sane length."""
+    """A value as one line of printable text, cut to a sane length.
+
+    >>> shown(["a", {"name": "b", "size": 1000, "sha256": "0f..."}, None])
+    'a, b (1,000 B, 0f...), nothing'
+    """
     if isinstance(value, Mapping) and value.keys() == {"name", "size", "sha256"} and isinstance(value["size"], int):
         return printable(f"{value['name']} ({value['size']:,} B, {value['sha256']})")
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -15,7 +19,11 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from outside for messages: nothing that a terminal would obey, at most 300 characters."""
+    """Text from outside for messages: nothing that a terminal would obey, at most 300 characters.
+
+    >>> print(printable("naïve 世界"), printable("a\\x1b[2J"))
+    naïve 世界 'a\\x1b[2J'
+    """
     text = text if len(text) <= 300 else f"{text[:300]}..."
     return text if text.isprintable() else repr(text)
 
@@ -33,7 +41,11 @@ def counted(count: int, noun: str) -> str:
 
 
 def in_units(size: int) -> str:
-    """A size for people, such as ``2.5 GB`` (decimal units)."""
+    """A size for people, in decimal units.
+
+    >>> in_units(2_497_281_152), in_units(999)
+    ('2.5 GB', '999 B')
+    """
     for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
@@ -44,7 +56,11 @@ UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 def on_one_line(value: Any) -> Any:
-    """The document with every run of white space, line ends included, made one space."""
+    """The document with every run of white space, line ends included, made one space.
+
+    >>> on_one_line({"licence": "Apache\\n  2.0 ", "size": 7})
+    {'licence': 'Apache 2.0', 'size': 7}
+    """
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, dict):
@@ -53,19 +69,33 @@ def on_one_line(value: Any) -> Any:
 
 
 def digits(number: str, count: int) -> str:
-    """A decimal text for people: so many digits behind the point, or in scientific form where that would show none."""
+    """A decimal text for people: so many digits behind the point, or in scientific form where that would show none.
+
+    >>> digits("1234.5678", 2), digits("0.00012", 2), digits("0", 2)
+    ('1,234.57', '1.2e-04', '0.00')
+    """
     value = float(number)
     return f"{value:,.{count}f}" if value == 0 or abs(value) >= 10**-count else f"{value:.1e}"
 
 
 def sized(size: int) -> str:
-    """``2.50 GB (2,497,281,152 B)``; below 1 kB only the bytes."""
+    """A size for people with its bytes; below 1 kB only these.
+
+    >>> sized(2_497_281_152), sized(999)
+    ('2.50 GB (2,497,281,152 B)', '999 B')
+    """
     unit = next(((name, scale) for name, scale in UNITS if size >= scale), None)
     return f"{size / unit[1]:.2f} {unit[0]} ({size:,} B)" if unit else f"{size:,} B"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table whose columns are as wide as they must be, all but the first aligned to the right."""
+    """Lines of a table whose columns are as wide as they must be, all but the first aligned to the right.
+
+    >>> print(*table(("tensor", "blocks"), [("output", "1,024"), ("token_embd", "7")]), sep="\\n")
+    tensor      blocks
+    output       1,024
+    token_embd       7
+    """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         "  ".join(

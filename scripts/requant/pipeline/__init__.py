@@ -2,3 +2,20 @@
 
 The adapters in ``scripts/`` call them; everybody from ``difference`` upwards may enter.
 """
+
+__all__ = [
+    "answer_question",
+    "calibrate",
+    "convert",
+    "describe",
+    "fetch_corpus",
+    "fetch_model",
+    "generate_model",
+    "job",
+    "layout",
+    "quantize",
+    "recipe",
+    "run_times",
+    "settings",
+    "tiny_shape",
+]

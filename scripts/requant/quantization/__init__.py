@@ -2,3 +2,5 @@
 
 For the audit and the pipeline alike. Only the standard library and numpy are imported.
 """
+
+__all__ = ["derivation", "mix", "quants", "witnesses"]

@@ -185,7 +185,11 @@ NAME = re.compile(
 
 
 def file_type_name(number: int) -> str:
-    """What llama-quantize calls a general.file_type, or its number where that has no name."""
+    """What llama-quantize calls a general.file_type, or its number where that has no name.
+
+    >>> file_type_name(15), file_type_name(9999)
+    ('Q4_K_M', 'file type 9999')
+    """
     return FILE_TYPES[number].name if number in FILE_TYPES else OTHER_NAMES.get(number, f"file type {number}")
 
 
@@ -266,7 +270,11 @@ def _choose(file_type: FileType, kind: str, columns: int, at: Position, model: M
 
 
 def fitting(kind: GGMLType, columns: int, fallbacks: Mapping[GGMLType, GGMLType] = FALLBACKS) -> GGMLType:
-    """``kind``, or what takes its place where rows of so many ``columns`` are no multiple of its blocks."""
+    """``kind``, or what takes its place where rows of so many ``columns`` are no multiple of its blocks.
+
+    >>> [fitting(T.Q4_K, columns).name for columns in (4096, 4064, 100)]
+    ['Q4_K', 'Q5_0', 'F16']
+    """
     if columns % kind.block_size == 0:
         return kind
     fallback = fallbacks.get(kind, kind)

@@ -2,3 +2,5 @@
 
 ``evaluation``, ``audit`` and ``cli`` may enter.
 """
+
+__all__ = ["attestation", "card", "folder", "keys", "rebuild", "signing", "verify"]

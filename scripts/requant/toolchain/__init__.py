@@ -2,3 +2,15 @@
 
 Everybody from ``conversion`` upwards may enter.
 """
+
+__all__ = [
+    "backend",
+    "build",
+    "environments",
+    "ggml_library",
+    "instrument",
+    "perplexity",
+    "quantizers",
+    "tree",
+    "variants",
+]

@@ -178,7 +178,11 @@ def _install(built: Path, folder: Path, names: Mapping[str, str], document: dict
 
 
 def _soname(name: str) -> str:
-    """``libllama.so.0.5.0`` is looked for as ``libllama.so.0``."""
+    """The name that a library is looked for by.
+
+    >>> _soname("libllama.so.0.5.0"), _soname("libggml-base.so"), _soname("llama-quantize")
+    ('libllama.so.0', 'libggml-base.so', 'llama-quantize')
+    """
     match = re.match(r"^(lib.+\.so\.\d+)(\.\d+)+$", name)
     return match[1] if match else name
 

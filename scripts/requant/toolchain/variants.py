@@ -84,6 +84,9 @@ def variant(name: str) -> Variant:
 
     Raises:
         RecipeError: for any other name.
+
+    >>> [variant(name).architecture for name in ("cuda-sm121", "cuda-sm89", "portable")]
+    ['121a-real', '89-real', None]
     """
     if name == STRICT:
         return Variant(name, {**COMMON, "GGML_CPU": "OFF"}, ("-ffp-contract=off",), ())

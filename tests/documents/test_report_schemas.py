@@ -1,0 +1,162 @@
+"""Every report has the form that its schema describes, key by key: what the functions write passes, nothing else does."""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from requant.audit import imatrix as imatrix_report
+from requant.audit import question as asking
+from requant.audit import report as audit_report
+from requant.difference import diff as difference
+from requant.difference import imatrices
+from requant.difference.imatrix_effect import QuantComparison, TensorBytes
+from requant.difference.imatrix_effect import as_document as effect_document
+from requant.documents.schemas import fault
+from requant.ground.canonical import canonical, parse
+from requant.release import rebuild_verdict, verify
+from support.gguf_files import write_imatrix, write_model
+from support.small_release import QUANT, TENSORS, resum, write_release
+
+Document = dict[str, Any]
+
+
+def matrix(path: Path, scale: float = 1, chunks: int = 100) -> Path:
+    """An importance matrix of the small release's one weight."""
+    squares = scale * np.arange(1, 65, dtype=np.float32).reshape(1, 64)
+    entries = {"blk.0.attn_q.weight.in_sum2": squares, "blk.0.attn_q.weight.counts": np.full((1, 1), 51200, np.float32)}
+    return write_imatrix(path, entries, ["docs.train.txt"], chunks, 512)
+
+
+def audits(folder: Path) -> Iterator[Document]:
+    """Of a file in which nothing can be derived, so that nothing must be built: as a whole, and by a sample."""
+    weights = {name: (np.ones((4, 256), np.float32), None) for name in ("a.weight", "b.weight", "c.weight")}
+    quant = {
+        "a.weight": (np.ones((4, 512), np.float32), None),
+        "b.weight": (np.ones((4, 256), np.int8), None),
+        "x.weight": (np.ones((4, 256), np.float32), None),
+    }
+    source, subject = write_model(folder / "weights.gguf", weights), write_model(folder / "quant.gguf", quant)
+    for rows in (None, 4):
+        found = asking.audit(asking.Question(str(subject), str(source), rows=rows))
+        assert isinstance(found, asking.Report)
+        yield audit_report.as_document(found)
+
+
+def imatrix_audits(folder: Path) -> Iterator[Document]:
+    source = write_model(folder / "weights.gguf", {name: (values, None) for name, values in TENSORS.items()})
+    for chunks in (100, 99):
+        subject = matrix(folder / "imatrix.gguf", chunks=chunks)
+        found = asking.audit(asking.Question(str(subject), str(source)))
+        assert isinstance(found, imatrix_report.ImatrixReport)
+        yield imatrix_report.as_document(found)
+
+
+def verifications(folder: Path) -> Iterator[Document]:
+    release = write_release(folder / "release")
+    yield verify.as_document(verify.verify_release(release))
+    (release / "more").touch()
+    (release / "README.md").write_text("another card")
+    resum(release)
+    yield verify.as_document(verify.verify_release(release))
+    (release / "manifest.json").write_text("{}")
+    yield verify.as_document(verify.verify_release(release))
+
+
+def comparisons(folder: Path) -> Iterator[Document]:
+    found = imatrices.compare(matrix(folder / "a.gguf"), matrix(folder / "b.gguf", 1.5, 99))
+    yield imatrices.as_document(found)
+    quant = QuantComparison("Tiny.gguf", "Q4_K_M", "c" * 40, (TensorBytes("blk.0.attn_q.weight", "Q4_K", 144, 7),))
+    yield {**imatrices.as_document(found), "quant": effect_document(quant)}
+
+
+def different(folder: Path) -> tuple[Path, Path]:
+    """Two releases that differ in everything that a report can tell."""
+    a = write_release(folder / "a")
+    b = Path(shutil.copytree(a, folder / "b"))
+    data = bytearray((b / QUANT).read_bytes())
+    data[-300] ^= 1
+    (b / QUANT).write_bytes(data)
+    matrix(b / "imatrix.gguf", 2)
+    (a / "damaged.gguf").write_bytes(b"GGUF")
+    (b / "damaged.gguf").write_bytes(b"GGML")
+    (b / "README.md").unlink()
+    manifest = json.loads((b / "manifest.json").read_text())
+    manifest["imatrix"]["arithmetic"] = "native"
+    (b / "manifest.json").write_bytes(canonical(manifest))
+    return a, b
+
+
+def no_quantizer() -> Any:
+    raise AssertionError("no quantized tensor differs")
+
+
+def differences(folder: Path) -> Iterator[Document]:
+    a, b = different(folder)
+    yield difference.as_document(difference.diff(a, b, no_quantizer))
+    yield difference.as_document(difference.diff(a, a, no_quantizer))
+    one = write_model(folder / "one.gguf", {"x": (np.array([1, 2], "<f4"), None), "y": (np.ones(3, "<f4"), None)}, 64)
+    other = write_model(folder / "other.gguf", {"x": (np.array([np.nan, 2], "<f2"), None)})
+    yield difference.as_document(difference.diff(one, other, no_quantizer))
+
+
+def rebuilds(folder: Path) -> Iterator[Document]:
+    a, b = different(folder)
+    for arithmetic, sides in (("native", (a, b)), ("portable", (a, b)), ("portable", (a, a))):
+        found = difference.diff(*sides, no_quantizer)
+        yield rebuild_verdict.as_document(rebuild_verdict.judge("Tiny-Qwen3", arithmetic, found))
+
+
+REPORTS: dict[str, Callable[[Path], Iterator[Document]]] = {
+    "audit": audits,
+    "imatrix-audit": imatrix_audits,
+    "verify": verifications,
+    "compare": comparisons,
+    "diff": differences,
+    "rebuild": rebuilds,
+}
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Document]]:
+    """Reports of every kind, as they are read again."""
+    made = {name: [*make(tmp_path_factory.mktemp(name))] for name, make in REPORTS.items()}
+    return {name: [parse(canonical(each), name) for each in found] for name, found in made.items()}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_is_written_has_the_form(documents: dict[str, list[Document]], name: str) -> None:
+    for document in documents[name]:
+        assert fault(document, name, "the report") is None
+        assert document["schema"] == f"requant/{name}/v1"
+
+
+OPTIONAL = {"compare": {"quant"}, "diff": {"gguf", "imatrix", "problem"}, "rebuild": {"gguf", "imatrix", "problem"}}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_no_key_more_and_none_less(documents: dict[str, list[Document]], name: str) -> None:
+    for document in copy.deepcopy(documents[name]):
+        for place, mapping in mappings(document):
+            mapping["nobody knows this"] = 1
+            assert fault(document, name, "the report"), place
+            del mapping["nobody knows this"]
+            for key in mapping.keys() - OPTIONAL.get(name, set()):
+                value = mapping.pop(key)
+                assert fault(document, name, "the report"), f"{place}.{key}"
+                mapping[key] = value
+
+
+def mappings(document: Any, place: str = "") -> Iterator[tuple[str, Document]]:
+    """Every mapping in a document, with its place."""
+    if isinstance(document, dict):
+        yield place, document
+        for key, value in document.items():
+            yield from mappings(value, f"{place}.{key}")
+    for number, item in enumerate(document if isinstance(document, list) else ()):
+        yield from mappings(item, f"{place}[{number}]")
