@@ -108,8 +108,9 @@ def verify(release: Path, key: Path | None, out: Path | None) -> None:
 
     No weights are needed. Of a folder without manifest.json only the digests are checked.
     """
-    from requant.release import verify as verification
+    from requant.release.verify import verify_release
+    from requant.release.verify_verdict import as_document, as_text
 
-    found = verification.verify_release(release, key)
-    hand_out(verification.as_text(found), verification.as_document(found), out)
+    found = verify_release(release, key)
+    hand_out(as_text(found), as_document(found), out)
     sys.exit(found.exit_code)
