@@ -25,7 +25,7 @@ from requant.ground.exit_codes import ExitCode
     short_help="Does a quant derive from the weights that it names?",
     examples=[
         "requant audit release --source weights --full",
-        "requant audit imatrix.gguf --source weights",
+        "requant audit imatrix.gguf --source model.gguf",
     ],
 )
 @click.argument("subject", shell_complete=as_file)
