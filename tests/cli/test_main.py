@@ -1,87 +1,122 @@
-"""The ``requant`` command as people run it: exit codes, one line on standard error, no traceback."""
+"""The ``requant`` command as people run it: its help, exit codes, one line on standard error, no traceback."""
 
-import hashlib
-import os
-import subprocess
-import sys
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-import requant
 from requant import __version__
+from requant.cli.command import Verbs
+from requant.cli.main import GROUPS
+from requant.ground.errors import MismatchError, StaleError
+from requant.ground.exit_codes import ExitCode
+from support.command import run
+from support.small_release import QUANT
 
-MAIN = "from requant.cli.main import main; main(prog_name='requant')"
-FILES = {"imatrix.gguf": b"x" * 1500, "README.md": b"# Tiny\n"}
-
-
-def run(*arguments: str | Path) -> tuple[int, str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(requant.__file__).parents[1])}
-    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
+# What it says of itself.
 
 
-@pytest.fixture
-def release(tmp_path: Path) -> Path:
-    folder = tmp_path / "release"
-    folder.mkdir()
-    for name, data in FILES.items():
-        (folder / name).write_bytes(data)
-    lines = [f"{hashlib.sha256(FILES[name]).hexdigest()}  {name}\n" for name in sorted(FILES)]
-    (folder / "SHA256SUMS").write_text("".join(lines))
-    return folder
+def test_the_help_groups_the_verbs_and_cuts_nothing() -> None:
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    for heading, verbs in GROUPS.items():
+        section = out.split(f"\n{heading}:\n")[1].split("\n\n")[0].splitlines()
+        assert [line.split(None, 1) for line in section] == [[verb.name, verb.short_help] for verb in verbs]
 
 
-def test_show(release: Path) -> None:
-    status, out, err = run("show", release)
-    assert (status, err) == (0, "")
-    assert out.splitlines() == [
-        f"release: {release}",
-        f"  README.md          7 B  {hashlib.sha256(FILES['README.md']).hexdigest()}",
-        f"  imatrix.gguf    1.5 kB  {hashlib.sha256(FILES['imatrix.gguf']).hexdigest()}",
-    ]
+def test_the_help_has_the_table_of_exit_codes() -> None:
+    _, out, _ = run("--help")
+    table = " ".join(out.split("\nExit codes:\n")[1].split())
+    assert table == " ".join(f"{int(code)} {code.english}" for code in ExitCode)
+
+
+def test_version() -> None:
+    assert run("--version") == (0, f"requant, version {__version__}\n", "")
+
+
+# How it ends.
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"y" * 1500, "error: imatrix.gguf has SHA-256 "),
-        (None, "lacks imatrix.gguf, which SHA256SUMS names: get the file again"),
-    ],
-    ids=["other bytes", "a missing file"],
-)
-def test_show_a_bad_release(release: Path, content: bytes | None, words: str) -> None:
-    (release / "imatrix.gguf").unlink()
-    if content:
-        (release / "imatrix.gguf").write_bytes(content)
-    status, out, err = run("show", release)
-    assert (status, out) == (1, "")
-    assert words in err
-    assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("name", ["absent", "release/README.md", "."])
-def test_show_what_is_no_release(release: Path, name: str) -> None:
-    status, out, err = run("show", release.parent / name)
-    assert (status, out) == (2, "")
-    assert err == f"error: {release.parent / name} holds no SHA256SUMS: it is not a finished release\n"
-
-
-@pytest.mark.parametrize(
-    "arguments", [("show",), ("shwo", "x"), ("show", "a", "b"), ("--what",), ("show", "--what", "x")]
+    "arguments",
+    [("verify",), ("verfy", "x"), ("verify", "a", "b"), ("--what",), ("verify", "--what", "x"), ("diff", "a")],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
-    status, out, err = run(*arguments)
-    assert (status, out) == (2, "")
+    code, out, err = run(*arguments)
+    assert (code, out) == (ExitCode.USAGE, "")
     assert "Usage: requant" in err
     assert "Error: " in err
 
 
-def test_help_and_version() -> None:
-    status, out, _ = run("--help")
-    assert status == 0
-    assert "show" in out
-    status, out, _ = run("--version")
-    assert (status, out) == (0, f"requant, version {__version__}\n")
+def ending(raised: BaseException) -> tuple[int, str]:
+    """How a command ends whose verb raises that."""
+
+    @click.command()
+    def verb() -> None:
+        raise raised
+
+    done = CliRunner().invoke(Verbs("requant", groups={"Verbs": (verb,)}), ["verb"])
+    return done.exit_code, done.stderr
+
+
+ENDS: dict[str, tuple[BaseException, ExitCode, str]] = {
+    "evidence": (MismatchError("x differs: get it again"), ExitCode.AGAINST, "error: x differs: get it again\n"),
+    "a stale cache": (StaleError("y was changed: remove it"), ExitCode.UNCHECKED, "error: y was changed: remove it\n"),
+    "an interruption": (KeyboardInterrupt(), ExitCode.INTERRUPTED, "interrupted\n"),
+    "wrong usage": (click.UsageError("no"), ExitCode.USAGE, "Usage: requant verb [OPTIONS]\n"),
+}
+
+
+@pytest.mark.parametrize(("raised", "code", "said"), ENDS.values(), ids=ENDS)
+def test_every_end_has_its_code(raised: BaseException, code: ExitCode, said: str) -> None:
+    found = ending(raised)
+    assert (found[0], found[1][: len(said)]) == (code, said)
+
+
+def test_a_bug_is_no_evidence() -> None:
+    code, said = ending(ValueError("a bug"))
+    assert code == ExitCode.BUG
+    assert said.startswith("error: this is a bug in requant: report it with what follows\nTraceback (most recent")
+    assert said.endswith("ValueError: a bug\n")
+
+
+# --json.
+
+
+def spoiled(release: Path) -> None:
+    (release / QUANT).write_bytes(b"GGUF")
+
+
+@pytest.mark.parametrize("change", [lambda _: None, spoiled], ids=["right", "wrong"])
+def test_json_to_standard_output_stands_alone(release: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    change(release)
+    report = tmp_path / "deep" / "report.json"
+    code, text, _ = run("verify", release, "--json", report)
+    assert text.startswith("release: ")
+    alone, out, _ = run("verify", release, "--json", "-")
+    assert (alone, out) == (code, report.read_text())
+    assert json.loads(out)["schema"] == "requant/verify/v1"
+    assert not Path("-").exists()
+
+
+PLACES = {"a folder": ".", "below a file": "release/README.md/report.json"}
+VERBS = {
+    "audit": ("audit", "release", "--source", "nowhere", "--json"),
+    "audit, for a discussion": ("audit", "release", "--source", "nowhere", "--markdown"),
+    "verify": ("verify", "release", "--json"),
+    "diff": ("diff", "release", "release", "--json"),
+    "evaluate": ("evaluate", "none", "--endpoint", "http://127.0.0.1:9", "--model", "m", "--out"),
+    "new-key": ("new-key",),
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_cannot_be_written_is_refused_before_the_work(release: Path, verb: str, place: str) -> None:
+    code, out, err = run(*VERBS[verb], place, cwd=release.parent)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert err.startswith("Usage: ") and f"'{place}'" in err.replace(f"{place} cannot", f"'{place}' cannot")
+    assert "nowhere" not in err

@@ -1,4 +1,4 @@
-"""requant evaluate and compare-behaviour, as processes of their own."""
+"""requant evaluate, and requant diff of its results, as processes of their own."""
 
 import os
 import signal
@@ -54,10 +54,10 @@ def test_commands(tmp_path: Path, server: ScriptedEndpoint) -> None:
     for index in range(8):
         server.say(f"q{index}", message(str(index)))
     command(*evaluate(suite, server.url, tmp_path / "b.jsonl"))
-    status, text, err = command("compare-behaviour", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
-    assert (status, err) == (0, "")
+    status, text, err = command("diff", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert (status, err) == (1, "")
     assert "only B: q0, q2, q3, q4, q5, q6, q7\n" in text and "only A:" not in text
-    assert text.endswith("exact McNemar p value: 0.0156\n")
+    assert text.endswith("exact McNemar p value: 0.0156\nthey differ in 7 of 8 items\n")
 
 
 def test_some_items(tmp_path: Path, server: ScriptedEndpoint) -> None:
@@ -111,7 +111,7 @@ def test_exit_codes(tmp_path: Path, server: ScriptedEndpoint) -> None:
         (2, "--endpoint", evaluate(suite, "nowhere", out)),
         (2, "--items is 2, but the suite has 1 items", evaluate(suite, server.url, out, "--items", "2")),
         (2, "NO_SUCH_KEY, which is not set", evaluate(suite, server.url, out, "--api-key-env", "NO_SUCH_KEY")),
-        (2, "holds no results", ("compare-behaviour", suite, suite)),
+        (2, "holds no results", ("diff", suite, suite)),
         (3, "cannot be reached: start the server", evaluate(suite, "http://127.0.0.1:9", out)),
     ):
         found, text, err = command(*arguments)

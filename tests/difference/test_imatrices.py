@@ -1,4 +1,4 @@
-"""requant.difference.imatrices: how far apart two importance matrices are, and requant compare as people run it."""
+"""requant.difference.imatrices: how far apart two importance matrices are."""
 
 import json
 import math
@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.cli.main import main
 from requant.difference.imatrices import (
     as_document,
     as_text,
@@ -211,10 +209,6 @@ BAD = {
 }
 
 
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, ["compare", *map(str, arguments)])
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_are_named(tmp_path: Path, a: Path, case: str) -> None:
     content, sentence = BAD[case]
@@ -223,42 +217,11 @@ def test_bad_files_are_named(tmp_path: Path, a: Path, case: str) -> None:
         b.write_bytes(content)
     elif content is not None:
         imatrix(b, content)
-    sentence = sentence.replace("{b}", str(b))
     with pytest.raises(FormatError) as caught:
         compare(a, b)
-    assert str(caught.value) == sentence
-    done = run(a, b)
-    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"error: {sentence}\n")
+    assert str(caught.value) == sentence.replace("{b}", str(b))
 
 
 def test_the_first_file_is_named_too(tmp_path: Path, a: Path) -> None:
-    assert run(tmp_path, a).stderr == f"error: A: {tmp_path} cannot be read (Is a directory): check the path\n"
-
-
-# The command.
-
-
-def test_command_prints_a_table_and_writes_json(tmp_path: Path, a: Path) -> None:
-    out = tmp_path / "new" / "report.json"
-    done = run(a, imatrix(tmp_path / "b.gguf", planted(f"{DENSE}.in_sum2", (4,), 5)), "--json", out)
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == as_text(compare(a, tmp_path / "b.gguf")) + "\n"
-    assert out.read_bytes() == canonical(as_document(compare(a, tmp_path / "b.gguf")))
-    assert [path.name for path in out.parent.iterdir()] == ["report.json"]
-
-
-@pytest.mark.parametrize("place", [".", "a.gguf/report.json"])
-def test_json_that_cannot_be_written(tmp_path: Path, a: Path, place: str) -> None:
-    done = run(a, a, "--json", tmp_path / place)
-    assert done.exit_code == 2
-    assert done.stderr.startswith(f"error: {tmp_path / place} cannot be written (")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "options", [("--quantize", "m"), ("--type", "Q4_K_M", "--tool", "t"), ("--quantize", "m", "--type", "Q4_K_M")]
-)
-def test_options_that_belong_together(a: Path, options: tuple[str, ...]) -> None:
-    done = run(a, a, *options)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert "--quantize, --type and --tool belong together" in done.stderr
+    with pytest.raises(FormatError, match=r"^A: .* cannot be read \(Is a directory\): check the path$"):
+        compare(tmp_path, a)

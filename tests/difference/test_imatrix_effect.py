@@ -1,4 +1,4 @@
-"""requant compare --quantize, with stand-ins for llama-quantize; tests/e2e/test_compare.py has the real one."""
+"""requant diff --quantize, with stand-ins for llama-quantize; tests/e2e/test_compare.py has the real one."""
 
 import json
 from collections.abc import Callable
@@ -64,15 +64,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(files: Path, b: str = "a.gguf", kind: str = "Q4_K_M") -> Result:
     record = files / "bin" / "llama-quantize.json"
     options = ["--quantize", files / "model.gguf", "--type", kind, "--tool", record, "--json", files / "report.json"]
-    return CliRunner().invoke(main, ["compare", *map(str, (files / "a.gguf", files / b, *options))])
+    return CliRunner().invoke(main, ["diff", *map(str, (files / "a.gguf", files / b, *options))])
 
 
 def test_bytes_that_differ_are_counted(files: Path) -> None:
     # As float32, 2.0 and 258.0 differ in two bytes.
     imatrix(files / "b.gguf", 258)
     done = run(files, "b.gguf")
-    assert done.exit_code == 0, done.stderr
-    quant = json.loads((files / "report.json").read_bytes())["quant"]
+    assert done.exit_code == 1, done.stderr
+    quant = json.loads((files / "report.json").read_bytes())["imatrix"]["quant"]
     assert (quant["model"], quant["type"], quant["commit"]) == ("model.gguf", "Q4_K_M", "0" * 40)
     assert [
         (row["name"], row["type"], row["differing"], row["bytes"]) for row in (*quant["tensors"], quant["total"])
@@ -90,7 +90,9 @@ def test_bytes_that_differ_are_counted(files: Path) -> None:
 
 
 def test_equal_files_make_equal_quants_and_nothing_is_left(files: Path) -> None:
-    assert run(files).stdout.splitlines()[-1].split() == ["total", "Q4_K_M", "0", "32", "0", "%"]
+    done = run(files)
+    assert done.exit_code == 0
+    assert done.stdout.split("\n\n")[1].splitlines()[-1].split() == ["total", "Q4_K_M", "0", "32", "0", "%"]
     assert not [*Path.cwd().iterdir()]
 
 

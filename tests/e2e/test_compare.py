@@ -1,4 +1,4 @@
-"""requant compare --quantize with the demo's importance matrix and the real llama-quantize."""
+"""requant diff --quantize with the demo's importance matrix and the real llama-quantize."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def scale(path: Path, factor: float) -> None:
     data.flush()
 
 
-def compare(demo: Workplace, copy: Path) -> dict[str, Any]:
-    """Run the command in the folder of ``copy`` and return what it wrote; it leaves nothing else."""
+def compare(demo: Workplace, copy: Path, code: int) -> dict[str, Any]:
+    """Run the command in the folder of ``copy`` and return what it wrote; it ends with ``code`` and leaves nothing else."""
     model = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
-    requant = [str(Path(sys.executable).parent / "requant"), "compare", demo.release / "imatrix.gguf", copy]
+    requant = [str(Path(sys.executable).parent / "requant"), "diff", demo.release / "imatrix.gguf", copy]
     options = ["--json", "report.json", "--quantize", model, "--type", "Q4_K_M", "--tool", TOOL]
     done = subprocess.run([*requant, *options], cwd=copy.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     assert {path.name for path in copy.parent.iterdir()} == {copy.name, "report.json"}
-    report = json.loads((copy.parent / "report.json").read_text())
-    assert f"{report['quant']['total']['differing']:,}" in done.stdout.splitlines()[-1]
+    report = json.loads((copy.parent / "report.json").read_text())["imatrix"]
+    assert f"{report['quant']['total']['differing']:,}" in done.stdout.split("\n\n")[1].splitlines()[-1]
     return report
 
 
@@ -47,7 +47,7 @@ def copy(demo: Workplace, tmp_path: Path) -> Path:
 
 
 def test_the_demo_and_itself(demo: Workplace, copy: Path) -> None:
-    report = compare(demo, copy)
+    report = compare(demo, copy, 0)
     assert (report["total"]["max"], report["total"]["same_bytes"]) == ("0", True)
     assert report["quant"]["total"]["differing"] == 0
     manifest = json.loads((demo.release / "manifest.json").read_text())
@@ -60,7 +60,7 @@ def test_the_demo_and_itself(demo: Workplace, copy: Path) -> None:
 def test_the_demo_and_a_slightly_scaled_copy(demo: Workplace, copy: Path) -> None:
     """Only the tensor whose importances were changed gets other bytes, and it gets some."""
     scale(copy, 1.01)
-    report = compare(demo, copy)
+    report = compare(demo, copy, 1)
     changed = {row["name"]: float(row["max"]) for row in report["weights"] if row["max"] != "0"}
     assert changed == {SCALED: pytest.approx(1 - 1 / 1.01, abs=3e-7)}
     differing = {row["name"]: row["differing"] for row in report["quant"]["tensors"] if row["differing"]}

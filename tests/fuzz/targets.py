@@ -39,7 +39,8 @@ from requant.release.attestation import (
     verify_with,
 )
 from requant.release.folder import list_release
-from requant.release.verify import as_document, as_text, verify_release
+from requant.release.verify import verify_release
+from requant.release.verify_verdict import as_document, as_text
 from support.memory_file import Memory
 
 LONGEST_SENTENCE = 2000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from requant.documents.consistency import disagreements
 from requant.documents.file_names import ATTESTATION, EVALUATION
 from requant.documents.manifest import read_manifest
 from requant.ground.canonical import canonical, parse
+from requant.ground.errors import FormatError
+from requant.ground.text import in_units
 from requant.release.card import write_card
 from requant.release.keys import new_key
 from requant.release.signing import sign_release
@@ -158,6 +161,99 @@ def test_with_a_key(release: Path, key: Path, tmp_path: Path) -> None:
     envelope["payload"] = envelope["payload"][::-1]
     (release / ATTESTATION).write_bytes(canonical(envelope))
     assert places(release, public) == {ATTESTATION}
+
+
+# What people are shown.
+
+
+def said(folder: Path, *options: str) -> tuple[int, list[str]]:
+    done = CliRunner().invoke(main, ["verify", str(folder), *options])
+    return done.exit_code, done.stdout.splitlines()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+SUMMARIES: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "nothing": (lambda _: None, 0, "agrees: none of 4 files and 3 tensors differs"),
+    "a tensor": (lambda release: flip(release / QUANT), 1, "differs: 1 of 4 files and 1 of 3 tensors differ"),
+    "a tensor, hidden": (
+        lambda release: (flip(release / QUANT), resum(release)),
+        1,
+        "differs: 1 of 4 files and 1 of 3 tensors differ",
+    ),
+    "the card": (lambda release: flip(release / "README.md"), 1, "differs: 1 of 4 files and 0 of 3 tensors differ"),
+    "a missing file": (lambda release: (release / QUANT).unlink(), 1, "differs: 1 of 4 files differ"),
+    "a damaged file": (
+        lambda release: (release / QUANT).write_bytes(b"GGUF"),
+        1,
+        "differs: 1 of 4 files and 3 of 3 tensors differ",
+    ),
+    "a file more": (
+        lambda release: (release / "more").touch(),
+        1,
+        "differs: none of 4 files and 3 tensors differs, but what else is listed does",
+    ),
+    "words of the card": (
+        lambda release: ((release / "README.md").open("a").write("Hi\n"), resum(release)),
+        3,
+        "unchecked: none of 4 files and 3 tensors differs, but not all was checked",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "code", "sentence"), SUMMARIES.values(), ids=SUMMARIES)
+def test_the_last_line_cannot_be_misread(
+    release: Path, change: Callable[[Path], object], code: int, sentence: str
+) -> None:
+    change(release)
+    status, lines = said(release)
+    assert (status, lines[-1]) == (code, sentence)
+
+
+def test_what_was_checked_is_listed(release: Path) -> None:
+    _, lines = said(release)
+    digest = hashlib.sha256((release / QUANT).read_bytes()).hexdigest()
+    assert lines[0] == f"release: {release}"
+    assert f"  {QUANT}  {in_units((release / QUANT).stat().st_size):>8}  {digest}" in lines
+    assert len([line for line in lines if line.startswith("  ")]) == 4
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with sums and nothing that says what the files are."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "README.md").write_text("# Tiny\n")
+    resum(folder)
+    return folder
+
+
+def test_a_folder_without_a_manifest(files: Path, key: Path) -> None:
+    digest = hashlib.sha256(b"# Tiny\n").hexdigest()
+    unchecked = "not checked: recipe, inputs, tensors and card: the folder holds no manifest.json"
+    assert said(files) == (
+        3,
+        [
+            f"release: {files}",
+            f"  README.md       7 B  {digest}",
+            unchecked,
+            "unchecked: none of 1 file differs, but not all was checked",
+        ],
+    )
+    status, lines = said(files, "--key", f"{key}.pub")
+    assert (status, lines[3]) == (3, "not checked: attestation.intoto.json: it speaks of the manifest.json")
+    (files / "README.md").write_text("# Other\n")
+    status, lines = said(files)
+    assert (status, lines[-1]) == (1, "differs: 1 of 1 files differ")
+
+
+def test_a_folder_without_a_manifest_is_not_signed(files: Path, key: Path) -> None:
+    with pytest.raises(FormatError, match=r"holds no manifest\.json and is not signed"):
+        sign_release(files, key)
 
 
 UNREADABLE: dict[str, Callable[[Path], object]] = {

@@ -25,7 +25,7 @@ from requant.ground.exit_codes import ExitCode
     short_help="Does a quant derive from the weights that it names?",
     examples=[
         "requant audit release --source weights --full",
-        "requant audit imatrix.gguf --source weights",
+        "requant audit imatrix.gguf --source model.gguf",
     ],
 )
 @click.argument("subject", shell_complete=as_file)
@@ -108,8 +108,9 @@ def verify(release: Path, key: Path | None, out: Path | None) -> None:
 
     No weights are needed. Of a folder without manifest.json only the digests are checked.
     """
-    from requant.release import verify as verification
+    from requant.release.verify import verify_release
+    from requant.release.verify_verdict import as_document, as_text
 
-    found = verification.verify_release(release, key)
-    hand_out(verification.as_text(found), verification.as_document(found), out)
+    found = verify_release(release, key)
+    hand_out(as_text(found), as_document(found), out)
     sys.exit(found.exit_code)

@@ -22,7 +22,8 @@ from requant.ground.errors import (
 )
 from requant.release.attestation import build_statement, sign
 from requant.release.keys import LONGEST
-from requant.release.verify import Verification, verify_release
+from requant.release.verify import verify_release
+from requant.release.verify_verdict import Verification
 
 DSSE, MODEL_SIGNING, SIGSTORE = METHODS = ("dsse", "model-signing", "sigstore")
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
@@ -63,6 +64,8 @@ def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
 def _require_agreement(folder: Path) -> None:
     # What an older signature said is about to be replaced.
     found: Verification = verify_release(folder)
+    if found.schema is None and not found.findings:
+        raise FormatError(f"{folder} holds no {MANIFEST} and is not signed: name a release that requant made")
     differing = [finding for finding in found.findings if not finding.where.startswith(SIGNATURES)]
     if differing:
         first = differing[0]

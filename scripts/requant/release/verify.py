@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from securesystemslib.signer import SSlibKey
 
@@ -32,7 +32,6 @@ from requant.formats.imatrix import read_imatrix
 from requant.ground.canonical import canonical
 from requant.ground.digests import SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
-from requant.ground.exit_codes import ExitCode
 from requant.ground.text import printable, shown
 from requant.pipeline.describe import describe_with_progress, tensor_entries
 from requant.release.attestation import (
@@ -45,11 +44,15 @@ from requant.release.attestation import (
 )
 from requant.release.card import render_card
 from requant.release.keys import read_public_key
+from requant.release.verify_verdict import Share, Verification
 
-DOCUMENT = "requant/verify/v1"
 LONGEST_CARD = 1 << 22
 NAMED_SHA256 = re.compile(rf"\b{SHA256.pattern}\b")
-MOST_SHOWN = 20
+WITHOUT_MANIFEST = f"recipe, inputs, tensors and card: the folder holds no {MANIFEST}"
+WITHOUT_STATEMENT = f"{ATTESTATION}: it speaks of the {MANIFEST}"
+
+Tensors: TypeAlias = dict[str, TensorEntry]
+"""By name."""
 
 
 @dataclass(frozen=True)
@@ -61,41 +64,13 @@ class Look:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What a release holds, where it disagrees, and what was left open.
-
-    ``files`` are name, size and sha256 as found; ``tensors`` is the number of tensors whose digests were compared;
-    ``unchecked`` are parts that could not be compared, ``signed_by`` is the id of the key whose signature is right.
-    """
-
-    folder: Path
-    schema: str | None
-    files: tuple[dict[str, Any], ...]
-    tensors: int
-    findings: tuple[Disagreement, ...]
-    notes: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    signed_by: str | None
-
-    @property
-    def verdict(self) -> str:
-        """``differs``, ``unchecked`` where a part could not be compared, or ``agrees``."""
-        return "differs" if self.findings else "unchecked" if self.unchecked else "agrees"
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """That of the verdict."""
-        return {"agrees": ExitCode.OK, "differs": ExitCode.AGAINST, "unchecked": ExitCode.UNCHECKED}[self.verdict]
-
-
 def verify_release(folder: Path, key: Path | None = None) -> Verification:
     """Check everything in a release that can be checked without the weights.
 
     ``key`` is the public key file that the attestation must be signed with; without it nobody's signature is checked.
 
     Raises:
-        FormatError: when there is nothing to compare: no ``SHA256SUMS``, no readable manifest, no usable key.
+        FormatError: when there is nothing to compare: no ``SHA256SUMS``, a manifest that is none, no usable key.
         UnsupportedError: when the manifest has a schema that this version does not know.
     """
     public = read_public_key(key) if key else None
@@ -103,6 +78,10 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
     looks = {name: _look(folder / name) for name in sums if (folder / name).is_file()}
     findings = [*_against_sums(folder, sums, looks)]
     notes = [*_beside(folder, sums)]
+    other = {name for name, sha256 in sums.items() if name not in looks or looks[name].digest.sha256 != sha256}
+    if MANIFEST not in sums and not (folder / MANIFEST).exists():
+        unchecked = (WITHOUT_MANIFEST, *([WITHOUT_STATEMENT] if public or (folder / ATTESTATION).exists() else []))
+        return _of_sums(folder, looks, findings, notes, unchecked, Share(len(other), len(sums)))
     try:
         manifest = read_manifest(folder / MANIFEST)
     except FormatError as error:
@@ -110,7 +89,7 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
             raise
         # Its digest says already that these are other bytes; the rest of the release has still been compared.
         findings.append(Disagreement(MANIFEST, "a manifest", printable(str(error))))
-        return Verification(folder, None, _entries(looks), 0, tuple(findings), tuple(notes), (), None)
+        return _of_sums(folder, looks, findings, notes, (), Share(len(other), len(sums)))
     state = _Release(folder, manifest, sums, looks, notes, [])
     findings += _check(state)
     signed_by = None
@@ -118,13 +97,32 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
         signed_by = _check_attestation(state, public, findings)
     except (FormatError, AttestationError) as error:
         findings.append(Disagreement(ATTESTATION, "an attestation of this release", printable(str(error))))
-    compared = [looks[quant.file.name].tensors or () for quant in manifest.quants if quant.file.name in looks]
-    # Whoever signed the files answers for the words of the card.
-    unchecked = () if signed_by else tuple(state.unchecked)
+    other |= {name for name, digest in manifest.files.items() if name in looks and looks[name].digest != digest}
+    pairs = [_by_name(quant.tensors, looks[quant.file.name]) for quant in manifest.quants if quant.file.name in looks]
     return Verification(
-        folder, manifest.document["schema"], _entries(looks), sum(map(len, compared)), tuple(findings), tuple(notes),
-        unchecked, signed_by,
-    )  # fmt: skip
+        folder=folder,
+        schema=manifest.document["schema"],
+        files=_entries(looks),
+        tensors=sum(len(found) for _, found in pairs),
+        findings=tuple(findings),
+        notes=tuple(notes),
+        # Whoever signed the files answers for the words of the card.
+        unchecked=() if signed_by else tuple(state.unchecked),
+        signed_by=signed_by,
+        other_files=Share(len(other), len(sums)),
+        other_tensors=Share(
+            sum(len(_differing(*pair)) for pair in pairs), sum(len(one.keys() | found) for one, found in pairs)
+        ),
+    )
+
+
+def _of_sums(
+    folder: Path, looks: Mapping[str, Look], findings: Sequence[Disagreement], notes: Sequence[str],
+    unchecked: tuple[str, ...], files: Share,
+) -> Verification:  # fmt: skip
+    """What can be said without a manifest."""
+    found = _entries(looks)
+    return Verification(folder, None, found, 0, tuple(findings), tuple(notes), unchecked, None, files, Share(0, 0))
 
 
 @dataclass(frozen=True)
@@ -207,13 +205,22 @@ def _check_tensors(file: str, wanted: Sequence[TensorEntry], look: Look) -> Iter
     if look.tensors is None:
         yield Disagreement(file, "a readable GGUF file", look.problem or "a file of another kind")
         return
-    expected, actual = ({tensor.name: tensor for tensor in side} for side in (wanted, look.tensors))
-    for name in [*expected, *(actual.keys() - expected.keys())]:
-        if expected.get(name) != actual.get(name):
-            sides = (_tensor(side.get(name)) for side in (expected, actual))
-            yield Disagreement(f"{file}: tensor {quoted(name)}", *sides)
+    expected, actual = _by_name(wanted, look)
+    for name in _differing(expected, actual):
+        sides = (_tensor(side.get(name)) for side in (expected, actual))
+        yield Disagreement(f"{file}: tensor {quoted(name)}", *sides)
     if expected.keys() == actual.keys() and [*expected] != [*actual]:
         yield Disagreement(file, "the tensors in the manifest's order", "another order")
+
+
+def _by_name(wanted: Sequence[TensorEntry], look: Look) -> tuple[Tensors, Tensors]:
+    expected, actual = ({tensor.name: tensor for tensor in side} for side in (wanted, look.tensors or ()))
+    return expected, actual
+
+
+def _differing(expected: Tensors, actual: Tensors) -> list[str]:
+    names = [*expected, *(actual.keys() - expected.keys())]
+    return [name for name in names if expected.get(name) != actual.get(name)]
 
 
 def _tensor(tensor: TensorEntry | None) -> str:
@@ -302,38 +309,3 @@ def _first_difference(wanted: Any, found: Any, where: tuple[str, ...]) -> tuple[
         return None if wanted == found and type(wanted) is type(found) else (where, wanted, found)
     differences = (_first_difference(one, other, (*where, key)) for key, one, other in pairs)
     return next((found for found in differences if found), None)
-
-
-def as_text(verification: Verification) -> str:
-    """What was found, for people."""
-    lines = [f"release: {verification.folder}"]
-    lines += [
-        f"differs: {f.where}\n  expected {f.expected}\n  found    {f.actual}"
-        for f in verification.findings[:MOST_SHOWN]
-    ]
-    if (more := len(verification.findings) - MOST_SHOWN) > 0:
-        lines.append(f"and {more:,} more differences")
-    lines += [f"not checked: {part}" for part in verification.unchecked]
-    lines += [f"note: {note}" for note in verification.notes]
-    if verification.signed_by:
-        lines.append(f"signed by the key {verification.signed_by}")
-    looked = f"{len(verification.files):,} files and {verification.tensors:,} tensors looked at"
-    return "\n".join([*lines, f"{verification.verdict}: {looked}"])
-
-
-def as_document(verification: Verification) -> dict[str, Any]:
-    """What was found, for canonical JSON."""
-    return {
-        "schema": DOCUMENT,
-        "verdict": verification.verdict,
-        "manifest": verification.schema,
-        "files": list(verification.files),
-        "tensors": verification.tensors,
-        "findings": [
-            {"where": finding.where, "expected": finding.expected, "actual": finding.actual}
-            for finding in verification.findings
-        ],
-        "notes": list(verification.notes),
-        "unchecked": list(verification.unchecked),
-        "signed_by": verification.signed_by,
-    }
