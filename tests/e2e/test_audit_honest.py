@@ -24,7 +24,7 @@ from requant.conversion.weights import (
     as_float32,
     rounded,
 )
-from requant.formats.ggml import Floats
+from requant.formats.ggml import Arithmetic, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
@@ -96,7 +96,7 @@ def test_our_own_release(
     for named in (weights, checkpoint):
         outcome = audited(demo.release / QUANT, named, importances)
         assert verdicts(outcome) == {EXACT: TENSORS}
-        assert (outcome.arithmetic, outcome.differing, outcome.missing) == ("strict", 0, ())
+        assert (outcome.arithmetic, outcome.differing, outcome.missing) == (Arithmetic.STRICT, 0, ())
 
 
 def test_both_kinds_of_weights_are_the_same(weights: Weights, checkpoint: Weights) -> None:
@@ -120,22 +120,24 @@ def audited_anew(
     return outcome, other.read_bytes() == quant.read_bytes()
 
 
-@pytest.mark.parametrize(("compiler", "arithmetic"), [("x86-64 GCC", "strict"), ("ARM64 GCC", "fused")])
+@pytest.mark.parametrize(
+    ("compiler", "arithmetic"), [("x86-64 GCC", Arithmetic.STRICT), ("ARM64 GCC", Arithmetic.FUSED)]
+)
 def test_quants_of_default_builds_are_exact(
-    compiler: str, arithmetic: str, shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
+    compiler: str, arithmetic: Arithmetic, shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
 ) -> None:
     """Every byte of every tensor, in the arithmetic of that compiler."""
     outcome, same = audited_anew(program(compiler).quantize, *shorter, importances, tmp_path / QUANT)
     assert verdicts(outcome) == {EXACT: TENSORS}
-    assert (outcome.arithmetic, outcome.differing, same) == (arithmetic, 0, arithmetic == "strict")
+    assert (outcome.arithmetic, outcome.differing, same) == (arithmetic, 0, arithmetic is Arithmetic.STRICT)
 
 
 def test_quants_of_another_commit_are_exact(
     shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
 ) -> None:
-    outcome, same = audited_anew(kept("strict", OLDER).quantize, *shorter, importances, tmp_path / QUANT)
+    outcome, same = audited_anew(kept(Arithmetic.STRICT, OLDER).quantize, *shorter, importances, tmp_path / QUANT)
     assert verdicts(outcome) == {EXACT: TENSORS}
-    assert (outcome.arithmetic, same) == ("strict", True)
+    assert (outcome.arithmetic, same) == (Arithmetic.STRICT, True)
 
 
 def test_quants_of_another_compiler_are_near(
@@ -159,7 +161,7 @@ def test_quants_of_another_compiler_are_near(
 
 @pytest.mark.parametrize("via", [T.F32, T.F16, T.BF16], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("arithmetic", FINGERPRINTS)
-def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arithmetic: str) -> None:
+def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arithmetic: Arithmetic) -> None:
     """Weights in full precision, quantized by way of any unquantized type; nothing says which."""
     generator = np.random.default_rng(1)
     named = {f"blk.{number}.weight": generator.standard_normal((96, 512)).astype(np.float32) for number in range(3)}
@@ -204,9 +206,9 @@ def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> No
 
 
 @pytest.mark.parametrize(
-    ("compiler", "known"), [("x86-64 GCC", "strict"), ("ARM64 GCC", "fused"), ("ARM64 clang", None)]
+    ("compiler", "known"), [("x86-64 GCC", Arithmetic.STRICT), ("ARM64 GCC", Arithmetic.FUSED), ("ARM64 clang", None)]
 )
-def test_fingerprints_tell_compilers_apart(compiler: str, known: str | None) -> None:
+def test_fingerprints_tell_compilers_apart(compiler: str, known: Arithmetic | None) -> None:
     found = fingerprint(program(compiler))
     assert {name for name, digest in FINGERPRINTS.items() if digest == found} == ({known} if known else set())
 

@@ -31,7 +31,7 @@ from requant.audit.sweep import (
 )
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
-from requant.formats.ggml import Floats
+from requant.formats.ggml import Arithmetic, Floats
 from requant.formats.imatrix import MAX_SIZE, Imatrix, importance, read_imatrix
 from requant.formats.ranged import LocalFile, Ranged, read_whole
 from requant.ground.digests import CHUNK
@@ -50,7 +50,7 @@ from requant.quantization.mix import (
     expected_types,
     file_type_name,
 )
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
 from requant.toolchain.quantizers import open_quantizer
 
 ROWS = 1024
@@ -205,8 +205,8 @@ def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
     return next((pin for pin in pins.values() if pin.commit == commit), next(iter(pins.values())))
 
 
-def _opener(pin: ToolchainPin) -> Callable[[str], Quantizer]:
-    return cache(lambda name: open_quantizer(name, pin))
+def _opener(pin: ToolchainPin) -> Callable[[Arithmetic], Quantizer]:
+    return cache(lambda arithmetic: open_quantizer(arithmetic, pin))
 
 
 def _imatrix(

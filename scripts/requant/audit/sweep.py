@@ -18,6 +18,7 @@ from requant.formats.ggml import (
     DERIVED,
     NEEDS_IMPORTANCE,
     PLAIN,
+    Arithmetic,
     Bytes,
     Floats,
     GGMLType,
@@ -26,7 +27,7 @@ from requant.formats.ggml import (
 from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
 from requant.quantization.derivation import Tally, compare_rows, derivable
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
 
 BATCH = 1 << 20
 """Weights that are derived at a time; a row may be longer."""
@@ -34,8 +35,6 @@ PROBE = 1 << 17
 """Weights of each type that are looked at first, to find out which arithmetic the file is in."""
 
 EXACT, NEAR, MISMATCH, UNCHECKED = "exact", "near", "mismatch", "unchecked"
-STRICT, FUSED = "strict", "fused"
-
 Progress = Callable[[int], None]
 
 
@@ -82,7 +81,7 @@ class Material:
     header: Header
     weights: Weights
     importances: Mapping[str, Floats] | None
-    quantizer: Callable[[str], Quantizer]
+    quantizer: Callable[[Arithmetic], Quantizer]
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Outcome:
     """
 
     tensors: list[TensorAudit]
-    arithmetic: str
+    arithmetic: Arithmetic
     via: GGMLType
     missing: tuple[str, ...]
     blocks: int
@@ -175,7 +174,7 @@ def _hold(material: Material, audits: list[TensorAudit], jobs: int) -> None:
             raise
 
 
-def _probe(material: Material, audits: list[TensorAudit]) -> tuple[str, GGMLType]:
+def _probe(material: Material, audits: list[TensorAudit]) -> tuple[Arithmetic, GGMLType]:
     """Find out by a first look at every type which arithmetic the file is in, and what the weights were rounded to."""
     vias = material.weights.vias
     looks: dict[GGMLType, list[tuple[TensorAudit, Indices]]] = {}
@@ -185,9 +184,9 @@ def _probe(material: Material, audits: list[TensorAudit]) -> tuple[str, GGMLType
             rows = max(1, min(PROBE // audit.tensor.shape[0], audit.rows))
             spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
             some.append((audit, spread if audit.selected is None else audit.selected[:rows]))
-    best, fewest = (STRICT, vias[0]), -1
+    best, fewest = (Arithmetic.STRICT, vias[0]), -1
     for via in vias:
-        for name in (STRICT, FUSED):
+        for name in Arithmetic:
             found = sum(_differing(material, name, via, *look) for some in looks.values() for look in some)
             if fewest < 0 or found < fewest:
                 best, fewest = (name, via), found
@@ -196,7 +195,7 @@ def _probe(material: Material, audits: list[TensorAudit]) -> tuple[str, GGMLType
     return best
 
 
-def _differing(material: Material, arithmetic: str, via: GGMLType, audit: TensorAudit, rows: Indices) -> int:
+def _differing(material: Material, arithmetic: Arithmetic, via: GGMLType, audit: TensorAudit, rows: Indices) -> int:
     """Blocks of some rows that differ from their derivation."""
     weights, importance, actual = _read(material, audit, rows, via)
     if derivable(weights, importance):
@@ -219,7 +218,7 @@ def _read(material: Material, audit: TensorAudit, rows: Indices, via: GGMLType) 
 
 
 def _pass(
-    material: Material, audits: list[TensorAudit], arithmetic: str, via: GGMLType, jobs: int, progress: Progress
+    material: Material, audits: list[TensorAudit], arithmetic: Arithmetic, via: GGMLType, jobs: int, progress: Progress
 ) -> None:
     """Compare all selected rows, several batches at a time; no more are waiting than are worked on."""
     for audit in audits:
@@ -252,7 +251,9 @@ def _pass(
             raise
 
 
-def _reconsidered(material: Material, audits: list[TensorAudit], arithmetic: str, via: GGMLType, jobs: int) -> str:
+def _reconsidered(
+    material: Material, audits: list[TensorAudit], arithmetic: Arithmetic, via: GGMLType, jobs: int
+) -> Arithmetic:
     """Compare all rows in the other arithmetic too, where that explains every difference, and keep what fits better.
 
     The first look may have seen no difference between the two. A few blocks of the other one in a file that is exact
@@ -261,9 +262,9 @@ def _reconsidered(material: Material, audits: list[TensorAudit], arithmetic: str
     tallies, differing = [audit.tally for audit in audits], _totals(audits)[1]
     if not differing or any(tally.other != tally.differing for tally in tallies):
         return arithmetic
-    _pass(material, audits, _opposite(arithmetic), via, jobs, lambda _: None)
+    _pass(material, audits, arithmetic.other, via, jobs, lambda _: None)
     if _totals(audits)[1] < differing:
-        return _opposite(arithmetic)
+        return arithmetic.other
     for audit, tally in zip(audits, tallies, strict=True):
         audit.tally = tally
     return arithmetic
@@ -278,7 +279,7 @@ def _batches(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]
 
 
 def _compare(
-    material: Material, audit: TensorAudit, rows: Indices, arithmetic: str, via: GGMLType
+    material: Material, audit: TensorAudit, rows: Indices, arithmetic: Arithmetic, via: GGMLType
 ) -> tuple[Tally, str | None]:
     """Compare one batch; the text says why that was not possible."""
     weights, importance, actual = _read(material, audit, rows, via)
@@ -289,7 +290,7 @@ def _compare(
         return Tally(), why
     quantizer = material.quantizer(arithmetic)
     tally = compare_rows(
-        quantizer, lambda: material.quantizer(_opposite(arithmetic)), kind, weights, importance, actual, rows
+        quantizer, lambda: material.quantizer(arithmetic.other), kind, weights, importance, actual, rows
     )
     return tally, None
 
@@ -302,10 +303,6 @@ def _compare_computed(weights: Floats, actual: Bytes, kind: GGMLType, tolerance:
     near = np.isclose(found, weights, rtol=tolerance, atol=0)
     wrong = int((~near).sum())
     return Tally(rows=len(weights), blocks=weights.size, differing=wrong, unexplained=wrong), None
-
-
-def _opposite(arithmetic: str) -> str:
-    return FUSED if arithmetic == STRICT else STRICT
 
 
 def _totals(audits: list[TensorAudit]) -> tuple[int, int]:

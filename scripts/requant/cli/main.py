@@ -137,11 +137,11 @@ def diff(a: Path, b: Path, out: Path | None) -> None:
     """Say what differs between two GGUF files, or two release folders, A and B, and by how much."""
     from requant.difference import diff as difference
     from requant.documents.pins import TABLE, read_pins
+    from requant.formats.ggml import Arithmetic
     from requant.toolchain.quantizers import open_quantizer
-    from requant.toolchain.variants import STRICT
 
     pin = next(iter(read_pins(TABLE, "the pin table").toolchains.values()))
-    found = difference.diff(a, b, lambda: open_quantizer(STRICT, pin))
+    found = difference.diff(a, b, lambda: open_quantizer(Arithmetic.STRICT, pin))
     click.echo(difference.as_text(found))
     if out is not None:
         write_document(out, difference.as_document(found))

@@ -15,8 +15,8 @@ from requant.formats.ggml import (
     GGMLType,
     Indices,
 )
+from requant.quantization.quantizer import Quantizer
 from requant.quantization.witnesses import ROW_WIDE, find_witnesses
-from requant.toolchain.ggml_library import Quantizer
 
 MOST_EXAMPLES = 3
 DENSE = 0.1
