@@ -30,7 +30,7 @@ from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
 from requant.pipeline.tiny_model import make_tensor
 from requant.places.place import open_place
-from requant.quantization.derivation import Tally, compare_rows
+from requant.quantization.derivation import Rows, Tally, compare_rows
 from requant.quantization.witnesses import EPSILONS
 from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
 from support.quants import (
@@ -193,8 +193,8 @@ def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> No
         made = program(compiler).quantize(kind, rows, by)
         strict, fused = (kept(name) for name in FINGERPRINTS)
         pairs = ((strict, fused), (fused, strict))
-        every = np.arange(ROWS)
-        tallies = [compare_rows(one, lambda other=other: other, kind, rows, by, made, every) for one, other in pairs]
+        made_rows = Rows(kind, rows, by, made, np.arange(ROWS))
+        tallies = [compare_rows(one, lambda other=other: other, made_rows) for one, other in pairs]
         return min(tallies, key=lambda tally: tally.differing)
 
     assert compared("x86-64 GCC").differing == 0

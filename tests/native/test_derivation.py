@@ -16,6 +16,7 @@ from requant.quantization.derivation import (
     LIMIT,
     MOST_EXAMPLES,
     Odd,
+    Rows,
     Tally,
     compare_rows,
     derivable,
@@ -40,7 +41,7 @@ def never() -> Quantizer:
 
 
 def compared(kind: T, actual: Bytes, other: Callable[[], Quantizer] = lambda: kept(Arithmetic.FUSED)) -> Tally:
-    return compare_rows(kept(Arithmetic.STRICT), other, kind, WEIGHTS, BY, actual, INDICES)
+    return compare_rows(kept(Arithmetic.STRICT), other, Rows(kind, WEIGHTS, BY, actual, INDICES))
 
 
 def derived(kind: T, arithmetic: Arithmetic = Arithmetic.STRICT) -> Bytes:
@@ -117,7 +118,7 @@ def test_ratio_over_no_error() -> None:
     actual = kept(Arithmetic.STRICT).quantize(T.Q8_0, weights)
     actual[0, :3] = (0, 0x3C, 1)
     tally = compare_rows(
-        kept(Arithmetic.STRICT), lambda: kept(Arithmetic.FUSED), T.Q8_0, weights, None, actual, np.array([0])
+        kept(Arithmetic.STRICT), lambda: kept(Arithmetic.FUSED), Rows(T.Q8_0, weights, None, actual, np.array([0]))
     )
     assert (tally.error, tally.derived_error) == (1, 0)
     assert tally.odd == [Odd(0, 0, 2, 34, math.inf)]
@@ -129,19 +130,10 @@ def test_tallies_add_up() -> None:
     rows = np.array([3, 80, 81, 82, 150, 399])
     actual[rows, 20] ^= 3
     once, parts = compared(T.Q4_K, actual), Tally()
+    whole = Rows(T.Q4_K, WEIGHTS, BY, actual, INDICES)
     for start in reversed(range(0, ROWS, 100)):
-        part = slice(start, start + 100)
-        parts.add(
-            compare_rows(
-                kept(Arithmetic.STRICT),
-                lambda: kept(Arithmetic.FUSED),
-                T.Q4_K,
-                WEIGHTS[part],
-                BY,
-                actual[part],
-                INDICES[part],
-            )
-        )
+        part = whole.at(np.arange(start, start + 100))
+        parts.add(compare_rows(kept(Arithmetic.STRICT), lambda: kept(Arithmetic.FUSED), part))
     assert once.unexplained == len(rows)
     assert [odd.row for odd in once.odd] == INDICES[rows[:MOST_EXAMPLES]].tolist()
     assert parts.error == pytest.approx(once.error)

@@ -26,7 +26,7 @@ from requant.formats.ggml import (
 )
 from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
-from requant.quantization.derivation import Tally, compare_rows, derivable
+from requant.quantization.derivation import Rows, Tally, compare_rows, derivable
 from requant.quantization.quantizer import Quantizer
 
 BATCH = 1 << 20
@@ -289,9 +289,8 @@ def _compare(
     if kind is not GGMLType.F32 and (why := derivable(weights, importance)):
         return Tally(), why
     quantizer = material.quantizer(arithmetic)
-    tally = compare_rows(
-        quantizer, lambda: material.quantizer(arithmetic.other), kind, weights, importance, actual, rows
-    )
+    batch = Rows(kind, weights, importance, actual, rows)
+    tally = compare_rows(quantizer, lambda: material.quantizer(arithmetic.other), batch)
     return tally, None
 
 
