@@ -9,10 +9,10 @@ from typing import Any
 from requant.audit.metadata import Finding, Grade
 from requant.audit.named_weights import Source
 from requant.audit.plausibility import check_plausible
+from requant.documents.reports import IMATRIX_AUDIT
 from requant.formats.imatrix import Imatrix
 from requant.ground.text import table
 
-SCHEMA = "requant/imatrix-audit/v1"
 PLAUSIBLE, MISMATCH = "plausible", "mismatch"
 
 
@@ -53,7 +53,7 @@ def as_text(report: ImatrixReport) -> str:
 def as_document(report: ImatrixReport) -> dict[str, Any]:
     """The outcome for canonical JSON."""
     return {
-        "schema": SCHEMA,
+        "schema": IMATRIX_AUDIT,
         "verdict": report.verdict,
         "imatrix": {"name": report.name, "sha256": report.sha256},
         "findings": [

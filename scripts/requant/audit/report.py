@@ -15,10 +15,10 @@ from requant.audit.sweep import (
     UNCHECKED,
     TensorAudit,
 )
+from requant.documents.reports import AUDIT
 from requant.ground.text import in_units
 from requant.quantization.witnesses import EPSILONS
 
-SCHEMA = "requant/audit/v1"
 CHANCE = 0.01
 """Chance of missing an alteration, for which the bound is given."""
 MOST = 20
@@ -62,7 +62,7 @@ def as_document(report: Report) -> dict[str, Any]:
     """The outcome for canonical JSON: no floats, numbers that are none are text; ``run`` differs between two runs."""
     subject, outcome = report.subject, report.outcome
     return {
-        "schema": SCHEMA,
+        "schema": AUDIT,
         "verdict": report.verdict,
         "mode": "full" if report.seed is None else "sample",
         "seed": report.seed,

@@ -14,11 +14,11 @@ from requant.difference.ggufs import (
     diff_gguf,
 )
 from requant.difference.releases import FileDiff, ReleaseDiff, diff_releases
+from requant.documents.reports import DIFF
 from requant.ground.digests import Digest
 from requant.ground.errors import FormatError
 from requant.ground.text import printable, table
 
-SCHEMA = "requant/diff/v1"
 MOST_SHOWN = 40
 """Lines of one kind that people are shown; the JSON holds all."""
 
@@ -133,7 +133,7 @@ def _more(count: int) -> Iterator[str]:
 def as_document(found: Diff) -> dict[str, Any]:
     """What differs, for canonical JSON, which holds no floats: they are text, such as ``"1.5e-07"``."""
     inner = _gguf(found.found) if isinstance(found.found, GGUFDiff) else _release(found.found)
-    return {"schema": SCHEMA, "same": found.same, "a": found.a.name, "b": found.b.name, **inner}
+    return {"schema": DIFF, "same": found.same, "a": found.a.name, "b": found.b.name, **inner}
 
 
 def _gguf(found: GGUFDiff) -> dict[str, Any]:

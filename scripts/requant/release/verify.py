@@ -26,6 +26,7 @@ from requant.documents.file_names import (
 )
 from requant.documents.manifest import ImatrixEntry, Manifest, read_manifest
 from requant.documents.records import file_entry
+from requant.documents.reports import VERIFY
 from requant.documents.sums import read_sums
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import read_imatrix
@@ -45,7 +46,6 @@ from requant.release.attestation import (
 from requant.release.card import render_card
 from requant.release.keys import read_public_key
 
-DOCUMENT = "requant/verify/v1"
 LONGEST_CARD = 1 << 22
 SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 MOST_SHOWN = 20
@@ -318,7 +318,7 @@ def as_text(verification: Verification) -> str:
 def as_document(verification: Verification) -> dict[str, Any]:
     """What was found, for canonical JSON."""
     return {
-        "schema": DOCUMENT,
+        "schema": VERIFY,
         "verdict": verification.verdict,
         "manifest": verification.schema,
         "files": list(verification.files),
