@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from requant.audit.sample import draw
-from requant.audit.sweep import EXACT, MISMATCH, UNCHECKED
 from requant.conversion.weights import GGUFWeights, as_float32
 from requant.formats.ggml import PLAIN, Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.pipeline.tiny_model import make_tensor
 from requant.quantization.quantizer import Quantizer
+from requant.quantization.verdict import Verdict
 from support.quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
 from support.workplace import Workplace
 
@@ -149,8 +149,8 @@ def refuted(scene: Scene, out: Path, changes: dict[str, bytes]) -> dict[str, str
     outcome = audited(replaced(scene.quant, out, changes), scene.weights, scene.importances)
     assert outcome.arithmetic is Arithmetic.STRICT
     found = {audit.tensor.name: audit.verdict for audit in outcome.tensors}
-    assert found == {name: MISMATCH if name in changes else EXACT for name in scene.types}
-    return {audit.tensor.name: audit.reason for audit in outcome.tensors if audit.verdict == MISMATCH}
+    assert found == {name: Verdict.MISMATCH if name in changes else Verdict.EXACT for name in scene.types}
+    return {audit.tensor.name: audit.reason for audit in outcome.tensors if audit.verdict == Verdict.MISMATCH}
 
 
 def test_the_scene_is_exact(scene: Scene, tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_one_block_in_the_other_arithmetic(scene: Scene, tmp_path: Path, kind: T
     outcome = audited(copy, scene.weights, scene.importances)
     assert (outcome.arithmetic, outcome.differing) == (arithmetic, 1)
     assert {audit.tensor.name: audit.verdict for audit in outcome.tensors} == {
-        each: MISMATCH if each == name else EXACT for each in scene.types
+        each: Verdict.MISMATCH if each == name else Verdict.EXACT for each in scene.types
     }
-    reasons = {audit.reason for audit in outcome.tensors if audit.verdict == MISMATCH}
+    reasons = {audit.reason for audit in outcome.tensors if audit.verdict == Verdict.MISMATCH}
     assert reasons == {"differs where rounding could explain it, in a file that is exact otherwise"}
 
 
@@ -225,6 +225,9 @@ def test_a_sample_catches_what_it_draws(scene: Scene, tmp_path: Path) -> None:
             name = audit.tensor.name
             hit = name in drawn and np.isin(drawn[name], altered.get(name, [])).any()
             skipped = name in rows and name not in drawn
-            assert audit.verdict == (MISMATCH if hit else UNCHECKED if skipped else EXACT), (seed, name)
+            assert audit.verdict == (Verdict.MISMATCH if hit else Verdict.UNCHECKED if skipped else Verdict.EXACT), (
+                seed,
+                name,
+            )
             refutations += hit
     assert refutations > 5

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.sweep import Material, Outcome, audit_tensors
+from requant.audit.sweep import Material, Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.documents.pins import ToolchainPin, read_pins
 from requant.formats.ggml import (
@@ -190,7 +190,7 @@ def whole(weights: Weights, name: str) -> Floats:
 
 def audited(
     subject: Path, weights: Weights, importances: Mapping[str, Floats], selected: Mapping[str, Indices] | None = None
-) -> Outcome:
+) -> Sweep:
     """Run the core of the audit."""
     file, header = opened(subject)
     with file:

@@ -20,15 +20,7 @@ from requant.audit.metadata import (
 from requant.audit.named_weights import Source, open_source
 from requant.audit.sample import draw
 from requant.audit.subject import Subject, open_subject
-from requant.audit.sweep import (
-    EXACT,
-    MISMATCH,
-    NEAR,
-    UNCHECKED,
-    Material,
-    Outcome,
-    audit_tensors,
-)
+from requant.audit.sweep import Material, Sweep, audit_tensors
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic, Floats
@@ -51,6 +43,7 @@ from requant.quantization.mix import (
     file_type_name,
 )
 from requant.quantization.quantizer import Quantizer
+from requant.quantization.verdict import Verdict
 from requant.toolchain.quantizers import open_quantizer
 
 ROWS = 1024
@@ -86,7 +79,7 @@ class Report:
     seed: int | None
     rows: int
     drawn: int
-    outcome: Outcome
+    outcome: Sweep
     findings: list[Finding]
     inferred: list[str]
     notes: list[str]
@@ -101,14 +94,14 @@ class Report:
         return [finding for finding in self.findings if finding.grade is Grade.SERIOUS]
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """The worst of all: a mismatch or serious finding, then what could not be checked, then ``near``."""
         verdicts = {audit.verdict for audit in self.outcome.tensors if not audit.undrawn}
-        if MISMATCH in verdicts or self.outcome.missing or self.serious:
-            return MISMATCH
-        if UNCHECKED in verdicts or not verdicts or self.notes:
-            return UNCHECKED
-        return NEAR if NEAR in verdicts else EXACT
+        if Verdict.MISMATCH in verdicts or self.outcome.missing or self.serious:
+            return Verdict.MISMATCH
+        if Verdict.UNCHECKED in verdicts or not verdicts or self.notes:
+            return Verdict.UNCHECKED
+        return Verdict.NEAR if Verdict.NEAR in verdicts else Verdict.EXACT
 
 
 def audit(question: Question) -> Report | ImatrixReport:

@@ -1,22 +1,15 @@
 """An audit's outcome for machines (JSON), for a discussion (Markdown) and for a terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from requant.audit.judgement import NEAR_LEAST, NEAR_MOST, TensorAudit
 from requant.audit.metadata import Finding, Grade
 from requant.audit.question import Report
 from requant.audit.sample import caught
-from requant.audit.sweep import (
-    EXACT,
-    MISMATCH,
-    NEAR,
-    NEAR_LEAST,
-    NEAR_MOST,
-    UNCHECKED,
-    TensorAudit,
-)
 from requant.documents.reports import AUDIT
 from requant.ground.text import in_units
+from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
 
 CHANCE = 0.01
@@ -24,27 +17,19 @@ CHANCE = 0.01
 MOST = 20
 """Tensors and findings that are shown to people; machines get all of them."""
 
-WORDS = {
-    EXACT: "a derivation of the named weights, byte for byte",
-    NEAR: "a derivation of the named weights by another compiler's arithmetic",
-    MISMATCH: "NOT a derivation of the named weights",
-    UNCHECKED: "not proven: something could not be checked",
-}
-
 
 def exit_code(report: Report, *, exact: bool) -> int:
     """0: everything checked is exact (or near, unless ``exact``); 1: a mismatch; 3: something could not be checked."""
-    if report.verdict == NEAR:
-        return 1 if exact else 0
-    return {EXACT: 0, MISMATCH: 1, UNCHECKED: 3}[report.verdict]
+    refused = exact and report.verdict is Verdict.NEAR
+    return (Verdict.MISMATCH if refused else report.verdict).exit_code
 
 
 def headline(report: Report) -> str:
     """The verdict in one line."""
     name = report.subject.name
-    how = f" ({report.outcome.arithmetic})" if report.verdict == EXACT else ""
+    how = f" ({report.outcome.arithmetic})" if report.verdict == Verdict.EXACT else ""
     checked = "" if report.seed is None else f", judged by {report.rows:,} of {report.drawn:,} rows"
-    return f"{report.verdict}{how}: {name} is {WORDS[report.verdict]}{checked}"
+    return f"{report.verdict}{how}: {name} is {report.verdict.words}{checked}"
 
 
 def bound(report: Report) -> str:
@@ -63,7 +48,7 @@ def as_document(report: Report) -> dict[str, Any]:
     subject, outcome = report.subject, report.outcome
     return {
         "schema": AUDIT,
-        "verdict": report.verdict,
+        "verdict": str(report.verdict),
         "mode": "full" if report.seed is None else "sample",
         "seed": report.seed,
         "rows": report.rows,
@@ -84,7 +69,7 @@ def as_document(report: Report) -> dict[str, Any]:
         },
         "imatrix": None if report.imatrix is None else {"sha256": report.imatrix[1]},
         "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
-        "arithmetic": outcome.arithmetic,
+        "arithmetic": str(outcome.arithmetic),
         "counts": counts(report),
         "blocks": {"searched": outcome.blocks, "differing": outcome.differing},
         "missing": list(outcome.missing),
@@ -106,7 +91,7 @@ def as_document(report: Report) -> dict[str, Any]:
 
 def counts(report: Report) -> dict[str, int]:
     """Tensors by verdict; those of which no row was drawn stand apart."""
-    found = dict.fromkeys((EXACT, NEAR, MISMATCH, UNCHECKED, "undrawn"), 0)
+    found = dict.fromkeys((*map(str, Verdict), "undrawn"), 0)
     for audit in report.outcome.tensors:
         found["undrawn" if audit.undrawn else audit.verdict] += 1
     return found
@@ -118,7 +103,7 @@ def _tensor(audit: TensorAudit) -> dict[str, Any]:
         "name": audit.tensor.name,
         "type": audit.tensor.type.name,
         "shape": list(audit.tensor.shape),
-        "verdict": audit.verdict,
+        "verdict": str(audit.verdict),
         "reason": audit.reason,
         "rows": tally.rows,
         "rows_in_all": audit.rows,
@@ -160,8 +145,8 @@ def explained(audit: TensorAudit) -> str:
 
 def notable(report: Report) -> list[TensorAudit]:
     """Tensors that are not exact, the worst first."""
-    order = {MISMATCH: 0, UNCHECKED: 1, NEAR: 2}
-    odd = [audit for audit in report.outcome.tensors if audit.verdict != EXACT and not audit.undrawn]
+    order = {Verdict.MISMATCH: 0, Verdict.UNCHECKED: 1, Verdict.NEAR: 2}
+    odd = [audit for audit in report.outcome.tensors if audit.verdict != Verdict.EXACT and not audit.undrawn]
     return sorted(odd, key=lambda audit: order[audit.verdict])
 
 
@@ -181,7 +166,7 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "llama.cpp", f"{report.toolchain.commit[:12]}, arithmetic {outcome.arithmetic}"
     yield "tensors", ", ".join(f"{count:,} {verdict}" for verdict, count in counts(report).items() if count)
     yield "bound", bound(report)
-    if any(audit.verdict == NEAR for audit in outcome.tensors):
+    if any(audit.verdict == Verdict.NEAR for audit in outcome.tensors):
         yield "near", near_bound(report)
     fetched = f", {in_units(report.traffic.fetched)} fetched in {report.traffic.requests:,} requests"
     yield "cost", f"{report.seconds:.1f} s{fetched if report.traffic.requests else ''}"
@@ -242,8 +227,7 @@ def as_text(report: Report, width: int | None = None) -> None:
     from rich.text import Text
 
     console = Console(width=width, highlight=False)
-    colours: Mapping[str, str] = {EXACT: "bold green", NEAR: "bold green", MISMATCH: "bold red"}
-    console.print(Text(headline(report), colours.get(report.verdict, "bold yellow")))
+    console.print(Text(headline(report), report.verdict.colour))
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -252,7 +236,7 @@ def as_text(report: Report, width: int | None = None) -> None:
     console.print(table)
     odd, found = notable(report), ordered(report)
     if odd:
-        rows = [(each.tensor.name, each.tensor.type.name, each.verdict, explained(each)) for each in odd]
+        rows = [(each.tensor.name, each.tensor.type.name, str(each.verdict), explained(each)) for each in odd]
         console.print(_table(("tensor", "type", "verdict", "what"), rows))
     if found:
         rows = [(each.key, str(each.grade), each.expected, each.actual) for each in found]

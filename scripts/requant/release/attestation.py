@@ -21,6 +21,7 @@ from requant.documents.reports import AUDIT
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
+from requant.quantization.verdict import PROVEN
 from requant.release.keys import read_private_key, read_public_key
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -115,7 +116,7 @@ def audit_statement(report: Mapping[str, Any]) -> Statement:
         raise AttestationError(f"the report has schema {report.get('schema')!r}, not {AUDIT}: audit again")
     if report.get("mode") != "full":
         raise AttestationError(f"only a full audit can be attested, this one's mode is {report.get('mode')!r}")
-    if report.get("verdict") not in ("exact", "near"):
+    if report.get("verdict") not in PROVEN:
         raise AttestationError(
             f"only the verdicts exact and near can be attested, this audit's is {report.get('verdict')!r}"
         )
