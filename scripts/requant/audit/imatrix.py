@@ -6,7 +6,7 @@ That is less than a proof. Only computing it again is one: ``snakemake audit`` d
 from dataclasses import dataclass
 from typing import Any
 
-from requant.audit.metadata import Finding, Grade
+from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.named_weights import Source
 from requant.audit.plausibility import check_plausible
 from requant.documents.reports import IMATRIX_AUDIT
@@ -23,7 +23,7 @@ class ImatrixReport:
     name: str
     sha256: str
     source: str
-    findings: tuple[Finding, ...]
+    findings: tuple[MetadataFinding, ...]
 
     @property
     def verdict(self) -> str:

@@ -12,8 +12,8 @@ from secrets import randbits
 
 from requant.audit.imatrix import ImatrixReport, audit_imatrix
 from requant.audit.metadata import (
-    Finding,
     Grade,
+    MetadataFinding,
     NamedImatrix,
     compare_metadata,
 )
@@ -80,7 +80,7 @@ class Report:
     rows: int
     drawn: int
     outcome: Sweep
-    findings: list[Finding]
+    findings: list[MetadataFinding]
     inferred: list[str]
     notes: list[str]
     sha256: str | None = None
@@ -89,7 +89,7 @@ class Report:
     seconds: float = 0.0
 
     @property
-    def serious(self) -> list[Finding]:
+    def serious(self) -> list[MetadataFinding]:
         """Findings that make it another model."""
         return [finding for finding in self.findings if finding.grade is Grade.SERIOUS]
 
@@ -142,7 +142,7 @@ def _check(question: Question, subject: Subject, source: Source, traffic: Traffi
     imatrix, named = _imatrix(question, subject, traffic, closing)
     if named and subject.manifest and named[1] != (wanted := subject.manifest.imatrix.file.sha256):
         sentence = "the importance matrix is not the one that the manifest names"
-        findings.append(Finding(IMATRIX, Grade.SERIOUS, wanted, named[1], sentence))
+        findings.append(MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, named[1], sentence))
     importances: Mapping[str, Floats] | None = {}
     if imatrix is not None:
         importances = _importances(imatrix)
@@ -245,12 +245,12 @@ def _importances(imatrix: Imatrix) -> dict[str, Floats]:
     return {name: importance(entry)[0] for name, entry in imatrix.entries.items()}
 
 
-def _compare_types(subject: Subject, source: Source, with_imatrix: bool) -> list[Finding]:
+def _compare_types(subject: Subject, source: Source, with_imatrix: bool) -> list[MetadataFinding]:
     """Tensors of another type than the mix of the file's type gives them; either version's fallbacks are right."""
     number = subject.inferred.file_type
     if number is None:
         sentence = "general.file_type is absent, so the types of the tensors cannot be checked"
-        return [Finding("general.file_type", Grade.UNCHECKED, "(unknown)", "(absent)", sentence)]
+        return [MetadataFinding("general.file_type", Grade.UNCHECKED, "(unknown)", "(absent)", sentence)]
     tensors = {name: (shape, source.types[name]) for name, shape in source.weights.shapes.items()}
     try:
         choices = [
@@ -258,9 +258,9 @@ def _compare_types(subject: Subject, source: Source, with_imatrix: bool) -> list
             for fallbacks in (FALLBACKS, OLDER_FALLBACKS)
         ]
     except UnsupportedError as error:
-        return [Finding("types", Grade.UNCHECKED, "(unknown)", file_type_name(number), str(error))]
+        return [MetadataFinding("types", Grade.UNCHECKED, "(unknown)", file_type_name(number), str(error))]
     return [
-        Finding(
+        MetadataFinding(
             tensor.name, Grade.SERIOUS, choices[0][tensor.name].name, tensor.type.name,
             f"{tensor.name} is {tensor.type.name}, the mix {file_type_name(number)} makes it "
             f"{choices[0][tensor.name].name}",

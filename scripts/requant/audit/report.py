@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from requant.audit.judgement import NEAR_LEAST, NEAR_MOST, TensorAudit
-from requant.audit.metadata import Finding, Grade
+from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.question import Report
 from requant.audit.sample import caught
 from requant.documents.reports import AUDIT
@@ -150,7 +150,7 @@ def notable(report: Report) -> list[TensorAudit]:
     return sorted(odd, key=lambda audit: order[audit.verdict])
 
 
-def ordered(report: Report) -> list[Finding]:
+def ordered(report: Report) -> list[MetadataFinding]:
     """Findings, the serious ones first; the harmless ones are left to machines."""
     grades = (Grade.SERIOUS, Grade.UNCHECKED)
     return sorted((each for each in report.findings if each.grade in grades), key=lambda each: grades.index(each.grade))
