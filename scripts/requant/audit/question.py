@@ -25,8 +25,7 @@ from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic, Floats
 from requant.formats.imatrix import MAX_SIZE, Imatrix, importance, read_imatrix
-from requant.formats.ranged import LocalFile, Ranged, read_whole
-from requant.ground.digests import CHUNK
+from requant.formats.ranged import LocalFile, Ranged, digest_ranged, read_whole
 from requant.ground.errors import (
     PlaceError,
     RecipeError,
@@ -126,7 +125,7 @@ def audit(question: Question) -> Report | ImatrixReport:
             # Without a compiler nothing is wrong with the subject, nor with the question.
             raise UnsupportedError(str(error)) from error
         if question.rows is None and isinstance(subject.file, LocalFile):
-            report.sha256 = _digest(subject.file)
+            report.sha256 = digest_ranged(subject.file).sha256
         elif known := subject.place.expected(subject.name):
             report.sha256, report.recorded = known.sha256, True
     report.seconds = time.monotonic() - begun
@@ -224,13 +223,6 @@ def _read_imatrix(file: Ranged) -> tuple[Imatrix, str]:
     """Read a file once, so that what is parsed is what was hashed; gives its SHA-256 too."""
     data = read_whole(file, MAX_SIZE, "an importance matrix")
     return read_imatrix(BytesIO(data), file.name), hashlib.sha256(data).hexdigest()
-
-
-def _digest(file: Ranged) -> str:
-    sha256 = hashlib.sha256()
-    for offset in range(0, file.size, CHUNK):
-        sha256.update(file.read(offset, min(CHUNK, file.size - offset)))
-    return sha256.hexdigest()
 
 
 def _importances(imatrix: Imatrix) -> dict[str, Floats]:
