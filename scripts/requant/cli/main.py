@@ -81,10 +81,9 @@ def audit(
     Exit code 0: all that was checked is a derivation; 1: it is not; 2: wrong usage or unreadable input; 3: something
     could not be checked.
     """
-    from requant.audit import imatrix as imatrix_audit
-    from requant.audit import report as audit_report
     from requant.audit.question import ROWS, Question
     from requant.audit.question import audit as carry_out
+    from requant.audit.render import rendered
 
     if full and (rows is not None or seed is not None):
         raise click.UsageError("--full checks all rows: leave out --rows and --seed")
@@ -93,25 +92,20 @@ def audit(
     chosen = None if full else rows or ROWS
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs))
-    if isinstance(report, imatrix_audit.ImatrixReport):
-        if markdown is not None or attest is not None:
-            raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
-        click.echo(imatrix_audit.as_text(report))
-        if json_out is not None:
-            write_document(json_out, imatrix_audit.as_document(report))
-        sys.exit(0 if report.verdict == imatrix_audit.PLAUSIBLE else 1)
-    document = audit_report.as_document(report)
-    audit_report.as_text(report)
+    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact))
+    found = rendered(report)
+    if found.markdown is None and (markdown is not None or attest is not None):
+        raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
+    click.echo(found.text)
     if json_out is not None:
-        write_document(json_out, document)
-    if markdown is not None:
-        write_text(markdown, audit_report.as_markdown(report))
+        write_document(json_out, found.document)
+    if markdown is not None and found.markdown is not None:
+        write_text(markdown, found.markdown)
     if attest is not None and key is not None:
         from requant.release.attestation import audit_statement, sign
 
-        sign(audit_statement(document), key, attest)
-    sys.exit(audit_report.exit_code(report, exact=exact))
+        sign(audit_statement(found.document), key, attest)
+    sys.exit(report.exit_code)
 
 
 @main.command()
