@@ -19,6 +19,7 @@ from run import DEFAULT, upstream
 
 from requant.formats.gguf import read_header
 from requant.ground.digests import write_bytes
+from requant.quantization.verdict import Verdict
 from requant.toolchain.tree import proven_tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,6 @@ Written by `make bench`.
 - ggufpacker is given our strict llama-quantize; without the same build it can accept nothing
 
 """
-VERDICTS = ("exact", "near", "mismatch", "unchecked")
 ACCEPTED = {0: "accepts", 1: "refuses", 2: "refuses", 3: "cannot tell"}
 
 
@@ -197,7 +197,7 @@ def acceptance(work: Path, threads: int) -> str:
         _, code, _ = run(attesting(tiny), work, None)
         audit = [BIN / "requant", "audit", path, "--source", tiny.weights, "--imatrix", tiny.imatrix, "--full"]
         _, ours, said = run(audit, ROOT, None)
-        verdict = next(line for line in said.splitlines() if line.startswith(VERDICTS)).partition(":")[0]
+        verdict = next(line for line in said.splitlines() if line.startswith(tuple(Verdict))).partition(":")[0]
         lines.append(f"| {name} | {ACCEPTED[code]} | {ACCEPTED[ours]}: {verdict} |")
     return "\n".join(lines)
 

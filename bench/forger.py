@@ -4,23 +4,24 @@ Of all outcomes that small changes of weights and importances lead to, the worst
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from requant.conversion.weights import GGUFWeights
 from requant.documents.pins import TABLE, read_pins
-from requant.formats.ggml import Floats, GGMLType
+from requant.formats.ggml import Arithmetic, Floats, GGMLType
 from requant.formats.gguf import read_header
 from requant.formats.imatrix import importance, read_imatrix
 from requant.formats.ranged import LocalFile
+from requant.quantization.quantizer import Quantizer
 from requant.quantization.witnesses import (
     EPSILONS,
     changed,
     derive,
     find_witnesses,
 )
-from requant.toolchain.ggml_library import Quantizer
 from requant.toolchain.quantizers import open_quantizer
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "Tiny-Qwen3"
@@ -32,7 +33,7 @@ KINDS = (GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6
 def main() -> None:
     """Print one line for each type."""
     pin = next(iter(read_pins(TABLE).toolchains.values()))
-    quantizers = [open_quantizer(name, pin) for name in ("strict", "fused")]
+    quantizers = [open_quantizer(arithmetic, pin) for arithmetic in Arithmetic]
     path = RESULTS / "bf16" / "converted" / "Tiny-Qwen3.gguf"
     with LocalFile(path) as file:
         weights = GGUFWeights(file, read_header(path)).rows(WEIGHT, np.arange(BLOCKS))
@@ -45,7 +46,9 @@ def main() -> None:
         sys.stdout.write(f"{kind.name}: {gain}, {flips} flips pass\n")
 
 
-def _worst(quantizers: list[Quantizer], kind: GGMLType, weights: Floats, importances: Floats) -> tuple[float, float]:
+def _worst(
+    quantizers: Sequence[Quantizer], kind: GGMLType, weights: Floats, importances: Floats
+) -> tuple[float, float]:
     """Share of blocks with a choice, and by which part the error grows at worst."""
     stream = np.random.Philox(key=5)
     honest = derive(quantizers[0], kind, weights, importances)
@@ -63,7 +66,7 @@ def _worst(quantizers: list[Quantizer], kind: GGMLType, weights: Floats, importa
     return float(choice.mean()), float(worst.sum() / least.sum() - 1)
 
 
-def _witnessed_flips(quantizers: list[Quantizer], kind: GGMLType, weights: Floats, importances: Floats) -> int:
+def _witnessed_flips(quantizers: Sequence[Quantizer], kind: GGMLType, weights: Floats, importances: Floats) -> int:
     """How many of as many random single bit flips as there are blocks pass for rounding."""
     data = derive(quantizers[0], kind, weights, importances)
     bits = np.random.Philox(key=6).random_raw(len(data)) % np.uint64(8 * kind.type_size)

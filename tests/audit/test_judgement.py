@@ -6,19 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from requant.audit.sweep import (
-    EXACT,
-    MISMATCH,
-    NEAR,
-    UNCHECKED,
-    TensorAudit,
-    judge,
-)
+from requant.audit.judgement import TensorAudit, judge
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Tally
+from requant.quantization.verdict import Verdict
 
 BLOCKS = 100_000
+EXACT, NEAR, MISMATCH, UNCHECKED = Verdict
 
 
 def audit(explained: int = 0, unexplained: int = 0, kind: T = T.Q4_K, blocks: int = BLOCKS) -> TensorAudit:
@@ -29,7 +24,7 @@ def audit(explained: int = 0, unexplained: int = 0, kind: T = T.Q4_K, blocks: in
     return TensorAudit(Tensor("x.weight", (256, blocks), kind, 0, 0), tally=tally)
 
 
-FULL: dict[str, tuple[Sequence[tuple[int, int]], Sequence[str]]] = {
+FULL: dict[str, tuple[Sequence[tuple[int, int]], Sequence[Verdict]]] = {
     # (explained, unexplained) of each tensor of 100,000 blocks, and their verdicts
     "all equal": ([(0, 0)] * 3, [EXACT] * 3),
     "one block": ([(1, 0), (0, 0), (0, 0)], [MISMATCH, EXACT, EXACT]),
@@ -70,7 +65,7 @@ def test_whole_files(name: str) -> None:
         ([(9000, 0), (9000, 0)], [MISMATCH, MISMATCH]),
     ],
 )
-def test_samples_leave_a_few_blocks_open(counts: Sequence[tuple[int, int]], expected: Sequence[str]) -> None:
+def test_samples_leave_a_few_blocks_open(counts: Sequence[tuple[int, int]], expected: Sequence[Verdict]) -> None:
     """Where the whole file would have shown whether they are alone."""
     audits = [audit(*each) for each in counts]
     judge(audits, sampled=True)

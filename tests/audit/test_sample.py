@@ -70,6 +70,16 @@ def test_the_seed_decides() -> None:
     assert said(5) == said(5, {f"other.{name}": rows for name, rows in ROWS.items()})
 
 
+@pytest.mark.parametrize("seed", [0, 3, 2**64 - 1])
+def test_more_rows_are_the_same_and_others(seed: int) -> None:
+    """Whoever draws more with the same seed looks at everything again that was looked at before."""
+    before: dict[str, set[int]] = {}
+    for count in (0, 1, 2, 50, 1024, 1025, 100_000, sum(ROWS.values()) - 1, sum(ROWS.values())):
+        drawn = {name: set(rows.tolist()) for name, rows in draw(ROWS, count, seed).items()}
+        assert all(rows <= drawn[name] for name, rows in before.items()), count
+        before = drawn
+
+
 def test_every_machine_draws_these() -> None:
     """Written down once: a change here would make every seed in a report mean something else."""
     assert {name: rows.tolist() for name, rows in draw({"a": 1000, "b": 20, "c": 300}, 8, 2507).items()} == {

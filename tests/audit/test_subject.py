@@ -23,7 +23,7 @@ def opened(folder: Path, change: Change) -> tuple[bool, str | None]:
     (release / MANIFEST).write_bytes(canonical(document))
     subject = open_subject(str(release / QUANT))
     subject.place.close()
-    return subject.manifest is not None, subject.source
+    return subject.manifest is not None, subject.weights
 
 
 MANIFESTS: dict[str, tuple[Change, tuple[bool, str | None]]] = {

@@ -14,8 +14,8 @@ import pytest
 from safetensors import TensorSpec, serialize
 
 from requant.audit.metadata import (
-    Comparison,
     Grade,
+    MetadataComparison,
     NamedImatrix,
     compare_metadata,
     expected_from_gguf,
@@ -109,7 +109,7 @@ def small_files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
 
 
-def require_only_names(comparison: Comparison, *harmless: str) -> None:
+def require_only_names(comparison: MetadataComparison, *harmless: str) -> None:
     """All keys are equal, but for those that only describe."""
     found = {finding.key: finding.grade for finding in comparison.findings}
     names = {"general.name", "general.size_label", "general.basename", "general.finetune"}

@@ -10,12 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.sweep import (
-    EXACT,
-    NEAR,
-    NEAR_MOST,
-    Outcome,
-)
+from requant.audit.judgement import NEAR_MOST
+from requant.audit.sweep import Sweep
 from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
 from requant.conversion.weights import (
     CheckpointWeights,
@@ -24,13 +20,14 @@ from requant.conversion.weights import (
     as_float32,
     rounded,
 )
-from requant.formats.ggml import Floats
+from requant.formats.ggml import Arithmetic, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
 from requant.pipeline.tiny_model import make_tensor
 from requant.places.place import open_place
-from requant.quantization.derivation import Tally, compare_rows
+from requant.quantization.derivation import Rows, Tally, compare_rows
+from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
 from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
 from support.quants import (
@@ -86,7 +83,7 @@ def checkpoint(demo: Workplace) -> Iterator[Weights]:
     place.close()
 
 
-def verdicts(outcome: Outcome) -> Counter[str]:
+def verdicts(outcome: Sweep) -> Counter[Verdict]:
     return Counter(audit.verdict for audit in outcome.tensors)
 
 
@@ -95,8 +92,8 @@ def test_our_own_release(
 ) -> None:
     for named in (weights, checkpoint):
         outcome = audited(demo.release / QUANT, named, importances)
-        assert verdicts(outcome) == {EXACT: TENSORS}
-        assert (outcome.arithmetic, outcome.differing, outcome.missing) == ("strict", 0, ())
+        assert verdicts(outcome) == {Verdict.EXACT: TENSORS}
+        assert (outcome.arithmetic, outcome.differing, outcome.missing) == (Arithmetic.STRICT, 0, ())
 
 
 def test_both_kinds_of_weights_are_the_same(weights: Weights, checkpoint: Weights) -> None:
@@ -111,7 +108,7 @@ def test_both_kinds_of_weights_are_the_same(weights: Weights, checkpoint: Weight
 
 def audited_anew(
     quantize: Quantize, weights: Path, quant: Path, importances: Mapping[str, Floats], out: Path
-) -> tuple[Outcome, bool]:
+) -> tuple[Sweep, bool]:
     """Make the quant again, by other means, and audit that; says too whether it is the same file."""
     other = requantized(quant, weights, importances, quantize, out)
     file, header = opened(weights)
@@ -120,22 +117,24 @@ def audited_anew(
     return outcome, other.read_bytes() == quant.read_bytes()
 
 
-@pytest.mark.parametrize(("compiler", "arithmetic"), [("x86-64 GCC", "strict"), ("ARM64 GCC", "fused")])
+@pytest.mark.parametrize(
+    ("compiler", "arithmetic"), [("x86-64 GCC", Arithmetic.STRICT), ("ARM64 GCC", Arithmetic.FUSED)]
+)
 def test_quants_of_default_builds_are_exact(
-    compiler: str, arithmetic: str, shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
+    compiler: str, arithmetic: Arithmetic, shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
 ) -> None:
     """Every byte of every tensor, in the arithmetic of that compiler."""
     outcome, same = audited_anew(program(compiler).quantize, *shorter, importances, tmp_path / QUANT)
-    assert verdicts(outcome) == {EXACT: TENSORS}
-    assert (outcome.arithmetic, outcome.differing, same) == (arithmetic, 0, arithmetic == "strict")
+    assert verdicts(outcome) == {Verdict.EXACT: TENSORS}
+    assert (outcome.arithmetic, outcome.differing, same) == (arithmetic, 0, arithmetic is Arithmetic.STRICT)
 
 
 def test_quants_of_another_commit_are_exact(
     shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
 ) -> None:
-    outcome, same = audited_anew(kept("strict", OLDER).quantize, *shorter, importances, tmp_path / QUANT)
-    assert verdicts(outcome) == {EXACT: TENSORS}
-    assert (outcome.arithmetic, same) == ("strict", True)
+    outcome, same = audited_anew(kept(Arithmetic.STRICT, OLDER).quantize, *shorter, importances, tmp_path / QUANT)
+    assert verdicts(outcome) == {Verdict.EXACT: TENSORS}
+    assert (outcome.arithmetic, same) == (Arithmetic.STRICT, True)
 
 
 def test_quants_of_another_compiler_are_near(
@@ -144,8 +143,8 @@ def test_quants_of_another_compiler_are_near(
     """Clang contracts other sums than GCC: some blocks are in neither arithmetic, and every one has its witness."""
     outcome, _ = audited_anew(program("ARM64 clang").quantize, *shorter, importances, tmp_path / QUANT)
     found = verdicts(outcome)
-    assert found[EXACT] + found[NEAR] == TENSORS
-    assert found[NEAR] > QUANTIZED // 2
+    assert found[Verdict.EXACT] + found[Verdict.NEAR] == TENSORS
+    assert found[Verdict.NEAR] > QUANTIZED // 2
     assert outcome.arithmetic in FINGERPRINTS
     assert 0 < outcome.differing < NEAR_MOST * outcome.blocks
     for audit in outcome.tensors:
@@ -153,13 +152,13 @@ def test_quants_of_another_compiler_are_near(
         assert tally.other + tally.witnessed == tally.differing, audit.tensor.name
         assert (tally.unexplained, tally.odd) == (0, [])
         assert tally.epsilon in (0, *EPSILONS)
-        assert (audit.verdict == NEAR) == (tally.differing > 0)
+        assert (audit.verdict == Verdict.NEAR) == (tally.differing > 0)
     assert sum(audit.tally.witnessed for audit in outcome.tensors) > 0
 
 
 @pytest.mark.parametrize("via", [T.F32, T.F16, T.BF16], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("arithmetic", FINGERPRINTS)
-def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arithmetic: str) -> None:
+def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arithmetic: Arithmetic) -> None:
     """Weights in full precision, quantized by way of any unquantized type; nothing says which."""
     generator = np.random.default_rng(1)
     named = {f"blk.{number}.weight": generator.standard_normal((96, 512)).astype(np.float32) for number in range(3)}
@@ -169,7 +168,7 @@ def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arith
     file, header = opened(weights)
     with file:
         outcome = audited(quant, GGUFWeights(file, header), {})
-    assert verdicts(outcome) == {EXACT: len(named)}
+    assert verdicts(outcome) == {Verdict.EXACT: len(named)}
     assert (outcome.via, outcome.arithmetic) == (via, arithmetic)
 
 
@@ -191,8 +190,8 @@ def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> No
         made = program(compiler).quantize(kind, rows, by)
         strict, fused = (kept(name) for name in FINGERPRINTS)
         pairs = ((strict, fused), (fused, strict))
-        every = np.arange(ROWS)
-        tallies = [compare_rows(one, lambda other=other: other, kind, rows, by, made, every) for one, other in pairs]
+        made_rows = Rows(kind, rows, by, made, np.arange(ROWS))
+        tallies = [compare_rows(one, lambda other=other: other, made_rows) for one, other in pairs]
         return min(tallies, key=lambda tally: tally.differing)
 
     assert compared("x86-64 GCC").differing == 0
@@ -204,9 +203,9 @@ def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> No
 
 
 @pytest.mark.parametrize(
-    ("compiler", "known"), [("x86-64 GCC", "strict"), ("ARM64 GCC", "fused"), ("ARM64 clang", None)]
+    ("compiler", "known"), [("x86-64 GCC", Arithmetic.STRICT), ("ARM64 GCC", Arithmetic.FUSED), ("ARM64 clang", None)]
 )
-def test_fingerprints_tell_compilers_apart(compiler: str, known: str | None) -> None:
+def test_fingerprints_tell_compilers_apart(compiler: str, known: Arithmetic | None) -> None:
     found = fingerprint(program(compiler))
     assert {name for name, digest in FINGERPRINTS.items() if digest == found} == ({known} if known else set())
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from requant.audit.sample import draw
-from requant.audit.sweep import EXACT, MISMATCH, UNCHECKED
 from requant.conversion.weights import GGUFWeights, as_float32
-from requant.formats.ggml import PLAIN, Bytes, Floats
+from requant.formats.ggml import PLAIN, Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.pipeline.tiny_model import make_tensor
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
+from requant.quantization.verdict import Verdict
 from support.quants import audited, contents, cut, kept, opened, read_importances, replaced, whole
 from support.workplace import Workplace
 
@@ -49,7 +49,7 @@ class Scene:
 
     def honest(self, name: str, weights: Floats, importance: Floats | None) -> bytes:
         """Quantize as llama-quantize would."""
-        return kept("strict").quantize(self.types[name], weights, importance).tobytes()
+        return kept(Arithmetic.STRICT).quantize(self.types[name], weights, importance).tobytes()
 
     def from_weights(self, name: str, weights: Floats) -> bytes:
         """Quantize other weights with the importances of the named ones."""
@@ -122,7 +122,7 @@ def other_importances(scene: Scene, name: str) -> bytes:
 
 
 def from_q8_0(scene: Scene, name: str) -> bytes:
-    weights, strict = whole(scene.weights, name), kept("strict")
+    weights, strict = whole(scene.weights, name), kept(Arithmetic.STRICT)
     return scene.from_weights(name, strict.dequantize(T.Q8_0, strict.quantize(T.Q8_0, weights), weights.shape[1]))
 
 
@@ -147,10 +147,10 @@ ALTERATIONS: dict[str, Callable[[Scene, str], bytes]] = {
 def refuted(scene: Scene, out: Path, changes: dict[str, bytes]) -> dict[str, str | None]:
     """Audit an altered copy: gives the reasons of exactly the touched tensors, which mismatch; all others are exact."""
     outcome = audited(replaced(scene.quant, out, changes), scene.weights, scene.importances)
-    assert outcome.arithmetic == "strict"
+    assert outcome.arithmetic is Arithmetic.STRICT
     found = {audit.tensor.name: audit.verdict for audit in outcome.tensors}
-    assert found == {name: MISMATCH if name in changes else EXACT for name in scene.types}
-    return {audit.tensor.name: audit.reason for audit in outcome.tensors if audit.verdict == MISMATCH}
+    assert found == {name: Verdict.MISMATCH if name in changes else Verdict.EXACT for name in scene.types}
+    return {audit.tensor.name: audit.reason for audit in outcome.tensors if audit.verdict == Verdict.MISMATCH}
 
 
 def test_the_scene_is_exact(scene: Scene, tmp_path: Path) -> None:
@@ -183,13 +183,13 @@ def test_norms(scene: Scene, tmp_path: Path, value: float) -> None:
 
 
 @pytest.mark.parametrize("kind", TARGETS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize(("arithmetic", "other"), [("strict", "fused"), ("fused", "strict")])
-def test_one_block_in_the_other_arithmetic(scene: Scene, tmp_path: Path, kind: T, arithmetic: str, other: str) -> None:
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+def test_one_block_in_the_other_arithmetic(scene: Scene, tmp_path: Path, kind: T, arithmetic: Arithmetic) -> None:
     """Rounding explains the block, but not that it is the only one: whoever chose it is no compiler."""
     names = [name for name, of in scene.types.items() if of not in PLAIN]
     quants = {name: scene.made(name, kept(arithmetic)) for name in names}
     for name in (each for each in names if scene.types[each] is kind):
-        data, foreign = quants[name], scene.made(name, kept(other))
+        data, foreign = quants[name], scene.made(name, kept(arithmetic.other))
         if (ties := np.argwhere((data != foreign).any(2))).size:
             row, block = ties[0]
             data[row, block] = foreign[row, block]
@@ -200,9 +200,9 @@ def test_one_block_in_the_other_arithmetic(scene: Scene, tmp_path: Path, kind: T
     outcome = audited(copy, scene.weights, scene.importances)
     assert (outcome.arithmetic, outcome.differing) == (arithmetic, 1)
     assert {audit.tensor.name: audit.verdict for audit in outcome.tensors} == {
-        each: MISMATCH if each == name else EXACT for each in scene.types
+        each: Verdict.MISMATCH if each == name else Verdict.EXACT for each in scene.types
     }
-    reasons = {audit.reason for audit in outcome.tensors if audit.verdict == MISMATCH}
+    reasons = {audit.reason for audit in outcome.tensors if audit.verdict == Verdict.MISMATCH}
     assert reasons == {"differs where rounding could explain it, in a file that is exact otherwise"}
 
 
@@ -225,6 +225,9 @@ def test_a_sample_catches_what_it_draws(scene: Scene, tmp_path: Path) -> None:
             name = audit.tensor.name
             hit = name in drawn and np.isin(drawn[name], altered.get(name, [])).any()
             skipped = name in rows and name not in drawn
-            assert audit.verdict == (MISMATCH if hit else UNCHECKED if skipped else EXACT), (seed, name)
+            assert audit.verdict == (Verdict.MISMATCH if hit else Verdict.UNCHECKED if skipped else Verdict.EXACT), (
+                seed,
+                name,
+            )
             refutations += hit
     assert refutations > 5

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 import requant.quantization.derivation
-from requant.formats.ggml import Bytes, Floats
+from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.quantization.derivation import (
     IMPORTANCE_LIMIT,
     LIMIT,
     MOST_EXAMPLES,
     Odd,
+    Rows,
     Tally,
     compare_rows,
     derivable,
 )
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
 from support.quants import kept
 
 ROWS, COLUMNS = 400, 512
@@ -39,11 +40,11 @@ def never() -> Quantizer:
     pytest.fail("the other arithmetic was asked for, and nothing differs")
 
 
-def compared(kind: T, actual: Bytes, other: Callable[[], Quantizer] = lambda: kept("fused")) -> Tally:
-    return compare_rows(kept("strict"), other, kind, WEIGHTS, BY, actual, INDICES)
+def compared(kind: T, actual: Bytes, other: Callable[[], Quantizer] = lambda: kept(Arithmetic.FUSED)) -> Tally:
+    return compare_rows(kept(Arithmetic.STRICT), other, Rows(kind, WEIGHTS, BY, actual, INDICES))
 
 
-def derived(kind: T, arithmetic: str = "strict") -> Bytes:
+def derived(kind: T, arithmetic: Arithmetic = Arithmetic.STRICT) -> Bytes:
     return kept(arithmetic).quantize(kind, WEIGHTS, BY)
 
 
@@ -54,7 +55,7 @@ def test_equal_rows(kind: T) -> None:
 
 @pytest.mark.parametrize("kind", [T.Q2_K, T.Q4_K, T.Q5_K], ids=lambda kind: kind.name)
 def test_the_other_arithmetic_explains_its_blocks(kind: T) -> None:
-    actual, size = derived(kind, "fused"), kind.type_size
+    actual, size = derived(kind, Arithmetic.FUSED), kind.type_size
     tally = compared(kind, actual)
     differing = int((actual.reshape(-1, size) != derived(kind).reshape(-1, size)).any(1).sum())
     assert differing > 0
@@ -114,9 +115,11 @@ def test_nan_costs_infinitely_much() -> None:
 def test_ratio_over_no_error() -> None:
     """A row of zeros is derived without error."""
     weights = np.zeros((1, 32), np.float32)
-    actual = kept("strict").quantize(T.Q8_0, weights)
+    actual = kept(Arithmetic.STRICT).quantize(T.Q8_0, weights)
     actual[0, :3] = (0, 0x3C, 1)
-    tally = compare_rows(kept("strict"), lambda: kept("fused"), T.Q8_0, weights, None, actual, np.array([0]))
+    tally = compare_rows(
+        kept(Arithmetic.STRICT), lambda: kept(Arithmetic.FUSED), Rows(T.Q8_0, weights, None, actual, np.array([0]))
+    )
     assert (tally.error, tally.derived_error) == (1, 0)
     assert tally.odd == [Odd(0, 0, 2, 34, math.inf)]
 
@@ -127,11 +130,10 @@ def test_tallies_add_up() -> None:
     rows = np.array([3, 80, 81, 82, 150, 399])
     actual[rows, 20] ^= 3
     once, parts = compared(T.Q4_K, actual), Tally()
+    whole = Rows(T.Q4_K, WEIGHTS, BY, actual, INDICES)
     for start in reversed(range(0, ROWS, 100)):
-        part = slice(start, start + 100)
-        parts.add(
-            compare_rows(kept("strict"), lambda: kept("fused"), T.Q4_K, WEIGHTS[part], BY, actual[part], INDICES[part])
-        )
+        part = whole.at(np.arange(start, start + 100))
+        parts.add(compare_rows(kept(Arithmetic.STRICT), lambda: kept(Arithmetic.FUSED), part))
     assert once.unexplained == len(rows)
     assert [odd.row for odd in once.odd] == INDICES[rows[:MOST_EXAMPLES]].tolist()
     assert parts.error == pytest.approx(once.error)

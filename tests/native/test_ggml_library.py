@@ -11,13 +11,14 @@ import pytest
 from requant.formats.ggml import (
     DERIVED,
     PLAIN,
+    Arithmetic,
     Floats,
     row_bytes,
 )
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import ToolError
 from requant.quantization.derivation import IMPORTANCE_LIMIT, LIMIT, usable
-from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.ggml_library import GGMLLibrary
 from support.quants import kept
 
 ROWS, COLUMNS = 12, 512
@@ -27,8 +28,8 @@ QUICK = sorted(set(DERIVED) - set(SLOW))
 named = pytest.mark.parametrize("kind", QUICK, ids=lambda kind: kind.name)
 
 
-@pytest.fixture(scope="module", params=["strict", "fused"])
-def quantizer(request: pytest.FixtureRequest) -> Quantizer:
+@pytest.fixture(scope="module", params=Arithmetic)
+def quantizer(request: pytest.FixtureRequest) -> GGMLLibrary:
     return kept(request.param)
 
 
@@ -37,7 +38,7 @@ def numbers(seed: int, *shape: int) -> Floats:
 
 
 @named
-def test_threads_do_not_meet(quantizer: Quantizer, kind: T) -> None:
+def test_threads_do_not_meet(quantizer: GGMLLibrary, kind: T) -> None:
     """Four threads on one library, each with weights and importances of its own, from before its tables are made."""
     jobs = [(numbers(seed, ROWS, COLUMNS), numbers(100 + seed, COLUMNS) ** 2) for seed in range(16)]
     with ThreadPoolExecutor(4) as pool:
@@ -46,7 +47,7 @@ def test_threads_do_not_meet(quantizer: Quantizer, kind: T) -> None:
 
 
 @named
-def test_rows_are_independent(quantizer: Quantizer, kind: T) -> None:
+def test_rows_are_independent(quantizer: GGMLLibrary, kind: T) -> None:
     """Together, alone, in another order, as part of a larger array: a row's bytes are its own."""
     weights, by = numbers(1, ROWS, COLUMNS), numbers(2, COLUMNS) ** 2
     together = quantizer.quantize(kind, weights, by)
@@ -80,21 +81,21 @@ EXACT = {
 
 
 @pytest.mark.parametrize("kind", EXACT, ids=lambda kind: kind.name)
-def test_what_a_type_can_hold_it_gives_back(quantizer: Quantizer, kind: T) -> None:
+def test_what_a_type_can_hold_it_gives_back(quantizer: GGMLLibrary, kind: T) -> None:
     weights = EXACT[kind]
     back = quantizer.dequantize(kind, quantizer.quantize(kind, weights), COLUMNS)
     assert np.array_equal(back, weights)
 
 
 @pytest.mark.parametrize("kind", sorted(set(QUICK) - set(PLAIN)), ids=lambda kind: kind.name)
-def test_importances_count(quantizer: Quantizer, kind: T) -> None:
+def test_importances_count(quantizer: GGMLLibrary, kind: T) -> None:
     """Other importances, other bytes: except for the types that llama.cpp makes without them."""
     weights, by = numbers(7, ROWS, COLUMNS), numbers(8, COLUMNS) ** 2
     same = np.array_equal(quantizer.quantize(kind, weights, by), quantizer.quantize(kind, weights, by[::-1]))
     assert same == (kind in (T.Q8_0, T.TQ1_0, T.TQ2_0))
 
 
-def test_no_rows(quantizer: Quantizer) -> None:
+def test_no_rows(quantizer: GGMLLibrary) -> None:
     assert quantizer.quantize(T.Q4_K, np.empty((0, COLUMNS), np.float32)).shape == (0, 288)
 
 
@@ -113,7 +114,7 @@ def test_numbers_that_may_be_searched(value: float, limit: float, fine: bool) ->
     assert usable(values, limit) is fine
 
 
-def test_limits_hold(quantizer: Quantizer) -> None:
+def test_limits_hold(quantizer: GGMLLibrary) -> None:
     """At the limits llama.cpp's search neither aborts nor overflows: what comes out is finite."""
     signs = np.where(numbers(9, ROWS, COLUMNS) < 0, np.float32(-LIMIT), np.float32(LIMIT))
     by = np.full(COLUMNS, IMPORTANCE_LIMIT, np.float32)
@@ -130,4 +131,4 @@ def test_a_broken_library_is_one_sentence(tmp_path: Path, content: bytes | None)
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ToolError, match=r"libggml-base\.so cannot be used .* remove it and run again"):
-        Quantizer("strict", path).quantize(T.Q4_K, numbers(1, 1, COLUMNS))
+        GGMLLibrary(Arithmetic.STRICT, path).quantize(T.Q4_K, numbers(1, 1, COLUMNS))

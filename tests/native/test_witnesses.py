@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from requant.formats.ggml import Bytes, Floats
+from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.quantization.witnesses import (
     EPSILONS,
@@ -15,7 +13,6 @@ from requant.quantization.witnesses import (
     ROW_WIDE,
     find_witnesses,
 )
-from requant.toolchain.ggml_library import Quantizer
 from support.quants import kept
 
 K_TYPES = (T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K)
@@ -34,19 +31,19 @@ def units(kind: T, count: int = UNITS, seed: int = 1) -> tuple[Floats, Floats]:
     return weights, np.exp(generator.standard_normal(shape)).astype(np.float32)
 
 
-def derived(kind: T, weights: Floats, by: Floats | None, arithmetic: str = "strict") -> Bytes:
+def derived(kind: T, weights: Floats, by: Floats | None, arithmetic: Arithmetic = Arithmetic.STRICT) -> Bytes:
     rows = zip(weights, [None] * len(weights) if by is None else by, strict=True)
     return np.concatenate([kept(arithmetic).quantize(kind, row[None], own) for row, own in rows])
 
 
 def searched(kind: T, weights: Floats, by: Floats | None, actual: Bytes) -> Floats:
-    return find_witnesses((kept("strict"), kept("fused")), kind, weights, by, actual)
+    return find_witnesses((kept(Arithmetic.STRICT), kept(Arithmetic.FUSED)), kind, weights, by, actual)
 
 
 @named
 @pytest.mark.parametrize("weighed", [True, False], ids=["importances", "none"])
-@pytest.mark.parametrize("arithmetic", ["strict", "fused"])
-def test_a_derived_block_is_its_own_witness(kind: T, weighed: bool, arithmetic: str) -> None:
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+def test_a_derived_block_is_its_own_witness(kind: T, weighed: bool, arithmetic: Arithmetic) -> None:
     weights, by = units(kind)
     used = by if weighed else None
     found = searched(kind, weights, used, derived(kind, weights, used, arithmetic))
@@ -103,14 +100,17 @@ def test_large_changes_are_not(kind: T) -> None:
     assert np.isnan(found).mean() > 0.9
 
 
-class Counted(Quantizer):
+class Counted:
     """The strict quantizer, which counts how often it is called."""
 
-    calls = 0
+    arithmetic, calls = Arithmetic.STRICT, 0
 
     def quantize(self, kind: T, weights: Floats, importance: Floats | None = None) -> Bytes:
         self.calls += 1
-        return kept("strict").quantize(kind, weights, importance)
+        return kept(self.arithmetic).quantize(kind, weights, importance)
+
+    def dequantize(self, kind: T, data: Bytes, columns: int) -> Floats:
+        return kept(self.arithmetic).dequantize(kind, data, columns)
 
 
 def test_only_wanted_blocks_are_looked_for() -> None:
@@ -119,7 +119,7 @@ def test_only_wanted_blocks_are_looked_for() -> None:
     actual, wanted = derived(T.Q5_0, weights, by), np.random.default_rng(6).random((6, 4)) < 0.5
     assert wanted.any(1).all()
     actual.reshape(6, 4, -1)[~wanted] ^= 0x55
-    quantizer = Counted("strict", Path())
+    quantizer = Counted()
     found = find_witnesses((quantizer,), T.Q5_0, weights, by, actual, wanted)
     assert np.array_equal(np.isnan(found), ~wanted)
     assert quantizer.calls == 6, "each row has importances of its own"

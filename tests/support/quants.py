@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.sweep import Material, Outcome, audit_tensors
+from requant.audit.sweep import Material, Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.documents.pins import ToolchainPin, read_pins
 from requant.formats.ggml import (
     PLAIN,
+    Arithmetic,
     Bytes,
     Floats,
     GGMLType,
@@ -35,7 +36,7 @@ from requant.formats.ggml import (
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import importance, read_imatrix
 from requant.formats.ranged import LocalFile
-from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.ggml_library import GGMLLibrary
 from requant.toolchain.quantizers import open_quantizer
 from support.checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from support.gguf_files import gguf_bytes, tensor
@@ -60,8 +61,8 @@ Tensors = dict[str, tuple[GGMLType, tuple[int, ...], bytes]]
 
 
 @cache
-def kept(arithmetic: str, toolchain: str = NEWER) -> Quantizer:
-    """A quantizer whose source and build are shared with the demo's toolchains and kept for the next run."""
+def kept(arithmetic: Arithmetic, toolchain: str = NEWER) -> GGMLLibrary:
+    """A library whose source and build are shared with the demo's toolchains and kept for the next run."""
     with pytest.MonkeyPatch.context() as patch, alone():
         patch.setenv("XDG_CACHE_HOME", str(shared_cache()))
         return open_quantizer(arithmetic, PINS[toolchain])
@@ -98,7 +99,7 @@ def program(compiler: str) -> Program:
     runner = ("qemu-aarch64-static",) if compiler.startswith("ARM64") else ()
     if missing := [name for name in (command[0], *runner) if not shutil.which(name)]:
         pytest.skip(f"{' and '.join(missing)}: not installed")
-    kept("strict")
+    kept(Arithmetic.STRICT)
     digest = hashlib.sha256(MAIN.read_bytes() + repr(command).encode()).hexdigest()[:12]
     folder = TOOLCHAINS / NEWER / "foreign"
     built = folder / f"{compiler.replace(' ', '-')}-{digest}"
@@ -189,7 +190,7 @@ def whole(weights: Weights, name: str) -> Floats:
 
 def audited(
     subject: Path, weights: Weights, importances: Mapping[str, Floats], selected: Mapping[str, Indices] | None = None
-) -> Outcome:
+) -> Sweep:
     """Run the core of the audit."""
     file, header = opened(subject)
     with file:

@@ -15,7 +15,7 @@ import numpy as np
 from requant.audit.sample import draw
 from requant.conversion.layout import Plan, plan
 from requant.conversion.weights import rounded
-from requant.formats.ggml import GGMLType, row_bytes
+from requant.formats.ggml import Arithmetic, GGMLType, row_bytes
 from requant.formats.gguf import Field, read_header
 from requant.pipeline.tiny_shape import TinyShape
 from requant.quantization.mix import Model, expected_types
@@ -152,7 +152,7 @@ def _fill(
 ) -> int:  # fmt: skip
     """Fill the rows that the seed draws; gives where one of them lies in the quant."""
     heights = {name: prod(made.tensors[name].shape[1:]) for name in made.tensors if len(made.tensors[name].shape) > 1}
-    stream, quantizer, drawn_row = np.random.default_rng(seed), kept("strict"), 0
+    stream, quantizer, drawn_row = np.random.default_rng(seed), kept(Arithmetic.STRICT), 0
     with shard.open("r+b") as weights, quant.open("r+b") as quantized:
         for name, rows in draw(heights, count, seed).items():
             columns = made.tensors[name].shape[0]

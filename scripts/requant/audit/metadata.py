@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from requant.conversion.expected import ExpectedMetadata, belongs
-from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.ggml import PLAIN, ValueType
 from requant.formats.gguf import Field, Header
 from requant.formats.gguf_values import ABSENT, cut, differing, shown
 from requant.quantization.mix import (
@@ -30,7 +30,6 @@ QUANTIZATION = 2
 IMATRIX = "quantize.imatrix."
 # What llama-quantize sets or drops itself, whatever its source says.
 SET_BY_QUANTIZE = (FILE_TYPE, QUANTIZATION_VERSION, IMATRIX, "split.")
-UNQUANTIZED = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 
 EFFECTS = {
     "general.architecture": "another model would be run",
@@ -52,7 +51,7 @@ class Grade(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class MetadataFinding:
     """One key that is not simply equal.
 
     ``expected`` and ``actual`` are printable and at most ``WIDTH`` characters long; of long texts and lists they show
@@ -67,11 +66,11 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MetadataComparison:
     """The outcome: the keys that are equal, and findings about all others, in the order of the file."""
 
     equal: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[MetadataFinding, ...]
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,15 @@ class NamedImatrix:
     chunks: int
 
 
-def expected_from_gguf(source: Header) -> ExpectedMetadata:
-    """Expect what llama-quantize keeps of ``source``, the unquantized GGUF: everything that it does not set itself."""
-    kept = {key: value for key, value in source.metadata.items() if not belongs(key, *SET_BY_QUANTIZE)}
+def expected_from_gguf(weights: Header) -> ExpectedMetadata:
+    """Expect what llama-quantize keeps of ``weights``, the unquantized GGUF: everything that it does not set itself."""
+    kept = {key: value for key, value in weights.metadata.items() if not belongs(key, *SET_BY_QUANTIZE)}
     return ExpectedMetadata(kept)
 
 
-def compare_metadata(subject: Header, expected: ExpectedMetadata, imatrix: NamedImatrix | None = None) -> Comparison:
+def compare_metadata(
+    subject: Header, expected: ExpectedMetadata, imatrix: NamedImatrix | None = None
+) -> MetadataComparison:
     """Compare all metadata of ``subject`` with what is expected of it.
 
     Args:
@@ -97,7 +98,7 @@ def compare_metadata(subject: Header, expected: ExpectedMetadata, imatrix: Named
         imatrix: the importance matrix it is said to be made with, if one was named.
     """
     equal: list[str] = []
-    findings: list[Finding] = []
+    findings: list[MetadataFinding] = []
     architectures = {_architecture(subject.metadata), _architecture(expected.values)} - {""}
     for key, actual in subject.metadata.items():
         if belongs(key, *SET_BY_QUANTIZE):
@@ -108,10 +109,10 @@ def compare_metadata(subject: Header, expected: ExpectedMetadata, imatrix: Named
             equal.append(key)
         else:
             findings.append(finding)
-    return Comparison(tuple(equal), (*findings, *_missing(subject, expected)))
+    return MetadataComparison(tuple(equal), (*findings, *_missing(subject, expected)))
 
 
-def _finding(key: str, actual: Field, expected: ExpectedMetadata, architectures: set[str]) -> Finding | None:
+def _finding(key: str, actual: Field, expected: ExpectedMetadata, architectures: set[str]) -> MetadataFinding | None:
     """What there is to say about a key of the subject; nothing if it is as expected."""
     wanted = expected.values.get(key)
     if wanted is None:
@@ -131,7 +132,7 @@ def _finding(key: str, actual: Field, expected: ExpectedMetadata, architectures:
     return _make(key, Grade.SERIOUS, before, after, f"is not what the named weights give: {_effect(key)}")
 
 
-def _missing(subject: Header, expected: ExpectedMetadata) -> Iterator[Finding]:
+def _missing(subject: Header, expected: ExpectedMetadata) -> Iterator[MetadataFinding]:
     for key, wanted in expected.values.items():
         if key in subject.metadata or key in expected.implied:
             continue
@@ -143,7 +144,7 @@ def _missing(subject: Header, expected: ExpectedMetadata) -> Iterator[Finding]:
             yield _make(key, Grade.SERIOUS, shown(wanted), ABSENT, f"is absent: {_effect(key)}")
 
 
-def _own_finding(key: str, actual: Field, subject: Header, imatrix: NamedImatrix | None) -> Finding | None:
+def _own_finding(key: str, actual: Field, subject: Header, imatrix: NamedImatrix | None) -> MetadataFinding | None:
     """About the keys that llama-quantize sets itself; nothing where one is right."""
     if key == FILE_TYPE:
         return _about_file_type(actual, subject)
@@ -160,7 +161,7 @@ def _own_finding(key: str, actual: Field, subject: Header, imatrix: NamedImatrix
     return None if right else _serious(key, str(wanted), actual, "contradicts the named importance matrix")
 
 
-def _about_file_type(actual: Field, subject: Header) -> Finding | None:
+def _about_file_type(actual: Field, subject: Header) -> MetadataFinding | None:
     """The file type may be any, but some matrix must have the type that it stands for."""
     number = actual.value
     matrices = [tensor for tensor in subject.tensors if sum(length > 1 for length in tensor.shape) > 1]
@@ -168,8 +169,8 @@ def _about_file_type(actual: Field, subject: Header) -> Finding | None:
     if actual.type is not ValueType.UINT32 or not isinstance(number, int) or number not in FILE_TYPES:
         return _make(FILE_TYPE, Grade.UNCHECKED, found, shown(actual), "is a file type that requant does not know")
     base = FILE_TYPES[number].base
-    if base in UNQUANTIZED:
-        agrees = all(tensor.type in UNQUANTIZED for tensor in matrices)
+    if base in PLAIN:
+        agrees = all(tensor.type in PLAIN for tensor in matrices)
     else:
         rules = (FALLBACKS, OLDER_FALLBACKS)
         agrees = any(tensor.type in {fitting(base, tensor.shape[0], rule) for rule in rules} for tensor in matrices)
@@ -177,7 +178,7 @@ def _about_file_type(actual: Field, subject: Header) -> Finding | None:
     return None if agrees else _serious(FILE_TYPE, found, actual, reason)
 
 
-def _serious(key: str, expected: str, actual: Field, reason: str) -> Finding:
+def _serious(key: str, expected: str, actual: Field, reason: str) -> MetadataFinding:
     return _make(key, Grade.SERIOUS, expected, shown(actual), reason)
 
 
@@ -195,6 +196,6 @@ def _architecture(metadata: dict[str, Field]) -> str:
     return found.value if found is not None and isinstance(found.value, str) else ""
 
 
-def _make(key: str, grade: Grade, expected: str, actual: str, reason: str) -> Finding:
+def _make(key: str, grade: Grade, expected: str, actual: str, reason: str) -> MetadataFinding:
     name = cut(key)
-    return Finding(name, grade, expected, actual, f"{name} {reason}")
+    return MetadataFinding(name, grade, expected, actual, f"{name} {reason}")

@@ -31,23 +31,23 @@ EXISTENCE = ("tokenizer.model", "tekken.json", "modules.json")
 
 
 @dataclass(frozen=True)
-class Source:
+class NamedWeights:
     """Weights and what follows from them.
 
-    ``types`` are those before quantization, by tensor. ``expected`` is ``None`` where the metadata cannot be derived,
-    and ``unknown`` says why.
+    ``form`` is ``GGUF`` or ``checkpoint``. ``types`` are those before quantization, by tensor. ``expected`` is ``None``
+    where the metadata cannot be derived, and ``unknown`` says why.
     """
 
     place: Place
-    kind: str
-    weights: Weights
+    form: str
+    tensors: Weights
     types: Mapping[str, GGMLType]
     model: Model
     expected: ExpectedMetadata | None
     unknown: str | None
 
 
-def open_source(text: str, network: Network | None = None) -> Source:
+def open_weights(text: str, network: Network | None = None) -> NamedWeights:
     """Open weights: a checkpoint or a BF16, F16 or F32 GGUF, anywhere; close their ``place`` afterwards.
 
     Args:
@@ -75,11 +75,13 @@ def open_source(text: str, network: Network | None = None) -> Source:
         raise
 
 
-def _gguf(place: Place, name: str) -> Source:
+def _gguf(place: Place, name: str) -> NamedWeights:
     file = place.open(name)
     header = read_header(as_file(file), file.name)
     types = {tensor.name: tensor.type for tensor in header.tensors}
-    return Source(place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None)
+    return NamedWeights(
+        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None
+    )
 
 
 def _model(header: Header) -> Model:
@@ -96,7 +98,7 @@ def _model(header: Header) -> Model:
     return Model(str(architecture), layers, heads, shared if type(shared) is int else heads)
 
 
-def _checkpoint(place: Place) -> Source:
+def _checkpoint(place: Place) -> NamedWeights:
     if CONFIG not in place.names:
         raise PlaceError(f"{place.shown} holds no {CONFIG}: name the folder or repository of a checkpoint, or a GGUF")
     stored = read_checkpoint(place, place.file)
@@ -117,4 +119,4 @@ def _checkpoint(place: Place) -> Source:
         )
     except (UnsupportedError, FormatError) as error:
         unknown = str(error)
-    return Source(place, "checkpoint", weights, types, model, expected, unknown)
+    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from requant.audit.metadata import Finding, Grade
+from requant.audit.metadata import Grade, MetadataFinding
 from requant.formats.gguf import quoted
 from requant.formats.gguf_values import ABSENT
 from requant.formats.imatrix import Entry, Imatrix
@@ -23,7 +23,7 @@ MAX_CHUNK = 1 << 20
 
 def check_plausible(
     imatrix: Imatrix, shapes: Mapping[str, tuple[int, ...]], matrices: Collection[str]
-) -> list[Finding]:
+) -> list[MetadataFinding]:
     """Compare an importance matrix with the model that it is said to be measured on.
 
     Args:
@@ -53,7 +53,7 @@ def check_plausible(
     return findings
 
 
-def _about_run(imatrix: Imatrix) -> Iterator[Finding]:
+def _about_run(imatrix: Imatrix) -> Iterator[MetadataFinding]:
     size = imatrix.chunk_size
     if size < 2 or size % 2 or size > MAX_CHUNK:
         wanted = f"an even number from 2 to {MAX_CHUNK:,}"
@@ -62,15 +62,15 @@ def _about_run(imatrix: Imatrix) -> Iterator[Finding]:
         yield _serious("imatrix.chunk_count", "at least 1", f"{imatrix.chunk_count:,}", "says that nothing was run")
 
 
-def _about_membership(name: str, expected: Collection[str]) -> Iterator[Finding]:
+def _about_membership(name: str, expected: Collection[str]) -> Iterator[MetadataFinding]:
     if name == OUTPUT:
         sentence = f"{name} was measured, as llama-imatrix does with --process-output"
-        yield Finding(name, Grade.HARMLESS, ABSENT, "an entry", sentence)
+        yield MetadataFinding(name, Grade.HARMLESS, ABSENT, "an entry", sentence)
     elif name not in expected:
         yield _serious(name, ABSENT, "an entry", "is nothing that llama-imatrix measures")
 
 
-def _about_shape(name: str, entry: Entry, shape: tuple[int, ...]) -> Iterator[Finding]:
+def _about_shape(name: str, entry: Entry, shape: tuple[int, ...]) -> Iterator[MetadataFinding]:
     experts, columns = entry.in_sum2.shape
     wanted = shape[0], (*shape, 1, 1)[2]
     if (columns, experts) != wanted:
@@ -81,7 +81,7 @@ def _about_shape(name: str, entry: Entry, shape: tuple[int, ...]) -> Iterator[Fi
         )
 
 
-def _about_counts(name: str, entry: Entry, tokens: int) -> Iterator[Finding]:
+def _about_counts(name: str, entry: Entry, tokens: int) -> Iterator[MetadataFinding]:
     # Counts are stored as float32, so a huge number of tokens is rounded there as here.
     most, total = float(entry.counts.max()), float(entry.counts.sum(dtype=np.float64))
     rounded = float(np.float32(tokens))
@@ -95,15 +95,15 @@ def _about_counts(name: str, entry: Entry, tokens: int) -> Iterator[Finding]:
         yield _serious(name, wanted, found, "counts tokens that its experts cannot have seen")
 
 
-def _about_zeros(name: str, entry: Entry) -> Iterator[Finding]:
+def _about_zeros(name: str, entry: Entry) -> Iterator[MetadataFinding]:
     dead = int(np.count_nonzero((entry.in_sum2 == 0).all(axis=1) & (entry.counts > 0)))
     if dead:
         found = f"{dead:,} of {len(entry.counts):,} experts" if len(entry.counts) > 1 else "all"
         yield _serious(name, "activations", f"{found} are zero", "saw tokens but no activation: nothing was measured")
     if len(entry.counts) > 1 and entry.unseen:
         sentence = f"{quoted(name)} has experts that saw no token: llama-quantize gives their columns importance 1"
-        yield Finding(name, Grade.HARMLESS, "tokens", f"{entry.unseen:,} experts saw none", sentence)
+        yield MetadataFinding(name, Grade.HARMLESS, "tokens", f"{entry.unseen:,} experts saw none", sentence)
 
 
-def _serious(key: str, expected: str, actual: str, reason: str) -> Finding:
-    return Finding(key, Grade.SERIOUS, expected, actual, f"{key} {reason}")
+def _serious(key: str, expected: str, actual: str, reason: str) -> MetadataFinding:
+    return MetadataFinding(key, Grade.SERIOUS, expected, actual, f"{key} {reason}")

@@ -1,101 +1,117 @@
-"""An audit's outcome for machines (JSON), for a discussion (Markdown) and for a terminal."""
+"""What an audit found: the four answers with what they rest on, and all of it as a document for machines."""
 
-from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from requant.audit.metadata import Finding, Grade
-from requant.audit.question import Report
+from requant.audit.answers import Coverage, MetadataAnswer, RecipeAnswer
+from requant.audit.judgement import TensorAudit
+from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.named_weights import NamedWeights
 from requant.audit.sample import caught
-from requant.audit.sweep import (
-    EXACT,
-    MISMATCH,
-    NEAR,
-    NEAR_LEAST,
-    NEAR_MOST,
-    UNCHECKED,
-    TensorAudit,
-)
-from requant.ground.text import in_units
-from requant.quantization.witnesses import EPSILONS
+from requant.audit.subject import Subject
+from requant.audit.sweep import Sweep
+from requant.documents.pins import ToolchainPin
+from requant.documents.reports import AUDIT
+from requant.ground.exit_codes import ExitCode
+from requant.places.remote import Traffic
+from requant.quantization.verdict import Verdict
 
-SCHEMA = "requant/audit/v1"
 CHANCE = 0.01
 """Chance of missing an alteration, for which the bound is given."""
-MOST = 20
-"""Tensors and findings that are shown to people; machines get all of them."""
-
-WORDS = {
-    EXACT: "a derivation of the named weights, byte for byte",
-    NEAR: "a derivation of the named weights by another compiler's arithmetic",
-    MISMATCH: "NOT a derivation of the named weights",
-    UNCHECKED: "not proven: something could not be checked",
-}
 
 
-def exit_code(report: Report, *, exact: bool) -> int:
-    """0: everything checked is exact (or near, unless ``exact``); 1: a mismatch; 3: something could not be checked."""
-    if report.verdict == NEAR:
-        return 1 if exact else 0
-    return {EXACT: 0, MISMATCH: 1, UNCHECKED: 3}[report.verdict]
+@dataclass(frozen=True)
+class Identity:
+    """The subject's SHA-256: what was read, or what a hub records (``recorded``), or ``None``."""
+
+    sha256: str | None = None
+    recorded: bool = False
 
 
-def headline(report: Report) -> str:
-    """The verdict in one line."""
-    name = report.subject.name
-    how = f" ({report.outcome.arithmetic})" if report.verdict == EXACT else ""
-    checked = "" if report.seed is None else f", judged by {report.rows:,} of {report.drawn:,} rows"
-    return f"{report.verdict}{how}: {name} is {WORDS[report.verdict]}{checked}"
+@dataclass(frozen=True)
+class Report:
+    """What an audit found.
+
+    ``inferred`` are sentences about what nobody named. ``exact`` says that only exact bytes may pass. ``seconds`` is
+    the time that it took, ``traffic`` what was fetched in it.
+    """
+
+    subject: Subject
+    weights: NamedWeights
+    toolchain: ToolchainPin
+    sweep: Sweep
+    recipe: RecipeAnswer
+    metadata: MetadataAnswer
+    coverage: Coverage
+    identity: Identity
+    inferred: tuple[str, ...]
+    exact: bool
+    traffic: Traffic
+    seconds: float
+
+    @property
+    def findings(self) -> tuple[MetadataFinding, ...]:
+        """Everything that is not simply equal, of the recipe and of the metadata."""
+        return (*self.recipe.contradictions, *self.metadata.findings, *self.recipe.types)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out."""
+        return () if self.metadata.unchecked is None else (self.metadata.unchecked,)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all: a mismatch or serious finding, then what could not be checked, then ``near``."""
+        verdicts = {audit.verdict for audit in self.sweep.tensors if not audit.undrawn}
+        serious = any(finding.grade is Grade.SERIOUS for finding in self.findings)
+        if Verdict.MISMATCH in verdicts or self.sweep.missing or serious:
+            return Verdict.MISMATCH
+        if Verdict.UNCHECKED in verdicts or not verdicts or self.notes:
+            return Verdict.UNCHECKED
+        return Verdict.NEAR if Verdict.NEAR in verdicts else Verdict.EXACT
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """That of the verdict; where only exact bytes may pass, near ones are a mismatch."""
+        refused = self.exact and self.verdict is Verdict.NEAR
+        return (Verdict.MISMATCH if refused else self.verdict).exit_code
 
 
-def bound(report: Report) -> str:
+def bound(coverage: Coverage) -> str:
     """What a sample can say, in one sentence; a full audit says it all."""
-    if report.seed is None:
+    if coverage.seed is None:
         return "every row of every tensor that can be checked was derived again"
-    fraction = caught(CHANCE, report.rows)
+    fraction = caught(CHANCE, coverage.rows_read)
     return (
         f"an alteration of {100 * fraction:.3g} % of all rows or more would have been missed with probability "
-        f"below {CHANCE:g} (seed {report.seed})"
+        f"below {CHANCE:g} (seed {coverage.seed})"
     )
 
 
 def as_document(report: Report) -> dict[str, Any]:
     """The outcome for canonical JSON: no floats, numbers that are none are text; ``run`` differs between two runs."""
-    subject, outcome = report.subject, report.outcome
+    sweep, coverage = report.sweep, report.coverage
     return {
-        "schema": SCHEMA,
-        "verdict": report.verdict,
-        "mode": "full" if report.seed is None else "sample",
-        "seed": report.seed,
-        "rows": report.rows,
-        "rows_in_all": report.drawn,
-        "bound": bound(report),
-        "subject": {
-            "name": subject.name.rpartition("/")[2],
-            "size": subject.file.size,
-            "sha256": report.sha256,
-            "sha256_from": None if report.sha256 is None else "hub" if report.recorded else "read",
-            "revision": subject.place.revision,
-            "type": subject.inferred.file_type_name,
-        },
-        "source": {
-            "name": report.source.place.shown if not report.source.place.is_local else report.source.kind,
-            "revision": report.source.place.revision,
-            "rounded_through": outcome.via.name,
-        },
-        "imatrix": None if report.imatrix is None else {"sha256": report.imatrix[1]},
-        "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
-        "arithmetic": outcome.arithmetic,
+        "schema": AUDIT,
+        "verdict": str(report.verdict),
+        "mode": "full" if coverage.seed is None else "sample",
+        "seed": coverage.seed,
+        "rows": coverage.rows_read,
+        "rows_in_all": coverage.rows_in_all,
+        "bound": bound(coverage),
+        **_materials(report),
+        "arithmetic": str(sweep.arithmetic),
         "counts": counts(report),
-        "blocks": {"searched": outcome.blocks, "differing": outcome.differing},
-        "missing": list(outcome.missing),
-        "tensors": [_tensor(audit) for audit in outcome.tensors],
+        "blocks": {"searched": sweep.blocks, "differing": sweep.differing},
+        "missing": list(sweep.missing),
+        "tensors": [_tensor(audit) for audit in sweep.tensors],
         "findings": [
             {"key": each.key, "grade": str(each.grade), "expected": each.expected, "actual": each.actual,
              "sentence": each.sentence}
             for each in report.findings
         ],
-        "inferred": report.inferred,
-        "notes": report.notes,
+        "inferred": list(report.inferred),
+        "notes": list(report.notes),
         "run": {
             "seconds": f"{report.seconds:.3f}",
             "bytes_fetched": report.traffic.fetched,
@@ -104,10 +120,32 @@ def as_document(report: Report) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _materials(report: Report) -> dict[str, Any]:
+    """What was held against what."""
+    subject, weights, identity, imatrix = report.subject, report.weights, report.identity, report.recipe.imatrix
+    return {
+        "subject": {
+            "name": subject.name.rpartition("/")[2],
+            "size": subject.file.size,
+            "sha256": identity.sha256,
+            "sha256_from": None if identity.sha256 is None else "hub" if identity.recorded else "read",
+            "revision": subject.place.revision,
+            "type": subject.inferred.file_type_name,
+        },
+        "source": {
+            "name": weights.place.shown if not weights.place.is_local else weights.form,
+            "revision": weights.place.revision,
+            "rounded_through": report.sweep.via.name,
+        },
+        "imatrix": None if imatrix is None else {"sha256": imatrix.sha256},
+        "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
+    }
+
+
 def counts(report: Report) -> dict[str, int]:
     """Tensors by verdict; those of which no row was drawn stand apart."""
-    found = dict.fromkeys((EXACT, NEAR, MISMATCH, UNCHECKED, "undrawn"), 0)
-    for audit in report.outcome.tensors:
+    found = dict.fromkeys((*map(str, Verdict), "undrawn"), 0)
+    for audit in report.sweep.tensors:
         found["undrawn" if audit.undrawn else audit.verdict] += 1
     return found
 
@@ -118,7 +156,7 @@ def _tensor(audit: TensorAudit) -> dict[str, Any]:
         "name": audit.tensor.name,
         "type": audit.tensor.type.name,
         "shape": list(audit.tensor.shape),
-        "verdict": audit.verdict,
+        "verdict": str(audit.verdict),
         "reason": audit.reason,
         "rows": tally.rows,
         "rows_in_all": audit.rows,
@@ -140,135 +178,3 @@ def ratio(audit: TensorAudit) -> str | None:
     """Weighted squared error of the differing blocks over that of the derived ones."""
     tally = audit.tally
     return f"{tally.error / tally.derived_error:.6g}" if tally.derived_error else None
-
-
-def explained(audit: TensorAudit) -> str:
-    """What there is to say about one tensor that is not exact."""
-    tally = audit.tally
-    if not tally.differing:
-        return audit.reason or ""
-    parts = [f"{tally.differing:,} of {tally.blocks:,} blocks differ"]
-    if tally.unexplained:
-        parts.append(f"{tally.unexplained:,} without explanation")
-    if tally.witnessed or tally.other:
-        parts.append(f"{tally.witnessed + tally.other:,} as rounding would (changes up to {tally.epsilon:.2g})")
-    if (share := ratio(audit)) is not None:
-        parts.append(f"their error is {float(share):.4g} of the derived")
-    parts += [f"first at row {odd.row:,}, column {odd.column:,}" for odd in tally.odd[:1]]
-    return "; ".join(parts + ([audit.reason] if audit.reason else []))
-
-
-def notable(report: Report) -> list[TensorAudit]:
-    """Tensors that are not exact, the worst first."""
-    order = {MISMATCH: 0, UNCHECKED: 1, NEAR: 2}
-    odd = [audit for audit in report.outcome.tensors if audit.verdict != EXACT and not audit.undrawn]
-    return sorted(odd, key=lambda audit: order[audit.verdict])
-
-
-def ordered(report: Report) -> list[Finding]:
-    """Findings, the serious ones first; the harmless ones are left to machines."""
-    grades = (Grade.SERIOUS, Grade.UNCHECKED)
-    return sorted((each for each in report.findings if each.grade in grades), key=lambda each: grades.index(each.grade))
-
-
-def facts(report: Report) -> Iterator[tuple[str, str]]:
-    """What was checked against what, by name and value."""
-    subject, outcome = report.subject, report.outcome
-    digest = "" if report.sha256 is None else f", SHA-256 {report.sha256}{' (the hub says)' if report.recorded else ''}"
-    yield "subject", f"{subject.file.name}, {in_units(subject.file.size)}{digest}"
-    yield "weights", f"{report.source.place.shown} ({report.source.kind})"
-    yield "imatrix", "none" if report.imatrix is None else f"{report.imatrix[0]}, SHA-256 {report.imatrix[1]}"
-    yield "llama.cpp", f"{report.toolchain.commit[:12]}, arithmetic {outcome.arithmetic}"
-    yield "tensors", ", ".join(f"{count:,} {verdict}" for verdict, count in counts(report).items() if count)
-    yield "bound", bound(report)
-    if any(audit.verdict == NEAR for audit in outcome.tensors):
-        yield "near", near_bound(report)
-    fetched = f", {in_units(report.traffic.fetched)} fetched in {report.traffic.requests:,} requests"
-    yield "cost", f"{report.seconds:.1f} s{fetched if report.traffic.requests else ''}"
-
-
-def near_bound(report: Report) -> str:
-    """What ``near`` means here, in numbers."""
-    blocks, differing = report.outcome.blocks, report.outcome.differing
-    used = max(audit.tally.epsilon for audit in report.outcome.tensors)
-    return (
-        f"{differing:,} of {blocks:,} blocks differ, {100 * differing / max(blocks, 1):.3g} % "
-        f"({100 * NEAR_LEAST:g} to {100 * NEAR_MOST:g} % allowed), each as llama.cpp's own search makes it "
-        f"of numbers changed by at most {used:.2g} of themselves ({EPSILONS[-1]:.2g} allowed)"
-    )
-
-
-def remarks(report: Report) -> list[str]:
-    """Everything else that was inferred or left out."""
-    return [*report.inferred, *report.notes, *(f"the tensor {name} is missing" for name in report.outcome.missing)]
-
-
-def as_markdown(report: Report) -> str:
-    """The outcome for a model's discussion page."""
-    lines = [f"**{_escaped(headline(report))}**", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {_escaped(value)} |" for name, value in facts(report)]
-    if odd := notable(report):
-        lines += ["", "| tensor | type | verdict | what |", "|---|---|---|---|"]
-        lines += [
-            f"| {_code(each.tensor.name)} | {each.tensor.type.name} | {each.verdict} | {_escaped(explained(each))} |"
-            for each in odd[:MOST]
-        ]
-        lines += [f"| {len(odd) - MOST:,} more | | | |"] if len(odd) > MOST else []
-    if found := ordered(report):
-        lines += ["", "| metadata | grade | expected | found |", "|---|---|---|---|"]
-        lines += [
-            f"| {_code(each.key)} | {each.grade} | {_code(each.expected)} | {_code(each.actual)} |"
-            for each in found[:MOST]
-        ]
-        lines += [f"| {len(found) - MOST:,} more | | | |"] if len(found) > MOST else []
-    lines += ["", *(f"- {_escaped(text)}" for text in remarks(report))] if remarks(report) else []
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Text of strangers, so that Markdown shows it and does nothing with it."""
-    special = "\\`*_{}[]<>#|!~"
-    return "".join(f"\\{letter}" if letter in special else letter for letter in " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    return f"`{' '.join(text.replace('`', chr(39)).split())}`".replace("|", "\\|")
-
-
-def as_text(report: Report, width: int | None = None) -> None:
-    """Print the outcome to standard output: the verdict, then what matters."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(width=width, highlight=False)
-    colours: Mapping[str, str] = {EXACT: "bold green", NEAR: "bold green", MISMATCH: "bold red"}
-    console.print(Text(headline(report), colours.get(report.verdict, "bold yellow")))
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts(report):
-        table.add_row(name, Text(value))
-    console.print(table)
-    odd, found = notable(report), ordered(report)
-    if odd:
-        rows = [(each.tensor.name, each.tensor.type.name, each.verdict, explained(each)) for each in odd]
-        console.print(_table(("tensor", "type", "verdict", "what"), rows))
-    if found:
-        rows = [(each.key, str(each.grade), each.expected, each.actual) for each in found]
-        console.print(_table(("metadata", "grade", "expected", "found"), rows))
-    for text in remarks(report):
-        console.print(Text(f"note: {text}"))
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, str, str, str]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*head, pad_edge=False)
-    for row in rows[:MOST]:
-        # As text, not as markup: names come from the file.
-        table.add_row(*map(Text, row))
-    if len(rows) > MOST:
-        table.add_row(f"and {len(rows) - MOST:,} more", "", "", "")
-    return table

@@ -12,7 +12,7 @@ def draw(rows: Mapping[str, int], count: int, seed: int) -> dict[str, Indices]:
 
     Args:
         rows: the number of rows of each tensor that can be drawn from.
-        count: how many; all of them where there are no more.
+        count: how many; all of them where there are no more. A larger one draws the same rows, and others.
         seed: from 0 to 2**64 - 1; the same one draws the same rows, on every machine.
 
     Returns:

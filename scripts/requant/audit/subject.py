@@ -53,7 +53,7 @@ class Subject:
         return self.manifest is not None or said.imatrix_file is not None or said.imatrix_entries is not None
 
     @property
-    def source(self) -> str | None:
+    def weights(self) -> str | None:
         """Where it says that its weights lie, as a place; ``None`` where it does not say."""
         if self.manifest is not None:
             return self.manifest.weights_source and f"hf://{self.manifest.weights_source}"

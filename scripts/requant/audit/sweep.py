@@ -1,109 +1,86 @@
-"""The audit of a quant's tensors: every one derived again, row by row, and what that says of the file as a whole.
+"""Going through a quant's tensors: every one derived again, row by row, several batches at a time.
 
 A file comes from one machine, so it is in one arithmetic: the one in which fewest blocks of a first look differ. Blocks
-that still differ are explained by the other arithmetic, by a witness, or not at all. ``judge`` turns counts into
-verdicts. Reading, deriving and judging know nothing of where the files lie or how results are shown.
+that still differ are explained by the other arithmetic, by a witness, or not at all. ``requant.audit.judgement`` turns
+counts into verdicts. Neither knows where the files lie or how results are shown.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from requant.audit.judgement import TensorAudit, judge
 from requant.conversion.weights import Weights, read_rows, rounded
-from requant.formats.ggml import (
-    DERIVED,
-    NEEDS_IMPORTANCE,
-    PLAIN,
-    Bytes,
-    Floats,
-    GGMLType,
-    Indices,
-)
+from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Floats, GGMLType, Indices
 from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
-from requant.quantization.derivation import Tally, compare_rows, derivable
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.derivation import Rows, Tally, compare_rows, derivable
+from requant.quantization.quantizer import Quantizer
+from requant.quantization.verdict import Verdict
 
 BATCH = 1 << 20
 """Weights that are derived at a time; a row may be longer."""
 PROBE = 1 << 17
 """Weights of each type that are looked at first, to find out which arithmetic the file is in."""
 
-EXACT, NEAR, MISMATCH, UNCHECKED = "exact", "near", "mismatch", "unchecked"
-STRICT, FUSED = "strict", "fused"
-
 Progress = Callable[[int], None]
-
-
-@dataclass
-class TensorAudit:
-    """One tensor of the subject: what was found, and in the end a verdict.
-
-    ``selected`` are the rows to look at, ``None`` for all; ``held`` are these rows, weights and quant, once they have
-    been read. ``reason`` says why a tensor is unchecked, or what is wrong with it as a whole.
-    """
-
-    tensor: Tensor
-    selected: Indices | None = None
-    tally: Tally = field(default_factory=Tally)
-    reason: str | None = None
-    verdict: str = UNCHECKED
-    held: tuple[Floats, Bytes] | None = None
-
-    @property
-    def undrawn(self) -> bool:
-        """Whether the sample holds no row of it."""
-        return self.selected is not None and not self.selected.size
-
-    @property
-    def rows(self) -> int:
-        """Rows of the whole tensor."""
-        return prod(self.tensor.shape[1:])
-
-    @property
-    def searched(self) -> bool:
-        """Whether its type is found by a search, so that rounding can matter: not for plain numbers and Q8_0."""
-        return self.tensor.type not in (*PLAIN, GGMLType.Q8_0)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a quant is made of, and the quant: everything the audit reads.
+    """What a quant is made of, and the quant: everything that is read.
 
     ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each; ``None`` where the quant
-    was made with an importance matrix that is not at hand. ``quantizer`` opens an arithmetic by name.
+    was made with an importance matrix that is not at hand. ``quantizer`` opens an arithmetic.
     """
 
     subject: Ranged
     header: Header
     weights: Weights
     importances: Mapping[str, Floats] | None
-    quantizer: Callable[[str], Quantizer]
+    quantizer: Callable[[Arithmetic], Quantizer]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Making:
+    """How a file may have been made: in which arithmetic, of weights that a conversion had rounded to ``via``."""
+
+    arithmetic: Arithmetic
+    via: GGMLType
+
+
+@dataclass(frozen=True)
+class Sweep:
     """The tensors of a file with their verdicts.
 
     ``arithmetic`` and ``via`` are those that the file was found to be in. ``missing`` are weights that it lacks.
     ``blocks`` and ``differing`` count what rounding could have touched.
     """
 
-    tensors: list[TensorAudit]
-    arithmetic: str
+    tensors: tuple[TensorAudit, ...]
+    arithmetic: Arithmetic
     via: GGMLType
     missing: tuple[str, ...]
     blocks: int
     differing: int
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What was found in one batch of a tensor; ``reason`` says why it could not be compared."""
+
+    audit: TensorAudit
+    tally: Tally
+    reason: str | None = None
+
+
 def audit_tensors(
     material: Material, selected: Mapping[str, Indices] | None, jobs: int | None, progress: Progress
-) -> Outcome:
+) -> Sweep:
     """Check a quant against the weights.
 
     Args:
@@ -121,13 +98,18 @@ def audit_tensors(
     jobs = jobs or len(os.sched_getaffinity(0))
     if selected is not None:
         _hold(material, checked, jobs)
-    arithmetic, via = _probe(material, checked)
-    _pass(material, checked, arithmetic, via, jobs, progress)
-    arithmetic = _reconsidered(material, checked, arithmetic, via, jobs)
-    blocks, differing = _totals(checked)
-    missing = tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors}))
+    making = _probe(material, checked)
+    _pass(material, checked, making, jobs, progress)
+    making = _reconsidered(material, checked, making, jobs)
     judge(audits, selected is not None)
-    return Outcome(audits, arithmetic, via, missing, blocks, differing)
+    return Sweep(
+        tensors=tuple(audits),
+        arithmetic=making.arithmetic,
+        via=making.via,
+        missing=tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors})),
+        blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
+        differing=_differing(checked),
+    )
 
 
 def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices] | None) -> TensorAudit:
@@ -137,9 +119,10 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     importances = material.importances
     importance = None if importances is None else importances.get(name)
     if shape is None:
-        audit.reason, audit.verdict = "the named weights have no such tensor", MISMATCH
+        audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
     elif shape != tensor.shape:
-        audit.reason, audit.verdict = f"has the shape {list(tensor.shape)}, the weights have {list(shape)}", MISMATCH
+        audit.reason = f"has the shape {list(tensor.shape)}, the weights have {list(shape)}"
+        audit.verdict = Verdict.MISMATCH
     elif tensor.type not in DERIVED:
         audit.reason = f"{tensor.type.name} is not derived by this version"
     elif why := material.weights.unchecked(name):
@@ -150,7 +133,7 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = f"{tensor.type.name} needs importances, and the importance matrix has none for it"
     elif importance is not None and importance.shape != tensor.shape[:1]:
         columns = f"{importance.size:,} columns, the tensor has {tensor.shape[0]:,}"
-        audit.reason, audit.verdict = f"its importances are of {columns}", MISMATCH
+        audit.reason, audit.verdict = f"its importances are of {columns}", Verdict.MISMATCH
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected.get(name, np.arange(0))
         if audit.undrawn:
@@ -162,9 +145,7 @@ def _hold(material: Material, audits: list[TensorAudit], jobs: int) -> None:
     """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting."""
 
     def read(audit: TensorAudit) -> None:
-        rows = np.arange(1) if audit.selected is None else audit.selected
-        weights = material.weights.rows(audit.tensor.name, rows)
-        audit.held = weights, read_rows(material.subject, audit.tensor, rows)
+        audit.held = _stored(material, audit, audit.indices)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -175,76 +156,74 @@ def _hold(material: Material, audits: list[TensorAudit], jobs: int) -> None:
             raise
 
 
-def _probe(material: Material, audits: list[TensorAudit]) -> tuple[str, GGMLType]:
+def _probe(material: Material, audits: list[TensorAudit]) -> Making:
     """Find out by a first look at every type which arithmetic the file is in, and what the weights were rounded to."""
-    vias = material.weights.vias
-    looks: dict[GGMLType, list[tuple[TensorAudit, Indices]]] = {}
-    for audit in audits:
-        some = looks.setdefault(audit.tensor.type, [])
-        if audit.searched and len(some) < 2:
-            rows = max(1, min(PROBE // audit.tensor.shape[0], audit.rows))
-            spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
-            some.append((audit, spread if audit.selected is None else audit.selected[:rows]))
-    best, fewest = (STRICT, vias[0]), -1
-    for via in vias:
-        for name in (STRICT, FUSED):
-            found = sum(_differing(material, name, via, *look) for some in looks.values() for look in some)
-            if fewest < 0 or found < fewest:
-                best, fewest = (name, via), found
-            if not found:
-                return best
+    looks = list(_looks(audits))
+    makings = [Making(arithmetic, via) for via in material.weights.vias for arithmetic in Arithmetic]
+    best, fewest = makings[0], None
+    for making in makings:
+        found = sum(_odd_blocks(material, making, audit, indices) for audit, indices in looks)
+        if fewest is None or found < fewest:
+            best, fewest = making, found
+        if not found:
+            break
     return best
 
 
-def _differing(material: Material, arithmetic: str, via: GGMLType, audit: TensorAudit, rows: Indices) -> int:
+def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
+    """Some rows of two tensors of each type."""
+    seen: Counter[GGMLType] = Counter()
+    for audit in audits:
+        if audit.searched and seen[audit.tensor.type] < 2:
+            seen[audit.tensor.type] += 1
+            rows = max(1, min(PROBE // audit.tensor.shape[0], audit.rows))
+            spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
+            yield audit, spread if audit.selected is None else audit.selected[:rows]
+
+
+def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:
     """Blocks of some rows that differ from their derivation."""
-    weights, importance, actual = _read(material, audit, rows, via)
-    if derivable(weights, importance):
+    rows = _read(material, audit, indices, making.via)
+    if derivable(rows.weights, rows.importance):
         return 0
-    derived = material.quantizer(arithmetic).quantize(audit.tensor.type, weights, importance)
-    size = audit.tensor.type.type_size
-    return int((derived.reshape(-1, size) != actual.reshape(-1, size)).any(1).sum())
+    derived = material.quantizer(making.arithmetic).quantize(rows.type, rows.weights, rows.importance)
+    size = rows.type.type_size
+    return int((derived.reshape(-1, size) != rows.actual.reshape(-1, size)).any(1).sum())
 
 
-def _read(material: Material, audit: TensorAudit, rows: Indices, via: GGMLType) -> tuple[Floats, Floats | None, Bytes]:
+def _read(material: Material, audit: TensorAudit, indices: Indices, via: GGMLType) -> Rows:
+    """Some of the rows to look at, rounded as by a conversion, which leaves vectors alone."""
+    held = audit.held
+    rows = _stored(material, audit, indices) if held is None else held.at(np.searchsorted(held.indices, indices))
+    return rows if len(audit.tensor.shape) == 1 else replace(rows, weights=rounded(rows.weights, via))
+
+
+def _stored(material: Material, audit: TensorAudit, indices: Indices) -> Rows:
     name = audit.tensor.name
-    if audit.held is None:
-        weights, actual = material.weights.rows(name, rows), read_rows(material.subject, audit.tensor, rows)
-    else:
-        at = np.arange(1) if audit.selected is None else np.searchsorted(audit.selected, rows)
-        weights, actual = audit.held[0][at], audit.held[1][at]
-    if len(audit.tensor.shape) > 1:
-        weights = rounded(weights, via)
-    return weights, (material.importances or {}).get(name), actual
+    weights, actual = material.weights.rows(name, indices), read_rows(material.subject, audit.tensor, indices)
+    return Rows(audit.tensor.type, weights, (material.importances or {}).get(name), actual, indices)
 
 
-def _pass(
-    material: Material, audits: list[TensorAudit], arithmetic: str, via: GGMLType, jobs: int, progress: Progress
-) -> None:
+def _pass(material: Material, audits: list[TensorAudit], making: Making, jobs: int, progress: Progress) -> None:
     """Compare all selected rows, several batches at a time; no more are waiting than are worked on."""
     for audit in audits:
         audit.tally = Tally()
-
-    def work(audit: TensorAudit, rows: Indices) -> tuple[TensorAudit, Tally, str | None]:
-        return audit, *_compare(material, audit, rows, arithmetic, via)
-
     with ThreadPoolExecutor(jobs) as pool:
-        running: set[Future[tuple[TensorAudit, Tally, str | None]]] = set()
+        running: set[Future[Compared]] = set()
 
         def collect(most: int) -> None:
             nonlocal running
             while len(running) > most:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    audit, tally, reason = future.result()
-                    audit.tally.add(tally)
-                    audit.reason = audit.reason or reason
-                    progress(tally.rows * audit.tensor.shape[0])
+                for found in (future.result() for future in done):
+                    found.audit.tally.add(found.tally)
+                    found.audit.reason = found.audit.reason or found.reason
+                    progress(found.tally.rows * found.audit.tensor.shape[0])
 
         try:
-            for audit, rows in _batches(audits):
+            for audit, indices in _batches(audits):
                 collect(2 * jobs)
-                running.add(pool.submit(work, audit, rows))
+                running.add(pool.submit(_compare, material, making, audit, indices))
             collect(0)
         except BaseException:
             # What has not begun shall not: a dead server would otherwise be asked for every batch.
@@ -252,97 +231,52 @@ def _pass(
             raise
 
 
-def _reconsidered(material: Material, audits: list[TensorAudit], arithmetic: str, via: GGMLType, jobs: int) -> str:
+def _reconsidered(material: Material, audits: list[TensorAudit], making: Making, jobs: int) -> Making:
     """Compare all rows in the other arithmetic too, where that explains every difference, and keep what fits better.
 
     The first look may have seen no difference between the two. A few blocks of the other one in a file that is exact
     otherwise, on the other hand, must not turn the file.
     """
-    tallies, differing = [audit.tally for audit in audits], _totals(audits)[1]
+    tallies, differing = [audit.tally for audit in audits], _differing(audits)
     if not differing or any(tally.other != tally.differing for tally in tallies):
-        return arithmetic
-    _pass(material, audits, _opposite(arithmetic), via, jobs, lambda _: None)
-    if _totals(audits)[1] < differing:
-        return _opposite(arithmetic)
+        return making
+    turned = replace(making, arithmetic=making.arithmetic.other)
+    _pass(material, audits, turned, jobs, lambda _: None)
+    if _differing(audits) < differing:
+        return turned
     for audit, tally in zip(audits, tallies, strict=True):
         audit.tally = tally
-    return arithmetic
+    return making
+
+
+def _differing(audits: list[TensorAudit]) -> int:
+    """Blocks that differ, of those that rounding could have touched."""
+    return sum(audit.tally.differing for audit in audits if audit.searched)
 
 
 def _batches(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
     for audit in audits:
-        rows = np.arange(audit.rows) if audit.selected is None else audit.selected
-        height = max(1, BATCH // audit.tensor.shape[0])
-        for start in range(0, len(rows), height):
-            yield audit, rows[start : start + height]
+        indices, height = audit.indices, max(1, BATCH // audit.tensor.shape[0])
+        for start in range(0, len(indices), height):
+            yield audit, indices[start : start + height]
 
 
-def _compare(
-    material: Material, audit: TensorAudit, rows: Indices, arithmetic: str, via: GGMLType
-) -> tuple[Tally, str | None]:
-    """Compare one batch; the text says why that was not possible."""
-    weights, importance, actual = _read(material, audit, rows, via)
-    kind, tolerance = audit.tensor.type, material.weights.tolerance(audit.tensor.name)
-    if tolerance:
-        return _compare_computed(weights, actual, kind, tolerance)
-    if kind is not GGMLType.F32 and (why := derivable(weights, importance)):
-        return Tally(), why
-    quantizer = material.quantizer(arithmetic)
-    tally = compare_rows(
-        quantizer, lambda: material.quantizer(_opposite(arithmetic)), kind, weights, importance, actual, rows
-    )
-    return tally, None
+def _compare(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> Compared:
+    """Compare one batch."""
+    rows = _read(material, audit, indices, making.via)
+    if tolerance := material.weights.tolerance(audit.tensor.name):
+        return _compare_computed(audit, rows, tolerance)
+    if rows.type is not GGMLType.F32 and (why := derivable(rows.weights, rows.importance)):
+        return Compared(audit, Tally(), why)
+    quantizer = material.quantizer(making.arithmetic)
+    return Compared(audit, compare_rows(quantizer, lambda: material.quantizer(making.arithmetic.other), rows))
 
 
-def _compare_computed(weights: Floats, actual: Bytes, kind: GGMLType, tolerance: float) -> tuple[Tally, str | None]:
+def _compare_computed(audit: TensorAudit, rows: Rows, tolerance: float) -> Compared:
     """Compare values that the converter computes from config.json, in a precision of its own."""
-    if kind is not GGMLType.F32:
-        return Tally(), f"is computed, and stored as {kind.name}"
-    found = actual.view("<f4").reshape(weights.shape)
-    near = np.isclose(found, weights, rtol=tolerance, atol=0)
+    if rows.type is not GGMLType.F32:
+        return Compared(audit, Tally(), f"is computed, and stored as {rows.type.name}")
+    found = rows.actual.view("<f4").reshape(rows.weights.shape)
+    near = np.isclose(found, rows.weights, rtol=tolerance, atol=0)
     wrong = int((~near).sum())
-    return Tally(rows=len(weights), blocks=weights.size, differing=wrong, unexplained=wrong), None
-
-
-def _opposite(arithmetic: str) -> str:
-    return FUSED if arithmetic == STRICT else STRICT
-
-
-def _totals(audits: list[TensorAudit]) -> tuple[int, int]:
-    searched = [audit for audit in audits if audit.searched]
-    return sum(audit.tally.blocks for audit in searched), sum(audit.tally.differing for audit in searched)
-
-
-NEAR_MOST = 0.05
-"""Share of blocks that may differ in a ``near`` file; honest compilers were seen to make 0.05 to 1 %."""
-NEAR_LEAST = 5e-5
-"""Share of blocks that must differ, and in two tensors at least: a few odd blocks are no other compiler's work."""
-
-
-def judge(audits: list[TensorAudit], sampled: bool) -> None:
-    """Give every tensor its verdict, by what was found in it and in the file as a whole.
-
-    One file is in one arithmetic. So differences that a witness explains count as another compiler's only if they are
-    spread over the file. A few in a file that is exact otherwise are alterations; in a sample nobody can tell.
-    """
-    explained = [audit for audit in audits if audit.searched and audit.tally.differing > audit.tally.unexplained]
-    blocks = sum(audit.tally.blocks for audit in audits if audit.searched)
-    count = sum(audit.tally.differing - audit.tally.unexplained for audit in explained)
-    searched = sum(audit.searched and audit.tally.blocks > 0 for audit in audits)
-    spread = len(explained) >= min(2, searched) and count >= max(2, blocks * NEAR_LEAST)
-    for audit in audits:
-        tally = audit.tally
-        if audit.reason is not None and not tally.unexplained:
-            continue
-        if not tally.differing:
-            audit.verdict = EXACT
-        elif tally.unexplained or count > NEAR_MOST * blocks:
-            audit.verdict = MISMATCH
-        elif spread:
-            audit.verdict = NEAR
-        elif sampled:
-            audit.verdict = UNCHECKED
-            audit.reason = "too few rows to tell another compiler's rounding from an alteration: draw more, or --full"
-        else:
-            audit.verdict = MISMATCH
-            audit.reason = "differs where rounding could explain it, in a file that is exact otherwise"
+    return Compared(audit, Tally(rows=len(found), blocks=found.size, differing=wrong, unexplained=wrong))

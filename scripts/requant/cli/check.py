@@ -9,11 +9,9 @@ import click
 from requant.cli.command import Verb
 from requant.cli.parameters import (
     PATH,
-    STANDARD_OUTPUT,
     Output,
     as_file,
     as_json,
-    hand_on,
     hand_out,
 )
 from requant.documents.reports import write_text
@@ -61,10 +59,9 @@ def audit(
     SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, or an https:// address.
     The exit code is 0 if all that was checked is a derivation.
     """
-    from requant.audit import imatrix as imatrix_audit
-    from requant.audit import report as audit_report
     from requant.audit.question import ROWS, Question
     from requant.audit.question import audit as carry_out
+    from requant.audit.render import rendered
 
     if full and (rows is not None or seed is not None):
         raise click.UsageError("--full checks all rows: leave out --rows and --seed")
@@ -73,26 +70,20 @@ def audit(
     chosen = None if full else rows or ROWS
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs))
-    if isinstance(report, imatrix_audit.ImatrixReport):
-        if markdown is not None or attest is not None:
-            raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
-        hand_out(imatrix_audit.as_text(report), imatrix_audit.as_document(report), out)
-        sys.exit(ExitCode.OK if report.verdict == imatrix_audit.PLAUSIBLE else ExitCode.AGAINST)
-    document = audit_report.as_document(report)
-    if out != STANDARD_OUTPUT:
-        audit_report.as_text(report)
-    hand_on(document, out)
-    if markdown is not None:
-        write_text(markdown, audit_report.as_markdown(report))
-    code = audit_report.exit_code(report, exact=exact)
-    if attest is not None and key is not None and code == ExitCode.OK:
+    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact))
+    found = rendered(report)
+    if found.markdown is None and (markdown is not None or attest is not None):
+        raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
+    hand_out(found.text, found.document, out)
+    if markdown is not None and found.markdown is not None:
+        write_text(markdown, found.markdown)
+    if attest is not None and key is not None and report.exit_code == ExitCode.OK:
         from requant.release.attestation import audit_statement, sign
 
-        sign(audit_statement(document), key, attest)
+        sign(audit_statement(found.document), key, attest)
     elif attest is not None:
         click.echo(f"{attest} was not written: only a passed audit is attested", err=True)
-    sys.exit(code)
+    sys.exit(report.exit_code)
 
 
 @click.command(

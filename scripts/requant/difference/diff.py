@@ -23,17 +23,17 @@ from requant.difference.imatrix_effect import QuantComparison, Trial
 from requant.difference.releases import FileDiff, ReleaseDiff, diff_releases
 from requant.difference.results import Pair
 from requant.documents.pins import TABLE, read_pins
+from requant.documents.reports import DIFF
+from requant.formats.ggml import Arithmetic
 from requant.formats.gguf import read_header
 from requant.formats.imatrix import is_imatrix
 from requant.ground.digests import Digest
 from requant.ground.errors import FormatError, RecipeError, naming
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import printable, table
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
 from requant.toolchain.quantizers import open_quantizer
-from requant.toolchain.variants import STRICT
 
-SCHEMA = "requant/diff/v1"
 MOST_SHOWN = 40
 """Lines of one kind that people are shown; the JSON holds all."""
 
@@ -98,7 +98,7 @@ def trial_of(model: Path | None, quant: str | None, tool: Path | None) -> Trial 
 
 def pinned_quantizer() -> Quantizer:
     """The strict library of the pin table's first llama.cpp; raises as ``open_quantizer``."""
-    return open_quantizer(STRICT, next(iter(read_pins(TABLE, "the pin table").toolchains.values())))
+    return open_quantizer(Arithmetic.STRICT, next(iter(read_pins(TABLE, "the pin table").toolchains.values())))
 
 
 def diff(a: Path, b: Path, quantizer: Open = pinned_quantizer, trial: Trial | None = None) -> Diff:
@@ -200,7 +200,7 @@ def _more(count: int) -> Iterator[str]:
 
 def as_document(found: Diff) -> dict[str, Any]:
     """What differs, for canonical JSON, which holds no floats: they are text, such as ``"1.5e-07"``."""
-    return {"schema": SCHEMA, "same": found.same, "a": found.a.name, "b": found.b.name, **_inner(found)}
+    return {"schema": DIFF, "same": found.same, "a": found.a.name, "b": found.b.name, **_inner(found)}
 
 
 def _inner(found: Diff) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from requant.formats.gguf_values import ABSENT, differing, shown
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError, naming
 from requant.ground.text import counted, printable
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
 
 PIECE = 1 << 18
 """Weights that are looked at together; a multiple of every type's block."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from requant.difference.summary import summed_up
 from requant.documents.records import file_entry
+from requant.documents.reports import COMPARE
 from requant.formats.gguf import quoted
 from requant.formats.imatrix import (
     Entry,
@@ -26,7 +27,6 @@ from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import FormatError, naming
 from requant.ground.text import counted, table
 
-SCHEMA = "requant/compare/v1"
 MOST = 0.99
 
 Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -203,7 +203,7 @@ def as_text(comparison: Comparison) -> str:
 def as_document(comparison: Comparison) -> dict[str, Any]:
     """The comparison for canonical JSON, which holds no floats: they are text, such as ``"1.5e-07"``."""
     return {
-        "schema": SCHEMA,
+        "schema": COMPARE,
         "files": {
             label: {
                 **file_entry(side.path.name, side.digest),

@@ -8,6 +8,14 @@ from requant.ground.canonical import canonical
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError
 
+AUDIT = "requant/audit/v1"
+IMATRIX_AUDIT = "requant/imatrix-audit/v1"
+VERIFY = "requant/verify/v1"
+REBUILD = "requant/rebuild/v1"
+DIFF = "requant/diff/v1"
+COMPARE = "requant/compare/v1"
+"""What each report says that it is, under ``schema``."""
+
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     """Write a report as canonical JSON; raises DiskError when ``path`` cannot be written."""

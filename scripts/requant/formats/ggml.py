@@ -1,9 +1,9 @@
-"""The types of GGUF metadata values and of ggml tensors, with the sizes of the latter's blocks.
+"""The types of GGUF metadata values and of ggml tensors, with the sizes of the latter's blocks; how ggml rounds.
 
 Numbers and names: ``gguf.h`` and ``ggml.h`` of llama.cpp; block and type sizes: its ``ggml-common.h``.
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -85,6 +85,18 @@ class GGMLType(IntEnum):
     NVFP4 = 40, 64, 36
     Q1_0 = 41, 128, 18
     Q2_0 = 42, 64, 18
+
+
+class Arithmetic(StrEnum):
+    """How a compiler let ggml's quantization round: each product and each sum, or both at once (fused multiply-add)."""
+
+    STRICT = "strict"
+    FUSED = "fused"
+
+    @property
+    def other(self) -> "Arithmetic":
+        """The one that it is not."""
+        return Arithmetic.FUSED if self is Arithmetic.STRICT else Arithmetic.STRICT
 
 
 GGML_TYPES = {int(kind): kind for kind in GGMLType}

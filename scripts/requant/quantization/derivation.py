@@ -3,8 +3,11 @@
 ``compare_rows`` derives rows again and says of every block that differs whether another arithmetic explains it.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,12 +18,34 @@ from requant.formats.ggml import (
     GGMLType,
     Indices,
 )
-from requant.quantization.witnesses import ROW_WIDE, find_witnesses
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
+from requant.quantization.witnesses import ROW_WIDE, Flags, find_witnesses
+
+Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+Causes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 MOST_EXAMPLES = 3
 DENSE = 0.1
 """Share of differing blocks in a batch from which on nobody looks for witnesses: rounding explains 3 % at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of one tensor: what they derive from, and the bytes in question.
+
+    ``weights`` are ``[rows, columns]``, ``importance`` is ``[columns]``, for all of them, or ``None``, ``actual`` is
+    ``[rows, bytes per row]`` of ``type``; ``indices`` are the rows' numbers in the tensor.
+    """
+
+    type: GGMLType
+    weights: Floats
+    importance: Floats | None
+    actual: Bytes
+    indices: Indices
+
+    def at(self, places: Indices) -> "Rows":
+        """Some of them."""
+        return replace(self, weights=self.weights[places], actual=self.actual[places], indices=self.indices[places])
 
 
 @dataclass(frozen=True)
@@ -74,96 +99,120 @@ def derivable(weights: Floats, importance: Floats | None) -> str | None:
     return None
 
 
-def compare_rows(
-    quantizer: Quantizer,
-    other: Callable[[], Quantizer],
-    kind: GGMLType,
-    weights: Floats,
-    importance: Floats | None,
-    actual: Bytes,
-    indices: Indices,
-) -> Tally:
-    """Derive rows and compare them with the bytes in question.
+class Cause(IntEnum):
+    """Why a block is as it is: derived again, the other arithmetic's, with a witness, or nobody knows."""
+
+    DERIVED = 0
+    OTHER = 1
+    WITNESSED = 2
+    UNEXPLAINED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Of every block of some rows why it is as it is, and the change that its witness needed.
+
+    ``causes`` are ``Cause``, ``[rows, blocks]``; ``epsilons`` are float32 of the same shape, 0 where there is no
+    witness.
+    """
+
+    causes: Causes
+    epsilons: Floats
+
+    def count(self, cause: Cause) -> int:
+        """How many blocks have this cause."""
+        return int((self.causes == cause).sum())
+
+
+def compare_rows(quantizer: Quantizer, other: Callable[[], Quantizer], rows: Rows) -> Tally:
+    """Derive rows again and compare them with the bytes in question.
 
     Args:
         quantizer: the arithmetic that the file is taken to be in.
         other: gives the other one; called only when there is a difference.
-        kind: the tensor's type in the file.
-        weights: ``[rows, columns]``, for which ``derivable`` has nothing to say.
-        importance: ``[columns]`` or None.
-        actual: ``[rows, bytes per row]``.
-        indices: the rows' numbers in the tensor.
+        rows: weights and importances for which ``derivable`` has nothing to say.
     """
-    derived = quantizer.quantize(kind, weights, importance)
-    blocks = actual.size // kind.type_size
-    tally = Tally(rows=len(actual), blocks=blocks)
-    if np.array_equal(derived, actual):
-        return tally
-    rows = np.flatnonzero((derived != actual).any(1))
-    x, made, found = weights[rows], _blocks(kind, derived[rows]), _blocks(kind, actual[rows])
-    differs = (made != found).any(2)
-    tally.differing = int(differs.sum())
-    explained = np.full(differs.shape, np.nan)
-    if kind not in PLAIN:
-        explained[differs & (_blocks(kind, other().quantize(kind, x, importance)) == found).all(2)] = -1
-        if tally.differing <= max(DENSE * blocks, MOST_EXAMPLES):
-            _explain((quantizer, other()), kind, x, importance, found, differs & np.isnan(explained), explained)
-    left = differs & np.isnan(explained)
-    tally.other = int((explained == -1).sum())
-    tally.witnessed = int((differs & (explained >= 0)).sum())
-    tally.unexplained = int(left.sum())
-    tally.epsilon = float(np.nanmax(np.where(differs, explained, 0), initial=0))
-    errors = [_errors(quantizer, kind, x, importance, data) for data in (found, made)]
-    tally.error, tally.derived_error = (float(each[differs].sum()) for each in errors)
-    for row, block in np.argwhere(left)[:MOST_EXAMPLES]:
-        bytes_off = int((made[row, block] != found[row, block]).sum())
-        ratio = float(errors[0][row, block] / errors[1][row, block]) if errors[1][row, block] else float("inf")
-        where = int(indices[rows[row]]), int(block) * kind.block_size
-        tally.odd.append(Odd(*where, bytes_off, kind.type_size, ratio))
-    return tally
+    derived = quantizer.quantize(rows.type, rows.weights, rows.importance)
+    height, blocks = len(rows.actual), rows.actual.size // rows.type.type_size
+    touched = np.flatnonzero((derived != rows.actual).any(1))
+    if not touched.size:
+        return Tally(rows=height, blocks=blocks)
+    derived, rows = derived[touched], rows.at(touched)
+    explanation = _explained(quantizer, other, rows, derived, max(DENSE * blocks, MOST_EXAMPLES))
+    differs = explanation.causes != Cause.DERIVED
+    errors, derived_errors = (_errors(quantizer, rows, data) for data in (rows.actual, derived))
+    return Tally(
+        rows=height,
+        blocks=blocks,
+        differing=int(differs.sum()),
+        other=explanation.count(Cause.OTHER),
+        witnessed=explanation.count(Cause.WITNESSED),
+        unexplained=explanation.count(Cause.UNEXPLAINED),
+        epsilon=float(explanation.epsilons.max()),
+        error=float(errors[differs].sum()),
+        derived_error=float(derived_errors[differs].sum()),
+        odd=[
+            _odd(rows, derived, row, block, float(errors[row, block]), float(derived_errors[row, block]))
+            for row, block in np.argwhere(explanation.causes == Cause.UNEXPLAINED)[:MOST_EXAMPLES].tolist()
+        ],
+    )
 
 
-def _explain(
-    quantizers: tuple[Quantizer, Quantizer],
-    kind: GGMLType,
-    weights: Floats,
-    importance: Floats | None,
-    found: Bytes,
-    wanted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-    explained: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> None:
-    """Look for witnesses of the ``wanted`` blocks, ``[rows, blocks]``, and enter the change they need."""
+def _odd(rows: Rows, derived: Bytes, row: int, block: int, error: float, derived_error: float) -> Odd:
+    wrong = _blocks(rows.type, derived)[row, block] != _blocks(rows.type, rows.actual)[row, block]
+    ratio = error / derived_error if derived_error else math.inf
+    return Odd(int(rows.indices[row]), block * rows.type.block_size, int(wrong.sum()), rows.type.type_size, ratio)
+
+
+def _explained(
+    quantizer: Quantizer, other: Callable[[], Quantizer], rows: Rows, derived: Bytes, most: float
+) -> Explanation:
+    """Say of every block why it is as it is; nobody looks for witnesses where more than ``most`` blocks differ."""
+    found = _blocks(rows.type, rows.actual)
+    differs = (_blocks(rows.type, derived) != found).any(2)
+    causes = np.where(differs, np.uint8(Cause.UNEXPLAINED), np.uint8(Cause.DERIVED))
+    epsilons = np.zeros(causes.shape, np.float32)
+    if rows.type in PLAIN:
+        return Explanation(causes, epsilons)
+    others = _blocks(rows.type, other().quantize(rows.type, rows.weights, rows.importance))
+    causes[differs & (others == found).all(2)] = Cause.OTHER
+    if differs.sum() <= most:
+        changes = _witnesses((quantizer, other()), rows, causes == Cause.UNEXPLAINED)
+        witnessed = ~np.isnan(changes)
+        causes[witnessed], epsilons[witnessed] = Cause.WITNESSED, changes[witnessed]
+    return Explanation(causes, epsilons)
+
+
+def _witnesses(quantizers: tuple[Quantizer, Quantizer], rows: Rows, wanted: Flags) -> Floats:
+    """The change that the witness of each ``wanted`` block needs, ``[rows, blocks]``; NaN where there is none."""
+    changes = np.full(wanted.shape, np.nan, np.float32)
     if not wanted.any():
-        return
-    everywhere = None if importance is None else np.broadcast_to(importance, weights.shape)
-    if kind in ROW_WIDE:
-        rows = np.flatnonzero(wanted.any(1))
-        part = None if everywhere is None else everywhere[rows]
-        changes = find_witnesses(
-            quantizers, kind, weights[rows], part, found[rows].reshape(len(rows), -1), wanted[rows]
-        )
-        explained[rows] = np.where(wanted[rows], changes, explained[rows])
-        return
-    cut = (len(weights), -1, kind.block_size)
-    part = None if everywhere is None else everywhere.reshape(cut)[wanted]
-    changes = find_witnesses(quantizers, kind, weights.reshape(cut)[wanted], part, found[wanted])
-    explained[wanted] = changes[:, 0]
+        return changes
+    everywhere = None if rows.importance is None else np.broadcast_to(rows.importance, rows.weights.shape)
+    if rows.type in ROW_WIDE:
+        units = np.flatnonzero(wanted.any(1))
+        part = None if everywhere is None else everywhere[units]
+        found = find_witnesses(quantizers, rows.type, rows.weights[units], part, rows.actual[units], wanted[units])
+        changes[units] = np.where(wanted[units], found, np.nan)
+    else:
+        cut = (len(rows.weights), -1, rows.type.block_size)
+        part = None if everywhere is None else everywhere.reshape(cut)[wanted]
+        actual = _blocks(rows.type, rows.actual)[wanted]
+        changes[wanted] = find_witnesses(quantizers, rows.type, rows.weights.reshape(cut)[wanted], part, actual)[:, 0]
+    return changes
 
 
 def _blocks(kind: GGMLType, rows: Bytes) -> Bytes:
     return rows.reshape(len(rows), -1, kind.type_size)
 
 
-def _errors(
-    quantizer: Quantizer, kind: GGMLType, weights: Floats, importance: Floats | None, blocks: Bytes
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Weighted squared error of every block, ``[rows, blocks]``; NaN counts as infinite."""
-    values = quantizer.dequantize(kind, blocks.reshape(len(blocks), -1), weights.shape[1]).astype(np.float64)
+def _errors(quantizer: Quantizer, rows: Rows, data: Bytes) -> Doubles:
+    """Weighted squared error of every block of ``data``, ``[rows, blocks]``; NaN counts as infinite."""
+    values = quantizer.dequantize(rows.type, data, rows.weights.shape[1]).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        squares = (values - weights) ** 2
-    weighted = squares if importance is None else squares * importance
-    errors: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-    errors = np.nan_to_num(weighted, nan=np.inf).reshape(*blocks.shape[:2], -1).sum(2)
+        squares = (values - rows.weights) ** 2
+    weighted = squares if rows.importance is None else squares * rows.importance
+    errors: Doubles = np.nan_to_num(weighted, nan=np.inf).reshape(len(data), -1, rows.type.block_size).sum(2)
     return errors
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from requant.formats.ggml import Bytes, Floats, GGMLType
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
 
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 

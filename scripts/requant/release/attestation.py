@@ -16,9 +16,11 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 from requant.documents.manifest import Manifest
+from requant.documents.reports import AUDIT
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import SHA256, write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
+from requant.quantization.verdict import PROVEN
 from requant.release.keys import read_private_key, read_public_key
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -29,7 +31,6 @@ NAMESPACE = "urn:uuid:7f392dd4-e727-4bc1-ba23-130ec961c4c4"
 BUILD = f"{NAMESPACE}#build/v1"
 BUILDER = f"{NAMESPACE}#builder/v1"
 DERIVATION = f"{NAMESPACE}#derivation/v1"
-REPORT = "requant/audit/v1"
 LLAMA_CPP = "git+https://github.com/ggml-org/llama.cpp"
 HUB = "https://huggingface.co/"
 # A report on a model of thousands of tensors has a few megabytes.
@@ -109,11 +110,11 @@ def audit_statement(report: Mapping[str, Any]) -> Statement:
             neither ``exact`` nor ``near``, or the audited file's digest is not known.
         FormatError: when the report holds a float, or text that is not Unicode.
     """
-    if report.get("schema") != REPORT:
-        raise AttestationError(f"the report has schema {report.get('schema')!r}, not {REPORT}: audit again")
+    if report.get("schema") != AUDIT:
+        raise AttestationError(f"the report has schema {report.get('schema')!r}, not {AUDIT}: audit again")
     if report.get("mode") != "full":
         raise AttestationError(f"only a full audit can be attested, this one's mode is {report.get('mode')!r}")
-    if report.get("verdict") not in ("exact", "near"):
+    if report.get("verdict") not in PROVEN:
         raise AttestationError(
             f"only the verdicts exact and near can be attested, this audit's is {report.get('verdict')!r}"
         )

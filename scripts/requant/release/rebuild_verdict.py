@@ -19,13 +19,13 @@ from requant.difference.imatrices import Comparison
 from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import Manifest, read_manifest
+from requant.documents.reports import REBUILD
 from requant.formats.ggml import PLAIN
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import table
 from requant.release.verify import verify_release
 from requant.toolchain.variants import PORTABLE
 
-DOCUMENT = "requant/rebuild/v1"
 SAME, CLOSE, DIFFERS = "same", "close", "differs"
 TOLERANCE = {"median": 1e-3, "p99": 1e-2, "cosine": 0.9999, "relative": 3e-2}
 """What native and CUDA calibration may change: at most the median and the 99 % quantile of the relative differences of
@@ -185,7 +185,7 @@ def as_text(found: Rebuilt) -> str:
 def as_document(found: Rebuilt) -> dict[str, Any]:
     """The report for canonical JSON, which holds no floats."""
     return {
-        "schema": DOCUMENT,
+        "schema": REBUILD,
         "name": found.name,
         "verdict": found.verdict,
         "diff": difference.as_document(found.diff),

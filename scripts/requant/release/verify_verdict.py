@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from requant.documents.consistency import Disagreement
+from requant.documents.reports import VERIFY
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, in_units
 
-DOCUMENT = "requant/verify/v1"
 MOST_SHOWN = 20
 
 
@@ -88,7 +88,7 @@ def _summary(verification: Verification) -> str:
 def as_document(verification: Verification) -> dict[str, Any]:
     """What was found, for canonical JSON."""
     return {
-        "schema": DOCUMENT,
+        "schema": VERIFY,
         "verdict": verification.verdict,
         "manifest": verification.schema,
         "files": list(verification.files),

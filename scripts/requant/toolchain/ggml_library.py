@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from requant.formats.ggml import Bytes, Floats, GGMLType, row_bytes
+from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, row_bytes
 from requant.ground.errors import ToolError
 
 
@@ -29,10 +29,10 @@ class _Traits(ctypes.Structure):
     )
 
 
-class Quantizer:
-    """One ``libggml-base``, in one arithmetic (``strict`` or ``fused``). Safe to use from several threads."""
+class GGMLLibrary:
+    """One ``libggml-base``, in one arithmetic: a ``requant.quantization.quantizer.Quantizer``."""
 
-    def __init__(self, arithmetic: str, library: Path) -> None:
+    def __init__(self, arithmetic: Arithmetic, library: Path) -> None:
         self.arithmetic = arithmetic
         self._path = library
 
@@ -53,16 +53,7 @@ class Quantizer:
         return library
 
     def quantize(self, kind: GGMLType, weights: Floats, importance: Floats | None = None) -> Bytes:
-        """Quantize rows.
-
-        Args:
-            kind: one of ``DERIVED``.
-            weights: shape ``[rows, columns]``; finite, and at most ``LIMIT`` in magnitude (the caller has looked).
-            importance: shape ``[columns]``, for all rows; None as llama-quantize does for tensors that have none.
-
-        Returns:
-            the bytes of each row, shape ``[rows, bytes per row]``.
-        """
+        """Quantize rows; as in ``Quantizer``."""
         rows, columns = weights.shape
         source = np.ascontiguousarray(weights, np.float32)
         out = np.empty((rows, row_bytes(kind, columns)), np.uint8)
@@ -76,7 +67,7 @@ class Quantizer:
         return out
 
     def dequantize(self, kind: GGMLType, data: Bytes, columns: int) -> Floats:
-        """The weights that quantized rows stand for: ``[rows, bytes per row]`` to float32 ``[rows, columns]``."""
+        """The weights that quantized rows stand for; as in ``Quantizer``."""
         source = np.ascontiguousarray(data)
         out = np.empty((len(source), columns), np.float32)
         if kind is GGMLType.F32:

@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from requant.documents.pins import ToolchainPin
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import Arithmetic, GGMLType
 from requant.ground.errors import ToolError
 from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_library, open_built
-from requant.toolchain.ggml_library import Quantizer
+from requant.toolchain.ggml_library import GGMLLibrary
 from requant.toolchain.tree import fetch_toolchain, proven_tree
-from requant.toolchain.variants import FUSED, ON_ARM64, STRICT
+from requant.toolchain.variants import ON_ARM64
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINTS = {
-    STRICT: "cd966a5c457a97f7e3774c6e683daa195e1a94eed8df9f36733d30b0e5be8c47",
-    FUSED: "be6869be96fa01a8d007c73f45d35b740b882118325d4bd243ff951df922029f",
+    Arithmetic.STRICT: "cd966a5c457a97f7e3774c6e683daa195e1a94eed8df9f36733d30b0e5be8c47",
+    Arithmetic.FUSED: "be6869be96fa01a8d007c73f45d35b740b882118325d4bd243ff951df922029f",
 }
 """SHA-256 of what each arithmetic makes of the fixed weights. Measured: ``strict`` with GCC 12 and clang 14 on x86-64,
 ``fused`` equal to GCC 12 at its default settings for ARM64."""
@@ -36,7 +36,7 @@ FINGERPRINT_TYPES = (
 ROWS, COLUMNS = 64, 512
 
 
-def open_quantizer(name: str, pin: ToolchainPin) -> Quantizer:
+def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin) -> GGMLLibrary:
     """The library of one arithmetic and one llama.cpp commit, fetched and built where it is not there yet.
 
     Raises:
@@ -44,23 +44,23 @@ def open_quantizer(name: str, pin: ToolchainPin) -> Quantizer:
         StaleError: when the source or the library was changed since.
         ToolError: when there is no compiler, the processor is too old, or the library computes otherwise.
     """
-    require_processor(name)
+    require_processor(arithmetic)
     folder = toolchains() / pin.name
-    record = folder / "library" / name / "build.json"
+    record = folder / "library" / arithmetic / "build.json"
     if not record.exists():
-        _build(name, pin, folder, record.parent)
+        _build(arithmetic, pin, folder, record.parent)
     open_built(record)
-    quantizer = Quantizer(name, record.with_name(LIBRARY))
-    found = fingerprint(quantizer)
-    if found != FINGERPRINTS[name]:
+    library = GGMLLibrary(arithmetic, record.with_name(LIBRARY))
+    found = fingerprint(library)
+    if found != FINGERPRINTS[arithmetic]:
         raise ToolError(
-            f"{record.with_name(LIBRARY)} does not compute in the {name} arithmetic (fingerprint {found[:16]}): "
+            f"{record.with_name(LIBRARY)} does not compute in the {arithmetic} arithmetic (fingerprint {found[:16]}): "
             "install GCC 11 or newer, remove that folder and run again"
         )
-    return quantizer
+    return library
 
 
-def tool_quantizer(record: Path) -> Quantizer:
+def tool_quantizer(record: Path) -> GGMLLibrary:
     """The library that a built llama-quantize works with; ``record`` is the build record of that tool.
 
     Raises:
@@ -68,7 +68,7 @@ def tool_quantizer(record: Path) -> Quantizer:
     """
     built = open_built(record)
     [name] = [name for name in built.files if name.startswith(LIBRARY)]
-    return Quantizer(STRICT, built.folder / name)
+    return GGMLLibrary(Arithmetic.STRICT, built.folder / name)
 
 
 def toolchains() -> Path:
@@ -76,31 +76,32 @@ def toolchains() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / "toolchains"
 
 
-def require_processor(name: str) -> None:
+def require_processor(arithmetic: Arithmetic) -> None:
     """Refuse an arithmetic that this processor has no instructions for.
 
     Raises:
         ToolError: saying so; running it would end the process.
     """
     cpuinfo = Path("/proc/cpuinfo")
-    if name != FUSED or ON_ARM64 or not cpuinfo.exists():
+    if arithmetic is not Arithmetic.FUSED or ON_ARM64 or not cpuinfo.exists():
         return
     flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
     if flags and not {"avx2", "fma"} <= set(flags):
         raise ToolError("this processor lacks AVX2 or FMA, so the fused arithmetic cannot run: use another machine")
 
 
-def _build(name: str, pin: ToolchainPin, folder: Path, target: Path) -> None:
-    source, log = folder / "source.json", folder / "logs" / f"library_{name}.log"
+def _build(arithmetic: Arithmetic, pin: ToolchainPin, folder: Path, target: Path) -> None:
+    source, log = folder / "source.json", folder / "logs" / f"library_{arithmetic}.log"
     run = Run(len(os.sched_getaffinity(0)), log)
     if not source.exists():
         logger.info("fetching llama.cpp %s, once", pin.commit[:12])
         fetch_toolchain(pin, folder / "source", source, log)
-    logger.info("building libggml-base in the %s arithmetic, once", name)
-    build_library(proven_tree(source), name, target, pin.commit, run)
+    logger.info("building libggml-base in the %s arithmetic, once", arithmetic)
+    # The variant that computes so has the same name.
+    build_library(proven_tree(source), arithmetic.value, target, pin.commit, run)
 
 
-def fingerprint(quantizer: Quantizer) -> str:
+def fingerprint(library: GGMLLibrary) -> str:
     """SHA-256 of the bytes that the library makes of fixed weights, in every type, without and with importances."""
     # Philox gives these words on every machine; sums of four bytes look enough like weights.
     stream = np.random.Philox(key=2507)
@@ -109,6 +110,6 @@ def fingerprint(quantizer: Quantizer) -> str:
     importance = ((stream.random_raw(COLUMNS) >> np.uint64(44)) + np.uint64(1)).astype(np.float32) / np.float32(1 << 16)
     digest = hashlib.sha256()
     for kind in FINGERPRINT_TYPES:
-        digest.update(quantizer.quantize(kind, weights).tobytes())
-        digest.update(quantizer.quantize(kind, weights, importance).tobytes())
+        digest.update(library.quantize(kind, weights).tobytes())
+        digest.update(library.quantize(kind, weights, importance).tobytes())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from requant.formats.imatrix import Entry, importance, read_imatrix
 from requant.formats.ranged import LocalFile
 from requant.ground.errors import FormatError
 from requant.ground.progress import progress
-from requant.toolchain.ggml_library import Quantizer
+from requant.quantization.quantizer import Quantizer
 from requant.toolchain.quantizers import tool_quantizer
 
 BATCH = 1 << 21

@@ -1,0 +1,166 @@
+"""The sweep with a quantizer in numpy: what is compared, in which arithmetic, and why some tensors are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from requant.audit.answers import cover
+from requant.audit.sample import draw
+from requant.audit.sweep import Material, Sweep, audit_tensors
+from requant.conversion.weights import GGUFWeights, rounded
+from requant.formats.ggml import PLAIN, Arithmetic, Floats
+from requant.formats.ggml import GGMLType as T
+from requant.ground.errors import FormatError
+from requant.quantization.verdict import Verdict
+from support.pure_quantizer import PureQuantizer
+from support.quants import Tensors, opened, written
+
+ROWS, COLUMNS = 600, 256
+WEIGHTS = {
+    f"blk.{layer}.weight": (np.random.default_rng(layer).standard_normal((ROWS, COLUMNS)) / 50).astype(np.float32)
+    for layer in range(3)
+}
+NORM = np.linspace(0.5, 2, COLUMNS, dtype=np.float32)
+KINDS = dict(zip(WEIGHTS, (T.Q4_1, T.Q4_1, T.Q8_0), strict=True))
+
+
+def unquantized(out: Path, changes: Mapping[str, tuple[T, tuple[int, ...], bytes]] | None = None) -> Path:
+    tensors: Tensors = {name: (T.F32, (COLUMNS, ROWS), rows.tobytes()) for name, rows in WEIGHTS.items()}
+    return written(out, {**tensors, "norm.weight": (T.F32, (COLUMNS,), NORM.tobytes()), **(changes or {})})
+
+
+def quantized(arithmetic: Arithmetic = Arithmetic.STRICT, via: T = T.F32) -> Tensors:
+    quantizer = PureQuantizer(arithmetic)
+    tensors: Tensors = {
+        name: (KINDS[name], (COLUMNS, ROWS), quantizer.quantize(KINDS[name], rounded(rows, via)).tobytes())
+        for name, rows in WEIGHTS.items()
+    }
+    return {**tensors, "norm.weight": (T.F32, (COLUMNS,), NORM.tobytes())}
+
+
+def swept(
+    folder: Path,
+    subject: Tensors,
+    count: int | None = None,
+    importances: Mapping[str, Floats] | None = {},  # nothing writes to it
+    weights: Path | None = None,
+) -> tuple[Sweep, int]:
+    """What the sweep finds in a quant, and how many weights it says that it has compared."""
+    (quant, header), (named, their) = (
+        opened(written(folder / "quant.gguf", subject)),
+        opened(weights or unquantized(folder / "weights.gguf")),
+    )
+    compared = 0
+
+    def advance(more: int) -> None:
+        nonlocal compared
+        compared += more
+
+    with quant, named:
+        material = Material(quant, header, GGUFWeights(named, their), importances, PureQuantizer)
+        coverage = cover(header, count, 7)
+        found = audit_tensors(material, coverage.selected, 2, advance)
+        assert compared <= sum(map(coverage.weights_of, header.tensors))
+    return found, compared
+
+
+@pytest.mark.parametrize("count", [None, 1000])
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+def test_a_file_is_in_one_arithmetic(tmp_path: Path, arithmetic: Arithmetic, count: int | None) -> None:
+    found, compared = swept(tmp_path, quantized(arithmetic), count)
+    assert {audit.verdict for audit in found.tensors} == {Verdict.EXACT}
+    assert (found.arithmetic, found.differing, found.missing) == (arithmetic, 0, ())
+    assert compared == COLUMNS * ((count or 3 * ROWS) + 1)
+    assert sum(audit.tally.rows for audit in found.tensors) == (count or 3 * ROWS) + 1
+
+
+@pytest.mark.parametrize("via", PLAIN)
+def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T) -> None:
+    """The norms stay as they are."""
+    tensors = unquantized(tmp_path / "f32.gguf", {"norm.weight": (T.F32, (COLUMNS,), NORM.tobytes())})
+    found, _ = swept(tmp_path, quantized(via=via), weights=tensors)
+    assert {audit.verdict for audit in found.tensors} == {Verdict.EXACT}
+    assert (found.arithmetic, found.via) == (Arithmetic.STRICT, via)
+
+
+def altered(row: int) -> Tensors:
+    tensors = quantized()
+    kind, shape, data = tensors["blk.1.weight"]
+    changed = np.frombuffer(data, np.uint8).reshape(ROWS, -1).copy()
+    changed[row, 7] ^= 0x55
+    return {**tensors, "blk.1.weight": (kind, shape, changed.tobytes())}
+
+
+def test_an_altered_row_is_found_where_it_is_read(tmp_path: Path) -> None:
+    drawn = draw(dict.fromkeys(WEIGHTS, ROWS), 300, 7)["blk.1.weight"]
+    [undrawn] = np.setdiff1d(np.arange(ROWS), drawn)[:1]
+    for row, count, verdict in (
+        (int(drawn[0]), 300, Verdict.MISMATCH), (int(undrawn), 300, Verdict.EXACT), (int(undrawn), None, Verdict.MISMATCH),
+    ):  # fmt: skip
+        found, _ = swept(tmp_path, altered(row), count)
+        assert {audit.tensor.name: audit.verdict for audit in found.tensors} == {
+            name: verdict if name == "blk.1.weight" else Verdict.EXACT for name in quantized()
+        }
+        [audit] = [audit for audit in found.tensors if audit.tensor.name == "blk.1.weight"]
+        assert audit.tally.unexplained == (verdict is Verdict.MISMATCH)
+        assert [odd.row for odd in audit.tally.odd] == [row] * (verdict is Verdict.MISMATCH)
+
+
+A, B = "blk.0.weight", "blk.1.weight"
+NAN = np.where(np.arange(ROWS * COLUMNS) == 5, np.float32(np.nan), WEIGHTS[A].ravel()).astype(np.float32)
+ODD: dict[str, tuple[Tensors, Tensors, Mapping[str, Floats] | None, Verdict, str]] = {
+    # what is other in the quant, what is other in the weights, importances, and what is said of A
+    "another shape": ({A: (T.Q4_1, (COLUMNS, 2), bytes(2 * 160))}, {}, {}, Verdict.MISMATCH, "has the shape [256, 2], the weights have [256, 600]"),
+    "a type that is not derived": ({A: (T.MXFP4, (COLUMNS, ROWS), bytes(ROWS * 136))}, {}, {}, Verdict.UNCHECKED, "MXFP4 is not derived by this version"),
+    "quantized weights": ({}, {A: (T.Q8_0, (COLUMNS, ROWS), bytes(ROWS * 272))}, {}, Verdict.UNCHECKED, "weights.gguf holds it as Q8_0: name the unquantized weights"),
+    "an unknown matrix": ({}, {}, None, Verdict.UNCHECKED, "was made with an importance matrix that is not at hand: name it with --imatrix"),
+    "no importances": ({A: (T.IQ2_XXS, (COLUMNS, ROWS), bytes(ROWS * 66))}, {}, {}, Verdict.UNCHECKED, "IQ2_XXS needs importances, and the importance matrix has none for it"),
+    "importances of another matrix": ({}, {}, {A: np.ones(9, np.float32)}, Verdict.MISMATCH, "its importances are of 9 columns, the tensor has 256"),
+    "not a number": ({}, {A: (T.F32, (COLUMNS, ROWS), NAN.tobytes())}, {}, Verdict.UNCHECKED, "the weights hold NaN, infinity or a number beyond 2**20"),
+    "infinite importances": ({}, {}, {A: np.full(COLUMNS, np.inf, np.float32)}, Verdict.UNCHECKED, "the importance matrix holds a number beyond 2**40"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("subject", "weights", "importances", "verdict", "reason"), ODD.values(), ids=ODD)
+def test_why_a_tensor_is_not_compared(
+    tmp_path: Path, subject: Tensors, weights: Tensors, importances: Mapping[str, Floats] | None, verdict: Verdict,
+    reason: str,
+) -> None:  # fmt: skip
+    """And the norm is, whatever else there is."""
+    named = unquantized(tmp_path / "weights.gguf", weights)
+    found, _ = swept(tmp_path, quantized() | subject, None, importances, named)
+    said = {audit.tensor.name: (audit.verdict, audit.reason) for audit in found.tensors}
+    assert said[A] == (verdict, reason)
+    assert said["norm.weight"] == (Verdict.EXACT, None)
+    assert said[B] == (said[A] if importances is None else (Verdict.EXACT, None))
+
+
+def test_tensors_of_one_side_only(tmp_path: Path) -> None:
+    tensors = quantized()
+    tensors["other.weight"] = tensors.pop(B)
+    found, _ = swept(tmp_path, tensors)
+    said = {audit.tensor.name: (audit.verdict, audit.reason) for audit in found.tensors}
+    assert found.missing == (B,)
+    assert said["other.weight"] == (Verdict.MISMATCH, "the named weights have no such tensor")
+
+
+def test_tensors_without_a_drawn_row(tmp_path: Path) -> None:
+    found, compared = swept(tmp_path, quantized(), 1)
+    undrawn = [audit for audit in found.tensors if audit.undrawn]
+    assert len(undrawn) == 2
+    assert {(audit.verdict, audit.reason) for audit in undrawn} == {(Verdict.UNCHECKED, "no row of it was drawn")}
+    assert compared == 2 * COLUMNS, "one row, and the norm"
+
+
+def test_an_unreadable_subject_ends_the_sweep(tmp_path: Path) -> None:
+    file, header = opened(written(tmp_path / "quant.gguf", quantized()))
+    named, their = opened(unquantized(tmp_path / "weights.gguf"))
+    beyond = tuple(replace(tensor, offset=tensor.offset + file.size) for tensor in header.tensors)
+    material = Material(file, replace(header, tensors=beyond), GGUFWeights(named, their), {}, PureQuantizer)
+    with file, named, pytest.raises(FormatError, match="truncated or damaged"):
+        audit_tensors(material, None, 2, lambda _: None)
