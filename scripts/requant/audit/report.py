@@ -15,6 +15,7 @@ from requant.audit.sweep import (
     UNCHECKED,
     TensorAudit,
 )
+from requant.ground.markdown import code, escaped
 from requant.ground.text import in_units
 from requant.quantization.witnesses import EPSILONS
 
@@ -205,34 +206,24 @@ def remarks(report: Report) -> list[str]:
 
 def as_markdown(report: Report) -> str:
     """The outcome for a model's discussion page."""
-    lines = [f"**{_escaped(headline(report))}**", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {_escaped(value)} |" for name, value in facts(report)]
+    lines = [f"**{escaped(headline(report))}**", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {escaped(value)} |" for name, value in facts(report)]
     if odd := notable(report):
         lines += ["", "| tensor | type | verdict | what |", "|---|---|---|---|"]
         lines += [
-            f"| {_code(each.tensor.name)} | {each.tensor.type.name} | {each.verdict} | {_escaped(explained(each))} |"
+            f"| {code(each.tensor.name)} | {each.tensor.type.name} | {each.verdict} | {escaped(explained(each))} |"
             for each in odd[:MOST]
         ]
         lines += [f"| {len(odd) - MOST:,} more | | | |"] if len(odd) > MOST else []
     if found := ordered(report):
         lines += ["", "| metadata | grade | expected | found |", "|---|---|---|---|"]
         lines += [
-            f"| {_code(each.key)} | {each.grade} | {_code(each.expected)} | {_code(each.actual)} |"
+            f"| {code(each.key)} | {each.grade} | {code(each.expected)} | {code(each.actual)} |"
             for each in found[:MOST]
         ]
         lines += [f"| {len(found) - MOST:,} more | | | |"] if len(found) > MOST else []
-    lines += ["", *(f"- {_escaped(text)}" for text in remarks(report))] if remarks(report) else []
+    lines += ["", *(f"- {escaped(text)}" for text in remarks(report))] if remarks(report) else []
     return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Text of strangers, so that Markdown shows it and does nothing with it."""
-    special = "\\`*_{}[]<>#|!~"
-    return "".join(f"\\{letter}" if letter in special else letter for letter in " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    return f"`{' '.join(text.replace('`', chr(39)).split())}`".replace("|", "\\|")
 
 
 def as_text(report: Report, width: int | None = None) -> None:
