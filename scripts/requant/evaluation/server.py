@@ -50,8 +50,8 @@ def serve(model: Path, instrument: Instrument, context: int) -> Iterator[Server]
         instrument.backend.link(work)
         program = str((instrument.program.folder / SERVER).resolve())
         command = [
-            program, "-lv", "4", "-m", "model.gguf", *serving_flags(context), "--host",
-            "127.0.0.1", "--port", "0", "--threads", str(instrument.run.threads), "--no-webui",
+            program, "-lv", "4", "-m", "model.gguf", *serving_flags(context), "--host", "127.0.0.1", "--port", "0",
+            "--threads", str(instrument.run.threads), "--no-webui",
         ]  # fmt: skip
         begun = time.monotonic()
         process = _start(command, work)

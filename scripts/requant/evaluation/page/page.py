@@ -19,7 +19,8 @@ from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError
 from requant.ground.text import sized
 from requant.pipeline.run_times import COLUMNS
-from requant.release.card import TEMPLATES, made
+from requant.release.summary import made
+from requant.release.templates import TEMPLATES
 
 QUANTILES = ["0.1 %", "1 %", "5 %", "10 %", "50 %", "90 %", "95 %", "99 %", "99.9 %"]
 LONGEST_TABLE = 1 << 20
@@ -43,7 +44,7 @@ def write_report(manifest: Path, evaluation: Path, times: Path | None, out: Path
     files += [file_entry(path.name, digest_file(path)) for path in (manifest, evaluation)]
     release, measured = _clean(described.document), _clean(measured)
     context = {
-        **made(release),
+        **vars(made(release)),
         **_measured(measured),
         "model": release["model"],
         "models": list(_models(release, measured)),
