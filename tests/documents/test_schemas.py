@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from requant.documents.evaluation import STREAMS
 from requant.documents.schemas import SCHEMAS, SUFFIX, fault, read_yaml
 from requant.ground.digests import GIT_ID, SHA256
 from requant.ground.errors import RecipeError
 from requant.places.repository import RECORDED_ID
+from requant.toolchain.perplexity import QUANTILES
 
 NESTING = ("properties", "$defs", "patternProperties")
 
@@ -59,6 +61,14 @@ def test_digests_commits_and_names_have_one_pattern() -> None:
             else:
                 assert "0-9a-f]{" not in part.get("pattern", ""), where
     assert found == set(PATTERNS)
+
+
+def test_an_evaluation_has_the_streams_and_quantiles_that_are_measured() -> None:
+    required = {where: part.get("required") for where, part in parts(read_yaml(SCHEMAS / "evaluation.schema.yaml"), "")}
+    [streams] = [keys for where, keys in required.items() if where.endswith(".streams")]
+    [quantiles] = [keys for where, keys in required.items() if where.endswith(".quantiles")]
+    assert streams == [str(count) for count in STREAMS]
+    assert quantiles == list(QUANTILES.values())
 
 
 DOCUMENTS: dict[str, tuple[Any, str]] = {

@@ -1,4 +1,4 @@
-"""``pip install .`` and nothing else: the audit needs no Snakemake and no checkout."""
+"""``pip install .`` and nothing else: audit and verify need no Snakemake and no checkout."""
 
 from __future__ import annotations
 
@@ -25,3 +25,6 @@ def test_an_audit_from_a_wheel(demo: Workplace, cache: Path, tmp_path: Path) -> 
     env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout.partition(":")[0]) == (0, "exact (strict)"), done.stdout + done.stderr
+    # It makes the card again, of which the wheel has the templates and the words.
+    done = subprocess.run([binaries / "requant", "verify", demo.release], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

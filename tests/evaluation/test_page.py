@@ -5,78 +5,30 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 import requant
-from requant.evaluation.page.figures import CHINESE, draw_figures
+from requant.documents.evaluation import STREAMS
+from requant.evaluation.page.bilingual import Bilingual, word
+from requant.evaluation.page.canvas import translations
+from requant.evaluation.page.figures import draw_figures
 from requant.evaluation.page.page import write_report
 from requant.ground.canonical import canonical
 from requant.ground.errors import FormatError
+from support.html import Node, Tree
 from support.measured import evaluation
 from support.small_release import write_release
 
 Document = dict[str, Any]
 SCRIPTS = str(Path(requant.__file__).parents[1])
-VOID = {"meta", "input", "link", "br", "img", "hr"}
 FIGURES = {"perplexity", "tradeoff", "divergence", "rates", "streams", "behaviour", "error-0", "importance"}
 TIMES = "step\tseconds\tpeak_memory_mb\ncalibrate\t69.2\t779.5\nplace_imatrix\t0.3\tNA\n"
-
-
-@dataclass
-class Node:
-    """An element, or with an empty name some text."""
-
-    name: str
-    attributes: dict[str, str | None] = field(default_factory=dict)
-    text: str = ""
-    children: list["Node"] = field(default_factory=list)
-
-    def all(self, name: str = "") -> Iterator["Node"]:
-        for child in self.children:
-            if child.name and name in ("", child.name):
-                yield child
-            yield from child.all(name)
-
-    def words(self, language: str | None = None) -> str:
-        """The text of it, in one language or all."""
-        if language and self.name != "html" and self.attributes.get("lang") not in (None, language):
-            return ""
-        return self.text + "".join(child.words(language) for child in self.children)
-
-
-class Tree(HTMLParser):
-    """Builds the tree, and wants every end tag to be there."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.root = Node("page")
-        self.open = [self.root]
-        self.feed(page)
-        self.close()
-        assert self.open == [self.root]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        node = Node(tag, dict(attrs))
-        assert len(attrs) == len(node.attributes), f"{tag} has an attribute twice"
-        self.open[-1].children.append(node)
-        if tag not in VOID:
-            self.open.append(node)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.open[-1].children.append(Node(tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().name == tag
-
-    def handle_data(self, data: str) -> None:
-        self.open[-1].children.append(Node("", text=data))
 
 
 @pytest.fixture
@@ -176,12 +128,30 @@ def test_figures_show_what_the_tables_say(manifest: Document) -> None:
 
 def test_every_word_in_a_figure_is_there_in_both_languages(manifest: Document) -> None:
     names = {"BF16", "Q4_K_M", "attn_q", "token_embd", "output_norm", "tool_calls", "my_own"}
+    chinese_of, used = translations(), set()
     for svg in draw_figures(with_importance(manifest)).values():
         for text in Tree(svg).root.all("text"):
             english, chinese = text.words("en"), text.words("zh")
-            assert CHINESE.get(english) == chinese or (english == chinese and english not in CHINESE)
+            assert chinese_of.get(english, english) == chinese
+            used.add(english)
             if english == chinese:
                 assert english in names or not re.search("[A-Za-z]{2}", re.sub("(Q4_K_M|BF16), ", "", english)), english
+    assert {text for text in chinese_of if not text.startswith("File size")} <= used
+
+
+def test_a_text_in_two_languages() -> None:
+    tools, strange = Bilingual(", ", "、").join(["a", "<b>"]), "<i>&"
+    text = Bilingual("{tools} & {what}'s", "{what}：{tools}").format(tools=tools, what=strange)
+    assert escape(text) == (
+        '<span lang="en">a, &lt;b&gt; &amp; &lt;i&gt;&amp;&#39;s</span>'
+        '<span lang="zh">&lt;i&gt;&amp;：a、&lt;b&gt;</span>'
+    )  # fmt: skip
+
+
+def test_the_caption_of_the_streams_tells_how_many() -> None:
+    caption = word("speed.streams.caption")
+    few = [str(count) for count in STREAMS]
+    assert f"{', '.join(few[:-1])} and {few[-1]} questions" in caption.en and f"{'、'.join(few)} 个问题" in caption.zh
 
 
 def test_ids_are_unique_and_references_known(manifest: Document, render: Callable[..., str]) -> None:

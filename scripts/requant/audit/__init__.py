@@ -3,4 +3,4 @@
 ``cli`` may enter.
 """
 
-__all__ = ["imatrix", "question", "report"]
+__all__ = ["question", "render"]

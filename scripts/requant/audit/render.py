@@ -13,6 +13,7 @@ from requant.audit.imatrix import ImatrixReport
 from requant.audit.judgement import NEAR_LEAST, NEAR_MOST, TensorAudit
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.report import Report, as_document, bound, counts, ratio
+from requant.ground.markdown import escaped
 from requant.ground.text import in_units
 from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
@@ -122,16 +123,16 @@ def listings(report: Report) -> Iterator[Listing]:
     """What is not as it should be, if anything is: tensors and metadata."""
     if odd := notable(report):
         tensors = [(each.tensor.name, each.tensor.type.name, str(each.verdict), explained(each)) for each in odd]
-        yield Listing(("tensor", "type", "verdict", "what"), (_code, str, str, _escaped), list(tensors))
+        yield Listing(("tensor", "type", "verdict", "what"), (code, str, str, escaped), list(tensors))
     if found := ordered(report):
         findings = [(each.key, str(each.grade), each.expected, each.actual) for each in found]
-        yield Listing(("metadata", "grade", "expected", "found"), (_code, str, _code, _code), list(findings))
+        yield Listing(("metadata", "grade", "expected", "found"), (code, str, code, code), list(findings))
 
 
 def as_markdown(report: Report) -> str:
     """The outcome for a model's discussion page."""
-    lines = [f"**{_escaped(headline(report))}**", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {_escaped(value)} |" for name, value in facts(report)]
+    lines = [f"**{escaped(headline(report))}**", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {escaped(value)} |" for name, value in facts(report)]
     for listing in listings(report):
         rows = [[write(cell) for write, cell in zip(listing.cells, row, strict=True)] for row in listing.rows[:MOST]]
         lines += ["", f"| {' | '.join(listing.head)} |", f"|{'---|' * len(listing.head)}"]
@@ -139,18 +140,8 @@ def as_markdown(report: Report) -> str:
         if len(listing.rows) > MOST:
             lines.append(f"| {len(listing.rows) - MOST:,} more {'| ' * (len(listing.head) - 1)}|")
     if found := remarks(report):
-        lines += ["", *(f"- {_escaped(text)}" for text in found)]
+        lines += ["", *(f"- {escaped(text)}" for text in found)]
     return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Text of strangers, so that Markdown shows it and does nothing with it."""
-    special = "\\`*_{}[]<>#|!~"
-    return "".join(f"\\{letter}" if letter in special else letter for letter in " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    return f"`{' '.join(text.replace('`', chr(39)).split())}`".replace("|", "\\|")
 
 
 def as_text(report: Report) -> str:

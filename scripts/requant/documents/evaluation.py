@@ -14,6 +14,8 @@ from requant.ground.errors import FormatError
 from requant.ground.text import printable, shown
 
 SCHEMA = "requant/evaluation/v1"
+STREAMS = (1, 4, 16)
+"""Questions at a time, for which the speed of a served model is told."""
 
 LONGEST = 1 << 23
 """Bytes: room for the tensors of a hundred quants."""

@@ -17,11 +17,8 @@ from requant.ground.errors import ToolError
 from requant.ground.programs import WorkFolder, clean_environment, work_folder
 from requant.toolchain.backend import Backend
 from requant.toolchain.instrument import Instrument
+from requant.toolchain.serving import SERVER, serving_flags
 
-TOOL = "llama-server"
-PARALLEL = 4
-FLAGS = ("--parallel", str(PARALLEL), "--n-gpu-layers", "999", "--jinja", "--reasoning", "auto")
-"""How the card serves a model, beside ``--ctx-size``."""
 LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 SILENCE_SECONDS = 600.0
 """A server that is still loading says something more often than this."""
@@ -51,10 +48,10 @@ def serve(model: Path, instrument: Instrument, context: int) -> Iterator[Server]
     with work_folder(log.parent / f"work-{log.stem}") as work:
         work.link(model, "model.gguf")
         instrument.backend.link(work)
-        program = str((instrument.program.folder / TOOL).resolve())
+        program = str((instrument.program.folder / SERVER).resolve())
         command = [
-            program, "-lv", "4", "-m", "model.gguf", "--ctx-size", str(context),
-            *FLAGS, "--host", "127.0.0.1", "--port", "0", "--threads", str(instrument.run.threads), "--no-webui",
+            program, "-lv", "4", "-m", "model.gguf", *serving_flags(context), "--host", "127.0.0.1", "--port", "0",
+            "--threads", str(instrument.run.threads), "--no-webui",
         ]  # fmt: skip
         begun = time.monotonic()
         process = _start(command, work)
@@ -62,10 +59,10 @@ def serve(model: Path, instrument: Instrument, context: int) -> Iterator[Server]
         try:
             url = said.address()
             _wait_until_healthy(url, process, said, log)
-            said.backend.prove(TOOL, instrument.backend, work.path)
+            said.backend.prove(SERVER, instrument.backend, work.path)
             yield Server(url, time.monotonic() - begun, said.backend.features)
             if _ended(process):
-                raise ToolError(f"{TOOL} ended while it was asked; its log is {log}")
+                raise ToolError(f"{SERVER} ended while it was asked; its log is {log}")
         finally:
             _stop(process)
             said.join()
@@ -100,9 +97,9 @@ class _Listener(threading.Thread):
         """Where the server listens; waits until it says so."""
         while not self._known.wait(1):
             if time.monotonic() - self.spoke > SILENCE_SECONDS:
-                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {self._log}")
+                raise ToolError(f"{SERVER} hangs while it loads the model; its log is {self._log}")
         if self._url is None:
-            raise ToolError(f"{TOOL} ended before it served anything; its log is {self._log}")
+            raise ToolError(f"{SERVER} ended before it served anything; its log is {self._log}")
         return self._url
 
 
@@ -126,14 +123,14 @@ def _wait_until_healthy(url: str, process: "subprocess.Popen[str]", said: _Liste
     with httpx2.Client(timeout=10, trust_env=False) as client:
         while True:
             if process.poll() is not None:
-                raise ToolError(f"{TOOL} ended while it loaded the model; its log is {log}")
+                raise ToolError(f"{SERVER} ended while it loaded the model; its log is {log}")
             try:
                 if client.get(f"{url}/health").status_code == 200:
                     return
             except httpx2.TransportError:
                 pass
             if time.monotonic() - said.spoke > SILENCE_SECONDS:
-                raise ToolError(f"{TOOL} hangs while it loads the model; its log is {log}")
+                raise ToolError(f"{SERVER} hangs while it loads the model; its log is {log}")
             time.sleep(0.05)
 
 

@@ -14,16 +14,17 @@ from typing import Any
 
 import httpx2
 
+from requant.documents.evaluation import STREAMS
 from requant.documents.records import THREADS, Product, bits_per_weight, write_record
-from requant.evaluation.server import FLAGS, serve
+from requant.evaluation.server import serve
 from requant.ground.errors import ToolError
 from requant.ground.programs import capture, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.settings import Speed
 from requant.toolchain.instrument import Instrument
+from requant.toolchain.serving import SERVER, serving_flags
 
 BENCH = "llama-bench"
-STREAMS = (1, 4, 16)
 # The server closes idle connections; one that is about to be closed must not be used again.
 ONE_EACH = httpx2.Limits(max_keepalive_connections=0)
 REQUEST_SECONDS = 600.0
@@ -73,7 +74,7 @@ def measure_speed(
             found.append(_entry(each, runs[0], served))
             bar.update(1)
     protocol = {
-        "tools": [BENCH, "llama-server"],
+        "tools": [BENCH, SERVER],
         "commit": bench.commit,
         "arithmetic": bench.variant,
         "features": features,
@@ -82,7 +83,7 @@ def measure_speed(
         "prompt": settings.prompt,
         "generate": settings.generate,
         "rounds": settings.rounds,
-        "flags": ["--ctx-size", str(context), *FLAGS],
+        "flags": list(serving_flags(context)),
     }
     write_record(record, {"protocol": protocol, "models": found})
 

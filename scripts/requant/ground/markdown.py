@@ -8,12 +8,12 @@ BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
 
 
 def escaped(value: object) -> str:
-    """Plain text as Markdown, also in a table cell and at the start of a line.
+    """Plain text as one line of Markdown, also in a table cell and at the start of a line.
 
     >>> print(escaped("a|b *c*"), escaped("1. x"), escaped("# x"))
     a\\|b \\*c\\* 1\\. x \\# x
     """
-    return BLOCK_START.sub(lambda start: f"{start[0]}\\", MARKUP.sub(r"\\\g<0>", str(value)))
+    return BLOCK_START.sub(lambda start: f"{start[0]}\\", MARKUP.sub(r"\\\g<0>", _on_one_line(value)))
 
 
 def code(value: object) -> str:
@@ -22,4 +22,9 @@ def code(value: object) -> str:
     >>> print(code("Q4_K_M"), code("a|b"))
     `Q4_K_M` a\\|b
     """
-    return escaped(value) if set(str(value)) & set("`|\\") else f"`{value}`"
+    text = _on_one_line(value)
+    return escaped(text) if set(text) & set("`|\\") else f"`{text}`"
+
+
+def _on_one_line(value: object) -> str:
+    return " ".join(str(value).split())

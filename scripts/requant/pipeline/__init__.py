@@ -17,5 +17,6 @@ __all__ = [
     "recipe",
     "run_times",
     "settings",
+    "suites",
     "tiny_shape",
 ]

@@ -18,15 +18,13 @@ from requant.documents.pins import (
 from requant.documents.schemas import fault
 from requant.ground.errors import RecipeError
 from requant.pipeline import layout
+from requant.pipeline.suites import BERKELEY, KNOWLEDGE, suite_pin
 from requant.pipeline.tiny_shape import TinyShape
 from requant.quantization.quants import quant_bytes
 from requant.toolchain.perplexity import FEWEST, scored
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
-# Suites that are no files: one package holds Berkeley's, and of the others each is a data set on the Hub.
-BERKELEY = ("bfcl_simple", "bfcl_multiple", "bfcl_irrelevance")
-KNOWLEDGE = ("mmlu", "gpqa_diamond")
 # Where weights come from on this machine, where the pin table lies, what is audited, and what is measured afterwards,
 # move no byte that others can make again.
 MACHINE_KEYS = ("source", "pins", "audited", "evaluation")
@@ -151,8 +149,8 @@ def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins, roo
     if len({Path(path).stem for path in suites}) < len(suites):
         raise RecipeError(f"{where}: evaluation.behaviour.suites names two files of one name; give each its own")
     for suite in suites:
-        pin = "bfcl" if suite in BERKELEY else suite
-        if suite not in (*BERKELEY, *KNOWLEDGE):
+        pin = suite_pin(suite)
+        if pin is None:
             if not named_file(suite, root).is_file():
                 raise RecipeError(
                     f"{where}: evaluation.behaviour.suites names {suite}, which is no file; check the path"

@@ -3,4 +3,4 @@
 For the audit and the pipeline alike. Only the standard library and numpy are imported.
 """
 
-__all__ = ["derivation", "mix", "quants", "witnesses"]
+__all__ = ["derivation", "mix", "quantizer", "quants", "verdict", "witnesses"]

@@ -3,4 +3,15 @@
 ``evaluation``, ``audit`` and ``cli`` may enter.
 """
 
-__all__ = ["attestation", "card", "folder", "keys", "rebuild", "signing", "verify"]
+__all__ = [
+    "attestation",
+    "card",
+    "folder",
+    "keys",
+    "rebuild",
+    "signing",
+    "summary",
+    "templates",
+    "verify",
+    "verify_verdict",
+]

@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
-from requant import DATA
-from requant.documents.evaluation import read_evaluation
+from requant.documents.evaluation import STREAMS, read_evaluation
 from requant.documents.records import THREADS, bits_per_weight, elements
 from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.markdown import code, escaped
-from requant.ground.text import digits, on_one_line, sized
+from requant.ground.text import digits, on_one_line
+from requant.pipeline.suites import CARD_ROWS
 from requant.places.repository import RECORDED_ID
+from requant.release.summary import Status, made, suite_statuses
+from requant.release.templates import environment, read_words
+from requant.toolchain.serving import PARALLEL, serving_flags
 
-TEMPLATES = DATA / "templates"
+LANGUAGES = ("zh", "en")
+"""Of the card, from top to bottom."""
 URL = re.compile(r"https://[A-Za-z0-9._~:/?#%=&+-]+")
 BLOCK_TENSOR = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
 # SPDX ids that, in lower case, are ids of the Hub; it refuses any other id but "other".
@@ -45,62 +49,46 @@ def write_card(manifest: Path, evaluation: Path | None, out: Path) -> None:
 def render_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> bytes:
     """The model card of a release: a function of two parsed documents, its manifest and its evaluation, alone."""
     measured = on_one_line(evaluation or {"fidelity": None, "speed": None, "behaviour": None})
-    behaviour = measured["behaviour"] or {"suites": [], "not_run": []}
-    context = {
-        **_context(on_one_line(manifest), measured),
-        **measured,
-        "evaluation": evaluation is not None,
-        "suites": {suite["name"]: suite for suite in behaviour["suites"]},
-        "not_run": {suite["name"]: suite["reason"] for suite in behaviour["not_run"]},
-    }
+    context = {**measured, **_made(on_one_line(manifest), measured), "evaluation": evaluation is not None}
     return _environment().get_template("card.md.j2").render(context).encode()
 
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        # Markdown, not HTML: the filters below escape it.
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=False,  # noqa: S701
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "text": escaped,
-        "code": code,
-        "link": _link,
-        "hub": _hub,
-        "size": sized,
-        "digits": digits,
-        "shell": shlex.quote,
-    }
-    return environment
+    # Markdown, not HTML: these escape it.
+    found = environment(html=False)
+    found.filters |= {"text": escaped, "code": code, "link": _link, "hub": _hub, "digits": digits, "shell": shlex.quote}
+    found.globals["languages"] = {language: read_words("card", language) for language in LANGUAGES}
+    return found
 
 
-def made(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card and the report both say of how a release was made."""
-    recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
+def _made(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates see: parts of the manifest, what is counted from them, and how a release is served."""
+    release = made(manifest)
+    arithmetic = release.imatrix["arithmetic"]
     return {
-        "name": recipe["name"],
-        "card": recipe["card"],
-        "recipe_sha256": manifest["recipe"]["sha256"],
-        "weights": inputs["model"],
-        "generated": inputs["model"].get("generate"),
-        "corpus": inputs["corpus"],
-        "toolchain": inputs["toolchain"],
-        "variants": manifest["variants"],
-        "imatrix": manifest["imatrix"],
-    }
-
-
-def _context(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """What the templates see: parts of the manifest, and what is counted from them."""
-    return {
-        **made(manifest),
+        **vars(release),
         "front_matter": _front_matter(manifest, measured),
         "repo": _repo(manifest["recipe"]["document"]),
         "bf16": {**manifest["model"], "elements": elements(manifest["model"]["tensors"])},
         "quants": [_quant(quant) for quant in manifest["quants"]],
         "steps": [_command(step["command"]) for step in manifest["steps"]],
         "threads": THREADS,
+        "computed": arithmetic if arithmetic in ("portable", "native") else "cuda",
+        "statuses": _statuses(measured),
+        "streams": STREAMS,
+        "parallel": PARALLEL,
+        "serving": serving_flags(release.card["chat"]["context"]),
+    }
+
+
+def _statuses(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each evaluation that the card names, whether it was made."""
+    suites = suite_statuses(measured["behaviour"])
+    return {
+        "fidelity": Status(bool(measured["fidelity"])),
+        "speed": Status(bool(measured["speed"])),
+        "suites": {name: suites.get(name, Status(False)) for name in CARD_ROWS},
     }
 
 

@@ -3,14 +3,4 @@
 Everybody from ``conversion`` upwards may enter.
 """
 
-__all__ = [
-    "backend",
-    "build",
-    "environments",
-    "ggml_library",
-    "instrument",
-    "perplexity",
-    "quantizers",
-    "tree",
-    "variants",
-]
+__all__ = ["backend", "build", "environments", "instrument", "perplexity", "quantizers", "serving", "tree", "variants"]

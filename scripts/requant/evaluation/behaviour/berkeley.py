@@ -18,7 +18,7 @@ from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
-from requant.pipeline.recipe import BERKELEY
+from requant.pipeline.suites import BERKELEY
 from requant.places.packages import fetch_package
 
 SETS = dict(zip(BERKELEY, ("simple_python", "multiple", "irrelevance"), strict=True))

@@ -19,16 +19,16 @@ from requant.documents.records import read_record
 from requant.documents.results import Outcome, Results, write_results
 from requant.evaluation.behaviour.endpoint import SECONDS, Settings
 from requant.evaluation.behaviour.knowledge import Knowledge
-from requant.evaluation.server import PARALLEL
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
+from requant.pipeline.suites import GPQA_DIAMOND, HARNESS, MMLU
 from requant.toolchain.environments import environment_python
+from requant.toolchain.serving import PARALLEL
 
-HARNESS = "EvalScope"
 # How the data set's own folder would look: configuration and split by EvalScope's names.
-LAYOUT = {"mmlu": ("all", "test"), "gpqa_diamond": ("default", "train")}
+LAYOUT = {MMLU: ("all", "test"), GPQA_DIAMOND: ("default", "train")}
 PROGRESS = re.compile(r"Evaluating\[\w+\]:.*?(\d+)/\d+ ")
 CUT_OFF = ("max_tokens", "model_length")
 RETRIES = 5

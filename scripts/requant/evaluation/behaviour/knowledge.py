@@ -15,6 +15,7 @@ from requant.documents.records import file_entry, read_record, write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import AccessError, FormatError
 from requant.ground.programs import work_folder
+from requant.pipeline.suites import MMLU
 from requant.places.downloads import fetch_set
 
 GPQA = ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
@@ -74,7 +75,7 @@ def _rows(name: str, file: Path, cache: Path) -> list[dict[str, Any]]:
     read = Dataset.from_csv if file.suffix == ".csv" else Dataset.from_parquet
     try:
         table = read(str(file), cache_dir=str(cache))
-        return [_mmlu(row) if name == "mmlu" else {key: str(row[key]) for key in GPQA} for row in table]
+        return [_mmlu(row) if name == MMLU else {key: str(row[key]) for key in GPQA} for row in table]
     except (DatasetsError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{file.name} does not hold the questions of {name}: pin another commit") from error
 

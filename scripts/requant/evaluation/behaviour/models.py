@@ -21,12 +21,13 @@ from requant.evaluation.behaviour.suite import (
     drawn,
     read_suite,
 )
-from requant.evaluation.server import FLAGS, PARALLEL, serve
+from requant.evaluation.server import serve
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import StaleError
 from requant.pipeline.settings import Behaviour
 from requant.toolchain.instrument import Instrument
+from requant.toolchain.serving import PARALLEL, serving_flags
 
 T = TypeVar("T")
 ROWS = ".json"
@@ -78,7 +79,7 @@ def measure_behaviour(label: str, model: Product, suites: Sequence[Path], asking
         "temperature": how.temperature,
         "seed": how.seed,
         "max_tokens": settings.max_tokens,
-        "flags": ["--ctx-size", str(asking.context), *FLAGS],
+        "flags": list(serving_flags(asking.context)),
     }
     write_record(record, {"label": label, "file": product["file"], "protocol": protocol, "suites": found})
 

@@ -14,8 +14,11 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.typing import RcKeyType
 
+from requant.documents.evaluation import STREAMS
+from requant.evaluation.page.bilingual import Bilingual, page_words, word
 from requant.evaluation.page.inline import INK
 from requant.ground.errors import FormatError
+from requant.ground.text import UNITS
 
 BLUE, ORANGE, GREEN, PINK = "#1F7FC1", "#D55E00", "#009E73", "#CC79A7"
 WIDTH, ROW = 5.8, 0.3
@@ -32,6 +35,24 @@ LARGEST = 1e30
 """Of any axis; beyond it matplotlib's own arithmetic overflows."""
 MOST_MODELS, LONGEST_NAME = 100, 20
 Evaluation = Mapping[str, Any]
+
+
+def label(name: str, **values: object) -> str:
+    """What a figure says, in English, the language that it is drawn in."""
+    return word(f"drawn.{name}").en.format(**values)
+
+
+def translations() -> dict[str, str]:
+    """Everything that a figure can say, names aside, in English and in Chinese."""
+    drawn: Mapping[str, Bilingual] = page_words()["drawn"]
+    found = {text.en.format(unit=unit): text.zh.format(unit=unit) for text in drawn.values() for unit, _ in UNITS}
+    return found | {name.en: name.zh for name in stream_names().values()}
+
+
+def stream_names() -> dict[str, Bilingual]:
+    """What so many questions at a time are called, by the key that an evaluation has for them."""
+    one, more = word("streams.one"), word("streams.more")
+    return {str(count): (one if count == 1 else more).format(count=count) for count in STREAMS}
 
 
 def require_few(models: Sequence[object]) -> None:

@@ -22,35 +22,19 @@ from requant.evaluation.page.canvas import (
     WIDTH,
     Evaluation,
     finite,
+    label,
     name_rows,
     positive,
     require_few,
     set_logarithmic,
     short,
+    stream_names,
+    translations,
 )
 from requant.evaluation.page.heat_maps import heat_maps
 from requant.evaluation.page.inline import INK, inline
 from requant.ground.text import UNITS
 
-CHINESE = {
-    **{f"File size, {unit}": f"文件大小（{unit}）" for unit, _ in UNITS},
-    "Mean KLD, nats": "平均 KLD（nat）",
-    "KLD, nats": "KLD（nat）",
-    "Perplexity": "困惑度",
-    "Prompt, tokens per second": "读提示，每秒 token 数",
-    "Decode, tokens per second": "生成，每秒 token 数",
-    "All streams together, tokens per second": "各路合计，每秒 token 数",
-    "1 stream": "1 路",
-    "4 streams": "4 路",
-    "16 streams": "16 路",
-    "with importance matrix": "用重要性矩阵",
-    "without importance matrix": "不用重要性矩阵",
-    "Right answers, %": "答对（%）",
-    "Layer": "层",
-    "Relative error": "相对误差",
-    "Importance": "重要性",
-}
-STREAMS = {"1": "1 stream", "4": "4 streams", "16": "16 streams"}
 SPANS = (("q1", "q99", 1.5), ("q5", "q95", 4.0), ("q10", "q90", 8.0))
 """Two quantiles of the divergence, and how thick a line joins them."""
 SIDES = tuple((side, up) for up in (0, 12, -12, 24, -24, 36, -36) for side in (1, -1))
@@ -92,7 +76,7 @@ def draw_figures(evaluation: Evaluation) -> dict[str, str]:
 def _svg(figure: Figure, name: str) -> str:
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return inline(file.getvalue(), name, CHINESE)
+    return inline(file.getvalue(), name, translations())
 
 
 def _rows(names: Sequence[str], height: float = ROW) -> tuple[Figure, Axes]:
@@ -118,8 +102,8 @@ def _explain_looks(figure: Figure, quants: Sequence[Evaluation]) -> None:
     """A legend, where there are quants of both kinds."""
     if len({quant["imatrix"] for quant in quants}) == 2:
         marks = [
-            Line2D([], [], color=BLUE, marker="o", linestyle="none", label="with importance matrix"),
-            Line2D([], [], color=ORANGE, marker="D", linestyle="none", markersize=6, label="without importance matrix"),
+            Line2D([], [], color=BLUE, marker="o", linestyle="none", label=label("with_imatrix")),
+            Line2D([], [], color=ORANGE, marker="D", linestyle="none", markersize=6, label=label("without_imatrix")),
         ]  # fmt: skip
         figure.legend(handles=marks, loc="outside upper left", ncols=2, handletextpad=0.2, columnspacing=1.2)
 
@@ -133,8 +117,8 @@ def _tradeoff(fidelity: Evaluation, speed: Evaluation | None) -> Figure:
     axes.grid()
     sizes = [fidelity["baseline"]["file"]["size"], *(quant["file"]["size"] for quant in fidelity["quants"])]
     unit, scale = next((pair for pair in UNITS if max(sizes) >= pair[1]), UNITS[-1])
-    axes.set_xlabel(f"File size, {unit}")
-    axes.set_title("Mean KLD, nats", loc="left")
+    axes.set_xlabel(label("file_size", unit=unit))
+    axes.set_title(label("mean_kld"), loc="left")
     bf16 = sizes[0] / scale
     axes.axvline(bf16, color=INK, linestyle="dashed", linewidth=1)
     labels: list[Label] = []
@@ -189,7 +173,7 @@ def _perplexity(fidelity: Evaluation) -> Figure:
     for row, measured, colour, marker in marks:
         error = abs(finite(measured["error"]))
         axes.errorbar(finite(measured["value"]), row, xerr=error, color=colour, fmt=marker, markersize=6, capsize=3)
-    axes.set_xlabel("Perplexity")
+    axes.set_xlabel(label("perplexity"))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.ticklabel_format(axis="x", useOffset=False)
     _explain_looks(figure, fidelity["quants"])
@@ -212,7 +196,7 @@ def _divergence(fidelity: Evaluation) -> Figure:
         for value, marker in ((quantiles["max"], "|"), (quantiles["q50"], "o"), (mean, "x")):
             axes.plot(value, row, color=colour if marker == "|" else INK, marker=marker, markersize=5)
             drawn.append(value)
-    axes.set_xlabel("KLD, nats")
+    axes.set_xlabel(label("kld"))
     set_logarithmic(axes, "x", drawn)
     _explain_looks(figure, fidelity["quants"])
     return figure
@@ -223,7 +207,8 @@ def _rates(speed: Evaluation) -> Figure:
     models = speed["models"]
     figure = Figure((WIDTH, 1.2 + 2 * ROW * len(models)), layout="constrained")
     panels = figure.subplots(2, 1)
-    for axes, part, colour in zip(panels, ("prompt", "decode"), (BLUE, GREEN), strict=True):
+    parts = (("prompt", label("prompt"), BLUE), ("decode", label("decode"), GREEN))
+    for axes, (part, title, colour) in zip(panels, parts, strict=True):
         name_rows(axes, [model["label"] for model in models])
         means = [finite(model[part]["mean"]) for model in models]
         deviations = [abs(finite(model[part]["sd"])) for model in models]
@@ -231,7 +216,7 @@ def _rates(speed: Evaluation) -> Figure:
                          xerr=deviations, error_kw={"ecolor": INK, "capsize": 3})  # fmt: skip
         axes.bar_label(bars, [model[part]["mean"] for model in models], padding=4)
         _end_bars(axes, means, deviations)
-        axes.set_title(f"{part.capitalize()}, tokens per second", loc="left")
+        axes.set_title(title, loc="left")
     return figure
 
 
@@ -242,15 +227,15 @@ def _streams(speed: Evaluation) -> Figure:
     axes = figure.subplots()
     name_rows(axes, [model["label"] for model in models])
     everything: list[float] = []
-    for number, (streams, label) in enumerate(STREAMS.items()):
+    for number, (streams, name) in enumerate(stream_names().items()):
         texts = [model["served"]["streams"][streams] for model in models]
         means = [finite(text) for text in texts]
         places = [row + (number - 1) * height for row in range(len(models))]
-        bars = axes.barh(places, means, height=height * 0.9, color=(BLUE, GREEN, PINK)[number], label=label)
+        bars = axes.barh(places, means, height=height * 0.9, color=(BLUE, GREEN, PINK)[number], label=name.en)
         axes.bar_label(bars, texts, padding=4, fontsize=9.5)
         everything += means
     _end_bars(axes, everything, [0.0])
-    axes.set_title("All streams together, tokens per second", loc="left")
+    axes.set_title(label("together"), loc="left")
     figure.legend(loc="outside upper left", ncols=3, handlelength=1)
     return figure
 
@@ -271,7 +256,7 @@ def _behaviour(suites: Sequence[Evaluation]) -> Figure:
                 axes.plot(interval, [row, row], color=colour, marker="|", markersize=6)
                 axes.plot(100 * finite(model["score"]), row, color=colour, marker="o", markersize=6)
     panels[-1].set_xlim(-2, 102)
-    panels[-1].set_xlabel("Right answers, %")
+    panels[-1].set_xlabel(label("right_answers"))
     return figure
 
 

@@ -13,6 +13,7 @@ from requant.evaluation.page.canvas import (
     WIDTH,
     Evaluation,
     finite,
+    label,
     plain,
     positive,
     require_few,
@@ -34,7 +35,7 @@ def heat_maps(quants: Sequence[Evaluation]) -> dict[str, Figure]:
     """The relative error of each quant's tensors, each on its own scale, and the importance, which the quants share."""
     require_few(quants)
     figures = {
-        f"error-{number}": _heat_map(cells, "Relative error", Normalize(*_range(cells)))
+        f"error-{number}": _heat_map(cells, label("error"), Normalize(*_range(cells)))
         for number, quant in enumerate(quants)
         if (cells := _cells(quant["tensors"], "plain", finite))
     }
@@ -42,7 +43,7 @@ def heat_maps(quants: Sequence[Evaluation]) -> dict[str, Figure]:
     for quant in quants:
         weights |= _cells(quant["tensors"], "importance", positive)
     if weights:
-        figures["importance"] = _heat_map(weights, "Importance", LogNorm(*_range(weights)))
+        figures["importance"] = _heat_map(weights, label("importance"), LogNorm(*_range(weights)))
     return figures
 
 
@@ -64,7 +65,7 @@ def _cells(tensors: Sequence[Evaluation], key: str, read: Callable[[str], float]
     return found
 
 
-def _heat_map(cells: Mapping[Cell, float], label: str, scale: Normalize) -> Figure:
+def _heat_map(cells: Mapping[Cell, float], what: str, scale: Normalize) -> Figure:
     """Kinds of tensors below each other, layers side by side; only those that are there, whatever their number."""
     kinds = sorted({kind for kind, _ in cells})
     layers = sorted({layer for _, layer in cells}, key=lambda layer: -1 if layer == OUTSIDE else int(layer))
@@ -86,8 +87,8 @@ def _heat_map(cells: Mapping[Cell, float], label: str, scale: Normalize) -> Figu
         named = [column for column in named if column != 1]  # too near
     axes.set_xticks([column + 0.5 for column in named], [layers[column] for column in named])
     axes.tick_params(length=0)
-    axes.set_xlabel("Layer")
-    bar = figure.colorbar(mesh, cax=beam, orientation="horizontal", label=label)
+    axes.set_xlabel(label("layer"))
+    bar = figure.colorbar(mesh, cax=beam, orientation="horizontal", label=what)
     assert bar.solids, "a scale of colours is drawn as a mesh"
     bar.solids.set_edgecolor("face")
     if isinstance(scale, LogNorm):

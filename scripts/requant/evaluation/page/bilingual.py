@@ -1,0 +1,56 @@
+"""Texts of the report in English and Chinese: both stand in the page, and a switch there shows one of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from requant.release.templates import read_words
+
+
+@dataclass(frozen=True)
+class Bilingual:
+    """The same text in two languages; a template writes both, each marked with its language."""
+
+    en: str
+    zh: str
+
+    def __html__(self) -> str:
+        return Markup('<span lang="en">{}</span><span lang="zh">{}</span>').format(self.en, self.zh)
+
+    def format(self, **values: object) -> "Bilingual":
+        """Fill the places in it: of a bilingual value with its part in the same language. All becomes HTML, escaped."""
+
+        def filled(language: str) -> Markup:
+            own = {
+                key: getattr(each, language) if isinstance(each, Bilingual) else each for key, each in values.items()
+            }
+            return escape(getattr(self, language)).format(**own)
+
+        return Bilingual(filled("en"), filled("zh"))
+
+    def join(self, items: Sequence[str]) -> "Bilingual":
+        """The items with this text between them, as HTML."""
+        return Bilingual(escape(self.en).join(items), escape(self.zh).join(items))
+
+
+@cache
+def page_words() -> dict[str, Any]:
+    """Everything that the report says, in its sections."""
+    paired: dict[str, Any] = _paired(read_words("report", "en"), read_words("report", "zh"))
+    return paired
+
+
+def word(path: str) -> Bilingual:
+    """One text of it, such as ``glance.note``."""
+    found: Any = page_words()
+    for key in path.split("."):
+        found = found[key]
+    text: Bilingual = found
+    return text
+
+
+def _paired(en: Any, zh: Any) -> Any:
+    return {key: _paired(en[key], zh[key]) for key in en} if isinstance(en, dict) else Bilingual(en, zh)
