@@ -13,7 +13,7 @@ from requant.audit.imatrix import ImatrixReport
 from requant.audit.judgement import NEAR_LEAST, NEAR_MOST, TensorAudit
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.report import Report, as_document, bound, counts, ratio
-from requant.ground.markdown import escaped
+from requant.ground.markdown import code, escaped
 from requant.ground.text import in_units
 from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
