@@ -39,11 +39,11 @@ $(VENV)/test.done: $(VENV)/workflow.done envs/test.lock
 
 demo: setup
 	@$(SNAKEMAKE) --configfile config/tiny.yaml --directory "$(FOLDER)"
-	@$(BIN)/requant show "$(FOLDER)/results/Tiny-Qwen3/release"
+	@$(BIN)/requant verify "$(FOLDER)/results/Tiny-Qwen3/release"
 
 demo-real: setup
 	@$(SNAKEMAKE) --configfile config/smollm2.yaml --directory "$(FOLDER)" -- all answer_question
-	@$(BIN)/requant show "$(FOLDER)/results/SmolLM2-135M-Instruct/release"
+	@$(BIN)/requant verify "$(FOLDER)/results/SmolLM2-135M-Instruct/release"
 	@cat "$(FOLDER)/results/SmolLM2-135M-Instruct/evaluation/answer.txt"
 
 test: setup-test lint

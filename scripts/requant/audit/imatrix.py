@@ -1,6 +1,6 @@
 """An importance matrix as the audit reads it, and the audit of one alone: could it have been measured on the weights.
 
-That is less than a proof. Only computing it again is one: ``snakemake audit`` does, from a release's manifest.
+That is less than a proof. Only computing it again is one: ``snakemake rebuild`` does, from a release's manifest.
 """
 
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ def as_text(report: ImatrixReport) -> str:
     """The outcome for people."""
     lines = [
         f"{report.verdict}: {report.name} {report.verdict.words} on {report.weights}",
-        f"SHA-256 {report.sha256}; only computing it again is a proof (snakemake audit)",
+        f"SHA-256 {report.sha256}; only computing it again is a proof (snakemake rebuild)",
     ]
     rows = [(each.key, str(each.grade), each.expected, each.actual) for each in report.findings]
     return "\n".join([*lines, *(table(("what", "grade", "expected", "found"), rows) if rows else ())])
