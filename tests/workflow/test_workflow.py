@@ -54,7 +54,7 @@ def test_the_other_name_of_a_rebuild(tmp_path: Path) -> None:
     assert "the target audit is called rebuild now" in done.stdout
 
 
-def test_another_mirror_or_quant_fetches_nothing_again(tmp_path: Path) -> None:
+def test_another_pin_fetches_again_another_mirror_or_quant_does_not(tmp_path: Path) -> None:
     write_small_recipe(tmp_path)
     fetched = (*HERE, "--configfile", "recipe.yaml", "--config", "source=weights", "--", "fetch_model")
     done = snakemake(*fetched, cwd=tmp_path)
@@ -62,6 +62,14 @@ def test_another_mirror_or_quant_fetches_nothing_again(tmp_path: Path) -> None:
     for source in ("source=elsewhere", "source=huggingface"):
         assert planned(*(source if option == "source=weights" else option for option in fetched), cwd=tmp_path) == {}
     write_small_recipe(tmp_path, quants=["Q8_0", "Q6_K"])
+    assert planned(*fetched, cwd=tmp_path) == {}
+    # Another revision of the same files is another pin.
+    pins = yaml.safe_load((tmp_path / "pins.yaml").read_text())
+    pins["models"]["Small"]["revision"] = "2" * 40
+    write_yaml(tmp_path / "pins.yaml", pins)
+    assert planned(*fetched, cwd=tmp_path) == {"fetch_model": 1}
+    pins["models"]["Small"]["revision"] = "1" * 40
+    write_yaml(tmp_path / "pins.yaml", pins)
     assert planned(*fetched, cwd=tmp_path) == {}
     # It would be seen: one file more is fetched.
     pins = yaml.safe_load((tmp_path / "pins.yaml").read_text())

@@ -12,6 +12,7 @@ rule fetch_suites:
         "../../envs/workflow.yaml"
     params:
         pin=recipe.suites.get("bfcl"),
+        pinned=plain(recipe.suites.get("bfcl")),
     message:
         "fetching Berkeley's function-calling sets"
     script:
@@ -31,6 +32,7 @@ rule fetch_knowledge:
         "../../envs/workflow.yaml"
     params:
         pin=lambda wildcards: recipe.suites.get(wildcards.name),
+        pinned=lambda wildcards: plain(recipe.suites.get(wildcards.name)),
     message:
         "fetching the questions of {wildcards.name}"
     script:

@@ -1,4 +1,6 @@
 # The recipe, what is made of it, and the names that every stage shares.
+from dataclasses import asdict
+
 from requant.ground.errors import RequantError
 from requant.pipeline import layout
 from requant.pipeline.recipe import BERKELEY, KNOWLEDGE, load_recipe, suite_file
@@ -30,6 +32,11 @@ REPORT = ["<results>/report.html"] if recipe.evaluation else []
 
 def on_gpu(settings):
     return int(settings["arithmetic"].startswith("cuda-"))
+
+
+def plain(pin):
+    """A pin as params can hold it beside itself: Snakemake notices changes of plain values only."""
+    return asdict(pin) if pin else None
 
 
 def evaluated(part, paths):

@@ -13,6 +13,7 @@ rule fetch_corpus:
         "../../envs/workflow.yaml"
     params:
         pin=recipe.corpus,
+        pinned=plain(recipe.corpus),
         texts={
             "calibration": recipe.calibration_text,
             "evaluation": recipe.evaluation_text,

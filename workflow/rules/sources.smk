@@ -15,6 +15,7 @@ rule fetch_model:
         quants=" ".join(recipe.quants),
     params:
         pin=recipe.model,
+        pinned=plain(recipe.model),
     message:
         f"fetching the weights of {recipe.name}"
     script:

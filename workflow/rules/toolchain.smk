@@ -9,6 +9,7 @@ rule fetch_toolchain:
         "../../envs/workflow.yaml"
     params:
         pin=recipe.toolchain,
+        pinned=plain(recipe.toolchain),
     message:
         f"fetching and proving llama.cpp {recipe.toolchain.commit}"
     script:

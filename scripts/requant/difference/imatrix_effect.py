@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from requant.documents.records import THREADS, read_record
+from requant.formats.ggml import PLAIN
 from requant.formats.gguf import (
     Header,
     Tensor,
@@ -25,7 +26,7 @@ from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
 from requant.ground.text import did_you_mean, table
 from requant.pipeline import layout
-from requant.pipeline.quantize import KEPT, TENSOR
+from requant.pipeline.quantize import TENSOR
 from requant.quantization.quants import QUANTS, quant_bytes
 from requant.toolchain.build import Built, open_built
 from requant.toolchain.variants import STRICT
@@ -125,7 +126,7 @@ def _require_weights(header: Header, weights: Collection[str]) -> None:
             raise FormatError(
                 f"{header.name} has no tensor {quoted(weight)}, which A and B measured: name the model they come from"
             )
-        if types[weight] not in KEPT:
+        if types[weight] not in PLAIN:
             raise FormatError(
                 f"{header.name} holds {quoted(weight)} as {types[weight].name}, it is quantized: name the BF16 GGUF"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from requant.documents.records import THREADS, Product, file_digest, file_entry, step, write_record
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import PLAIN
 from requant.ground.digests import publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, StaleError, ToolError
@@ -14,12 +14,12 @@ from requant.ground.programs import Run, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
 from requant.pipeline.settings import Calibration
+from requant.quantization.mix import base_type
 from requant.quantization.quants import quant_bytes
 from requant.toolchain.build import open_built
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")
-KEPT = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 # Types whose blocks are one super-block of 256 weights; rows of other lengths cannot take them.
 SUPER_BLOCK = 256
 
@@ -103,7 +103,7 @@ def _inputs(model: Product, imatrix: Product, settings: Calibration) -> tuple[di
     return entry, calibration["file"]
 
 
-def fallbacks(description: Description, kind: str, said: Mapping[str, str]) -> list[dict[str, Any]]:
+def fallbacks(description: Description, quant: str, said: Mapping[str, str]) -> list[dict[str, Any]]:
     """Tensors that could not take the type they were meant for, because of the length of their rows.
 
     llama-quantize names most of them (``said``: tensor to type) and goes on; it is silent about the output and
@@ -112,7 +112,7 @@ def fallbacks(description: Description, kind: str, said: Mapping[str, str]) -> l
     Raises:
         FormatError: when the file is not what llama-quantize said.
     """
-    in_super_blocks = kind.endswith("_K") or "_K_" in kind or (kind.startswith("IQ") and kind != "IQ4_NL")
+    in_super_blocks = base_type(quant).block_size == SUPER_BLOCK
     types = {tensor.name: tensor.type.name for tensor in description.tensors}
     for name, promised in said.items():
         if types.get(name) != promised:
@@ -122,7 +122,7 @@ def fallbacks(description: Description, kind: str, said: Mapping[str, str]) -> l
     return [
         {"name": tensor.name, "type": tensor.type.name, "row": tensor.shape[0]}
         for tensor in description.tensors
-        if tensor.name in said or (in_super_blocks and tensor.type not in KEPT and tensor.shape[0] % SUPER_BLOCK)
+        if tensor.name in said or (in_super_blocks and tensor.type not in PLAIN and tensor.shape[0] % SUPER_BLOCK)
     ]
 
 

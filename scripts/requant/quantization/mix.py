@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from requant.formats.ggml import GGMLType
+from requant.formats.ggml import PLAIN, GGMLType
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import quoted
 from requant.ground.errors import UnsupportedError
@@ -184,6 +184,15 @@ NAME = re.compile(
 )
 
 
+def base_type(quant: str) -> GGMLType:
+    """The type that a quant, such as Q4_K_M, has where its mix says nothing else.
+
+    >>> base_type("Q4_K_M").name
+    'Q4_K'
+    """
+    return next(file_type.base for file_type in FILE_TYPES.values() if file_type.name == quant)
+
+
 def file_type_name(number: int) -> str:
     """What llama-quantize calls a general.file_type, or its number where that has no name.
 
@@ -253,7 +262,7 @@ def _kind(name: str) -> tuple[int, str | None]:
 
 def _choose(file_type: FileType, kind: str, columns: int, at: Position, model: Model) -> GGMLType:
     base = file_type.base
-    if base in (T.F32, T.F16, T.BF16):
+    if base in PLAIN:
         return base
     if kind == "output" and columns % base.block_size:
         return T.Q8_0
