@@ -1,5 +1,5 @@
 """Every fixture that tests of more than one file ask for: the loopback Hub and calls that know no other, the scripted
-endpoint, the sandbox, a small release and a key to sign it, the demo, folders to run the workflow in.
+endpoint, the sandbox, a small llama.cpp, a small release and a key to sign it, the demo, folders to run the workflow in.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from support.hub.clients import Client
 from support.jails import MARK, jailed, wait_for
 from support.small_checkpoint import BASE, MERGES
 from support.small_release import write_release
+from support.upstream import Upstream, upstream_in
 from support.workplace import Workplace, prepare, tiny_recipe
 
 
@@ -122,6 +123,11 @@ def endpoint(server: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch) -> Itera
     made = Endpoint(server.url, seconds=1)
     yield made
     made.close()
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    return upstream_in(tmp_path)
 
 
 @pytest.fixture(scope="module")
