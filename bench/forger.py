@@ -16,12 +16,7 @@ from requant.formats.gguf import read_header
 from requant.formats.imatrix import importance, read_imatrix
 from requant.formats.ranged import LocalFile
 from requant.quantization.quantizer import Quantizer
-from requant.quantization.witnesses import (
-    EPSILONS,
-    changed,
-    derive,
-    find_witnesses,
-)
+from requant.quantization.witnesses import EPSILONS, changed, derive, find_witnesses
 from requant.toolchain.quantizers import open_quantizer
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "Tiny-Qwen3"

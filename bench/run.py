@@ -26,13 +26,7 @@ from requant.ground.programs import Run, work_folder
 from requant.toolchain.backend import FEATURE, LEVEL, LOADED
 from requant.toolchain.build import Built, open_built
 from requant.toolchain.tree import proven_tree
-from requant.toolchain.variants import (
-    COMMON,
-    NO_TOOLS,
-    NO_X86_LEVELS,
-    OWN_CODE,
-    PORTABLE,
-)
+from requant.toolchain.variants import COMMON, NO_TOOLS, NO_X86_LEVELS, OWN_CODE, PORTABLE
 
 RECIPE = Path("bench/wide.yaml")
 BENCH = Path("results/bench")

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.conversion.layout import (
-    FAMILIES,
-    Origin,
-    plan,
-    read_config,
-    source_rows,
-)
+from requant.conversion.layout import FAMILIES, Origin, plan, read_config, source_rows
 from requant.formats.ggml import GGMLType
 from requant.ground.errors import FormatError, RequantError, UnsupportedError
 from requant.pipeline.tiny_model import tensor_dims

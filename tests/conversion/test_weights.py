@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 from gguf.quants import dequantize, quantize
 
-from requant.conversion.weights import (
-    GGUFWeights,
-    as_float32,
-    read_rows,
-    rounded,
-)
+from requant.conversion.weights import GGUFWeights, as_float32, read_rows, rounded
 from requant.formats.ggml import PLAIN, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import FormatError

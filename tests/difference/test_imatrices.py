@@ -11,12 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.difference.imatrices import (
-    as_document,
-    as_text,
-    compare,
-    difference,
-)
+from requant.difference.imatrices import as_document, as_text, compare, difference
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_file
 from requant.ground.errors import FormatError

@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.difference.results import (
-    as_document,
-    as_text,
-    compare_results,
-    paired,
-)
+from requant.difference.results import as_document, as_text, compare_results, paired
 from requant.documents.results import Outcome, Results, write_results
 from requant.ground.canonical import canonical
 from requant.ground.errors import FormatError

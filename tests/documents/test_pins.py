@@ -8,14 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from requant.documents.pins import (
-    CorpusPin,
-    ModelPin,
-    PackagePin,
-    TextPin,
-    ToolchainPin,
-    read_pins,
-)
+from requant.documents.pins import CorpusPin, ModelPin, PackagePin, TextPin, ToolchainPin, read_pins
 from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
 from support.checkout import ROOT

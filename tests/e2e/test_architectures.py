@@ -13,19 +13,8 @@ import numpy as np
 import pytest
 from safetensors import TensorSpec, serialize
 
-from requant.audit.metadata import (
-    Grade,
-    MetadataComparison,
-    NamedImatrix,
-    compare_metadata,
-    expected_from_gguf,
-)
-from requant.conversion.layout import (
-    ROPE_TOLERANCE,
-    Plan,
-    plan,
-    read_config,
-)
+from requant.audit.metadata import Grade, MetadataComparison, NamedImatrix, compare_metadata, expected_from_gguf
+from requant.conversion.layout import ROPE_TOLERANCE, Plan, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import read_imatrix

@@ -13,13 +13,7 @@ import pytest
 from requant.audit.judgement import NEAR_MOST
 from requant.audit.sweep import Sweep
 from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
-from requant.conversion.weights import (
-    CheckpointWeights,
-    GGUFWeights,
-    Weights,
-    as_float32,
-    rounded,
-)
+from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 from requant.formats.ggml import Arithmetic, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.formats.ranged import read_whole

@@ -10,12 +10,7 @@ from typing import Any
 import pytest
 
 from requant.documents.pins import read_pins
-from requant.evaluation.behaviour.berkeley import (
-    SETS,
-    _items,
-    _schema,
-    fetch_suites,
-)
+from requant.evaluation.behaviour.berkeley import SETS, _items, _schema, fetch_suites
 from requant.evaluation.behaviour.calls import judge
 from requant.evaluation.behaviour.suite import Item, Suite, read_suite
 from requant.ground.errors import FormatError

@@ -16,12 +16,7 @@ from requant.conversion.layout import Plan, plan
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import read_header
 from requant.ground.errors import UnsupportedError
-from requant.quantization.mix import (
-    FILE_TYPES,
-    OTHER_NAMES,
-    Model,
-    expected_types,
-)
+from requant.quantization.mix import FILE_TYPES, OTHER_NAMES, Model, expected_types
 from support.checkout import TOOLCHAINS
 from support.gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
 from support.workplace import TOOLCHAIN, Workplace

@@ -7,13 +7,7 @@ import pytest
 
 from requant.documents.results import read_results
 from requant.evaluation.behaviour import endpoint as client
-from requant.evaluation.behaviour.endpoint import (
-    Endpoint,
-    Settings,
-    key_from,
-    read_response,
-    request_of,
-)
+from requant.evaluation.behaviour.endpoint import Endpoint, Settings, key_from, read_response, request_of
 from requant.evaluation.behaviour.suite import read_suite
 from requant.ground.errors import PlaceError, RecipeError, SourceError
 from support.checkout import SUITES

@@ -9,13 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requant.formats.gguf import read_header
-from requant.formats.ranged import (
-    FIRST_WINDOW,
-    LocalFile,
-    as_file,
-    digest_ranged,
-    read_whole,
-)
+from requant.formats.ranged import FIRST_WINDOW, LocalFile, as_file, digest_ranged, read_whole
 from requant.ground.digests import CHUNK, digest_bytes
 from requant.ground.errors import FormatError, SourceError
 from support.gguf_files import gguf_bytes, pair, string, tensor

@@ -16,13 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from requant.formats import safetensors as checkpoint
-from requant.formats.safetensors import (
-    INDEX,
-    SINGLE,
-    read_checkpoint,
-    read_safetensors,
-    rows_as_float32,
-)
+from requant.formats.safetensors import INDEX, SINGLE, read_checkpoint, read_safetensors, rows_as_float32
 from requant.ground.errors import FormatError, RequantError, SourceError
 from requant.places.place import open_place
 from support.memory_file import Memory

@@ -23,21 +23,11 @@ from requant.documents.file_names import ATTESTATION, CARD, MANIFEST, SUMS
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.formats.ranged import as_file
-from requant.formats.safetensors import (
-    INDEX,
-    read_checkpoint,
-    read_safetensors,
-    rows_as_float32,
-)
+from requant.formats.safetensors import INDEX, read_checkpoint, read_safetensors, rows_as_float32
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
-from requant.release.attestation import (
-    PAYLOAD_TYPE,
-    Envelope,
-    read_envelope,
-    verify_with,
-)
+from requant.release.attestation import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
 from requant.release.folder import list_release
 from requant.release.verify import verify_release
 from requant.release.verify_verdict import as_document, as_text

@@ -8,13 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.formats.ggml import (
-    DERIVED,
-    PLAIN,
-    Arithmetic,
-    Floats,
-    row_bytes,
-)
+from requant.formats.ggml import DERIVED, PLAIN, Arithmetic, Floats, row_bytes
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import ToolError
 from requant.quantization.derivation import IMPORTANCE_LIMIT, LIMIT, usable

@@ -7,12 +7,7 @@ import pytest
 
 from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
-from requant.quantization.witnesses import (
-    EPSILONS,
-    FEW,
-    ROW_WIDE,
-    find_witnesses,
-)
+from requant.quantization.witnesses import EPSILONS, FEW, ROW_WIDE, find_witnesses
 from support.quants import kept
 
 K_TYPES = (T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K)

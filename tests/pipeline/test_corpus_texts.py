@@ -10,12 +10,7 @@ from hypothesis import strategies as st
 
 from requant.ground.digests import Digest, Known, digest_bytes
 from requant.ground.errors import FormatError, PinnedBytesError, RecipeError
-from requant.pipeline.fetch_corpus import (
-    raw_text,
-    tree_files,
-    write_raw_text,
-    write_tree_text,
-)
+from requant.pipeline.fetch_corpus import raw_text, tree_files, write_raw_text, write_tree_text
 
 BLANK = " \n"
 # Lines of a raw text as WikiText has them. Whatever Python also takes for a line end stays inside its line.

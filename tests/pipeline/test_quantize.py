@@ -9,13 +9,7 @@ from typing import Any
 
 import pytest
 
-from requant.documents.records import (
-    Product,
-    file_entry,
-    read_record,
-    step,
-    write_record,
-)
+from requant.documents.records import Product, file_entry, read_record, step, write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import RequantError, StaleError
 from requant.ground.programs import Run

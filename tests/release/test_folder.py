@@ -16,13 +16,7 @@ from requant.documents.records import file_entry, write_record
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_file
 from requant.ground.errors import FormatError, MismatchError, RequantError, StaleError
-from requant.release.folder import (
-    build_manifest,
-    list_release,
-    place_file,
-    write_manifest,
-    write_sums,
-)
+from requant.release.folder import build_manifest, list_release, place_file, write_manifest, write_sums
 from support.small_release import IMATRIX, QUANT, write_release
 
 NAMES = (IMATRIX, QUANT, "README.md")

@@ -24,21 +24,8 @@ from requant.ground.digests import Digest
 from requant.ground.errors import RecipeError, RequantError, ToolError
 from requant.ground.programs import WorkFolder
 from requant.pipeline.recipe import load_recipe
-from requant.release.rebuild import (
-    claimed_recipe,
-    machine_facts,
-    other_inputs,
-    rebuild_release,
-)
-from requant.release.rebuild_verdict import (
-    CLOSE,
-    DIFFERS,
-    SAME,
-    TOLERANCE,
-    as_document,
-    as_text,
-    judge,
-)
+from requant.release.rebuild import claimed_recipe, machine_facts, other_inputs, rebuild_release
+from requant.release.rebuild_verdict import CLOSE, DIFFERS, SAME, TOLERANCE, as_document, as_text, judge
 from support.checkout import ROOT
 from support.small_release import QUANT, write_release
 

@@ -16,12 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE
-from requant.ground.errors import (
-    DiskError,
-    MismatchError,
-    RequantError,
-    ToolError,
-)
+from requant.ground.errors import DiskError, MismatchError, RequantError, ToolError
 from requant.release.signing import sign_release
 from support.small_release import resum
 

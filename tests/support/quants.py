@@ -24,15 +24,7 @@ import pytest
 from requant.audit.sweep import Material, Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.documents.pins import ToolchainPin, read_pins
-from requant.formats.ggml import (
-    PLAIN,
-    Arithmetic,
-    Bytes,
-    Floats,
-    GGMLType,
-    Indices,
-    row_bytes,
-)
+from requant.formats.ggml import PLAIN, Arithmetic, Bytes, Floats, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import importance, read_imatrix
 from requant.formats.ranged import LocalFile

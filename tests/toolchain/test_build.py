@@ -8,11 +8,7 @@ import pytest
 
 from requant.documents.records import write_record
 from requant.ground.digests import digest_file
-from requant.ground.errors import (
-    DiskError,
-    StaleError,
-    ToolError,
-)
+from requant.ground.errors import DiskError, StaleError, ToolError
 from requant.ground.programs import Run
 from requant.toolchain.build import build_backend, build_tool, open_built
 

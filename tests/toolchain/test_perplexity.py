@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from requant.ground.errors import FormatError
-from requant.toolchain.perplexity import (
-    chunk_done,
-    logits_bytes,
-    read_divergence,
-    read_perplexity,
-    scored,
-)
+from requant.toolchain.perplexity import chunk_done, logits_bytes, read_divergence, read_perplexity, scored
 
 SAID = """
    2    166137.1209 ± 2468.6611      -0.00018 ±    0.00369       0.00451 ±    0.00004     0.000 ±  0.000 %    73.922 ±  1.946 %

@@ -13,13 +13,7 @@ import pytest
 from requant.documents.pins import PackagePin
 from requant.documents.records import read_record
 from requant.ground.digests import Known, digest_file
-from requant.ground.errors import (
-    FormatError,
-    PinnedBytesError,
-    RequantError,
-    SourceError,
-    StaleError,
-)
+from requant.ground.errors import FormatError, PinnedBytesError, RequantError, SourceError, StaleError
 from requant.toolchain.tree import proven_tree
 from support.upstream import NOBODY, Upstream, change_with_old_times, git, prove
 

@@ -13,13 +13,7 @@ from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import PLAIN, ValueType
 from requant.formats.gguf import Field, Header
 from requant.formats.gguf_values import ABSENT, cut, differing, shown
-from requant.quantization.mix import (
-    FALLBACKS,
-    FILE_TYPES,
-    OLDER_FALLBACKS,
-    file_type_name,
-    fitting,
-)
+from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, file_type_name, fitting
 
 # What llama.cpp reads of the general keys; all others describe.
 READ = ("general.architecture", "general.type", "general.sampling.", "general.tensor_extra.")

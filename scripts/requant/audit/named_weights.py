@@ -6,12 +6,7 @@ from pathlib import Path
 
 from requant.audit.metadata import expected_from_gguf
 from requant.conversion.expected import ExpectedMetadata
-from requant.conversion.layout import (
-    CONFIG,
-    ROPE_TOLERANCE,
-    plan,
-    read_config,
-)
+from requant.conversion.layout import CONFIG, ROPE_TOLERANCE, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.formats.ggml import GGMLType

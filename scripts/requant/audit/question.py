@@ -12,10 +12,7 @@ from requant.audit.subject import Subject, open_subject
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ranged import LocalFile, Ranged, digest_ranged
-from requant.ground.errors import (
-    PlaceError,
-    RecipeError,
-)
+from requant.ground.errors import PlaceError, RecipeError
 from requant.places.place import open_place
 from requant.places.remote import JOBS, Network
 

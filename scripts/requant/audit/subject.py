@@ -12,12 +12,7 @@ from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import LONGEST, SCHEMA, Manifest, require_form
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import is_imatrix
-from requant.formats.ranged import (
-    LocalFile,
-    Ranged,
-    as_file,
-    read_whole,
-)
+from requant.formats.ranged import LocalFile, Ranged, as_file, read_whole
 from requant.ground.canonical import parse
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.places.place import Place, open_place

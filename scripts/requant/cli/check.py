@@ -7,13 +7,7 @@ from pathlib import Path
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import (
-    PATH,
-    Output,
-    as_file,
-    as_json,
-    hand_out,
-)
+from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out
 from requant.documents.reports import write_text
 from requant.ground.exit_codes import ExitCode
 

@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 
 from requant.conversion.expected import ExpectedMetadata
-from requant.conversion.layout import (
-    CONFIG,
-    Plan,
-    plan,
-    read_config,
-    rope_parameters,
-)
+from requant.conversion.layout import CONFIG, Plan, plan, read_config, rope_parameters
 from requant.conversion.vocabulary import expected_tokenizer
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field

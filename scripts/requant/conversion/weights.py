@@ -6,14 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from requant.conversion.layout import Plan
-from requant.formats.ggml import (
-    PLAIN,
-    Bytes,
-    Floats,
-    GGMLType,
-    Indices,
-    row_bytes,
-)
+from requant.formats.ggml import PLAIN, Bytes, Floats, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Header, Tensor, quoted
 from requant.formats.ranged import Ranged
 from requant.formats.safetensors import Checkpoint, rows_as_float32

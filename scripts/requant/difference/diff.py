@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from requant.difference import imatrices, imatrix_effect, results
-from requant.difference.ggufs import (
-    Change,
-    GGUFDiff,
-    Open,
-    TensorDiff,
-    diff_gguf,
-)
+from requant.difference.ggufs import Change, GGUFDiff, Open, TensorDiff, diff_gguf
 from requant.difference.imatrices import Comparison
 from requant.difference.imatrix_effect import QuantComparison, Trial
 from requant.difference.releases import FileDiff, ReleaseDiff, diff_releases

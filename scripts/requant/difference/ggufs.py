@@ -17,13 +17,7 @@ import numpy as np
 
 from requant.difference.summary import summed_up
 from requant.formats.ggml import DERIVED, GGMLType
-from requant.formats.gguf import (
-    Header,
-    Tensor,
-    read_exactly,
-    read_header,
-    require_zeros,
-)
+from requant.formats.gguf import Header, Tensor, read_exactly, read_header, require_zeros
 from requant.formats.gguf_values import ABSENT, differing, shown
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError, naming

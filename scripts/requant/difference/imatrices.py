@@ -16,13 +16,7 @@ from requant.difference.summary import summed_up
 from requant.documents.records import file_entry
 from requant.documents.reports import COMPARE
 from requant.formats.gguf import quoted
-from requant.formats.imatrix import (
-    Entry,
-    Floats,
-    Imatrix,
-    importance,
-    read_imatrix,
-)
+from requant.formats.imatrix import Entry, Floats, Imatrix, importance, read_imatrix
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import FormatError, naming
 from requant.ground.text import counted, table

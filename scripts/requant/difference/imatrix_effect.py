@@ -12,13 +12,7 @@ import numpy as np
 
 from requant.documents.records import THREADS, read_record
 from requant.formats.ggml import PLAIN
-from requant.formats.gguf import (
-    Header,
-    Tensor,
-    quoted,
-    read_exactly,
-    read_header,
-)
+from requant.formats.gguf import Header, Tensor, quoted, read_exactly, read_header
 from requant.ground.digests import CHUNK
 from requant.ground.disk import require_space
 from requant.ground.errors import DiskError, FormatError, RecipeError, StaleError, ToolError, naming

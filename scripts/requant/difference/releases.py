@@ -10,26 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from requant.difference.ggufs import (
-    Change,
-    GGUFDiff,
-    Open,
-    diff_gguf,
-)
+from requant.difference.ggufs import Change, GGUFDiff, Open, diff_gguf
 from requant.difference.imatrices import Comparison, compare
 from requant.difference.summary import summed_up
 from requant.documents.file_names import IMATRIX, MANIFEST
 from requant.documents.manifest import read_manifest
 from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
-from requant.ground.errors import (
-    DiskError,
-    FormatError,
-    SourceError,
-    StaleError,
-    ToolError,
-    naming,
-)
+from requant.ground.errors import DiskError, FormatError, SourceError, StaleError, ToolError, naming
 from requant.ground.text import counted, printable
 
 LONGEST = 120

@@ -15,12 +15,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from requant.formats.ggml import (
-    GGML_TYPES,
-    VALUE_TYPES,
-    GGMLType,
-    ValueType,
-)
+from requant.formats.ggml import GGML_TYPES, VALUE_TYPES, GGMLType, ValueType
 from requant.ground.errors import FormatError
 
 MAGIC = b"GGUF"

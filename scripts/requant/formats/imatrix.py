@@ -15,12 +15,7 @@ from typing import BinaryIO, TypeAlias, TypeVar
 import numpy as np
 
 from requant.formats.ggml import GGMLType, ValueType
-from requant.formats.gguf import (
-    Header,
-    Tensor,
-    read_exactly,
-    read_header,
-)
+from requant.formats.gguf import Header, Tensor, read_exactly, read_header
 from requant.ground.errors import FormatError
 
 SQUARES = ".in_sum2"

@@ -8,15 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from requant.documents.records import (
-    THREADS,
-    Product,
-    file_digest,
-    file_entry,
-    read_record,
-    step,
-    write_record,
-)
+from requant.documents.records import THREADS, Product, file_digest, file_entry, read_record, step, write_record
 from requant.formats.ggml import PLAIN
 from requant.formats.gguf import read_header
 from requant.ground.digests import publish

@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 
 from requant.formats.ggml import GGMLType
-from requant.formats.gguf import (
-    Header,
-    Tensor,
-    quoted,
-    read_exactly,
-    read_header,
-    require_zeros,
-)
+from requant.formats.gguf import Header, Tensor, quoted, read_exactly, read_header, require_zeros
 from requant.ground.digests import CHUNK, Digest
 from requant.ground.errors import FormatError
 from requant.ground.progress import progress

@@ -15,12 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from requant.documents.pins import CorpusPin, TextPin
 from requant.documents.records import file_entry, write_record
-from requant.ground.digests import (
-    Digest,
-    Known,
-    check_file,
-    named_when_whole,
-)
+from requant.ground.digests import Digest, Known, check_file, named_when_whole
 from requant.ground.errors import FormatError, PinnedBytesError, RecipeError
 
 logger = logging.getLogger(__name__)

@@ -6,15 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from requant.documents.pins import (
-    CorpusPin,
-    ModelPin,
-    Pins,
-    SuitePin,
-    TextPin,
-    ToolchainPin,
-    read_pins,
-)
+from requant.documents.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin, ToolchainPin, read_pins
 from requant.documents.schemas import fault
 from requant.ground.errors import RecipeError
 from requant.pipeline import layout

@@ -11,13 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.formats.ggml import (
-    PLAIN,
-    Bytes,
-    Floats,
-    GGMLType,
-    Indices,
-)
+from requant.formats.ggml import PLAIN, Bytes, Floats, GGMLType, Indices
 from requant.quantization.quantizer import Quantizer
 from requant.quantization.witnesses import ROW_WIDE, Flags, find_witnesses
 

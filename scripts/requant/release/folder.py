@@ -12,11 +12,7 @@ from requant.documents.manifest import SCHEMA, Manifest
 from requant.documents.records import file_entry, read_record
 from requant.documents.sums import read_sums, sums_text
 from requant.ground.canonical import canonical, parse
-from requant.ground.digests import (
-    digest_file,
-    named_when_whole,
-    write_bytes,
-)
+from requant.ground.digests import digest_file, named_when_whole, write_bytes
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, MismatchError, StaleError
 

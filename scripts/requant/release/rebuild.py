@@ -25,18 +25,8 @@ from requant.ground.errors import FormatError, RecipeError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.text import printable
 from requant.pipeline import layout
-from requant.pipeline.recipe import (
-    DEFAULT_PINS,
-    MACHINE_KEYS,
-    Recipe,
-    load_recipe,
-)
-from requant.release.rebuild_verdict import (
-    Rebuilt,
-    as_document,
-    as_text,
-    judge,
-)
+from requant.pipeline.recipe import DEFAULT_PINS, MACHINE_KEYS, Recipe, load_recipe
+from requant.release.rebuild_verdict import Rebuilt, as_document, as_text, judge
 from requant.toolchain.quantizers import tool_quantizer
 
 logger = logging.getLogger(__name__)

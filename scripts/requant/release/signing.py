@@ -14,12 +14,7 @@ from requant.documents.file_names import ATTESTATION, MANIFEST, MODEL_SIGNATURE,
 from requant.documents.manifest import read_manifest
 from requant.documents.sums import read_sums
 from requant.ground.digests import named_when_whole, read_small
-from requant.ground.errors import (
-    AttestationError,
-    FormatError,
-    MismatchError,
-    ToolError,
-)
+from requant.ground.errors import AttestationError, FormatError, MismatchError, ToolError
 from requant.release.attestation import build_statement, sign
 from requant.release.keys import LONGEST
 from requant.release.verify import verify_release

@@ -15,15 +15,7 @@ from securesystemslib.signer import SSlibKey
 from requant.documents.consistency import Disagreement, disagreements
 from requant.documents.entries import TensorEntry, tensors
 from requant.documents.evaluation import foreign_files, read_evaluation
-from requant.documents.file_names import (
-    ATTESTATION,
-    CARD,
-    EVALUATION,
-    MANIFEST,
-    MODEL_SIGNATURE,
-    SIGNATURES,
-    SUMS,
-)
+from requant.documents.file_names import ATTESTATION, CARD, EVALUATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES, SUMS
 from requant.documents.manifest import ImatrixEntry, Manifest, read_manifest
 from requant.documents.records import file_entry
 from requant.documents.sums import read_sums
@@ -34,14 +26,7 @@ from requant.ground.digests import SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
 from requant.ground.text import printable, shown
 from requant.pipeline.describe import describe_with_progress, tensor_entries
-from requant.release.attestation import (
-    LONGEST,
-    PROVENANCE,
-    build_statement,
-    read_envelope,
-    subjects,
-    verify_with,
-)
+from requant.release.attestation import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
 from requant.release.card import render_card
 from requant.release.keys import read_public_key
 from requant.release.verify_verdict import Share, Verification

@@ -11,24 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from requant.documents.records import (
-    THREADS,
-    file_entry,
-    read_record,
-    write_record,
-)
+from requant.documents.records import THREADS, file_entry, read_record, write_record
 from requant.ground.digests import Digest, digest_file, named_when_whole
 from requant.ground.disk import require_space
 from requant.ground.errors import StaleError, ToolError
 from requant.ground.programs import Run, WorkFolder, capture, work_folder
 from requant.ground.progress import progress
 from requant.toolchain.portable import check_portable
-from requant.toolchain.variants import (
-    NO_TOOLS,
-    STRICT,
-    Variant,
-    variant,
-)
+from requant.toolchain.variants import NO_TOOLS, STRICT, Variant, variant
 
 logger = logging.getLogger(__name__)
 BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}

@@ -16,12 +16,7 @@ from requant.documents.records import file_entry, write_record
 from requant.ground.digests import digest_file
 from requant.ground.disk import require_space
 from requant.ground.errors import SourceError, ToolError
-from requant.ground.programs import (
-    WorkFolder,
-    capture,
-    clean_environment,
-    work_folder,
-)
+from requant.ground.programs import WorkFolder, capture, clean_environment, work_folder
 
 logger = logging.getLogger(__name__)
 ROOM = 2_500_000_000

@@ -15,13 +15,7 @@ from requant.documents.inputs import ToolchainInput
 from requant.documents.pins import ToolchainPin
 from requant.documents.records import read_record, write_record
 from requant.ground.disk import require_space
-from requant.ground.errors import (
-    FormatError,
-    PinnedBytesError,
-    SourceError,
-    StaleError,
-    ToolError,
-)
+from requant.ground.errors import FormatError, PinnedBytesError, SourceError, StaleError, ToolError
 from requant.ground.programs import capture, clean_environment, work_folder
 from requant.places.packages import fetch_package
 

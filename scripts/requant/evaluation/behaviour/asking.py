@@ -18,13 +18,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from requant.difference.statistics import Interval, wilson
-from requant.documents.results import (
-    VERSION,
-    Outcome,
-    Results,
-    encoded,
-    read_lines,
-)
+from requant.documents.results import VERSION, Outcome, Results, encoded, read_lines
 from requant.evaluation.behaviour import sandbox, verifiers
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings, request_of
 from requant.evaluation.behaviour.suite import Item, Suite

@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Any
 from requant import __version__
 from requant.evaluation.behaviour.answer import Answer
 from requant.ground.canonical import parse
-from requant.ground.errors import (
-    FormatError,
-    PlaceError,
-    RecipeError,
-    SourceError,
-)
+from requant.ground.errors import FormatError, PlaceError, RecipeError, SourceError
 from requant.ground.text import first_line
 from requant.places.retry import retried
 

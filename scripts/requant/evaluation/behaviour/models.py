@@ -15,12 +15,7 @@ from requant.evaluation.behaviour.asking import run, summary
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.harness import Harness, ask_knowledge
 from requant.evaluation.behaviour.knowledge import Knowledge, read_knowledge
-from requant.evaluation.behaviour.suite import (
-    Item,
-    Suite,
-    drawn,
-    read_suite,
-)
+from requant.evaluation.behaviour.suite import Item, Suite, drawn, read_suite
 from requant.evaluation.server import serve
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
