@@ -3,9 +3,13 @@
 import pytest
 from rich.style import Style
 
+from requant.ground.exit_codes import ExitCode
 from requant.quantization.verdict import PROVEN, Verdict
 
-CODES = {Verdict.EXACT: 0, Verdict.NEAR: 0, Verdict.MISMATCH: 1, Verdict.UNCHECKED: 3}
+CODES = {
+    Verdict.EXACT: ExitCode.OK, Verdict.NEAR: ExitCode.OK, Verdict.MISMATCH: ExitCode.AGAINST,
+    Verdict.UNCHECKED: ExitCode.UNCHECKED,
+}  # fmt: skip
 
 
 def test_every_verdict_has_its_exit_code() -> None:
@@ -16,7 +20,7 @@ def test_every_verdict_has_its_exit_code() -> None:
 def test_a_verdict_is_complete(verdict: Verdict) -> None:
     assert verdict.words and verdict.words.isprintable()
     assert Style.parse(verdict.colour).color is not None
-    assert (verdict in PROVEN) == (verdict.exit_code == 0) == verdict.words.startswith("a derivation")
+    assert (verdict in PROVEN) == (verdict.exit_code is ExitCode.OK) == verdict.words.startswith("a derivation")
 
 
 def test_no_two_say_the_same() -> None:

@@ -88,7 +88,7 @@ class ImatrixReport:
         return Plausibility.MISMATCH if serious else Plausibility.PLAUSIBLE
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> ExitCode:
         """That of the command."""
         return self.verdict.exit_code
 

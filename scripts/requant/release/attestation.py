@@ -116,7 +116,7 @@ def audit_statement(report: Mapping[str, Any]) -> Statement:
         raise AttestationError(f"only a full audit can be attested, this one's mode is {report.get('mode')!r}")
     if report.get("verdict") not in PROVEN:
         raise AttestationError(
-            f"only the verdicts exact and near can be attested, this audit's is {report.get('verdict')!r}"
+            f"only the verdicts {' and '.join(PROVEN)} can be attested, this audit's is {report.get('verdict')!r}"
         )
     subject = report.get("subject")
     name, sha256 = (subject.get("name"), subject.get("sha256")) if isinstance(subject, Mapping) else (None, None)
