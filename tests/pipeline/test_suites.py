@@ -6,7 +6,6 @@ from requant.documents.pins import read_pins
 from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.evaluation.behaviour.berkeley import SETS
 from requant.evaluation.behaviour.harness import LAYOUT
-from requant.pipeline import recipe
 from requant.pipeline.suites import BERKELEY, CARD_ROWS, HARNESS, KNOWLEDGE, suite_pin
 from support.checkout import ROOT
 
@@ -40,7 +39,3 @@ def test_what_the_card_tells_of_is_a_set_or_a_file_here() -> None:
     assert [
         name for name in CARD_ROWS if name not in KNOWLEDGE and not (ROOT / "suites" / f"{name}.jsonl").exists()
     ] == []
-
-
-def test_rules_find_the_names_beside_the_recipe() -> None:
-    assert (recipe.BERKELEY, recipe.KNOWLEDGE) == (BERKELEY, KNOWLEDGE)

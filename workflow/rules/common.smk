@@ -3,7 +3,8 @@ from dataclasses import asdict
 
 from requant.ground.errors import RequantError
 from requant.pipeline import layout
-from requant.pipeline.recipe import BERKELEY, KNOWLEDGE, load_recipe, suite_file
+from requant.pipeline.recipe import load_recipe, suite_file
+from requant.pipeline.suites import BERKELEY, KNOWLEDGE
 from requant.pipeline.tiny_shape import TINY_FILES
 from requant.quantization.quants import needs_imatrix
 from requant.toolchain.variants import INFERENCE, variant
