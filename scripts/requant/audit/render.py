@@ -13,7 +13,7 @@ from requant.audit.imatrix import ImatrixReport
 from requant.audit.judgement import NEAR_LEAST, NEAR_MOST, TensorAudit
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.report import Report, as_document, bound, counts, ratio
-from requant.ground.markdown import code, escaped
+from requant.ground.markdown import escaped, literal
 from requant.ground.text import in_units
 from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
@@ -123,10 +123,10 @@ def listings(report: Report) -> Iterator[Listing]:
     """What is not as it should be, if anything is: tensors and metadata."""
     if odd := notable(report):
         tensors = [(each.tensor.name, each.tensor.type.name, str(each.verdict), explained(each)) for each in odd]
-        yield Listing(("tensor", "type", "verdict", "what"), (code, str, str, escaped), list(tensors))
+        yield Listing(("tensor", "type", "verdict", "what"), (literal, str, str, escaped), list(tensors))
     if found := ordered(report):
         findings = [(each.key, str(each.grade), each.expected, each.actual) for each in found]
-        yield Listing(("metadata", "grade", "expected", "found"), (code, str, code, code), list(findings))
+        yield Listing(("metadata", "grade", "expected", "found"), (literal, str, literal, literal), list(findings))
 
 
 def as_markdown(report: Report) -> str:

@@ -26,5 +26,14 @@ def code(value: object) -> str:
     return escaped(text) if set(text) & set("`|\\") else f"`{text}`"
 
 
+def literal(value: object) -> str:
+    """A code span whatever the value holds, so that no address or name in it becomes a link; a backtick is changed.
+
+    >>> print(literal("see http://a|b `c`"))
+    `see http://a\\|b 'c'`
+    """
+    return f"`{_on_one_line(value).replace('`', chr(39))}`".replace("|", "\\|")
+
+
 def _on_one_line(value: object) -> str:
     return " ".join(str(value).split())
