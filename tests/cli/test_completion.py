@@ -12,11 +12,12 @@ from requant.cli.main import GROUPS
 from support.command import installed, run
 
 SETUP = 'eval "$(requant completion bash)"'
+PROMPT = "what next? "
 TO_THE_START, TO_THE_END, AWAY = "\x01", "\x05", "\x15"
 
 
 def terminal(tmp_path: Path, *keys: str) -> str:
-    """What a bash says in which this is typed; it reads the next key when it has dealt with the one before."""
+    """What a bash says in which this is typed, once it reads keys one by one."""
     environment, folder = installed(tmp_path / "bin"), tmp_path / "folder"
     folder.mkdir()
     (folder / "release").mkdir()
@@ -24,22 +25,32 @@ def terminal(tmp_path: Path, *keys: str) -> str:
     ours, theirs = pty.openpty()
     shell = subprocess.Popen(
         ["bash", "--norc", "--noprofile", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder,
-        env={**environment, "TERM": "dumb", "INPUTRC": "/dev/null", "HISTFILE": ""}, start_new_session=True,
+        env={**environment, "TERM": "dumb", "INPUTRC": "/dev/null", "HISTFILE": "", "PS1": PROMPT}, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
     limit = threading.Timer(60, shell.kill)
     limit.start()
-    os.write(ours, f"{SETUP}\n{''.join(keys)}\nexit\n".encode())
-    said = b""
-    try:
-        while piece := os.read(ours, 1 << 16):
-            said += piece
-    except OSError:
-        # How Linux says that the other side has closed.
-        pass
+    until(ours, PROMPT)
+    os.write(ours, f"{SETUP}\n".encode())
+    until(ours, PROMPT)
+    os.write(ours, f"{''.join(keys)}\nexit\n".encode())
+    said = until(ours, None)
     os.close(ours)
     shell.wait()
     limit.cancel()
+    return said
+
+
+def until(descriptor: int, words: str | None) -> str:
+    """Read until it says ``words``, or to the end."""
+    said = b""
+    while words is None or words.encode() not in said:
+        try:
+            said += os.read(descriptor, 1 << 16)
+        except OSError:
+            # How Linux says that the other side has closed.
+            assert words is None, said
+            break
     return said.decode(errors="replace")
 
 

@@ -17,9 +17,11 @@ from requant.difference import diff as difference
 from requant.difference import imatrices
 from requant.difference.imatrix_effect import QuantComparison, TensorBytes
 from requant.difference.imatrix_effect import as_document as effect_document
+from requant.documents.results import write_results
 from requant.documents.schemas import fault
 from requant.ground.canonical import canonical, parse
-from requant.release import rebuild_verdict, verify
+from requant.release import rebuild_verdict, verify_verdict
+from requant.release.verify import verify_release
 from support.gguf_files import write_imatrix, write_model
 from support.small_release import QUANT, TENSORS, resum, write_release
 
@@ -59,13 +61,13 @@ def imatrix_audits(folder: Path) -> Iterator[Document]:
 
 def verifications(folder: Path) -> Iterator[Document]:
     release = write_release(folder / "release")
-    yield verify.as_document(verify.verify_release(release))
+    yield verify_verdict.as_document(verify_release(release))
     (release / "more").touch()
     (release / "README.md").write_text("another card")
     resum(release)
-    yield verify.as_document(verify.verify_release(release))
+    yield verify_verdict.as_document(verify_release(release))
     (release / "manifest.json").write_text("{}")
-    yield verify.as_document(verify.verify_release(release))
+    yield verify_verdict.as_document(verify_release(release))
 
 
 def comparisons(folder: Path) -> Iterator[Document]:
@@ -103,6 +105,11 @@ def differences(folder: Path) -> Iterator[Document]:
     one = write_model(folder / "one.gguf", {"x": (np.array([1, 2], "<f4"), None), "y": (np.ones(3, "<f4"), None)}, 64)
     other = write_model(folder / "other.gguf", {"x": (np.array([np.nan, 2], "<f2"), None)})
     yield difference.as_document(difference.diff(one, other, no_quantizer))
+    yield difference.as_document(difference.diff(matrix(folder / "x.gguf"), matrix(folder / "y.gguf", 2), no_quantizer))
+    answers = [folder / "answers.jsonl", folder / "other.jsonl"]
+    for path, outcome in zip(answers, ("passed", "failed"), strict=True):
+        write_results({"suite": "s"}, [{"id": "q", "outcome": outcome}], path)
+    yield difference.as_document(difference.diff(*answers, no_quantizer))
 
 
 def rebuilds(folder: Path) -> Iterator[Document]:
@@ -136,7 +143,8 @@ def test_what_is_written_has_the_form(documents: dict[str, list[Document]], name
         assert document["schema"] == f"requant/{name}/v1"
 
 
-OPTIONAL = {"compare": {"quant"}, "diff": {"gguf", "imatrix", "problem"}, "rebuild": {"gguf", "imatrix", "problem"}}
+INSIDE = {"gguf", "imatrix", "problem"}
+OPTIONAL = {"compare": {"quant"}, "diff": INSIDE, "rebuild": INSIDE}
 
 
 @pytest.mark.parametrize("name", REPORTS)

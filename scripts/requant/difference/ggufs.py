@@ -186,7 +186,8 @@ def _layout(headers: Sequence[Header], shared: Sequence[tuple[Tensor, Tensor]]) 
     yield from _order("order of the tensors", *([tensor.name for tensor in header.tensors] for header in headers))
     # Other tensors move all that lie behind them, which says nothing.
     if len(shared) == len(a.tensors) == len(b.tensors) and all(one.nbytes == other.nbytes for one, other in shared):
-        for one, other in shared:
+        # By name, so that the same one is named with A and B exchanged.
+        for one, other in sorted(shared, key=lambda pair: pair[0].name):
             places = one.offset - a.data_offset, other.offset - b.data_offset
             if places[0] != places[1]:
                 yield Change(f"place of {one.name}", *(f"byte {place:,} of the data" for place in places))
