@@ -17,12 +17,14 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from requant.ground.exit_codes import ExitCode
 from support.checkout import ROOT
 
 FIX = "run make fix"
 KEYS = ROOT / "config" / "README.md"
 PICTURE = ROOT / "docs" / "rulegraph.svg"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
+CODES = (*READMES, ROOT / "docs" / "verdicts.md")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for name in ("config", "envs", "profiles", "docs")
                                           for path in (ROOT / name).rglob("*.md"))])  # fmt: skip
 TYPES = {
@@ -82,6 +84,29 @@ def with_tables(text: str) -> str:
         return f"{match[1]}\n{key_table(match[2])}\n{match[3]}"
 
     return re.sub(r"(<!-- begin (\w+) keys -->).*?(<!-- end \2 keys -->)", fresh, text, flags=re.DOTALL)
+
+
+# The table of exit codes.
+
+
+def code_table(chinese: bool) -> str:
+    """Every exit code and what it says, as a Markdown table."""
+    rows = [f"| {int(code)} | {code.chinese if chinese else code.english} |" for code in ExitCode]
+    return "\n".join(["| 退出码 | 含义 |" if chinese else "| exit code | meaning |", "|---|---|", *rows])
+
+
+def with_codes(document: Path) -> str:
+    """The document with what stands between ``<!-- begin exit codes -->`` and ``<!-- end exit codes -->`` made new."""
+    table = code_table(document.name.endswith(".zh-CN.md"))
+    begin, end = "<!-- begin exit codes -->", "<!-- end exit codes -->"
+    return re.sub(f"{begin}.*?{end}", f"{begin}\n{table}\n{end}", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("document", CODES, ids=lambda path: path.name)
+def test_the_exit_codes_are_those_of_the_table(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert text.count("<!-- begin exit codes -->") == 1
+    assert text == with_codes(document), FIX
 
 
 def test_config_readme_lists_every_key() -> None:
@@ -245,4 +270,6 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["--fix"]:
         sys.exit(f"usage: {sys.argv[0]} --fix")
     KEYS.write_text(with_tables(KEYS.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in CODES:
+        path.write_text(with_codes(path), encoding="utf-8")
     PICTURE.write_bytes(drawn())

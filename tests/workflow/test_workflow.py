@@ -106,9 +106,32 @@ def test_a_refused_recipe_is_one_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     done = snakemake(*HERE, "--configfile", "recipe.yaml", "--until", "fetch_model", cwd=tmp_path)
     output = done.stdout
-    assert done.returncode != 0, output
+    assert done.returncode == 1, output
     assert "Traceback" not in output
     assert any(all(word in line for word in words) for line in output.splitlines()), output
+
+
+STEP = """
+rule all:
+    output: "x"
+    log: "log"
+    script: "step.py"
+"""
+FAILING = """
+from requant.ground.errors import StaleError
+from requant.pipeline.job import job
+with job(snakemake.log[0]):
+    raise StaleError("x was changed: remove it")
+"""
+
+
+def test_snakemake_shows_the_code_of_a_step_and_ends_with_1(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(STEP)
+    (tmp_path / "step.py").write_text(FAILING)
+    done = snakemake("--cores", "1", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "returned non-zero exit status 3." in done.stdout
+    assert "\nerror: x was changed: remove it\n" in done.stdout
 
 
 def test_python_too_old(tmp_path: Path) -> None:
