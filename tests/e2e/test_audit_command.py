@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
+from support.command import installed
 from support.hub import Fault, LoopbackHub
 from support.relabelled import half, number, relabelled, text
 from support.workplace import Workplace
@@ -244,6 +245,25 @@ def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp
     found = verify_envelope(statement.read_bytes(), tmp_path / "key.pem.pub")
     assert found["predicateType"] == DERIVATION
     assert subjects(found) == {QUANT: report["subject"]["sha256"]}
+
+
+def test_a_failed_audit_is_not_attested(audit: Audit, copy: Path, weights: Path, tmp_path: Path) -> None:
+    key, statement = tmp_path / "key.pem", tmp_path / "audit.intoto.json"
+    assert subprocess.run([REQUANT, "new-key", str(key)], capture_output=True).returncode == 0
+    flipped(copy / QUANT, "blk.2.ffn_up.weight")
+    code, said, _ = audit(copy, "--source", weights, "--full", "--attest", statement, "--key", key)
+    assert (code, statement.exists()) == (1, False), said
+    assert f"{statement} was not written: only a passed audit is attested" in said
+
+
+def test_the_helps_example(demo: Workplace, cache: Path, weights: Path, tmp_path: Path) -> None:
+    """The only one that tests/cli/test_examples.py leaves."""
+    (tmp_path / "release").symlink_to(demo.release)
+    (tmp_path / "weights").symlink_to(weights)
+    environment = installed(tmp_path / "bin") | {"XDG_CACHE_HOME": str(cache)}
+    example = "requant audit release --source weights --full"
+    done = subprocess.run(["bash", "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "exact (strict)"), done.stdout + done.stderr
 
 
 def test_diff_names_the_tensor(demo: Workplace, copy: Path, cache: Path) -> None:

@@ -381,21 +381,12 @@ def test_an_sdist_with_another_digest(upstream: Upstream, local_index: Path) -> 
 
 SDISTS: dict[str, tuple[Callable[[Path], object], type[RequantError], str]] = {
     "a changed source": (
-        lambda root: (root / VENDOR / "run.sh").write_text("evil\n"),
-        PinnedBytesError,
-        "it differs in run.sh: use a",
-    ),
+        lambda root: (root / VENDOR / "run.sh").write_text("evil\n"), PinnedBytesError, "it differs in run.sh: use a"),
     "another commit": (
-        lambda root: git(root / VENDOR, "checkout", "--quiet", "master"),
-        PinnedBytesError,
-        "pin the one you mean",
-    ),
+        lambda root: git(root / VENDOR, "checkout", "--quiet", "master"), PinnedBytesError, "pin the one you mean"),
     "no git store": (
-        lambda root: (root / ".git").rename(root / "git"),
-        FormatError,
-        "holds no vendor/llama.cpp with its git store",
-    ),
-}
+        lambda root: (root / ".git").rename(root / "git"), FormatError, "holds no vendor/llama.cpp with its git store"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "kind", "words"), SDISTS.values(), ids=list(SDISTS))
