@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from requant.ground.errors import DiskError, FormatError
+from requant.ground.errors import DiskError, FormatError, RecipeError
 from requant.release.keys import new_key, read_private_key, read_public_key
 
 
@@ -28,15 +28,15 @@ def test_a_new_key_is_private_and_never_overwrites(tmp_path: Path) -> None:
     assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
     assert keyid == read_public_key(tmp_path / "k.pub").keyid == read_private_key(tmp_path / "k").public_key.keyid
     before = (tmp_path / "k").read_bytes()
-    with pytest.raises(DiskError, match="k is there already: a key is never overwritten"):
+    with pytest.raises(RecipeError, match="k is there already: a key is never overwritten"):
         new_key(tmp_path / "k")
     assert (tmp_path / "k").read_bytes() == before
     (tmp_path / "k").unlink()
-    with pytest.raises(DiskError, match=r"k\.pub is there already"):
+    with pytest.raises(RecipeError, match=r"k\.pub is there already"):
         new_key(tmp_path / "k")
     assert not (tmp_path / "k").exists(), "half a pair is no pair"
     (tmp_path / "link").symlink_to(tmp_path / "away")
-    with pytest.raises(DiskError, match="link is there already"):
+    with pytest.raises(RecipeError, match="link is there already"):
         new_key(tmp_path / "link")
     with pytest.raises(DiskError, match="cannot be written"):
         new_key(tmp_path / "none" / "k")

@@ -3,9 +3,11 @@
 ``make fix`` writes the generated parts again.
 """
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +24,7 @@ from support.checkout import ROOT
 
 FIX = "run make fix"
 KEYS = ROOT / "config" / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PICTURE = ROOT / "docs" / "rulegraph.svg"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 CODES = (*READMES, ROOT / "docs" / "verdicts.md")
@@ -113,6 +116,46 @@ def test_config_readme_lists_every_key() -> None:
     text = KEYS.read_text(encoding="utf-8")
     assert text.count("<!-- begin recipe keys -->") == text.count("<!-- begin pins keys -->") == 1
     assert text == with_tables(text), FIX
+
+
+# The wings.
+
+
+def wing_table() -> str:
+    """Every wing from the top down, what its ``__init__`` says of it, and which of its rooms others enter."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    rows = []
+    for wing in contracts[0]["layers"]:
+        face = ast.parse((ROOT / "scripts" / "requant" / wing / "__init__.py").read_text(encoding="utf-8"))
+        [rooms] = [node.value for node in face.body if isinstance(node, ast.Assign)]
+        says = " ".join((ast.get_docstring(face) or "").split("\n\n")[0].split())
+        rows.append(f"| `{wing}` | {says} | {', '.join(f'`{room}`' for room in ast.literal_eval(rooms))} |")
+    return "\n".join(["| wing | what lives there | rooms that others enter |", "|---|---|---|", *rows])
+
+
+def with_wings(text: str) -> str:
+    """The page with what stands between ``<!-- begin wings -->`` and ``<!-- end wings -->`` made new."""
+    begin, end = "<!-- begin wings -->", "<!-- end wings -->"
+    return re.sub(f"{begin}.*?{end}", f"{begin}\n{wing_table()}\n{end}", text, flags=re.DOTALL)
+
+
+def test_the_architecture_shows_the_wings() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    assert text.count("<!-- begin wings -->") == 1
+    assert text == with_wings(text), FIX
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    """Every dotted name of a module is one, and what follows is defined there."""
+    named = re.findall(r"`((?:[a-z_]+\.)+[A-Za-z_]+)`", ARCHITECTURE.read_text(encoding="utf-8"))
+    wings = {path.parent.name for path in (ROOT / "scripts" / "requant").glob("*/__init__.py")}
+    dotted = [name.split(".") for name in named if name.split(".")[0] in wings]
+    assert len(dotted) > 20
+    for parts in dotted:
+        module = ROOT / "scripts" / "requant" / parts[0] / parts[1]
+        assert module.is_dir() or module.with_suffix(".py").exists(), parts
+        rest = parts[2] if module.with_suffix(".py").exists() and len(parts) > 2 else ""
+        assert re.search(rf"^(class|def) {rest}\b|^{rest}\b", module.with_suffix(".py").read_text(), re.M), parts
 
 
 # The picture.
@@ -272,4 +315,5 @@ if __name__ == "__main__":
     KEYS.write_text(with_tables(KEYS.read_text(encoding="utf-8")), encoding="utf-8")
     for path in CODES:
         path.write_text(with_codes(path), encoding="utf-8")
+    ARCHITECTURE.write_text(with_wings(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
     PICTURE.write_bytes(drawn())

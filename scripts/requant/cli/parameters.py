@@ -45,15 +45,10 @@ as_json = click.option(
 
 def hand_out(text: str, document: Mapping[str, Any], out: Path | None) -> None:
     """Print ``text`` for people, unless the document goes there, and write the document if that is asked for."""
-    if out != STANDARD_OUTPUT:
-        # Who made the text has asked whether it may be in colour (FORCE_COLOR, NO_COLOR): nothing is to be taken away.
-        click.echo(text, color=True)
-    hand_on(document, out)
-
-
-def hand_on(document: Mapping[str, Any], out: Path | None) -> None:
-    """Write ``document`` to ``out``, or to standard output, if that is asked for."""
     if out == STANDARD_OUTPUT:
         click.echo(canonical(document), nl=False)
-    elif out is not None:
+        return
+    # Who made the text has asked whether it may be in colour (FORCE_COLOR, NO_COLOR): nothing is to be taken away.
+    click.echo(text, color=True)
+    if out is not None:
         write_document(out, document)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from requant.ground.digests import read_small
-from requant.ground.errors import DiskError, FormatError
+from requant.ground.errors import DiskError, FormatError, RecipeError
 
 # A PEM file of such a key has 119 bytes.
 LONGEST = 1 << 14
@@ -22,7 +22,8 @@ def new_key(path: Path) -> str:
     Returns the id of the key.
 
     Raises:
-        DiskError: when one of the two is there already, which is never overwritten, or cannot be written.
+        RecipeError: when one of the two is there already, which is never overwritten.
+        DiskError: when they cannot be written.
     """
     private = Ed25519PrivateKey.generate()
     pem, public_pem = private_pem(private), public_pem_of(private.public_key())
@@ -30,7 +31,7 @@ def new_key(path: Path) -> str:
     _write_new(path, pem, 0o600)
     try:
         _write_new(public, public_pem, 0o644)
-    except DiskError:
+    except (RecipeError, DiskError):
         path.unlink()
         raise
     return SSlibKey.from_crypto(private.public_key()).keyid
@@ -52,7 +53,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         # O_EXCL: no other program can slip a file or link in between looking and writing.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError as error:
-        raise DiskError(f"{path} is there already: a key is never overwritten, name another file") from error
+        raise RecipeError(f"{path} is there already: a key is never overwritten, name another file") from error
     except OSError as error:
         raise DiskError(f"{path} cannot be written ({error.strerror or error}): name another file") from error
     try:
