@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import grimp
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -123,7 +124,9 @@ def test_config_readme_lists_every_key() -> None:
 
 def wing_table() -> str:
     """Every wing from the top down, what its ``__init__`` says of it, and which of its rooms others enter."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     rows = []
     for wing in contracts[0]["layers"]:
         face = ast.parse((ROOT / "scripts" / "requant" / wing / "__init__.py").read_text(encoding="utf-8"))
@@ -133,10 +136,26 @@ def wing_table() -> str:
     return "\n".join(["| wing | what lives there | rooms that others enter |", "|---|---|---|", *rows])
 
 
+def wing_drawing() -> str:
+    """The wings with the imports between them, as far as they do not follow from others, in mermaid's language."""
+    graph = grimp.build_graph("requant")
+    wings = sorted(graph.find_children("requant"))
+    arrows = {
+        (start.removeprefix("requant."), end.removeprefix("requant."))
+        for start in wings
+        for end in wings
+        if start != end and graph.direct_import_exists(importer=start, imported=end, as_packages=True)
+    }
+    longer = {(a, d) for a, b in _closure(arrows) for c, d in _closure(arrows) if b == c}
+    lines = [f"  {start} --> {end}" for start, end in sorted(arrows - longer)]
+    return "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
+
+
 def with_wings(text: str) -> str:
     """The page with what stands between ``<!-- begin wings -->`` and ``<!-- end wings -->`` made new."""
     begin, end = "<!-- begin wings -->", "<!-- end wings -->"
-    return re.sub(f"{begin}.*?{end}", f"{begin}\n{wing_table()}\n{end}", text, flags=re.DOTALL)
+    made = f"{wing_drawing()}\n\n{wing_table()}"
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{made}\n{end}", text, flags=re.DOTALL)
 
 
 def test_the_architecture_shows_the_wings() -> None:
@@ -146,16 +165,19 @@ def test_the_architecture_shows_the_wings() -> None:
 
 
 def test_the_architecture_names_what_there_is() -> None:
-    """Every dotted name of a module is one, and what follows is defined there."""
+    """A dotted name is a module's, or that of what is defined in one."""
+    house = ROOT / "scripts" / "requant"
     named = re.findall(r"`((?:[a-z_]+\.)+[A-Za-z_]+)`", ARCHITECTURE.read_text(encoding="utf-8"))
-    wings = {path.parent.name for path in (ROOT / "scripts" / "requant").glob("*/__init__.py")}
-    dotted = [name.split(".") for name in named if name.split(".")[0] in wings]
-    assert len(dotted) > 20
-    for parts in dotted:
-        module = ROOT / "scripts" / "requant" / parts[0] / parts[1]
-        assert module.is_dir() or module.with_suffix(".py").exists(), parts
-        rest = parts[2] if module.with_suffix(".py").exists() and len(parts) > 2 else ""
-        assert re.search(rf"^(class|def) {rest}\b|^{rest}\b", module.with_suffix(".py").read_text(), re.M), parts
+    named = [name for name in named if (house / name.partition(".")[0]).is_dir()]
+    assert len(named) > 20
+    for name in named:
+        place, parts = house, name.split(".")
+        while parts and (place / parts[0]).is_dir():
+            place /= parts.pop(0)
+        module = place / (f"{parts[0]}.py" if parts else "__init__.py")
+        assert module.exists(), name
+        defined = set(re.findall(r"^(?:class |def )?(\w+)\b", module.read_text(), re.MULTILINE))
+        assert not parts[1:] or parts[1] in defined, name
 
 
 # The picture.

@@ -1,4 +1,4 @@
-"""What differs between two of a kind: importance matrices, GGUF files, releases.
+"""What differs between two of a kind: importance matrices, GGUF files, releases, results.
 
 Everybody from ``release`` upwards may enter.
 """
