@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE
 from requant.ground.errors import DiskError, MismatchError, RequantError, ToolError
+from requant.release.method import Method
 from requant.release.signing import sign_release
 from support.small_release import resum
 
@@ -67,7 +68,7 @@ def model_signing(folder: Path, public: Path) -> "subprocess.CompletedProcess[st
 
 
 def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Path, tmp_path: Path) -> None:
-    assert sign_release(release, ec_key, "model-signing") == release / MODEL_SIGNATURE
+    assert sign_release(release, ec_key, Method.MODEL_SIGNING) == release / MODEL_SIGNATURE
     # The attestation may come before or after, and the folder may lie elsewhere.
     sign_release(release, key)
     moved = release.rename(tmp_path / "moved")
@@ -78,7 +79,6 @@ def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Pat
 
 
 BAD_SIGNING: dict[str, tuple[bytes | None, str, str]] = {
-    "no method": (PLAIN, "pgp", "'pgp' is no way to sign; write dsse, model-signing, sigstore"),
     "no key": (None, "dsse", "give --key, or make one with requant new-key"),
     "no model key": (None, "model-signing", "give --key, or make one with openssl genpkey"),
     "a key for sigstore": (PLAIN, "sigstore", "sigstore asks for an identity and takes no key: leave out --key"),
@@ -98,7 +98,7 @@ def test_what_cannot_sign(release: Path, tmp_path: Path, data: bytes | None, met
         key.write_bytes(data)
     before = sorted(release.iterdir())
     with pytest.raises(RequantError) as error:
-        sign_release(release, key, method)
+        sign_release(release, key, Method(method))
     assert words in str(error.value)
     assert str(error.value).isprintable()
     assert sorted(release.iterdir()) == before
@@ -110,7 +110,7 @@ def test_sigstore_without_network(release: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("HOME", str(release.parent))
     with pytest.raises(ToolError) as error:
-        sign_release(release, None, "sigstore")
+        sign_release(release, None, Method.SIGSTORE)
     assert str(error.value).startswith("sigstore could not sign (")
     assert str(error.value).endswith("): it needs the network and an identity")
     assert not (release / MODEL_SIGNATURE).exists()
@@ -119,4 +119,4 @@ def test_sigstore_without_network(release: Path, monkeypatch: pytest.MonkeyPatch
 def test_without_model_signing(release: Path, ec_key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "model_signing", None)
     with pytest.raises(ToolError, match=r"model-signing needs model-signing .*: pip install 'requant\[signing\]'"):
-        sign_release(release, ec_key, "model-signing")
+        sign_release(release, ec_key, Method.MODEL_SIGNING)

@@ -60,14 +60,14 @@ rule measure_behaviour:
     input:
         model=lambda wildcards: MODELS[wildcards.label][0],
         record=lambda wildcards: MODELS[wildcards.label][1],
-        suites=[suite_file(suite, ROOT) for suite in BEHAVIOUR["suites"]],
+        suites=[suite_file(suite, ROOT) for suite in BEHAVIOUR.suites],
         harness=(
             ["<toolchains>/harness/environment.json"]
-            if set(KNOWLEDGE) & set(BEHAVIOUR["suites"])
+            if set(KNOWLEDGE) & set(BEHAVIOUR.suites)
             else []
         ),
         server="<toolchain>/strict/bin/llama-server.json",
-        backend=f"<toolchain>/{BEHAVIOUR['arithmetic']}/build.json",
+        backend=f"<toolchain>/{BEHAVIOUR.variant}/build.json",
     output:
         record="<results>/evaluation/behaviour/{label}.json",
     log:
@@ -82,7 +82,7 @@ rule measure_behaviour:
     resources:
         gpu=on_gpu(BEHAVIOUR),
     params:
-        settings=BEHAVIOUR,
+        settings=BEHAVIOUR.as_recipe(),
         context=recipe.card["chat"]["context"],
         answers=lambda wildcards: layout.answers(recipe.name, wildcards.label),
     message:

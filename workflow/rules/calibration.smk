@@ -4,7 +4,7 @@ rule calibrate:
         model_record=f"<results>/bf16/{MODEL}/model.json",
         text=f"<results>/corpus/{recipe.calibration_text.name}",
         tool="<toolchain>/strict/bin/llama-imatrix.json",
-        backend=f"<toolchain>/{recipe.calibration['arithmetic']}/build.json",
+        backend=f"<toolchain>/{recipe.calibration.variant}/build.json",
     output:
         imatrix="<results>/calibration/imatrix.gguf",
         record="<results>/calibration/imatrix.json",
@@ -18,7 +18,7 @@ rule calibrate:
     resources:
         gpu=on_gpu(recipe.calibration),
     params:
-        settings=recipe.calibration,
+        settings=recipe.calibration.as_recipe(),
     message:
         f"calibrating {recipe.name} on {{input.text}}"
     script:

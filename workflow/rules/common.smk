@@ -23,16 +23,14 @@ MODEL = "expanded" if recipe.model and recipe.model.is_gguf else "converted"
 QUANTS = [layout.quant_file(recipe.name, kind) for kind in recipe.quants]
 RELEASE = [
     f"<results>/release/{name}"
-    for name in layout.release_files(
-        recipe.name, recipe.quants, bool(recipe.evaluation)
-    )
+    for name in layout.release_files(recipe.name, recipe.quants, recipe.evaluation.any)
 ]
-EVALUATION = ["<results>/release/evaluation.json"] if recipe.evaluation else []
-REPORT = ["<results>/report.html"] if recipe.evaluation else []
+EVALUATION = ["<results>/release/evaluation.json"] if recipe.evaluation.any else []
+REPORT = ["<results>/report.html"] if recipe.evaluation.any else []
 
 
 def on_gpu(settings):
-    return int(settings["arithmetic"].startswith("cuda-"))
+    return int(settings.variant.startswith("cuda-"))
 
 
 def plain(pin):
@@ -42,7 +40,7 @@ def plain(pin):
 
 def evaluated(part, paths):
     """Paths of what the recipe asks to be measured."""
-    return paths if recipe.evaluation.get(part) else []
+    return paths if getattr(recipe.evaluation, part) else []
 
 
 wildcard_constraints:

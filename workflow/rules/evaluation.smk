@@ -1,8 +1,11 @@
+from requant.pipeline.settings import Behaviour
+from requant.toolchain.variants import NATIVE
+
 # Rules exist whatever the recipe asks for; these stand in where it does not ask.
-NOTHING = {"arithmetic": "native", "suites": []}
-FIDELITY, SPEED, BEHAVIOUR = (
-    recipe.evaluation.get(part, NOTHING) for part in ("fidelity", "speed", "behaviour")
-)
+NOTHING = Behaviour(NATIVE, suites=[], thinking="default")
+FIDELITY = recipe.evaluation.fidelity or NOTHING
+SPEED = recipe.evaluation.speed or NOTHING
+BEHAVIOUR = recipe.evaluation.behaviour or NOTHING
 # GGUF and record by label; what others are compared with comes first.
 MODELS = {
     "BF16": (
@@ -48,7 +51,7 @@ rule measure_baseline:
         model_record=f"<results>/bf16/{MODEL}/model.json",
         text=f"<results>/corpus/{recipe.evaluation_text.name}",
         tool="<toolchain>/strict/bin/llama-perplexity.json",
-        backend=f"<toolchain>/{FIDELITY['arithmetic']}/build.json",
+        backend=f"<toolchain>/{FIDELITY.variant}/build.json",
     output:
         logits=temp("<results>/evaluation/logits.bin"),
         record="<results>/evaluation/fidelity/BF16.json",
@@ -62,7 +65,7 @@ rule measure_baseline:
     resources:
         gpu=on_gpu(FIDELITY),
     params:
-        settings=FIDELITY,
+        settings=FIDELITY.as_recipe(),
     message:
         f"measuring the perplexity of {recipe.name} in BF16"
     script:
@@ -82,7 +85,7 @@ rule measure_quant:
         baseline="<results>/evaluation/fidelity/BF16.json",
         text=f"<results>/corpus/{recipe.evaluation_text.name}",
         tool="<toolchain>/strict/bin/llama-perplexity.json",
-        backend=f"<toolchain>/{FIDELITY['arithmetic']}/build.json",
+        backend=f"<toolchain>/{FIDELITY.variant}/build.json",
     output:
         record="<results>/evaluation/fidelity/{kind}-{how}.json",
     log:
@@ -97,7 +100,7 @@ rule measure_quant:
     resources:
         gpu=on_gpu(FIDELITY),
     params:
-        settings=FIDELITY,
+        settings=FIDELITY.as_recipe(),
     message:
         "comparing the predictions of {input.quant} with those of BF16"
     script:
@@ -132,7 +135,7 @@ rule measure_speed:
         records=[record for _, record in MODELS.values()],
         bench="<toolchain>/strict/bin/llama-bench.json",
         server="<toolchain>/strict/bin/llama-server.json",
-        backend=f"<toolchain>/{SPEED['arithmetic']}/build.json",
+        backend=f"<toolchain>/{SPEED.variant}/build.json",
     output:
         record="<results>/evaluation/speed.json",
     log:
@@ -147,7 +150,7 @@ rule measure_speed:
         gpu=on_gpu(SPEED),
     params:
         labels=list(MODELS),
-        settings=SPEED,
+        settings=SPEED.as_recipe(),
         context=recipe.card["chat"]["context"],
     message:
         f"measuring the speed of {recipe.name} and its quants"

@@ -16,7 +16,7 @@ rule quantize:
         "../../envs/workflow.yaml"
     threads: MANY
     params:
-        settings=recipe.calibration,
+        settings=recipe.calibration.as_recipe(),
     message:
         f"quantizing {recipe.name} to {{wildcards.kind}}"
     script:

@@ -5,7 +5,7 @@ rule write_manifest:
         toolchain="<toolchain>/source.json",
         variants=[
             "<toolchain>/strict/bin/llama-quantize.json",
-            f"<toolchain>/{recipe.calibration['arithmetic']}/build.json",
+            f"<toolchain>/{recipe.calibration.variant}/build.json",
         ],
         model=f"<results>/bf16/{MODEL}/model.json",
         imatrix="<results>/calibration/imatrix.json",
@@ -117,7 +117,7 @@ rule write_run:
         builds=[
             "<toolchain>/strict/bin/llama-quantize.json",
             "<toolchain>/strict/bin/llama-imatrix.json",
-            f"<toolchain>/{recipe.calibration['arithmetic']}/build.json",
+            f"<toolchain>/{recipe.calibration.variant}/build.json",
         ],
     output:
         run=report("<results>/run.json", caption="../report/run.rst", category="Run"),

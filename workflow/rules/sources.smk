@@ -11,7 +11,7 @@ rule fetch_model:
     threads: 4
     # No params: another mirror or other quants to come are no reason to download the weights again.
     resources:
-        mirror=recipe.source,
+        mirror=recipe.mirror,
         quants=" ".join(recipe.quants),
     params:
         pin=recipe.model,

@@ -6,6 +6,7 @@ import click
 
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output
+from requant.release.method import Method
 
 
 @click.command(
@@ -15,12 +16,14 @@ from requant.cli.parameters import PATH, Output
 )
 @click.argument("release", type=PATH)
 @click.option("--key", metavar="FILE", type=PATH, help="The private key: Ed25519, or EC for model-signing.")
-@click.option("--method", type=click.Choice(["dsse", "model-signing", "sigstore"]), default="dsse", show_default=True)
+@click.option(
+    "--method", type=click.Choice([method.value for method in Method]), default=Method.DSSE.value, show_default=True
+)
 def attest(release: Path, key: Path | None, method: str) -> None:
     """Sign what RELEASE was built from: an in-toto statement, or a model signature of the OpenSSF."""
     from requant.release.signing import sign_release
 
-    click.echo(f"wrote {sign_release(release, key, method)}")
+    click.echo(f"wrote {sign_release(release, key, Method(method))}")
 
 
 @click.command(

@@ -10,6 +10,7 @@ from requant.documents.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin,
 from requant.documents.schemas import fault
 from requant.ground.errors import RecipeError
 from requant.pipeline import layout
+from requant.pipeline.settings import Calibration, Evaluation
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE, suite_pin
 from requant.pipeline.tiny_shape import TinyShape
 from requant.quantization.quants import quant_bytes
@@ -27,8 +28,8 @@ class Recipe:
     """One recipe with its pins looked up.
 
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
-    release that an audit rebuilds. ``evaluation`` is what is measured of it, empty if nothing; ``suites`` has
-    the pins of suites that are no files.
+    release that is rebuilt on demand, ``mirror`` (the key ``source``) where this machine fetches from. ``evaluation`` is what
+    is measured; ``suites`` has the pins of suites that are no files.
     """
 
     document: Mapping[str, Any]
@@ -39,12 +40,12 @@ class Recipe:
     calibration_text: TextPin
     evaluation_text: TextPin
     toolchain: ToolchainPin
-    calibration: Mapping[str, Any]
+    calibration: Calibration
     quants: tuple[str, ...]
     card: Mapping[str, Any]
-    source: str
+    mirror: str
     audited: str
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
     suites: Mapping[str, SuitePin]
 
 
@@ -65,12 +66,13 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     pins = read_pins(named_file(shown, root), shown)
     model, generate = _model(config["model"], pins, where)
     corpus = _look_up(pins.corpora, config["corpus"]["pin"], f"{where}: corpus.pin", pins.path)
-    _check_calibration(config["calibration"], where)
-    _check_evaluation(config.get("evaluation", {}), where, pins, root)
+    calibration, evaluation = Calibration.of(config["calibration"]), Evaluation.of(config.get("evaluation", {}))
+    _check_calibration(calibration, where)
+    _check_evaluation(evaluation, where, pins, root)
     if config["corpus"]["calibration"] == config["corpus"]["evaluation"]:
         raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
-    source = config.get("source", "huggingface")
-    if source == "modelscope" and (model is None or model.modelscope is None):
+    mirror = config.get("source", "huggingface")
+    if mirror == "modelscope" and (model is None or model.modelscope is None):
         raise RecipeError(
             f"{where}: source is 'modelscope', but {pins.path} names no modelscope repository for the model"
         )
@@ -87,12 +89,12 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
             corpus.texts, config["corpus"]["evaluation"], f"{where}: corpus.evaluation", pins.path
         ),
         toolchain=_look_up(pins.toolchains, config["toolchain"], f"{where}: toolchain", pins.path),
-        calibration=config["calibration"],
+        calibration=calibration,
         quants=tuple(config["quants"]),
         card=config["card"],
-        source=source,
+        mirror=mirror,
         audited=str(Path(config.get("audited", layout.release(config["name"]))).expanduser()),
-        evaluation=config.get("evaluation", {}),
+        evaluation=evaluation,
         suites=pins.suites,
     )
 
@@ -136,8 +138,8 @@ def _look_up(table: Mapping[str, T], name: str, key: str, where: str) -> T:
     return table[name]
 
 
-def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins, root: Path) -> None:
-    suites = evaluation.get("behaviour", {}).get("suites", [])
+def _check_evaluation(evaluation: Evaluation, where: str, pins: Pins, root: Path) -> None:
+    suites = evaluation.behaviour.suites if evaluation.behaviour else ()
     if len({Path(path).stem for path in suites}) < len(suites):
         raise RecipeError(f"{where}: evaluation.behaviour.suites names two files of one name; give each its own")
     for suite in suites:
@@ -151,8 +153,8 @@ def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins, roo
             raise RecipeError(
                 f"{where}: evaluation.behaviour.suites names {suite}, but {pins.path} has no suites.{pin}; pin it there"
             )
-    fidelity = evaluation.get("fidelity")
-    tokens = fidelity["chunks"] * scored(fidelity["context"]) if fidelity else FEWEST
+    fidelity = evaluation.fidelity
+    tokens = fidelity.chunks * scored(fidelity.context) if fidelity else FEWEST
     if tokens < FEWEST:
         raise RecipeError(
             f"{where}: evaluation.fidelity scores {tokens} tokens, llama-perplexity tells nothing of fewer than "
@@ -160,8 +162,8 @@ def _check_evaluation(evaluation: Mapping[str, Any], where: str, pins: Pins, roo
         )
 
 
-def _check_calibration(calibration: Mapping[str, Any], where: str) -> None:
-    context, batch, ubatch = (calibration[key] for key in ("context", "batch", "ubatch"))
+def _check_calibration(calibration: Calibration, where: str) -> None:
+    context, batch, ubatch = calibration.context, calibration.batch, calibration.ubatch
     if batch < context or batch % context:
         raise RecipeError(f"{where}: calibration.batch is {batch}; write a multiple of calibration.context ({context})")
     if ubatch > batch:

@@ -3,7 +3,7 @@
 The recipe's key ``arithmetic`` names a *variant*, a build of llama.cpp; here it is called so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -57,8 +57,31 @@ class Speed(Settings):
 class Behaviour(Settings):
     """``evaluation.behaviour``: which ``suites`` are asked, and how; ``None`` is what the recipe leaves open."""
 
-    suites: tuple[str, ...]
+    suites: Sequence[str]
     thinking: str
     items: int | None = None
     max_tokens: int | None = None
     seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``evaluation``: what is measured of a release; ``None`` is what is not."""
+
+    fidelity: Fidelity | None
+    speed: Speed | None
+    behaviour: Behaviour | None
+
+    @classmethod
+    def of(cls, part: Mapping[str, Any]) -> Self:
+        """Read a recipe's ``evaluation`` that has the form of its schema; it may be empty."""
+        return cls(
+            Fidelity.of(part["fidelity"]) if "fidelity" in part else None,
+            Speed.of(part["speed"]) if "speed" in part else None,
+            Behaviour.of(part["behaviour"]) if "behaviour" in part else None,
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether something is measured at all."""
+        return any((self.fidelity, self.speed, self.behaviour))

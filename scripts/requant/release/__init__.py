@@ -8,6 +8,7 @@ __all__ = [
     "card",
     "folder",
     "keys",
+    "method",
     "rebuild",
     "signing",
     "summary",

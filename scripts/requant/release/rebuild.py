@@ -68,7 +68,7 @@ def rebuild_release(
         _run(work, snakefile, {**recipe.document, **machine}, threads, log)
         tool = work.path / layout.tool(recipe.toolchain.name, "llama-quantize")
         release = work.path / layout.release(recipe.name)
-        arithmetic = recipe.calibration["arithmetic"]
+        arithmetic = recipe.calibration.variant
         found = judge(recipe.name, arithmetic, diff(audited, release, lambda: tool_quantizer(tool)))
     write_text(text, f"{as_text(found)}\n")
     write_document(document, as_document(found))

@@ -17,22 +17,22 @@ from requant.ground.digests import named_when_whole, read_small
 from requant.ground.errors import AttestationError, FormatError, MismatchError, ToolError
 from requant.release.attestation import build_statement, sign
 from requant.release.keys import LONGEST
+from requant.release.method import Method
 from requant.release.verify import verify_release
 from requant.release.verify_verdict import Verification
 
-DSSE, MODEL_SIGNING, SIGSTORE = METHODS = ("dsse", "model-signing", "sigstore")
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 MAKE_EC = "make one with openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 
 
-def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
+def sign_release(folder: Path, key: Path | None, method: Method = Method.DSSE) -> Path:
     """Verify a release and sign it; returns the file written: ``attestation.intoto.json`` or ``model.sig``.
 
     Args:
         folder: the release.
         key: the private key file: Ed25519 for ``dsse``, EC (P-256, P-384 or P-521) for ``model-signing``, none for
             ``sigstore``, which asks for an identity.
-        method: one of ``METHODS``.
+        method: how.
 
     Raises:
         MismatchError: when the release does not agree with itself.
@@ -40,15 +40,13 @@ def sign_release(folder: Path, key: Path | None, method: str = DSSE) -> Path:
         AttestationError: when the method cannot sign with this key.
         ToolError: when ``model-signing`` is not installed or fails, or Sigstore cannot be reached.
     """
-    if method not in METHODS:
-        raise AttestationError(f"{method!r} is no way to sign; write {', '.join(METHODS)}")
-    if key is None and method != SIGSTORE:
-        make = "make one with requant new-key" if method == DSSE else MAKE_EC
+    if key is None and method != Method.SIGSTORE:
+        make = "make one with requant new-key" if method == Method.DSSE else MAKE_EC
         raise AttestationError(f"{method} signs with a private key: give --key, or {make}")
-    if key is not None and method == SIGSTORE:
+    if key is not None and method == Method.SIGSTORE:
         raise AttestationError(f"{method} asks for an identity and takes no key: leave out --key")
     _require_agreement(folder)
-    if method != DSSE:
+    if method != Method.DSSE:
         return sign_model(folder, key, method)
     assert key is not None
     statement = build_statement(read_manifest(folder / MANIFEST), read_sums(folder))
@@ -70,7 +68,7 @@ def _require_agreement(folder: Path) -> None:
         )
 
 
-def sign_model(folder: Path, key: Path | None, method: str) -> Path:
+def sign_model(folder: Path, key: Path | None, method: Method) -> Path:
     """Sign every file of ``folder`` but the signatures with OpenSSF model-signing, into ``model.sig``.
 
     Such signatures are not reproducible: ECDSA draws a random number, and Sigstore a certificate.
@@ -101,14 +99,16 @@ def sign_model(folder: Path, key: Path | None, method: str) -> Path:
     return out
 
 
-def _in_one_sentence(run: Callable[[], None], method: str) -> None:
+def _in_one_sentence(run: Callable[[], None], method: Method) -> None:
     try:
         run()
     except Exception as error:
         # Network, identity, certificates: what the library raises has no common base.
         said = " ".join(str(error).split())[:300] or type(error).__name__
         advice = (
-            "it needs the network and an identity" if method == SIGSTORE else "see what model_signing sign key says"
+            "it needs the network and an identity"
+            if method == Method.SIGSTORE
+            else "see what model_signing sign key says"
         )
         raise ToolError(f"{method} could not sign ({said}): {advice}") from error
 
