@@ -28,8 +28,8 @@ class Recipe:
     """One recipe with its pins looked up.
 
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
-    release that is rebuilt on demand, ``mirror`` (the key ``source``) where this machine fetches from. ``evaluation`` is what
-    is measured; ``suites`` has the pins of suites that are no files.
+    release to rebuild, ``mirror`` (the key ``source``) where this machine fetches from. ``evaluation`` is
+    what is measured; ``suites`` has the pins of suites that are no files.
     """
 
     document: Mapping[str, Any]
