@@ -15,7 +15,7 @@ from requant.documents.manifest import SCHEMA
 from requant.documents.records import file_entry, write_record
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_file
-from requant.ground.errors import FormatError, MismatchError, RequantError, StaleError
+from requant.ground.errors import DiskError, FormatError, MismatchError, RequantError, StaleError
 from requant.release.folder import build_manifest, list_release, place_file, write_manifest, write_sums
 from support.small_release import IMATRIX, QUANT, write_release
 
@@ -41,26 +41,28 @@ def test_sha256sum_accepts_the_release(release: Path) -> None:
     assert list_release(release) == [file_entry(name, digest_file(release / name)) for name in names]
 
 
-def test_placing_does_not_copy(tmp_path: Path) -> None:
-    (tmp_path / "product").write_bytes(b"x")
-    place_file(tmp_path / "product", tmp_path / "release" / "name")
-    assert (tmp_path / "release" / "name").stat().st_ino == (tmp_path / "product").stat().st_ino
+def test_placing_leaves_the_product_alone(tmp_path: Path) -> None:
+    """Snakemake touches what a rule made: through a hard link it would touch the product, and everything made of it."""
+    product, placed = tmp_path / "product", tmp_path / "release" / "name"
+    product.write_bytes(b"x")
+    place_file(product, placed)
+    before = product.stat().st_mtime_ns
+    os.utime(placed, ns=(before + 10**12, before + 10**12))
+    assert (product.stat().st_mtime_ns, product.stat().st_nlink) == (before, 1)
     (tmp_path / "other").write_bytes(b"y")
-    place_file(tmp_path / "other", tmp_path / "release" / "name")
-    assert (tmp_path / "release" / "name").read_bytes() == b"y"
-    assert (tmp_path / "product").read_bytes() == b"x", "the product that lay there before is not written through"
-    assert [path.name for path in (tmp_path / "release").iterdir()] == ["name"]
+    place_file(tmp_path / "other", placed)
+    assert placed.read_bytes() == b"y"
+    assert product.read_bytes() == b"x", "the product that lay there before is not written through"
+    assert [path.name for path in placed.parent.iterdir()] == ["name"]
 
 
-def test_placing_where_links_are_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "link", refuse)
-    (tmp_path / "product").write_bytes(b"x")
-    place_file(tmp_path / "product", tmp_path / "release" / "name")
-    assert (tmp_path / "release" / "name").read_bytes() == b"x"
-    assert (tmp_path / "release" / "name").stat().st_ino != (tmp_path / "product").stat().st_ino
+def test_a_product_is_not_placed_on_a_full_disk(tmp_path: Path) -> None:
+    product = tmp_path / "product"
+    with product.open("wb") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(DiskError, match=r"^name needs 8\.8 TB on the disk of "):
+        place_file(product, tmp_path / "release" / "name")
+    assert not (tmp_path / "release").exists()
 
 
 def test_sums_are_not_written_for_other_files(release: Path) -> None:

@@ -117,7 +117,7 @@ def suite_file(suite: str, root: Path) -> str:
 
 def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
     """Upper bound of the bytes that the steps after the download write, for ``weights`` bytes of BF16 weights."""
-    return weights + sum(quant_bytes(weights, quant) for quant in quants)
+    return weights + 2 * sum(quant_bytes(weights, quant) for quant in quants)
 
 
 def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin | None, Mapping[str, int] | None]:

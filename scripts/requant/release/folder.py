@@ -1,7 +1,6 @@
 """The release folder: what gets uploaded, and nothing else."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,16 +70,18 @@ def _without(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def place_file(source: Path, out: Path) -> None:
-    """Give a finished product its place in the release: a hard link where the disk allows one, else a copy.
+    """Copy a finished product to its place in the release.
 
+    Not a link: Snakemake sets the times of a rule's outputs, and through a second name of one file those of the product
+    too. It would then be newer than what was made from it, and the next run would make all of that again.
     ``write_sums`` reads the placed bytes once more and compares them with the manifest.
+
+    Raises:
+        DiskError: when there is no room for the copy.
     """
+    require_space(out.parent, source.stat().st_size, out.name)
     with named_when_whole(out) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            require_space(out.parent, source.stat().st_size, out.name)
-            shutil.copyfile(source, temporary)
+        shutil.copyfile(source, temporary)
 
 
 def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
