@@ -11,10 +11,10 @@ import pytest
 
 from requant.difference.diff import Kind, as_document, as_text, diff, kind_of
 from requant.difference.imatrix_effect import Trial
-from requant.documents.results import write_results
 from requant.ground.canonical import canonical
 from requant.ground.errors import FormatError, RecipeError
 from support.gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
+from support.results_file import results_file
 from support.small_release import write_release
 
 MODEL, NAME = pair("general.architecture", 8, string("qwen3")), pair("general.name", 8, string("x"))
@@ -28,11 +28,6 @@ def gguf(path: Path, values: Sequence[float] = (1, 2), pairs: Sequence[bytes] = 
     return path
 
 
-def results_file(path: Path, suite: str = "s", **outcomes: str) -> Path:
-    write_results({"suite": suite}, [{"id": name, "outcome": outcome} for name, outcome in outcomes.items()], path)
-    return path
-
-
 def matrix(path: Path, value: float = 1, chunks: int = 100) -> Path:
     tensors = {"w.in_sum2": np.full((1, 4), value, np.float32), "w.counts": np.full((1, 1), 8, np.float32)}
     return write_imatrix(path, tensors, ["text"], chunks, 512)
@@ -41,7 +36,7 @@ def matrix(path: Path, value: float = 1, chunks: int = 100) -> Path:
 KINDS: dict[Kind, Callable[[Path], Path]] = {
     Kind.GGUF: lambda folder: gguf(folder / "x.gguf"),
     Kind.IMATRIX: lambda folder: matrix(folder / "imatrix"),
-    Kind.RESULTS: lambda folder: results_file(folder / "x", q="passed"),
+    Kind.RESULTS: lambda folder: results_file(folder / "x", {"q": "passed"}),
     Kind.RELEASE: lambda folder: write_release(folder / "release"),
 }
 
@@ -83,11 +78,11 @@ SUMMARIES: dict[str, tuple[Callable[[Path], tuple[Path, Path]], str]] = {
     ),
     "chunks": (lambda folder: (matrix(folder / "a"), matrix(folder / "b", chunks=99)), "they differ in 1 key"),
     "answers": (
-        lambda folder: (results_file(folder / "a", x="passed", y="failed"), results_file(folder / "b", x="failed", y="failed")),
+        lambda folder: (results_file(folder / "a", {"x": "passed", "y": "failed"}), results_file(folder / "b", {"x": "failed", "y": "failed"})),
         "they differ in 1 of 2 items",
     ),
     "items": (
-        lambda folder: (results_file(folder / "a", x="passed"), results_file(folder / "b", x="passed", y="failed")),
+        lambda folder: (results_file(folder / "a", {"x": "passed"}), results_file(folder / "b", {"x": "passed", "y": "failed"})),
         "they differ in 1 item not judged in both",
     ),
 }  # fmt: skip
@@ -106,7 +101,9 @@ def test_documents_of_matrices_and_results(tmp_path: Path) -> None:
     matrices = as_document(diff(matrix(tmp_path / "a"), matrix(tmp_path / "b", 2)))
     assert matrices["schema"] == "requant/diff/v1"
     assert matrices["imatrix"]["total"]["max"] == "0.5"
-    answers = as_document(diff(results_file(tmp_path / "x", q="passed"), results_file(tmp_path / "y", q="failed")))
+    answers = as_document(
+        diff(results_file(tmp_path / "x", {"q": "passed"}), results_file(tmp_path / "y", {"q": "failed"}))
+    )
     assert answers["results"] == {"both": 1, "only_a": ["q"], "only_b": [], "left_out": 0, "p": "1"}
 
 

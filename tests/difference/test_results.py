@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requant.difference.results import as_document, as_text, compare_results, paired
-from requant.documents.results import Outcome, Results, write_results
+from requant.documents.results import Outcome, Results
 from requant.ground.canonical import canonical
 from requant.ground.errors import FormatError
+from support.results_file import results_file
 
 runs = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from([*Outcome]))
 
@@ -51,15 +52,10 @@ def test_a_run_and_itself(one: dict[str, str]) -> None:
     assert not (found.only_a or found.only_b)
 
 
-def write(path: Path, outcomes: dict[str, str], suite: str = "s") -> Path:
-    write_results({"suite": suite}, [{"id": name, "outcome": outcome} for name, outcome in outcomes.items()], path)
-    return path
-
-
 def test_people_are_shown_the_flips(tmp_path: Path) -> None:
     many = {f"q{number:02}": "passed" for number in range(25)}
-    a = write(tmp_path / "a", {**many, "x\x1b[2J": "failed", "y": "error"})
-    b = write(tmp_path / "b", {**dict.fromkeys(many, "failed"), "x\x1b[2J": "passed", "y": "passed"})
+    a = results_file(tmp_path / "a", {**many, "x\x1b[2J": "failed", "y": "error"})
+    b = results_file(tmp_path / "b", {**dict.fromkeys(many, "failed"), "x\x1b[2J": "passed", "y": "passed"})
     lines = as_text(compare_results(a, b)).splitlines()
     assert [line.split() for line in lines[1:5]] == [
         ["judged", "in", "both", "26"],
@@ -81,7 +77,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("name", "changes", "words"), BAD.values(), ids=BAD)
 def test_what_cannot_be_compared(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
-    a = write(tmp_path / "a", {"q": "passed"})
-    write(tmp_path / "b", **{"outcomes": {"q": "passed"}, **changes})
+    a = results_file(tmp_path / "a", {"q": "passed"})
+    results_file(tmp_path / "b", **{"outcomes": {"q": "passed"}, **changes})
     with pytest.raises(FormatError, match=words):
         compare_results(a, tmp_path / name)

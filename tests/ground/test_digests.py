@@ -19,19 +19,7 @@ from requant.ground.digests import (
     write_bytes,
 )
 from requant.ground.errors import PinnedBytesError
-
-
-def blob_id(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-def expected(data: bytes) -> Known:
-    digest = digest_bytes(data)
-    return Known(digest.size, digest.sha256, blob_id(data))
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from support.files import blob_id, known_bytes, names
 
 
 @given(st.binary(max_size=300), st.sampled_from([0, CHUNK - 1, CHUNK, CHUNK + 1]))
@@ -40,7 +28,7 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path_factory: pytest.TempPathFac
     data += bytes(more)
     path.write_bytes(data)
     assert digest_file(path) == digest_bytes(data) == Digest(len(data), hashlib.sha256(data).hexdigest())
-    assert check_file(path, expected(data)) == digest_bytes(data)
+    assert check_file(path, known_bytes(data)) == digest_bytes(data)
 
 
 def test_git_agrees_on_the_blob_id(tmp_path: Path) -> None:
@@ -51,11 +39,11 @@ def test_git_agrees_on_the_blob_id(tmp_path: Path) -> None:
 
 RIGHT = b"these are the bytes"
 WRONG = {
-    "truncated": (RIGHT[:-1], expected(RIGHT), "model has 18 bytes, expected 19: it is truncated or another file"),
-    "longer": (RIGHT * 1000, expected(RIGHT), "model has 19,000 bytes, expected 19"),
+    "truncated": (RIGHT[:-1], known_bytes(RIGHT), "model has 18 bytes, expected 19: it is truncated or another file"),
+    "longer": (RIGHT * 1000, known_bytes(RIGHT), "model has 19,000 bytes, expected 19"),
     "same length, wrong bytes": (
         RIGHT[::-1],
-        expected(RIGHT),
+        known_bytes(RIGHT),
         f"model has SHA-256 {hashlib.sha256(RIGHT[::-1]).hexdigest()}, expected {hashlib.sha256(RIGHT).hexdigest()}",
     ),
     "wrong git blob": (

@@ -22,15 +22,11 @@ from requant.quantization.derivation import (
     derivable,
 )
 from requant.quantization.quantizer import Quantizer
-from support.quants import kept
+from support.quants import kept, numbers
 
 ROWS, COLUMNS = 400, 512
 INDICES = np.arange(ROWS) * 3 + 7
 QUANTIZED = pytest.mark.parametrize("kind", [T.Q4_K, T.Q6_K, T.Q4_0, T.Q8_0], ids=lambda kind: kind.name)
-
-
-def numbers(seed: int, *shape: int) -> Floats:
-    return (np.random.default_rng(seed).standard_normal(shape) / 50).astype(np.float32)
 
 
 WEIGHTS, BY = numbers(1, ROWS, COLUMNS), np.exp(numbers(2, COLUMNS) * 50)

@@ -13,7 +13,7 @@ from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import ToolError
 from requant.quantization.derivation import IMPORTANCE_LIMIT, LIMIT, usable
 from requant.toolchain.ggml_library import GGMLLibrary
-from support.quants import kept
+from support.quants import kept, numbers
 
 ROWS, COLUMNS = 12, 512
 SLOW = (T.IQ1_S, T.IQ1_M, T.IQ2_XS, T.IQ2_S)
@@ -25,10 +25,6 @@ named = pytest.mark.parametrize("kind", QUICK, ids=lambda kind: kind.name)
 @pytest.fixture(scope="module", params=Arithmetic)
 def quantizer(request: pytest.FixtureRequest) -> GGMLLibrary:
     return kept(request.param)
-
-
-def numbers(seed: int, *shape: int) -> Floats:
-    return (np.random.default_rng(seed).standard_normal(shape) / 50).astype(np.float32)
 
 
 @named

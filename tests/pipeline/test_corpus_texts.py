@@ -1,6 +1,5 @@
 """Laws of the corpus: the WikiText rule, one order of files, and no name for a text that was not expected."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.ground.digests import Digest, Known, digest_bytes
+from requant.ground.digests import Known, digest_bytes
 from requant.ground.errors import FormatError, PinnedBytesError, RecipeError
 from requant.pipeline.fetch_corpus import raw_text, tree_files, write_raw_text, write_tree_text
+from support.files import known_bytes, names
 
 BLANK = " \n"
 # Lines of a raw text as WikiText has them. Whatever Python also takes for a line end stays inside its line.
@@ -19,16 +19,6 @@ LINES = st.one_of(
     st.sampled_from([" = Robert Boulter = \n", " = = Career = = \n", " naïve café 你好 🦙 \u2028 \n"]),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(lambda text: f" {text}.\n"),
 )
-
-
-def expect(data: bytes) -> Known:
-    digest = digest_bytes(data)
-    blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    return Known(digest.size, digest.sha256, blob)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
@@ -73,7 +63,7 @@ def test_an_expected_text_takes_its_name_and_is_digested(tmp_path: Path) -> None
     rows = ["", " = Title = \n", "", " Text , with @-@ signs . \n"]
     data = b" \n = Title = \n \n Text , with @-@ signs . \n"
     out = tmp_path / "deeper" / "wiki.raw"
-    assert write_raw_text(iter(rows), out, expect(data)) == digest_bytes(data)
+    assert write_raw_text(iter(rows), out, known_bytes(data)) == digest_bytes(data)
     assert out.read_bytes() == data
     assert names(out.parent) == ["wiki.raw"]
 
@@ -120,13 +110,13 @@ def test_files_come_once_each_in_the_order_of_their_codepoints(tree: Path) -> No
 def test_one_newline_ends_each_file_and_a_blank_line_parts_them(tree: Path, tmp_path: Path) -> None:
     data = "naïve 你好\n\na\n\nb without newline\n\nd\n\n\n  c\n".encode()
     out = tmp_path / "train.txt"
-    assert write_tree_text(tree, ["docs/**/*.md"], out, expect(data)) == Digest(len(data), expect(data).sha256 or "")
+    assert write_tree_text(tree, ["docs/**/*.md"], out, known_bytes(data)) == digest_bytes(data)
     assert out.read_bytes() == data
 
 
 def test_a_changed_tree_leaves_nothing_behind(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(PinnedBytesError, match="source tree"):
-        write_tree_text(tree, ["*.md"], tmp_path / "out" / "train.txt", expect(b"# Readme!\n"))
+        write_tree_text(tree, ["*.md"], tmp_path / "out" / "train.txt", known_bytes(b"# Readme!\n"))
     assert names(tmp_path / "out") == []
 
 

@@ -1,8 +1,9 @@
 """What tests say of files on the disk."""
 
+import hashlib
 from pathlib import Path
 
-from requant.ground.digests import Known, digest_file
+from requant.ground.digests import Known, digest_bytes, digest_file
 
 SHARD = "model-00001-of-00001.safetensors"
 """The shard of the model repository in miniature (the fixture ``folder``)."""
@@ -14,6 +15,22 @@ def known(path: Path) -> Known:
     return Known(digest.size, digest.sha256)
 
 
+def blob_id(data: bytes) -> str:
+    """What git calls a file of these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def known_bytes(data: bytes) -> Known:
+    """All that can be known of a file of these bytes beforehand."""
+    digest = digest_bytes(data)
+    return Known(digest.size, digest.sha256, blob_id(data))
+
+
 def files_below(folder: Path) -> set[str]:
     """Relative paths of all files."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    """What lies directly in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())

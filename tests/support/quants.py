@@ -52,6 +52,11 @@ Quantize = Callable[[GGMLType, Floats, "Floats | None"], Bytes]
 Tensors = dict[str, tuple[GGMLType, tuple[int, ...], bytes]]
 
 
+def numbers(seed: int, *shape: int) -> Floats:
+    """Numbers of the size that weights have."""
+    return (np.random.default_rng(seed).standard_normal(shape) / 50).astype(np.float32)
+
+
 @cache
 def kept(arithmetic: Arithmetic, toolchain: str = NEWER) -> GGMLLibrary:
     """A library whose source and build are shared with the demo's toolchains and kept for the next run."""

@@ -1,0 +1,12 @@
+"""A file of results, as a run on a suite leaves one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from requant.documents.results import write_results
+
+
+def results_file(path: Path, outcomes: Mapping[str, str], suite: str = "s") -> Path:
+    """Write the outcomes of a suite's questions, by their names."""
+    write_results({"suite": suite}, [{"id": name, "outcome": outcome} for name, outcome in outcomes.items()], path)
+    return path
