@@ -10,6 +10,7 @@ import click
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output
 from requant.evaluation.behaviour.endpoint import THINKING
+from requant.ground.text import printable
 
 if TYPE_CHECKING:
     from requant.evaluation.behaviour.asking import Summary
@@ -59,15 +60,10 @@ def _print_summary(suite: Path, model: str, found: "Summary") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    click.echo(f"suite: {_plain(suite.name)}\nmodel: {_plain(model)}")
+    click.echo(f"suite: {printable(suite.name)}\nmodel: {printable(model)}")
     table = Table("items", "passed", "failed", "truncated", "errors", "score", "95 % interval")
     score = "-" if found.score is None else f"{found.score:.1%}"
     counts = (found.items, found.passed, found.failed, found.truncated, found.errors)
     interval = f"{found.interval.low:.1%} to {found.interval.high:.1%}"
     table.add_row(*map(str, counts), score, interval)
     Console(markup=False, highlight=False).print(table)
-
-
-def _plain(text: str) -> str:
-    """A name from a file or a person, without what could move a cursor."""
-    return text if text.isprintable() else repr(text)

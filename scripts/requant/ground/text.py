@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+
 
 def shown(value: object) -> str:
     """A value as one line of printable text, cut to a sane length.
@@ -46,13 +48,8 @@ def in_units(size: int) -> str:
     >>> in_units(2_497_281_152), in_units(999)
     ('2.5 GB', '999 B')
     """
-    for unit, scale in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"
-
-
-UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+    unit, scale = next((unit for unit in UNITS if size >= unit[1]), ("B", 1))
+    return f"{size} B" if scale == 1 else f"{size / scale:.1f} {unit}"
 
 
 def on_one_line(value: Any) -> Any:
@@ -84,8 +81,8 @@ def sized(size: int) -> str:
     >>> sized(2_497_281_152), sized(999)
     ('2.50 GB (2,497,281,152 B)', '999 B')
     """
-    unit = next(((name, scale) for name, scale in UNITS if size >= scale), None)
-    return f"{size / unit[1]:.2f} {unit[0]} ({size:,} B)" if unit else f"{size:,} B"
+    unit, scale = next((unit for unit in UNITS if size >= unit[1]), ("B", 1))
+    return f"{size:,} B" if scale == 1 else f"{size / scale:.2f} {unit} ({size:,} B)"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
