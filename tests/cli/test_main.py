@@ -83,6 +83,15 @@ def test_a_bug_is_no_evidence() -> None:
     assert said.endswith("ValueError: a bug\n")
 
 
+@pytest.mark.parametrize("verb", ["verify", "show", "audit"])
+def test_what_the_system_refuses_is_no_bug(verb: str) -> None:
+    """No folder can have such a name: the system says so even to root, who may read every file."""
+    code, _, err = run(verb, "x" * 300)
+    assert code in {ExitCode.USAGE, ExitCode.UNCHECKED}
+    [said] = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert said.startswith(f"error: {'x' * 300}") and "(File name too long)" in said
+
+
 # --json.
 
 

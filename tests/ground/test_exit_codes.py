@@ -29,6 +29,15 @@ def test_every_error_has_its_code(kind: type[BaseException]) -> None:
     assert exit_code(kind("said")) is CODES[kind]
 
 
+def test_what_the_system_refuses_is_no_bug_and_no_evidence() -> None:
+    for error in (PermissionError(13, "Permission denied", "a"), OSError(28, "No space left on device")):
+        assert exit_code(error) is ExitCode.UNCHECKED
+    assert errors.sentence(OSError(28, "No space left on device")) == (
+        "a file cannot be read or written (No space left on device): check the file, its disk and your rights"
+    )
+    assert exit_code(OSError("said")) is ExitCode.BUG, "nobody refused: somebody raised it"
+
+
 def test_no_error_is_forgotten() -> None:
     raised = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert raised <= CODES.keys()

@@ -45,8 +45,16 @@ def run(tmp_path: Path, body: str, hub: LoopbackHub | None = None) -> tuple[int,
             3,
             "error: absent cannot be started (No such file or directory): install it\n",
         ),
+        (
+            "open('x' * 300)",
+            3,
+            (
+                f"error: {'x' * 300} cannot be read or written (File name too long): "
+                "check the file, its disk and your rights\n"
+            ),
+        ),
     ],
-    ids=["success", "a refusal", "a failed tool", "a missing tool"],
+    ids=["success", "a refusal", "a failed tool", "a missing tool", "a refusal of the system"],
 )
 def test_the_terminal_and_the_log_say_the_same(tmp_path: Path, body: str, status: int, end: str) -> None:
     assert run(tmp_path, body) == (status, f"working\n{end}", f"working\n{end}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from requant.ground.errors import RequantError
+from requant.ground.errors import BUG, sentence
 from requant.ground.exit_codes import ExitCode, exit_code
 
 
@@ -54,15 +54,13 @@ class Verbs(click.Group):
         """Run a verb; what it raises becomes one sentence, and a code of the table."""
         try:
             return super().invoke(ctx)
-        except RequantError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(exit_code(error))
         except KeyboardInterrupt as interruption:
             click.echo("interrupted", err=True)
             sys.exit(exit_code(interruption))
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
-        except Exception as bug:  # noqa: BLE001 - it must not look like evidence
-            click.echo("error: this is a bug in requant: report it with what follows", err=True)
-            traceback.print_exc()
-            sys.exit(exit_code(bug))
+        except Exception as error:  # noqa: BLE001 - a bug must not look like evidence
+            click.echo(f"error: {sentence(error) or BUG}", err=True)
+            if sentence(error) is None:
+                traceback.print_exc()
+            sys.exit(exit_code(error))

@@ -4,9 +4,13 @@ Each message is one sentence that names the key or file at fault and says what t
 Only a command's entry point turns these into an exit code.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+BUG = "this is a bug in requant: report it with what follows"
+"""What is said before a traceback."""
 
 
 class RequantError(Exception):
@@ -59,6 +63,22 @@ class DiskError(RequantError):
 
 class ToolError(RequantError):
     """An external program is missing or failed."""
+
+
+def sentence(error: BaseException) -> str | None:
+    """What a command that ``error`` ends says; ``None`` for a bug, which is shown with its traceback.
+
+    What the operating system refuses, such as a file that may not be read or a full disk, is no bug.
+
+    >>> sentence(PermissionError(13, "Permission denied", "a.gguf"))
+    'a.gguf cannot be read or written (Permission denied): check the file, its disk and your rights'
+    """
+    if isinstance(error, RequantError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        name = "a file" if error.filename is None else os.fsdecode(error.filename)
+        return f"{name} cannot be read or written ({error.strerror}): check the file, its disk and your rights"
+    return None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from requant.ground.errors import (
     StaleError,
     ToolError,
     UnsupportedError,
+    sentence,
 )
 
 
@@ -43,7 +44,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130, "interrupted", "被中断"
 
 
-CODES: tuple[tuple[type[RequantError], ExitCode], ...] = (
+CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (MismatchError, ExitCode.AGAINST),
     (PlaceError, ExitCode.USAGE),
     (SourceError, ExitCode.UNCHECKED),
@@ -51,6 +52,7 @@ CODES: tuple[tuple[type[RequantError], ExitCode], ...] = (
     (StaleError, ExitCode.UNCHECKED),
     (ToolError, ExitCode.UNCHECKED),
     (DiskError, ExitCode.UNCHECKED),
+    (OSError, ExitCode.UNCHECKED),
     (RequantError, ExitCode.USAGE),
 )
 """The first that fits: a place that is not there is a source that does not deliver, but the user's to mend."""
@@ -60,4 +62,6 @@ def exit_code(error: BaseException) -> ExitCode:
     """The code of a command that ``error`` ends; what is not raised on purpose is a bug."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    return next((code for kind, code in CODES if isinstance(error, kind)), ExitCode.BUG)
+    if sentence(error) is None:
+        return ExitCode.BUG
+    return next(code for kind, code in CODES if isinstance(error, kind))

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from requant.ground.errors import RequantError
-from requant.ground.exit_codes import ExitCode, exit_code
+from requant.ground.errors import BUG, sentence
+from requant.ground.exit_codes import exit_code
 from requant.ground.programs import Run
 
 
@@ -30,7 +30,7 @@ def paths(files: Any) -> SimpleNamespace:
 def job(log: str, threads: int = 1) -> Iterator[Run]:
     """Log the body to ``log`` and the terminal; what is raised ends the process with its code.
 
-    A RequantError is one sentence in both, a bug keeps its traceback.
+    An error is one sentence in both, a bug keeps its traceback.
     """
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +44,7 @@ def job(log: str, threads: int = 1) -> Iterator[Run]:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         yield Run(threads, path)
-    except RequantError as error:
-        logging.getLogger("requant").error("error: %s", error)
+    except Exception as error:
+        said = sentence(error)
+        logging.getLogger("requant").error("error: %s", said or BUG, exc_info=said is None)
         sys.exit(exit_code(error))
-    except Exception:
-        logging.getLogger("requant").exception("error: this is a bug in requant: report it with what follows")
-        sys.exit(ExitCode.BUG)
