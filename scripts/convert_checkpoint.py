@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from requant.documents.records import Product
-from requant.pipeline.convert import Converter, convert_checkpoint
+from requant.pipeline.convert import Converters, convert_checkpoint
 from requant.pipeline.job import job, paths
 from requant.toolchain.tree import proven_tree
 
@@ -12,6 +12,5 @@ if TYPE_CHECKING:
 
 given, made = paths(snakemake.input), paths(snakemake.output)
 with job(snakemake.log[0]) as run:
-    converter = Converter(proven_tree(given.toolchain), given.converter)
-    out = Product(made.model, made.record)
-    convert_checkpoint(given.files, given.source, snakemake.params.name, converter, out, run.log)
+    converters = Converters(proven_tree(given.toolchain), given.choice, next(iter(given.environment), None))
+    convert_checkpoint(given.source, snakemake.params.name, converters, Product(made.model, made.record), run.log)

@@ -1,9 +1,45 @@
+# A checkpoint or a GGUF, made one BF16 GGUF.
+import json
+
+
+# What a checkpoint is decides how it is converted, and so whether the upstream converter's environment is needed at all.
+checkpoint choose_converter:
+    input:
+        files=[f"<results>/{SOURCE}/{name}" for name in (SOURCE_FILES or TINY_FILES)],
+        source=f"<results>/{SOURCE}/source.json",
+        toolchain="<toolchain>/source.json",
+    output:
+        record="<results>/bf16/converter.json",
+    log:
+        "<logs>/choose_converter.log",
+    benchmark:
+        "<benchmarks>/choose_converter.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        asked=recipe.conversion,
+    message:
+        f"looking how {recipe.name} is converted"
+    script:
+        "../../scripts/choose_converter.py"
+
+
+def upstream_environment(wildcards):
+    """The record of the upstream converter's environment where that one is to run, else nothing."""
+    choice = json.loads(
+        Path(checkpoints.choose_converter.get().output.record).read_text()
+    )
+    upstream = choice["converter"] == "upstream"
+    return ["<toolchains>/converter/environment.json"] if upstream else []
+
+
 rule convert_checkpoint:
     input:
         files=[f"<results>/{SOURCE}/{name}" for name in (SOURCE_FILES or TINY_FILES)],
         source=f"<results>/{SOURCE}/source.json",
         toolchain="<toolchain>/source.json",
-        converter="<toolchains>/converter/environment.json",
+        choice="<results>/bf16/converter.json",
+        environment=upstream_environment,
     output:
         model=f"<results>/bf16/converted/{recipe.name}.gguf",
         record="<results>/bf16/converted/model.json",

@@ -7,7 +7,7 @@ from pathlib import Path
 from requant.audit.metadata import expected_from_gguf
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, ROPE_TOLERANCE, plan, read_config
-from requant.conversion.metadata import FILES, expected_metadata
+from requant.conversion.metadata import TEXT_LIMIT, expected_metadata, read_texts
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
@@ -18,11 +18,6 @@ from requant.places.place import Place, open_place
 from requant.places.remote import Network
 from requant.places.repository import NAME
 from requant.quantization.mix import Model
-
-TEXT_LIMIT = 48_000_000
-"""Bytes. Chosen, not measured: the largest tokenizer.json in use is believed to have about 33 million."""
-EXISTENCE = ("tokenizer.model", "tekken.json", "modules.json")
-"""Files of which only the existence matters."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +100,7 @@ def _checkpoint(place: Place) -> NamedWeights:
     model = Model(made.architecture, made.layers, made.heads, made.kv_heads)
     expected, unknown = None, None
     try:
-        expected = expected_metadata(
-            {
-                name: b"" if name in EXISTENCE else read_whole(place.open(name), TEXT_LIMIT, "a text of a checkpoint")
-                for name in FILES
-                if name in place.names
-            }
-        )
+        expected = expected_metadata(read_texts(place))
     except (UnsupportedError, FormatError) as error:
         unknown = str(error)
     return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown)

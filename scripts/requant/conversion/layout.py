@@ -304,7 +304,11 @@ def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rope_factors(config: Mapping[str, Any], head_dim: int) -> Floats | None:
-    """By how much Llama 3 slows each rotary frequency, shape [head_dim / 2]: ``generate_extra_tensors``."""
+    """By how much Llama 3 slows each rotary frequency, shape [head_dim / 2]: ``generate_extra_tensors``.
+
+    In the converter's own order and in float32, as torch does it: a number divided by a tensor is the tensor's
+    reciprocal times the number. The power is rounded once; torch's own depends on the processor in the last bit.
+    """
     parameters = rope_parameters(config)
     kind = parameters.get("rope_type")
     if not isinstance(kind, str) or kind.lower() != "llama3":
@@ -316,12 +320,16 @@ def _rope_factors(config: Mapping[str, Any], head_dim: int) -> Floats | None:
     base, factor, low, high, context = (_positive(parameters.get(key, value), key) for key, value in defaults.items())
     if low >= high:
         raise UnsupportedError(f"{CONFIG} has a low_freq_factor that is not below its high_freq_factor")
-    wavelength = 2 * np.pi * np.float64(base) ** (np.arange(0, head_dim, 2) / head_dim)
-    with np.errstate(divide="ignore"):  # far outside of the range where it is used
-        smooth = (context / wavelength - low) / (high - low)
-        between = 1 / ((1 - smooth) / factor + smooth)
-    factors = np.where(wavelength < context / high, 1.0, np.where(wavelength > context / low, factor, between))
-    return factors.astype(np.float32)
+    one, single = np.float32(1), np.float32
+    exponents = np.arange(0, head_dim, 2).astype(np.float32) / single(head_dim)
+    frequencies = one / (np.float64(base) ** exponents.astype(np.float64)).astype(np.float32)
+    with np.errstate(all="ignore"):  # far outside of the range where it is used
+        wavelengths = one / frequencies * single(2 * np.pi)
+        smooth = (one / wavelengths * single(context) - single(low)) / single(high - low)
+        between = one / ((one - smooth) / single(factor) + smooth)
+    slow = np.where(wavelengths > single(context / low), single(factor), between)
+    factors: Floats = np.where(wavelengths < single(context / high), one, slow).astype(np.float32)
+    return factors
 
 
 def _positive(value: object, key: str) -> float:

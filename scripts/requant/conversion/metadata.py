@@ -12,9 +12,12 @@ import numpy as np
 
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, Plan, plan, read_config, rope_parameters
+from requant.conversion.templates import is_more
 from requant.conversion.vocabulary import expected_tokenizer
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
+from requant.formats.ranged import read_whole
+from requant.formats.safetensors import Files
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, UnsupportedError
 
@@ -23,7 +26,11 @@ FILES = (
     CONFIG, GENERATION, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json",
     "chat_template.jinja", "chat_template.json", "tokenizer.model", "tekken.json", "modules.json", "README.md",
 )  # fmt: skip
-"""The files of a checkpoint that decide; of tokenizer.model, tekken.json and modules.json only whether they exist."""
+"""The files of a checkpoint that decide, beside further chat templates."""
+EXISTENCE = ("tokenizer.model", "tekken.json", "modules.json")
+"""Those of which only the existence matters."""
+TEXT_LIMIT = 48_000_000
+"""Bytes. Chosen, not measured: the largest tokenizer.json in use is believed to have about 33 million."""
 
 SAMPLING = {
     "sequence": (("sequence",), ValueType.STRING),
@@ -67,11 +74,24 @@ UNKNOWN_PARTS = {
 }  # fmt: skip
 
 
+def read_texts(files: Files) -> dict[str, bytes]:
+    """Read what ``expected_metadata`` needs of a checkpoint.
+
+    Raises:
+        FormatError, SourceError: when a file is larger than such files are, or cannot be had.
+    """
+    return {
+        name: b"" if name in EXISTENCE else read_whole(files.open(name), TEXT_LIMIT, "a text of a checkpoint")
+        for name in files.names
+        if name in FILES or is_more(name)
+    }
+
+
 def expected_metadata(files: Mapping[str, bytes]) -> ExpectedMetadata:
     """Derive all metadata that a conversion of a checkpoint would have.
 
     Args:
-        files: contents by name of those of ``FILES`` that the checkpoint has, all of them.
+        files: contents by name, as of ``read_texts``.
 
     Raises:
         UnsupportedError: for a model this module does not know, naming what about it.

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from requant.conversion.expected import ExpectedMetadata
+from requant.conversion.templates import SETTINGS, add_template, read_object
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, quoted
-from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 
-TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
-TEMPLATE = "tokenizer.chat_template"
+TOKENIZER = "tokenizer.json"
 GGML = "tokenizer.ggml."
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -78,7 +77,7 @@ def expected_tokenizer(
     if "tekken.json" in files and tokenizer is None:
         expected.unknown["tokenizer."] = "only byte-pair tokenizers are known to requant"
         return expected
-    _add_template(expected, files, settings)
+    add_template(expected, files, settings)
     reason = _unknown_kind(files, tokenizer, settings, architecture, rows)
     if reason:
         expected.unknown[GGML] = reason
@@ -93,20 +92,6 @@ def expected_tokenizer(
     if architecture == "llama":
         _add_llama(expected, settings or {}, rows)
     return expected
-
-
-def read_object(files: Mapping[str, bytes], name: str) -> dict[str, Any] | None:
-    """Parse one of the JSON files, if it is there.
-
-    Raises:
-        FormatError: when it is not one JSON object.
-    """
-    if name not in files:
-        return None
-    document = parse(files[name], name)
-    if not isinstance(document, dict):
-        raise FormatError(f"{name} is not a JSON object: get the file again")
-    return document
 
 
 def _unknown_kind(
@@ -244,8 +229,9 @@ def _add_tokens(expected: ExpectedMetadata, vocabulary: Vocabulary, named: set[s
 def _named_tokens(settings: Mapping[str, Any]) -> Iterator[str]:
     """The special tokens that tokenizer_config.json names, wherever they come from."""
     named = [settings.get(f"{kind}_token") for kind in (*SPECIAL, "cls")]
-    more = settings.get("additional_special_tokens")
-    for token in (*named, *(more if isinstance(more, list) else [])):
+    # The second key is what transformers 5 calls the first.
+    more = (settings.get("additional_special_tokens"), settings.get("extra_special_tokens"))
+    for token in (*named, *(token for listed in more if isinstance(listed, list) for token in listed)):
         content = _content(token)
         if content is not None:
             yield content
@@ -365,34 +351,3 @@ def _add_llama(expected: ExpectedMetadata, settings: Mapping[str, Any], rows: in
             expected.optional.add(key)
     if rows == 49152:
         expected.values[f"{GGML}add_bos_token"] = Field(ValueType.BOOL, False)
-
-
-def _add_template(expected: ExpectedMetadata, files: Mapping[str, bytes], settings: Mapping[str, Any] | None) -> None:
-    """The chat template: tokenizer_config.json goes before the files of their own."""
-    if settings is None:
-        return
-    found: object = (read_object(files, "chat_template.json") or {}).get("chat_template")
-    if "chat_template.jinja" in files:
-        try:
-            # Read as text, which turns every kind of line end into one.
-            found = files["chat_template.jinja"].decode().replace("\r\n", "\n").replace("\r", "\n")
-        except UnicodeDecodeError as error:
-            raise FormatError("chat_template.jinja is not UTF-8: get the file again") from error
-    found = settings.get("chat_template", found)
-    if isinstance(found, str):
-        expected.values[TEMPLATE] = Field(ValueType.STRING, found)
-    elif isinstance(found, Sequence):
-        _add_templates(expected, found)
-
-
-def _add_templates(expected: ExpectedMetadata, choices: Sequence[object]) -> None:
-    """Several templates: the default one has the plain key."""
-    for choice in choices:
-        name, template = (choice.get("name"), choice.get("template")) if isinstance(choice, dict) else (None, None)
-        if not isinstance(name, str) or not isinstance(template, str):
-            raise FormatError(f"{SETTINGS} has a chat_template without name and template: it is damaged")
-        plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
-        key = TEMPLATE if plain == "default" else f"{TEMPLATE}.{plain}"
-        if plain:
-            expected.values[key] = Field(ValueType.STRING, template)
-    expected.unknown["tokenizer.chat_templates"] = "the order of the names in it is arbitrary"

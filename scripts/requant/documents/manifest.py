@@ -35,17 +35,24 @@ class RecipeEntry:
 
 @dataclass(frozen=True)
 class WorkingGGUF:
-    """The converted weights, which are not released; ``expanded_from`` are the types of weights that came quantized."""
+    """The converted weights, which are not released; ``expanded_from`` are the types of weights that came quantized.
+
+    ``rounded_from`` are types that hold more than BF16 does.
+    """
 
     file: File
     architecture: str
     expanded_from: str | None
+    rounded_from: str | None
     tensors: tuple[TensorEntry, ...]
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read ``model`` of a manifest."""
-        return cls(File.of(entry["file"]), entry["architecture"], entry["expanded_from"], tensors(entry["tensors"]))
+        return cls(
+            File.of(entry["file"]), entry["architecture"], entry["expanded_from"], entry.get("rounded_from"),
+            tensors(entry["tensors"]),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def read_header(source: Path | BinaryIO, name: str | None = None) -> Header:
     alignment = _alignment(reader, metadata)
     tensors = _read_tensors(reader, tensor_count)
     end = reader.position
-    data_offset = _padded(end, alignment)
+    data_offset = padded(end, alignment)
     if not tensors:
         # Writers pad a file without tensors, or do not.
         if not end <= reader.size <= data_offset:
@@ -336,7 +336,7 @@ def _check_layout(reader: _Reader, tensors: list[Tensor], alignment: int, data_o
         end = tensor.offset + tensor.nbytes
         if end > reader.size:
             reader.fail(f"has {reader.size:,} bytes but {what} ends at byte {end:,}: it is truncated or damaged")
-    end = _padded(end, alignment)
+    end = padded(end, alignment)
     if reader.size != end:
         reader.fail(f"has {reader.size:,} bytes, its last tensor with padding ends at byte {end:,}: it is damaged")
 
@@ -357,7 +357,8 @@ def require_zeros(data: bytes | memoryview, name: str) -> None:
         raise FormatError(f"{name} has bytes other than zero in its padding: it is damaged or hides something")
 
 
-def _padded(position: int, alignment: int) -> int:
+def padded(position: int, alignment: int = DEFAULT_ALIGNMENT) -> int:
+    """Where the next aligned byte is."""
     return -(-position // alignment) * alignment
 
 

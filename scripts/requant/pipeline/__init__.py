@@ -6,6 +6,7 @@ The adapters in ``scripts/`` call them; everybody from ``difference`` upwards ma
 __all__ = [
     "answer_question",
     "calibrate",
+    "choose_converter",
     "convert",
     "describe",
     "fetch_corpus",
@@ -19,4 +20,5 @@ __all__ = [
     "settings",
     "suites",
     "tiny_shape",
+    "write_gguf",
 ]

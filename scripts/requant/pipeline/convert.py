@@ -1,71 +1,124 @@
-"""Weights to one BF16 GGUF: upstream's own converter for checkpoints, upstream's own tools for a GGUF."""
+"""Weights to one BF16 GGUF: our own writer or upstream's converter for checkpoints, upstream's tools for a GGUF."""
 
 import logging
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from requant.documents.records import THREADS, Product, file_digest, file_entry, read_record, step, write_record
-from requant.formats.ggml import PLAIN
+from requant.formats.ggml import PLAIN, GGMLType
 from requant.formats.gguf import read_header
-from requant.ground.digests import publish
+from requant.formats.ranged import LocalFile
+from requant.formats.safetensors import SUFFIX, read_safetensors
+from requant.ground.digests import Digest, publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
-from requant.ground.programs import Run, work_folder
+from requant.ground.programs import Run, WorkFolder, work_folder
 from requant.ground.progress import progress
+from requant.pipeline.choose_converter import OWN
 from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
+from requant.pipeline.write_gguf import checkpoint_place, open_conversion, write_gguf
 from requant.toolchain.build import open_built
 from requant.toolchain.environments import environment_python
 
 logger = logging.getLogger(__name__)
+EXACT = (GGMLType.F16, GGMLType.F32)
 WRITTEN = re.compile(r"Writing:\s+(\d+)%")
 
 
 @dataclass(frozen=True)
-class Converter:
-    """Upstream's converter: the proven ``tree`` of llama.cpp, and the record of the ``environment`` that it runs in."""
+class Converters:
+    """What converts a checkpoint: the proven ``tree`` of llama.cpp, and the record ``choice`` of ``choose_converter``.
+
+    ``environment`` is the record of ``build_converter`` where upstream's converter is to run.
+    """
 
     tree: Path
-    environment: Path
+    choice: Path
+    environment: Path | None
 
 
-def convert_checkpoint(
-    files: Sequence[Path], files_record: Path, name: str, converter: Converter, out: Product, log: Path
-) -> None:
-    """Convert a checkpoint's ``files`` to the BF16 GGUF ``out``.
+def convert_checkpoint(source: Path, name: str, converters: Converters, out: Product, log: Path) -> None:
+    """Convert the checkpoint beside its record ``source`` to the BF16 GGUF ``out``.
 
-    The converter stores the name of the model's folder, so the folder is called ``name`` wherever the project lies.
+    Either converter stores the name of the model's folder, so the folder is called ``name`` wherever the project lies.
 
     Raises:
-        FormatError: when the converter refuses the model, or the weights hold NaN or infinity.
+        FormatError: when the model cannot be converted, or the weights hold NaN or infinity.
     """
-    python, lock = environment_python(converter.environment), read_record(converter.environment)["lock"]
-    materials = {entry["name"]: file_digest(entry) for entry in [*read_record(files_record)["files"], lock]}
+    materials = {entry["name"]: file_digest(entry) for entry in read_record(source)["files"]}
     require_space(out.file.parent, sum(digest.size for digest in materials.values()), "the BF16 GGUF")
+    own = read_record(converters.choice)["converter"] == OWN
     with work_folder(out.file.parent / "convert") as work:
-        for file in files:
-            work.link(file, f"{name}/{file.name}")
-        work.link(converter.tree, "llama.cpp")
-        # A link keeps the name python finds its environment by; resolving it would lose the environment.
-        command = ["llama.cpp/convert_hf_to_gguf.py", name, "--outfile", out.file.name, "--outtype", "bf16"]
-        with progress(100, "converting to BF16", "%") as bar:
-
-            def watch(line: str) -> bool:
-                if match := WRITTEN.search(line):
-                    bar.update(int(match[1]) - bar.n)
-                return match is not None
-
-            # No network, and no home: transformers would import model code that lies in the user's cache.
-            home = {"HOME": str(work.path.absolute()), "HF_HOME": str(work.path.absolute() / "huggingface")}
-            offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **home}
-            work.run([str(python), *command], log, watch=watch, env=offline, explain=_explain)
-        description = _describe(work.path / out.file.name, name)
+        for file in materials:
+            work.link(source.parent / file, f"{name}/{file}")
+        if own:
+            command = ["requant", "convert", name, out.file.name, "--llama-cpp", "llama.cpp"]
+            with checkpoint_place(source) as place:
+                found = open_conversion(place)
+                description = write_gguf(work, found, name, converters.tree, out.file.name, log)
+        else:
+            assert converters.environment is not None
+            command, lock = _by_upstream(work, name, converters.tree, converters.environment, out.file.name, log)
+            description = describe_with_progress(work.path / out.file.name, "checking the BF16 GGUF")
+            materials |= lock
+        require_finite(description, f"the weights of {name}")
+        _require_vocabulary(description)
         publish(work.path / out.file.name, out.file)
-    done = step("convert", ["python", *command], materials, {out.file.name: description.digest})
-    _record(out.record, done, description, None)
+    done = step("convert", command, materials, {out.file.name: description.digest})
+    _record(out.record, done, description, rounded_from=_rounded(source, materials, description))
+
+
+def _by_upstream(
+    work: WorkFolder, name: str, tree: Path, environment: Path, out: str, log: Path
+) -> tuple[list[str], dict[str, Digest]]:
+    """Run llama.cpp's converter; return its command, and the lock of its environment."""
+    python, lock = environment_python(environment), read_record(environment)["lock"]
+    work.link(tree, "llama.cpp")
+    # A link keeps the name python finds its environment by; resolving it would lose the environment.
+    command = ["llama.cpp/convert_hf_to_gguf.py", name, "--outfile", out, "--outtype", "bf16"]
+    with progress(100, "converting to BF16", "%") as bar:
+
+        def watch(line: str) -> bool:
+            if match := WRITTEN.search(line):
+                bar.update(int(match[1]) - bar.n)
+            return match is not None
+
+        # No network, and no home: transformers would import model code that lies in the user's cache. The converter
+        # writes the names of chat templates in the order of a set.
+        home = {"HOME": str(work.path.absolute()), "HF_HOME": str(work.path.absolute() / "huggingface")}
+        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONHASHSEED": "0", **home}
+        work.run([str(python), *command], log, watch=watch, env=offline, explain=_explain)
+    return ["python", *command], {lock["name"]: file_digest(lock)}
+
+
+def _require_vocabulary(description: Description) -> None:
+    """Refuse what llama.cpp refuses to load, hours before it would."""
+    header = description.header
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    rows = {tensor.name: tensor.shape[-1] for tensor in header.tensors}.get("token_embd.weight")
+    if tokens is not None and rows is not None and len(tokens.value) != rows:  # type: ignore[arg-type]
+        raise FormatError(
+            f"the model has {len(tokens.value):,} tokens, its embedding {rows:,} rows: "  # type: ignore[arg-type]
+            "correct the vocab_size of config.json"
+        )
+
+
+def _rounded(source: Path, files: Iterable[str], description: Description) -> list[str]:
+    """The types of stored matrices that were rounded to BF16, sorted; some stay as they are in every such model."""
+    shards = [source.parent / file for file in files if file.endswith(SUFFIX)]
+    stored: Counter[str] = Counter()
+    for shard in shards:
+        with LocalFile(shard) as opened:
+            for tensor in read_safetensors(opened).values():
+                if len(tensor.shape) > 1 and tensor.dtype in ("F16", "F32"):
+                    stored[tensor.dtype] += prod(tensor.shape)
+    kept = sum(prod(tensor.shape) for tensor in description.tensors if len(tensor.shape) > 1 and tensor.type in EXACT)
+    return sorted(stored) if stored.total() > kept else []
 
 
 def expand_gguf(file: Path, file_record: Path, tool: Path, out: Product, run: Run) -> None:
@@ -91,19 +144,17 @@ def expand_gguf(file: Path, file_record: Path, tool: Path, out: Product, run: Ru
         else:
             command = ["cp", "source.gguf", out.file.name]
             work.run(command, run.log)
-        description = _describe(work.path / out.file.name, file.name)
+        description = describe_with_progress(work.path / out.file.name, "checking the BF16 GGUF")
+        require_finite(description, f"the weights of {file.name}")
         publish(work.path / out.file.name, out.file)
     done = step("expand", command, {file.name: file_digest(entry)}, {out.file.name: description.digest})
-    _record(out.record, done, description, ", ".join(quantized) or None)
+    _record(out.record, done, description, expanded_from=", ".join(quantized) or None)
 
 
-def _describe(path: Path, what: str) -> Description:
-    description = describe_with_progress(path, "checking the BF16 GGUF")
-    require_finite(description, f"the weights of {what}")
-    return description
-
-
-def _record(record: Path, done: dict[str, Any], description: Description, expanded_from: str | None) -> None:
+def _record(
+    record: Path, done: dict[str, Any], description: Description,
+    *, expanded_from: str | None = None, rounded_from: Sequence[str] = (),
+) -> None:  # fmt: skip
     field = description.header.metadata.get("general.architecture")
     if field is None or not isinstance(field.value, str):
         raise FormatError(f"{description.header.name} names no general.architecture: it is not a model")
@@ -115,6 +166,7 @@ def _record(record: Path, done: dict[str, Any], description: Description, expand
             "file": file_entry(product["name"], description.digest),
             "architecture": field.value,
             "expanded_from": expanded_from,
+            **({"rounded_from": ", ".join(rounded_from)} if rounded_from else {}),
             "tensors": tensor_entries(description),
         },
     )

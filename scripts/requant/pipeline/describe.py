@@ -1,11 +1,12 @@
 """One pass over a whole GGUF file: its digest, the digest of every tensor, and a look for NaN and infinity."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from requant.ground.digests import CHUNK, Digest
 from requant.ground.errors import FormatError
 from requant.ground.progress import progress
 
+Piece: TypeAlias = "bytes | memoryview"
 # NaN and infinity are the numbers whose exponent bits are all set.
 _EXPONENTS: dict[GGMLType, tuple[str, int]] = {
     GGMLType.F32: ("<u4", 0x7F80_0000),
@@ -65,34 +67,48 @@ def describe(path: Path, progress: Callable[[int], None] | None = None) -> Descr
         FormatError: if the header breaks the format, the padding is not zero or the file shrinks while it is read.
             Not for non-finite weights: see `require_finite`.
     """
-    whole = hashlib.sha256()
-    records: dict[str, TensorRecord] = {}
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as pool:
+    with path.open("rb", buffering=0) as file:
         header = read_header(file, path.name)
         file.seek(0)
-        buffer = memoryview(bytearray(CHUNK))
-        for start, end, tensor in _regions(header):
-            part = hashlib.sha256()
-            bad_row = None
-            for position in range(start, end, CHUNK):
-                chunk = buffer[: min(CHUNK, end - position)]
-                read_exactly(file, chunk, path.name)
-                # hashlib lets go of the interpreter lock, so both digests of a chunk run side by side.
-                hashing = pool.submit(whole.update, chunk)
-                if tensor:
-                    part.update(chunk)
-                    if bad_row is None:
-                        bad_row = _non_finite_row(chunk, tensor, position - start)
-                elif position >= header.data_offset:
-                    require_zeros(chunk, path.name)
-                hashing.result()
-                if progress:
-                    progress(len(chunk))
+        return examine(header, _pieces(file, header), progress)
+
+
+def examine(
+    header: Header, pieces: Iterable[tuple[int, Tensor | None, Piece]], progress: Callable[[int], None] | None = None
+) -> Description:
+    """Digest the bytes of a GGUF file while they pass, and look for NaN and infinity.
+
+    Args:
+        header: of the file.
+        pieces: its bytes in their order, as position, the tensor that they belong to, and the bytes, whole values of
+            it; they may be overwritten once the next piece is asked for.
+        progress: called with the number of bytes of each piece.
+
+    Raises:
+        FormatError: if the padding is not zero.
+    """
+    whole = hashlib.sha256()
+    parts = {tensor.name: hashlib.sha256() for tensor in header.tensors}
+    bad_rows: dict[str, int] = {}
+    with ThreadPoolExecutor(1) as pool:
+        for position, tensor, piece in pieces:
+            # hashlib lets go of the interpreter lock, so both digests of a piece run side by side.
+            hashing = pool.submit(whole.update, piece)
             if tensor:
-                name, shape, kind = tensor.name, tensor.shape, tensor.type
-                records[name] = TensorRecord(name, kind, shape, tensor.nbytes, part.hexdigest(), bad_row)
-    digest = Digest(header.size, whole.hexdigest())
-    return Description(header, digest, tuple(records[tensor.name] for tensor in header.tensors))
+                parts[tensor.name].update(piece)
+                row = None if tensor.name in bad_rows else _non_finite_row(piece, tensor, position - tensor.offset)
+                if row is not None:
+                    bad_rows[tensor.name] = row
+            elif position >= header.data_offset:
+                require_zeros(piece, header.name)
+            hashing.result()
+            if progress:
+                progress(len(piece))
+    records = (
+        TensorRecord(tensor.name, tensor.type, tensor.shape, tensor.nbytes, part.hexdigest(), bad_rows.get(tensor.name))
+        for tensor, part in zip(header.tensors, parts.values(), strict=True)
+    )
+    return Description(header, Digest(header.size, whole.hexdigest()), tuple(records))
 
 
 def require_finite(description: Description, what: str) -> None:
@@ -110,7 +126,16 @@ def require_finite(description: Description, what: str) -> None:
         )
 
 
-def _regions(header: Header) -> Iterator[tuple[int, int, Tensor | None]]:
+def _pieces(file: FileIO, header: Header) -> Iterator[tuple[int, Tensor | None, memoryview]]:
+    buffer = memoryview(bytearray(CHUNK))
+    for start, end, tensor in regions(header):
+        for position in range(start, end, CHUNK):
+            piece = buffer[: min(CHUNK, end - position)]
+            read_exactly(file, piece, header.name)
+            yield position, tensor, piece
+
+
+def regions(header: Header) -> Iterator[tuple[int, int, Tensor | None]]:
     """Cut the file into consecutive ranges of bytes: tensors, and what lies before, between and after them."""
     position = 0
     for tensor in sorted(header.tensors, key=lambda tensor: tensor.offset):
@@ -124,7 +149,7 @@ def _regions(header: Header) -> Iterator[tuple[int, int, Tensor | None]]:
     yield position, header.size, None
 
 
-def _non_finite_row(chunk: memoryview, tensor: Tensor, start: int) -> int | None:
+def _non_finite_row(chunk: Piece, tensor: Tensor, start: int) -> int | None:
     """Find the first NaN or infinity in a piece of a tensor that starts at its byte ``start``; give its row."""
     if tensor.type not in _EXPONENTS:
         return None

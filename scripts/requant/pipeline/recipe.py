@@ -28,8 +28,9 @@ class Recipe:
     """One recipe with its pins looked up.
 
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
-    release to rebuild, ``mirror`` (the key ``source``) where this machine fetches from. ``evaluation`` is
-    what is measured; ``suites`` has the pins of suites that are no files.
+    release to rebuild, ``mirror`` (the key ``source``) where this machine fetches from. ``conversion`` is
+    ``upstream`` where upstream's converter is asked for. ``evaluation`` is what is measured; ``suites`` has the pins of
+    suites that are no files.
     """
 
     document: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Recipe:
     calibration_text: TextPin
     evaluation_text: TextPin
     toolchain: ToolchainPin
+    conversion: str | None
     calibration: Calibration
     quants: tuple[str, ...]
     card: Mapping[str, Any]
@@ -89,6 +91,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
             corpus.texts, config["corpus"]["evaluation"], f"{where}: corpus.evaluation", pins.path
         ),
         toolchain=_look_up(pins.toolchains, config["toolchain"], f"{where}: toolchain", pins.path),
+        conversion=config.get("conversion"),
         calibration=calibration,
         quants=tuple(config["quants"]),
         card=config["card"],

@@ -3,4 +3,15 @@
 Everybody from ``conversion`` upwards may enter.
 """
 
-__all__ = ["backend", "build", "environments", "instrument", "perplexity", "quantizers", "serving", "tree", "variants"]
+__all__ = [
+    "backend",
+    "build",
+    "environments",
+    "gguf_py",
+    "instrument",
+    "perplexity",
+    "quantizers",
+    "serving",
+    "tree",
+    "variants",
+]
