@@ -114,8 +114,8 @@ EXAMPLES: dict[str, tuple[Callable[[Path], None], int, str]] = {
         suite, 0, "wrote answers.jsonl"),
     'eval "$(requant completion bash)"': (nothing, 0, ""),
 }  # fmt: skip
-ELSEWHERE = {"requant audit release --source weights --full"}
-"""Needs the demo's weights and llama.cpp's library: tests/e2e/test_audit_command.py runs it."""
+ELSEWHERE = {"requant audit release --source weights --full", "requant convert Tiny-Qwen3 Tiny-Qwen3.gguf"}
+"""Need the demo's weights and a llama.cpp: test_audit_command.py and test_convert_command.py in tests/e2e run them."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -24,7 +24,7 @@ from requant.ground.programs import work_folder
 from requant.pipeline.write_gguf import open_conversion, write_gguf
 from requant.places.place import LocalPlace
 from support.checkout import TOOLCHAINS
-from support.checkpoints import MODELS, PYTHON, give_tokenizer, write_checkpoint, write_llama_tokenizer
+from support.checkpoints import MODELS, give_tokenizer, write_checkpoint, write_llama_tokenizer
 from support.workplace import TOOLCHAIN, Workplace
 
 DESCRIPTIVE = ("general.base_model.", "general.license", "general.tags", "general.languages")
@@ -37,8 +37,8 @@ UNCHECKED = {
 TREE = TOOLCHAINS / TOOLCHAIN / "source"
 
 
-def convert(folder: Path, out: Path) -> Header:
-    command = [PYTHON, TREE / "convert_hf_to_gguf.py", folder, "--outfile", out, "--outtype", "bf16"]
+def convert(python: Path, folder: Path, out: Path) -> Header:
+    command = [python, TREE / "convert_hf_to_gguf.py", folder, "--outfile", out, "--outtype", "bf16"]
     env = {
         **os.environ, "HF_HUB_OFFLINE": "1", "HOME": str(out.parent), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
     }  # fmt: skip
@@ -70,12 +70,12 @@ def require_only_names(comparison: MetadataComparison, *harmless: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_converter(demo: Workplace, tmp_path: Path, name: str) -> None:
+def test_the_converter(demo: Workplace, upstream_converter: Path, tmp_path: Path, name: str) -> None:
     model, folder = MODELS[name], tmp_path / name
     folder.mkdir()
     weights = write_checkpoint(folder, model)
-    give_tokenizer(folder, model, demo.results / "generated", TREE)
-    header, found = convert(folder, tmp_path / "model.gguf"), plan(model.config, weights)
+    give_tokenizer(folder, model, demo.results / "generated", TREE, upstream_converter)
+    header, found = convert(upstream_converter, folder, tmp_path / "model.gguf"), plan(model.config, weights)
     with LocalPlace(folder, name) as place:
         metadata = expected_metadata(read_texts(place))
     assert found == plan(model.config)
@@ -99,7 +99,7 @@ def test_the_converter(demo: Workplace, tmp_path: Path, name: str) -> None:
     assert convert_ourselves(folder, tmp_path) == digest_file(tmp_path / "model.gguf")
 
 
-def test_a_tokenizer_saved_by_transformers_5_gives_the_same_file(tmp_path: Path) -> None:
+def test_a_tokenizer_saved_by_transformers_5_gives_the_same_file(demo: Workplace, tmp_path: Path) -> None:
     """The converter's own transformers cannot read such settings, so what it makes of the older form is the measure."""
     model, folder = MODELS["Llama-3.2-1B-Instruct"], tmp_path / "model"
     folder.mkdir()

@@ -63,7 +63,7 @@ def broken_shard(folder: Path) -> None:
 CONVERSIONS = {
     "NaN in weights": (plant_nan, ("NaN or infinity", "token_embd.weight")),
     "unknown architecture": (unknown_architecture, ("does not know the architecture", "FantasyForCausalLM")),
-    "broken shard": (broken_shard, ("converter refused the model",)),
+    "broken shard": (broken_shard, ("model-00002-of-00002.safetensors", "truncated")),
 }
 
 

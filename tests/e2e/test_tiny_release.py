@@ -13,9 +13,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 from requant.formats.imatrix import check_run, read_imatrix
+from requant.ground.digests import digest_file
 from requant.pipeline.describe import describe
 from support.checkout import ROOT, TOOLCHAINS
-from support.workplace import TOOLCHAIN, Workplace, digests, tiny_recipe
+from support.workplace import TINY, TOOLCHAIN, Workplace, digests, tiny_recipe
 
 pytestmark = pytest.mark.makes_the_demo
 GOLDEN = ROOT / "tests" / "golden" / "tiny.json"
@@ -48,11 +49,22 @@ def test_every_product_is_the_next_steps_material(demo: Workplace) -> None:
     manifest = json.loads((demo.release / "manifest.json").read_text())
     known = {entry["sha256"] for entry in manifest["inputs"]["model"]["files"]}
     known |= {entry["sha256"] for entry in manifest["inputs"]["corpus"]["texts"].values()}
-    known |= {hashlib.sha256((ROOT / "envs" / "converter.lock").read_bytes()).hexdigest()}
     for step in manifest["steps"]:
         assert {entry["sha256"] for entry in step["materials"]} <= known
         known |= {entry["sha256"] for entry in step["products"]}
     assert manifest["imatrix"]["file"]["sha256"] in known
+
+
+def test_either_converter_gives_the_same_file(demo: Workplace, workplace: Workplace, upstream_converter: Path) -> None:
+    workplace.write(tiny_recipe(model=TINY["model"], conversion="upstream"))
+    workplace.run("convert_checkpoint")
+    files = [place.results / "bf16" / "converted" / "Tiny-Qwen3.gguf" for place in (demo, workplace)]
+    assert digest_file(files[0]) == digest_file(files[1])
+    records = [json.loads(file.with_name("model.json").read_text())["step"] for file in files]
+    assert [record["command"][0] for record in records] == ["requant", "python"]
+    lock = hashlib.sha256((ROOT / "envs" / "converter.lock").read_bytes()).hexdigest()
+    materials = [{entry["sha256"] for entry in record["materials"]} for record in records]
+    assert materials[1] - materials[0] == {lock}
 
 
 def test_no_machine_fact_enters_the_release(demo: Workplace) -> None:

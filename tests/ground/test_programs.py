@@ -113,7 +113,7 @@ def test_a_tool_reads_no_input(tmp_path: Path) -> None:
 
 
 FAILURES = {
-    "a status": (["sh", "-c", "echo said; exit 7"], "sh ended with status 7; its log is "),
+    "a status": (["sh", "-c", "echo said; exit 7"], "sh ended with status 7: said; its log is "),
     "an illegal instruction": (
         ["sh", "-c", "kill -ILL $$"],
         "sh or a library of its was built for another processor: ",

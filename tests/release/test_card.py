@@ -76,6 +76,13 @@ def test_no_warning_without_fallbacks(kind: Callable[[], Manifest]) -> None:
     assert not re.search("Warning|注意|fallback", render(kind()))
 
 
+def test_weights_that_were_rounded_are_marked() -> None:
+    for half, warning in zip(halves(render(hub_model())), ("先舍入为 BF16", "Rounded to BF16 first"), strict=True):
+        assert warning in half
+        assert "`F16, F32`" in half
+    assert "BF16 first" not in render(generated_model())
+
+
 def test_twice_quantized_weights_are_marked() -> None:
     for half, warning in zip(halves(render(packaged_model())), ("两次量化", "quantized twice"), strict=True):
         assert warning in half and re.search("Q4_1, Q6_K|Q4\\\\_1, Q6\\\\_K", half)

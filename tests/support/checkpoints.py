@@ -14,9 +14,7 @@ from safetensors import TensorSpec, serialize
 from requant.conversion.layout import plan
 from requant.conversion.vocabulary import CONTROL
 from requant.formats.gguf import read_header
-from support.checkout import TOOLCHAINS
 
-PYTHON = TOOLCHAINS / "converter" / "environment" / "bin" / "python"
 SLOW_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "generation_config.json")
 LLAMA3_ROPE = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -121,14 +119,14 @@ def _safetensors(weights: Mapping[str, npt.NDArray[np.float32]], dtype: str) -> 
     return bytes(serialize(specs, metadata={"format": "pt"}))
 
 
-def give_tokenizer(folder: Path, model: Model, qwen: Path, tree: Path) -> None:
-    """Qwen's, from the demo's model ``qwen``, as it is or as transformers writes it; or Llama 3's, from the ``tree``."""
+def give_tokenizer(folder: Path, model: Model, qwen: Path, tree: Path, python: Path) -> None:
+    """Qwen's, from the demo's model ``qwen``, as it is or as ``python`` writes it; or Llama 3's, from the ``tree``."""
     if model.tokenizer == "llama-bpe":
         write_llama_tokenizer(folder, tree / "models" / "ggml-vocab-llama-bpe.gguf")
     elif model.tokenizer == "fast":
         code = "import sys, transformers; transformers.AutoTokenizer.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])"
         kept = {name: (folder / name).read_bytes() for name in model.files}
-        subprocess.run([PYTHON, "-c", code, qwen, folder], check=True, capture_output=True)
+        subprocess.run([python, "-c", code, qwen, folder], check=True, capture_output=True)
         (folder / "vocab.json").unlink()
         for name, data in kept.items():
             (folder / name).write_bytes(data)

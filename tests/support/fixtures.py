@@ -17,7 +17,7 @@ from requant.evaluation.behaviour import sandbox
 from requant.evaluation.behaviour.endpoint import Endpoint
 from requant.ground.errors import UnsupportedError
 from requant.release.keys import new_key
-from support.checkout import PLACE, ROOT, alone, shared_cache
+from support.checkout import PLACE, ROOT, TOOLCHAINS, alone, shared_cache
 from support.endpoint import ScriptedEndpoint
 from support.files import SHARD
 from support.forked import Call, Forks
@@ -151,6 +151,14 @@ def demo() -> Workplace:
     with alone():
         subprocess.run(["make", "demo", f"FOLDER={PLACE}"], cwd=ROOT, check=True)
     return Workplace(PLACE, ROOT / "config" / "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def upstream_converter(demo: Workplace) -> Path:
+    """The Python that upstream's converter runs in; the demo does without it."""
+    with alone():
+        demo.run("results/toolchains/converter/environment.json")
+    return TOOLCHAINS / "converter" / "environment" / "bin" / "python"
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,9 @@ def hub_model() -> Manifest:
     weights = {"name": "Big", "repo": "Org/Big", "revision": "a" * 40, "licence": "Apache-2.0", "package": None,
                "files": [entry("config.json", 727), entry("model.safetensors", 8_044_982_000)]}  # fmt: skip
     document = recipe("Big-2507", {"pin": "Big"}, ["Q4_K_M", "Q6_K"], "always", "Org/Big")
-    return manifest(document, weights, WIKITEXT, arithmetic="cuda-sm121")
+    found = manifest(document, weights, WIKITEXT, arithmetic="cuda-sm121")
+    found["model"]["rounded_from"] = "F16, F32"
+    return found
 
 
 def generated_model() -> Manifest:
@@ -139,6 +141,7 @@ def poison(document: Manifest, value: str) -> Manifest:
     for quant in document["quants"]:
         for fallback in quant["fallbacks"]:
             fallback["name"] = value
-    if document["model"]["expanded_from"]:
-        document["model"]["expanded_from"] = value
+    for key in ("expanded_from", "rounded_from"):
+        if document["model"].get(key):
+            document["model"][key] = value
     return document

@@ -1,4 +1,5 @@
 # The recipe, what is made of it, and the names that every stage shares.
+import json
 from dataclasses import asdict
 
 from requant.ground.errors import RequantError
@@ -36,6 +37,17 @@ def on_gpu(settings):
 def plain(pin):
     """A pin as params can hold it beside itself: Snakemake notices changes of plain values only."""
     return asdict(pin) if pin else None
+
+
+def upstream_environment(wildcards):
+    """The record of the upstream converter's environment where that one is to run, else nothing."""
+    if MODEL != "converted":
+        return []
+    choice = json.loads(
+        Path(checkpoints.choose_converter.get().output.record).read_text()
+    )
+    upstream = choice["converter"] == "upstream"
+    return ["<toolchains>/converter/environment.json"] if upstream else []
 
 
 def evaluated(part, paths):

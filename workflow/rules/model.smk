@@ -1,7 +1,3 @@
-# A checkpoint or a GGUF, made one BF16 GGUF.
-import json
-
-
 # What a checkpoint is decides how it is converted, and so whether the upstream converter's environment is needed at all.
 checkpoint choose_converter:
     input:
@@ -22,15 +18,6 @@ checkpoint choose_converter:
         f"looking how {recipe.name} is converted"
     script:
         "../../scripts/choose_converter.py"
-
-
-def upstream_environment(wildcards):
-    """The record of the upstream converter's environment where that one is to run, else nothing."""
-    choice = json.loads(
-        Path(checkpoints.choose_converter.get().output.record).read_text()
-    )
-    upstream = choice["converter"] == "upstream"
-    return ["<toolchains>/converter/environment.json"] if upstream else []
 
 
 rule convert_checkpoint:

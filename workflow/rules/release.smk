@@ -114,6 +114,8 @@ rule write_sums:
 rule write_run:
     input:
         sums="<results>/release/SHA256SUMS",
+        # What the list of benchmarks depends on.
+        choice=["<results>/bf16/converter.json"] if MODEL == "converted" else [],
         builds=[
             "<toolchain>/strict/bin/llama-quantize.json",
             "<toolchain>/strict/bin/llama-imatrix.json",
@@ -129,12 +131,16 @@ rule write_run:
     conda:
         "../../envs/workflow.yaml"
     params:
-        benchmarks=[
+        benchmarks=lambda wildcards: [
             layout.benchmarks(folder)
             for folder in (
                 layout.results(recipe.name),
                 layout.toolchain(recipe.toolchain.name),
-                layout.toolchain("converter"),
+                *(
+                    [layout.toolchain("converter")]
+                    if upstream_environment(wildcards)
+                    else []
+                ),
             )
         ],
     message:

@@ -13,12 +13,13 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from requant.ground.errors import ToolError
+from requant.ground.text import printable
 
 logger = logging.getLogger(__name__)
 # Machine facts that a tool may need and that move no byte of its output.
@@ -38,6 +39,7 @@ KEPT = (
 )
 KEPT_FOR_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 TAIL = 12
+LONGEST_QUOTE = 300
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ class WorkFolder:
                     process.wait()
         if status != 0:
             said = "\n".join(tail)
+            last = _last_words(tail)
             name = Path(command[0]).name
             if status == -signal.SIGILL:
                 where = "remove results/toolchains and run again"
                 raise ToolError(f"{name} or a library of its was built for another processor: {where}")
-            raise ToolError((explain and explain(said)) or f"{name} ended with status {status}; its log is {log}")
+            raise ToolError((explain and explain(said)) or f"{name} ended with status {status}{last}; its log is {log}")
         return peak
 
     def _start(self, command: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -188,6 +191,18 @@ def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
         yield from (line.decode(errors="replace") for line in whole if line)
     if rest:
         yield rest.decode(errors="replace")
+
+
+def _last_words(tail: Iterable[str]) -> str:
+    """What a failed tool said of it: its last line that speaks of an error, or else its last line.
+
+    >>> _last_words(["a.c:1: error: no", "ninja: build stopped."]), _last_words([])
+    (': a.c:1: error: no', '')
+    """
+    lines = [line.strip() for line in tail if line.strip()]
+    telling = [line for line in lines if re.search("error|exception|fatal|cannot", line, re.IGNORECASE)]
+    words = (telling or lines)[-1:]
+    return "".join(f": {printable(line[:LONGEST_QUOTE])}" for line in words)
 
 
 def _peak_memory(process: int) -> int:

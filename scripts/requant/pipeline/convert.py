@@ -57,7 +57,7 @@ def convert_checkpoint(source: Path, name: str, converters: Converters, out: Pro
         for file in materials:
             work.link(source.parent / file, f"{name}/{file}")
         if own:
-            command = ["requant", "convert", name, out.file.name, "--llama-cpp", "llama.cpp"]
+            command = ["requant", "convert", name, out.file.name]
             with checkpoint_place(source) as place:
                 found = open_conversion(place)
                 description = write_gguf(work, found, name, converters.tree, out.file.name, log)

@@ -3,17 +3,22 @@
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from requant.conversion.metadata import read_texts
 from requant.conversion.writer import COMMIT, Conversion, conversion
+from requant.documents.pins import TABLE, read_pins
 from requant.formats.gguf import Header, Tensor, padded, read_header
 from requant.formats.safetensors import INDEX, SUFFIX, read_checkpoint
+from requant.ground.digests import Digest, publish
+from requant.ground.disk import require_space
 from requant.ground.errors import UnsupportedError
-from requant.ground.programs import WorkFolder
+from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.pipeline.describe import Description, Piece, examine, regions
+from requant.pipeline.describe import Description, Piece, examine, regions, require_finite
 from requant.places.place import LocalPlace, Place
 from requant.toolchain.gguf_py import HeaderRequest, write_header
+from requant.toolchain.quantizers import kept_tree
 
 
 def require_known_tree(commit: str) -> None:
@@ -24,6 +29,31 @@ def require_known_tree(commit: str) -> None:
     """
     if commit != COMMIT:
         raise UnsupportedError(f"requant writes what llama.cpp {COMMIT[:12]} writes, not {commit[:12]}")
+
+
+def convert_folder(folder: Path, out: Path) -> Digest:
+    """Convert the checkpoint in ``folder`` to the new GGUF ``out``, which gets its name once it is whole.
+
+    Raises:
+        UnsupportedError: when requant does not know how to write what upstream's converter would.
+        FormatError, SourceError: when the checkpoint is damaged.
+    """
+    [pin] = [pin for pin in read_pins(TABLE, "the pin table").toolchains.values() if pin.commit == COMMIT]
+    name = folder.resolve().name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        LocalPlace(folder, str(folder)) as place,
+        TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary,
+        work_folder(Path(temporary) / "convert") as work,
+    ):
+        found = open_conversion(place)
+        require_space(work.path, sum(found.nbytes(tensor) for tensor in found.tensors), out.name)
+        for file in place.names:
+            work.link(folder / file, f"{name}/{file}")
+        description = write_gguf(work, found, name, kept_tree(pin), out.name, work.path / "log")
+        require_finite(description, f"the weights of {folder}")
+        publish(work.path / out.name, out)
+    return description.digest
 
 
 def checkpoint_place(source: Path) -> LocalPlace:

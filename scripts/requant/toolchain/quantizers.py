@@ -90,15 +90,27 @@ def require_processor(arithmetic: Arithmetic) -> None:
         raise ToolError("this processor lacks AVX2 or FMA, so the fused arithmetic cannot run: use another machine")
 
 
-def _build(arithmetic: Arithmetic, pin: ToolchainPin, folder: Path, target: Path) -> None:
-    source, log = folder / "source.json", folder / "logs" / f"library_{arithmetic}.log"
-    run = Run(len(os.sched_getaffinity(0)), log)
+def kept_tree(pin: ToolchainPin) -> Path:
+    """The proven source of a llama.cpp, fetched where it is not there yet.
+
+    Raises:
+        SourceError, FormatError: when it cannot be had or is another one.
+        StaleError: when it was changed since.
+    """
+    folder = toolchains() / pin.name
+    source = folder / "source.json"
     if not source.exists():
         logger.info("fetching llama.cpp %s, once", pin.commit[:12])
-        fetch_toolchain(pin, folder / "source", source, log)
+        fetch_toolchain(pin, folder / "source", source, folder / "logs" / "fetch_toolchain.log")
+    return proven_tree(source)
+
+
+def _build(arithmetic: Arithmetic, pin: ToolchainPin, folder: Path, target: Path) -> None:
+    tree = kept_tree(pin)
+    run = Run(len(os.sched_getaffinity(0)), folder / "logs" / f"library_{arithmetic}.log")
     logger.info("building libggml-base in the %s arithmetic, once", arithmetic)
     # The variant that computes so has the same name.
-    build_library(proven_tree(source), arithmetic.value, target, pin.commit, run)
+    build_library(tree, arithmetic.value, target, pin.commit, run)
 
 
 def fingerprint(library: GGMLLibrary) -> str:
