@@ -16,10 +16,11 @@ function(compile_faster)
       target_compile_options(${target} PRIVATE -O1)
     endif()
   endforeach()
+  # Without precompiled headers: GCC 12 crashes on those of another level.
   foreach(source llama-quant llama-sampler llama-vocab unicode)
-    set_property(
-      SOURCE ${PROJECT_SOURCE_DIR}/src/${source}.cpp
-      TARGET_DIRECTORY llama APPEND PROPERTY COMPILE_OPTIONS -O3)
+    set_source_files_properties(
+      ${PROJECT_SOURCE_DIR}/src/${source}.cpp
+      TARGET_DIRECTORY llama PROPERTIES COMPILE_OPTIONS -O3 SKIP_PRECOMPILE_HEADERS ON)
   endforeach()
   # Which files can be compiled together was tried for one commit; others are compiled file by file.
   if(NOT LLAMA_BUILD_COMMIT STREQUAL "0c1e57098bba" OR NOT TARGET llama-server-impl)
