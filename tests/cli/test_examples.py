@@ -15,10 +15,12 @@ from requant.documents.results import write_results
 from requant.ground.digests import digest_file
 from requant.release.keys import new_key
 from requant.release.signing import sign_release
+from support.checkout import ROOT
 from support.command import installed, run
 from support.endpoint import ScriptedEndpoint, message
 from support.endpoint.suites import numbers
 from support.gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
+from support.hub import LoopbackHub
 from support.small_release import QUANT, write_release
 
 WEIGHT = "blk.0.attn_q.weight"
@@ -94,11 +96,25 @@ def suite(folder: Path) -> None:
     numbers(folder, 3)
 
 
+def pin_table(folder: Path) -> None:
+    (folder / "config").mkdir()
+    shutil.copyfile(ROOT / "config" / "pins.yaml", folder / "config" / "pins.yaml")
+
+
+def own_model(folder: Path) -> None:
+    pin_table(folder)
+    (folder / "my-model").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / "my-model" / name).write_text("{}")
+
+
 def nothing(_: Path) -> None:
     pass
 
 
 EXAMPLES: dict[str, tuple[Callable[[Path], None], int, str]] = {
+    "requant pin my-model --licence Apache-2.0": (own_model, 0, "wrote models.my-model into config/pins.yaml, 2 files"),
+    "requant new-recipe SmolLM2-135M-Instruct my-recipe.yaml --publisher somebody": (pin_table, 0, "wrote my-recipe.yaml"),
     "requant audit imatrix.gguf --source model.gguf": (matrix_and_weights, 0, "plausible: imatrix.gguf"),
     "requant verify release": (release, 0, "agrees: "),
     "requant verify release --key release.key.pub --json report.json": (signed, 0, "signed by the key "),
@@ -114,8 +130,12 @@ EXAMPLES: dict[str, tuple[Callable[[Path], None], int, str]] = {
         suite, 0, "wrote answers.jsonl"),
     'eval "$(requant completion bash)"': (nothing, 0, ""),
 }  # fmt: skip
-ELSEWHERE = {"requant audit release --source weights --full", "requant convert Tiny-Qwen3 Tiny-Qwen3.gguf"}
-"""Need the demo's weights and a llama.cpp: test_audit_command.py and test_convert_command.py in tests/e2e run them."""
+ELSEWHERE = {
+    "requant audit release --source weights --full", "requant convert Tiny-Qwen3 Tiny-Qwen3.gguf",
+    "requant pin Qwen/Qwen3-4B-Thinking-2507",
+}  # fmt: skip
+"""Need the demo's weights and a llama.cpp: test_audit_command.py and test_convert_command.py in tests/e2e run them; the
+third a Hub, below."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -129,6 +149,27 @@ def test_an_example(tmp_path: Path, server: ScriptedEndpoint, example: str) -> N
     done = subprocess.run(["bash", "-c", typed], cwd=folder, env=environment, capture_output=True, text=True)
     assert (done.returncode, words in done.stdout) == (code, True), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_example_that_needs_a_hub(tmp_path: Path, hub: LoopbackHub) -> None:
+    environment, folder = installed(tmp_path / "bin"), tmp_path / "folder"
+    folder.mkdir()
+    own_model(folder)
+    (folder / "my-model" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    commit = hub.add_model("Qwen/Qwen3-4B-Thinking-2507", folder / "my-model").commit
+    known = {**environment, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+    command = ["requant", "pin", "Qwen/Qwen3-4B-Thinking-2507"]
+    done = subprocess.run(command, cwd=folder, env=known, capture_output=True, text=True)
+    assert done.returncode == 2, "our own table has this pin"
+    assert "has models.Qwen3-4B-Thinking-2507 already" in done.stderr
+    (folder / "config" / "pins.yaml").write_text("models: {}\ncorpora: {}\ntoolchains: {}\n")
+    done = subprocess.run(command, cwd=folder, env=known, capture_output=True, text=True)
+    assert "has no line that is models: and nothing else" in done.stderr
+    shutil.copyfile(ROOT / "config" / "pins.yaml", folder / "config" / "pins.yaml")
+    done = subprocess.run([*command, "--name", "Qwen"], cwd=folder, env=known, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"    revision: {commit}\n" in done.stdout
+    assert "next: requant new-recipe Qwen Qwen.yaml --publisher YOU" in done.stdout
 
 
 def verbs() -> dict[str, Verb]:

@@ -249,7 +249,6 @@ def test_modelscope_at_master_where_all_is_pinned(world: World) -> None:
 
 
 MODELSCOPE: dict[str, tuple[dict[str, str], Fault | None, str, str]] = {
-    "a moving branch": ({"repo": REPO}, None, "", f"{CONFIG} of Tiny has no pinned SHA-256: write modelscope.revision"),
     "no revision": (
         {"repo": REPO, "revision": NOBODY},
         None,

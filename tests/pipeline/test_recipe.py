@@ -1,6 +1,7 @@
 """requant.pipeline.recipe: what a recipe may say, how a wrong one is refused, and what of it enters the manifest."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,20 @@ def test_modelscope_needs_its_repository() -> None:
         load_recipe(recipe, ROOT)
 
 
-@pytest.mark.parametrize(
-    "machine", [{"source": "modelscope"}, {"source": "/mnt/models"}, {"pins": "config/pins.yaml"}, {"evaluation": {}}]
-)
+SOURCES = {
+    "no folder": ("/mnt/models", "source is '/mnt/models', which is no folder; write huggingface, modelscope or a folder"),
+    "misspelt": ("hugingface", "which is no folder (did you mean huggingface?)"),
+    "a moving branch": ("modelscope", "whose master branch moves, and config.json of Qwen3-4B-Thinking-2507 has no pinned"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "words"), SOURCES.values(), ids=list(SOURCES))
+def test_a_source_that_can_give_nothing(source: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(words)):
+        load_recipe(shipped("config.yaml") | {"source": source}, ROOT)
+
+
+@pytest.mark.parametrize("machine", [{"source": str(ROOT)}, {"pins": "config/pins.yaml"}, {"evaluation": {}}])
 def test_machine_keys_stay_out_of_the_document(machine: dict[str, str]) -> None:
     plain = load_recipe(shipped(), ROOT)
     moved = load_recipe(shipped() | machine, ROOT)

@@ -12,7 +12,7 @@ from requant.pipeline.suites import CARD_ROWS
 from requant.release.templates import TEMPLATES, read_words
 from support.cards import halves, render
 from support.checkout import ROOT
-from support.manifests import generated_model, hub_model, packaged_model
+from support.manifests import generated_model, hub_model, local_model, packaged_model
 from support.measured import evaluation
 
 Document = dict[str, Any]
@@ -107,6 +107,8 @@ CARDS: dict[str, tuple[Document, Document | None]] = {
     "measured": (hub_model(), evaluation(hub_model())),
     "measured, not answered in full": (generated_model(), asked_in_part(generated_model())),
     "nothing measured": (packaged_model(), evaluation(packaged_model()) | {"fidelity": None, "speed": None, "behaviour": None}),
+    "from a folder": (local_model(), None),
+    "from ModelScope": (changed(hub_model(), "inputs/model/revision", None), None),
     "no source of llama.cpp": (changed(hub_model(), "inputs/toolchain/sdist", None), None),
     "no vendor's benchmarks": (with_card(hub_model(), vendor_benchmarks={"source": "none", "rows": []}), None),
 }  # fmt: skip

@@ -121,7 +121,13 @@ def packaged_model() -> Manifest:
     return manifest(document, weights, DOCS, expanded_from="Q4_1, Q6_K", fallbacks=fallbacks)
 
 
-KINDS = [hub_model, generated_model, packaged_model]
+def local_model() -> Manifest:
+    weights = {"name": "Mine", "repo": None, "revision": None, "licence": "MIT", "package": None,
+               "files": [entry("config.json", 727), entry("model.safetensors", 84_000_000)]}  # fmt: skip
+    return manifest(recipe("Mine", {"pin": "Mine"}, ["Q4_K_M"], "none", "none"), weights, WIKITEXT)
+
+
+KINDS = [hub_model, generated_model, packaged_model, local_model]
 
 
 def poison(document: Manifest, value: str) -> Manifest:

@@ -1,4 +1,4 @@
-"""The verbs that make what a release begins with: ``requant convert``."""
+"""The verbs that make what a release begins with: ``requant pin``, ``requant new-recipe`` and ``requant convert``."""
 
 import logging
 import sys
@@ -7,8 +7,53 @@ from pathlib import Path
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, Output
-from requant.ground.text import in_units
+from requant.cli.parameters import PATH, Output, as_file
+from requant.ground.text import counted, in_units
+
+PIN_TABLE = Path("config/pins.yaml")
+table = click.option(
+    "--pins", metavar="FILE", type=PATH, default=PIN_TABLE, show_default=True, help="The pin table.",
+)  # fmt: skip
+
+
+@click.command(
+    cls=Verb,
+    short_help="Write the pin of a model, with every file's digest.",
+    examples=["requant pin Qwen/Qwen3-4B-Thinking-2507", "requant pin my-model --licence Apache-2.0"],
+)
+@click.argument("weights", shell_complete=as_file)
+@click.option("--name", metavar="NAME", help="What recipes call it; by default as the repository or folder.")
+@click.option("--licence", metavar="SPDX", help="The licence; by default what the README.md says.")
+@table
+def pin(weights: str, name: str | None, licence: str | None, pins: Path) -> None:
+    """Write an entry for WEIGHTS into the pin table: every file that a conversion needs, with its size and SHA-256.
+
+    WEIGHTS is OWNER/NAME[@REVISION] on the Hub, ms://OWNER/NAME for ModelScope, or a folder with a checkpoint of your
+    own, which is marked as not public. For a private repository set HF_TOKEN.
+    """
+    from requant.pipeline.new_pin import add_pin
+
+    found = add_pin(weights, pins, name, licence)
+    click.echo(f"wrote models.{found.name} into {pins}, {counted(found.files, 'file')}:\n{found.text.rstrip()}")
+    click.echo(f"next: requant new-recipe {found.name} {found.name}.yaml --publisher YOU")
+
+
+@click.command(
+    cls=Verb,
+    name="new-recipe",
+    short_help="Write a recipe for a pinned model.",
+    examples=["requant new-recipe SmolLM2-135M-Instruct my-recipe.yaml --publisher somebody"],
+)
+@click.argument("model")
+@click.argument("out", type=Output())
+@click.option("--publisher", metavar="NAME", required=True, help="Who publishes the release, as on the Hub.")
+@table
+def new_recipe(model: str, out: Path, publisher: str, pins: Path) -> None:
+    """Write a recipe for MODEL, a model in the pin table, to the new file OUT."""
+    from requant.pipeline.new_recipe import new_recipe as write
+
+    write(model, pins, out, publisher)
+    click.echo(f"wrote {out}: look at its card, then type\nsnakemake --cores 8 --configfile {out} --dry-run")
 
 
 @click.command(

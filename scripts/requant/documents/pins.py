@@ -5,7 +5,8 @@ records and manifests write it: ``size`` or ``sha256`` is ``None`` where the pin
 bytes (a folder in a package, a mirror, a git address) are left out.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ from requant.formats.pickles import is_pickle
 from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
 
+PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 TABLE = DATA / "pins.yaml"
 """The table that comes with requant, config/pins.yaml."""
 
@@ -36,15 +38,19 @@ class PackagePin:
 
 @dataclass(frozen=True)
 class ModelPin:
-    """A model's files: from a hub repository at a commit, or from a package."""
+    """A model's files: from a hub repository at a commit, from a package, or (``repo`` is None) from a folder.
+
+    ``public`` is false where a manifest shall not say from where.
+    """
 
     name: str
-    repo: str
+    repo: str | None
     revision: str | None
     licence: str
     package: PackagePin | None
     modelscope: Mapping[str, str] | None
     files: Mapping[str, Known]
+    public: bool = True
 
     @property
     def is_gguf(self) -> bool:
@@ -55,8 +61,8 @@ class ModelPin:
         """The weights, as ``WeightsInput`` reads them."""
         return {
             "name": self.name,
-            "repo": self.repo,
-            "revision": self.revision,
+            "repo": self.repo if self.public else None,
+            "revision": self.revision if self.public else None,
             "licence": self.licence,
             "package": self.package and self.package.as_input(),
             "files": _known_files(self.files),
@@ -192,16 +198,33 @@ def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
         raise RecipeError(f"{key}.files names no weights; list its .safetensors files or one .gguf file")
     if any(file.endswith(".gguf") for file in files) and len(files) > 1:
         raise RecipeError(f"{key}.files lists more than one .gguf file; list exactly one, and nothing beside it")
-    if entry.get("revision") is None and entry.get("package") is None:
-        raise RecipeError(f"{key}.revision is missing; write a full commit id of {entry['repo']}, or a package")
+    part = next(filter(PART.search, files), None)
+    if part is not None:
+        raise RecipeError(
+            f"{key}.files.{part} is one part of a split GGUF; join them (llama-gguf-split --merge), pin the whole"
+        )
     undigested = [file for file, known in files.items() if known.sha256 is None]
+    _require_origin(entry, key, undigested)
     if entry.get("package") is not None and undigested:
         raise RecipeError(f"{key}.files.{undigested[0]}.sha256 is missing; write the SHA-256 of the packaged file")
     package = _package(entry["package"], f"{key}.package") if entry.get("package") is not None else None
     return ModelPin(
-        name, entry["repo"], entry.get("revision"), entry["licence"], package,
-        entry.get("modelscope"), files,
+        name, entry.get("repo"), entry.get("revision"), entry["licence"], package,
+        entry.get("modelscope"), files, entry.get("public", True),
     )  # fmt: skip
+
+
+def _require_origin(entry: Mapping[str, Any], key: str, undigested: Sequence[str]) -> None:
+    """Somebody must be able to prove every file: a hub at a commit, or the pin by its digests."""
+    if "repo" not in entry:
+        if entry.get("public", True):
+            raise RecipeError(f"{key}.repo is missing; write owner/name, or public: false for weights in a folder")
+        if undigested:
+            raise RecipeError(
+                f"{key}.files.{undigested[0]}.sha256 is missing; let requant pin write the entry of a folder"
+            )
+    elif entry.get("revision") is None and entry.get("package") is None and (undigested or "modelscope" not in entry):
+        raise RecipeError(f"{key}.revision is missing; write a full commit id of {entry['repo']}, or a package")
 
 
 def _corpus(name: str, entry: Mapping[str, Any], where: str) -> CorpusPin:

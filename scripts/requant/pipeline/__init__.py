@@ -14,6 +14,8 @@ __all__ = [
     "generate_model",
     "job",
     "layout",
+    "new_pin",
+    "new_recipe",
     "quantize",
     "recipe",
     "run_times",

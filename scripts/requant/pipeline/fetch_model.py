@@ -1,17 +1,22 @@
 """Get a recipe's weights from its mirror, every file proven before anything reads it."""
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from requant.conversion.files import checkpoint_files, shards_of
 from requant.documents.pins import ModelPin
 from requant.documents.records import file_entry, write_record
+from requant.formats.safetensors import INDEX
 from requant.ground.digests import Digest, Known, publish
 from requant.ground.errors import SourceError
 from requant.ground.programs import work_folder
 from requant.pipeline.recipe import bytes_after_download
 from requant.places.downloads import fetch_files, fetch_packed, known_files, require_room
 from requant.places.repository import FolderRepository, Repository
+
+logger = logging.getLogger(__name__)
 
 
 def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, record: Path, log: Path) -> None:
@@ -46,13 +51,49 @@ def _from_repository(pin: ModelPin, mirror: str, quants: Sequence[str], folder: 
         # A folder records no digests, so files without a pinned one are looked up on the Hub.
         repository, witness = _folder(mirror), _hub(pin) if pin.revision is not None else None
     files = known_files(pin.files, repository, witness)
+    _require_all(pin, repository)
     _require_room(folder, files, quants)
+    if INDEX in files:
+        # First, so that a shard that is missing in the pin is no matter of hours.
+        fetch_files({INDEX: files[INDEX]}, repository, folder)
+        _require_shards(pin, folder / INDEX)
     return fetch_files(files, repository, folder)
+
+
+def _require_all(pin: ModelPin, repository: Repository) -> None:
+    """Refuse a pin that leaves out what the converter would read, and would go without in silence.
+
+    Raises:
+        SourceError: naming the files, and what to write.
+    """
+    if pin.is_gguf:
+        return
+    listed = repository.names()
+    if listed is None:
+        logger.warning("nobody can be asked which files %s holds besides the pinned ones", repository.shown)
+        return
+    missing = [name for name in checkpoint_files(listed) if name not in pin.files]
+    if missing:
+        lines = ", ".join(f"{name}: {{}}" for name in missing)
+        raise SourceError(
+            f"{repository.shown} holds {missing[0]}, which the converter reads and the pin of {pin.name} lacks: write "
+            f"into its files: {lines}; or let requant pin write all of it"
+        )
+
+
+def _require_shards(pin: ModelPin, index: Path) -> None:
+    missing = [shard for shard in shards_of(index.read_bytes(), INDEX) if shard not in pin.files]
+    if missing:
+        raise SourceError(
+            f"{INDEX} names {missing[0]}, which the pin of {pin.name} lacks: write all {len(missing)} missing shards "
+            "into its files, or let requant pin write all of it"
+        )
 
 
 def _hub(pin: ModelPin) -> Repository:
     from requant.places.hub import HubRepository
 
+    assert pin.repo is not None
     assert pin.revision is not None
     return HubRepository(pin.repo, pin.revision)
 
@@ -61,13 +102,8 @@ def _modelscope(pin: ModelPin) -> Repository:
     from requant.places.modelscope import ModelScopeRepository
 
     assert pin.modelscope is not None
+    # At master every file has a pinned digest: the recipe would have been refused.
     revision = pin.modelscope.get("revision")
-    unproven = [name for name, known in pin.files.items() if known.sha256 is None]
-    if revision is None and unproven:
-        raise SourceError(
-            f"ModelScope's master branch moves, and {unproven[0]} of {pin.name} has no pinned SHA-256: write "
-            "modelscope.revision (a full commit id) or the digests into the pin table"
-        )
     return ModelScopeRepository(pin.modelscope["repo"], revision or "master")
 
 

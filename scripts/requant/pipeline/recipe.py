@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from requant.documents.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin, ToolchainPin, read_pins
 from requant.documents.schemas import fault
 from requant.ground.errors import RecipeError
+from requant.ground.text import did_you_mean
 from requant.pipeline import layout
 from requant.pipeline.settings import Calibration, Evaluation
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE, suite_pin
@@ -74,10 +75,8 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     if config["corpus"]["calibration"] == config["corpus"]["evaluation"]:
         raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
     mirror = config.get("source", "huggingface")
-    if mirror == "modelscope" and (model is None or model.modelscope is None):
-        raise RecipeError(
-            f"{where}: source is 'modelscope', but {pins.path} names no modelscope repository for the model"
-        )
+    if model is not None:
+        _check_source(mirror, model, where, pins.path)
     return Recipe(
         document={key: value for key, value in config.items() if key not in MACHINE_KEYS},
         name=config["name"],
@@ -133,6 +132,27 @@ def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin |
             raise RecipeError(f"{where}: model.generate.{error}") from error
         return None, entry["generate"]
     return _look_up(pins.models, entry["pin"], f"{where}: model.pin", pins.path), None
+
+
+def _check_source(mirror: str, model: ModelPin, where: str, table: str) -> None:
+    """Refuse a source that can never give the weights, before anything else is fetched."""
+    key = f"{where}: source is {mirror!r}"
+    if mirror == "huggingface":
+        if model.revision is None and model.package is None:
+            other = "modelscope, or " if model.modelscope else ""
+            raise RecipeError(f"{key}, which {model.name} is not pinned for; write {other}the folder of its files")
+    elif mirror == "modelscope":
+        if model.modelscope is None:
+            raise RecipeError(f"{key}, but {table} names no modelscope repository for the model")
+        unproven = [name for name, known in model.files.items() if known.sha256 is None]
+        if "revision" not in model.modelscope and unproven:
+            raise RecipeError(
+                f"{key}, whose master branch moves, and {unproven[0]} of {model.name} has no pinned SHA-256; write "
+                "modelscope.revision (a full commit id) or the digests into the pin table"
+            )
+    elif not Path(mirror).expanduser().is_dir():
+        meant = did_you_mean(mirror, ("huggingface", "modelscope"))
+        raise RecipeError(f"{key}, which is no folder{meant}; write huggingface, modelscope or a folder")
 
 
 def _look_up(table: Mapping[str, T], name: str, key: str, where: str) -> T:

@@ -106,6 +106,18 @@ class HubRepository:
             )
             return {info.path: _known(info) for info in infos if isinstance(info, RepoFile)}
 
+    def names(self) -> list[str] | None:
+        """All files of the commit; ``None`` with HF_HUB_OFFLINE.
+
+        Raises:
+            SourceError: when the Hub refuses or does not answer.
+        """
+        if constants.HF_HUB_OFFLINE:
+            return None
+        with self.explaining(FOREIGN):
+            listed = HfApi().list_repo_files
+            return retried(lambda: listed(self.repo, revision=self.revision, repo_type=self.repo_type))
+
     def cached(self, name: str) -> Path | None:
         """The file in the user's own Hugging Face cache, if it is there for this very commit."""
         path = try_to_load_from_cache(self.repo, name, revision=self.revision, repo_type=self.repo_type)

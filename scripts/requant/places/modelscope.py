@@ -65,6 +65,10 @@ class ModelScopeRepository:
                 raise NetworkError(str(error)) from error
             return {file.path: Known(file.size, sha256=file.sha256 or None) for file in listing if not file.is_dir}
 
+    def names(self) -> list[str]:
+        """All files; raises as ``listing``."""
+        return list(self.listing())
+
     def address(self, name: str) -> Address:
         """Where one file can be read in ranges; ModelScope redirects large ones to storage that wants no token."""
         client = HubApi().legacy

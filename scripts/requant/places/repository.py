@@ -47,6 +47,14 @@ class Repository(Protocol):
         """
         ...
 
+    def names(self) -> list[str] | None:
+        """All its files; ``None`` where nobody can be asked.
+
+        Raises:
+            SourceError: when it cannot be asked though it should.
+        """
+        ...
+
     def cached(self, name: str) -> Path | None:
         """A copy that is already on this machine."""
         ...
@@ -90,6 +98,10 @@ class FolderRepository:
         """Sizes only."""
         present = [name for name in names if (self.folder / name).is_file()]
         return {name: Known((self.folder / name).stat().st_size) for name in present}
+
+    def names(self) -> list[str]:
+        """All files below it."""
+        return [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
 
     def cached(self, name: str) -> Path | None:
         """The file itself."""

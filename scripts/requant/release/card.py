@@ -146,7 +146,7 @@ def _front_matter(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> s
     recipe, inputs = manifest["recipe"]["document"], manifest["inputs"]
     card, weights = recipe["card"], inputs["model"]
     keys: dict[str, Any] = _licence(weights)
-    if "generate" not in weights:
+    if card["base_model"] != "none":
         keys |= {"base_model": card["base_model"], "base_model_relation": "quantized"}
     types = [quant["type"] for quant in manifest["quants"]]
     keys |= {
