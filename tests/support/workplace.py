@@ -52,7 +52,7 @@ class Workplace:
         return [SNAKEMAKE, *recipe, *snakefile, "--cores", str(cores), *arguments]
 
     def write(self, recipe: dict[str, Any]) -> None:
-        (self.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True))
+        (self.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
 
     def start(self, *arguments: str, cores: int = 2, **env: str) -> subprocess.Popen[str]:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -44,3 +44,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 os.environ.update(
     PYTHONPATH=os.pathsep.join([sys.path[0], *filter(None, [os.getenv("PYTHONPATH")])])
 )
+# Inputs of this checkout by relative names, where they can be: a folder that was moved as a whole is the same.
+if ROOT == Path.cwd():
+    ROOT = Path()

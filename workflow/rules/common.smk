@@ -41,8 +41,6 @@ def plain(pin):
 
 def upstream_environment(wildcards):
     """The record of the upstream converter's environment where that one is to run, else nothing."""
-    if MODEL != "converted":
-        return []
     choice = json.loads(
         Path(checkpoints.choose_converter.get().output.record).read_text()
     )

@@ -13,7 +13,7 @@ rule rebuild:
     # All cores: the rebuild is a run of its own, and shares the toolchains with this one.
     threads: MANY
     params:
-        snakefile=ROOT / "Snakefile",
+        snakefile=(ROOT / "Snakefile").absolute(),
     message:
         "making the release of {input.manifest} again"
     script:

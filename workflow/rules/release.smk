@@ -114,7 +114,7 @@ rule write_sums:
 rule write_run:
     input:
         sums="<results>/release/SHA256SUMS",
-        # What the list of benchmarks depends on.
+        # Says whether the upstream converter's environment is part of the run.
         choice=["<results>/bf16/converter.json"] if MODEL == "converted" else [],
         builds=[
             "<toolchain>/strict/bin/llama-quantize.json",
@@ -131,18 +131,14 @@ rule write_run:
     conda:
         "../../envs/workflow.yaml"
     params:
-        benchmarks=lambda wildcards: [
+        benchmarks=[
             layout.benchmarks(folder)
             for folder in (
                 layout.results(recipe.name),
                 layout.toolchain(recipe.toolchain.name),
-                *(
-                    [layout.toolchain("converter")]
-                    if upstream_environment(wildcards)
-                    else []
-                ),
             )
         ],
+        upstream=layout.benchmarks(layout.toolchain("converter")),
     message:
         "writing what this run took"
     script:

@@ -36,7 +36,8 @@ rule generate_model:
         "../../envs/workflow.yaml"
     params:
         name=recipe.name,
-        shape=recipe.generate,
+        # In one order, whichever the recipe has them in: another would be another text.
+        shape=dict(sorted((recipe.generate or {}).items())),
     message:
         f"generating the random model {recipe.name}"
     script:

@@ -41,7 +41,10 @@ rule build_tool:
 rule build_backend:
     input:
         source="<toolchain>/source.json",
-        own_code=lambda wildcards: variant(wildcards.variant).sources,
+        own_code=lambda wildcards: [
+            ROOT / source.relative_to(ROOT.absolute())
+            for source in variant(wildcards.variant).sources
+        ],
     output:
         record="<toolchain>/{variant}/build.json",
     log:

@@ -30,3 +30,8 @@ def choose_converter(source: Path, toolchain: Path, asked: Literal["upstream"] |
         chosen, reason = UPSTREAM, str(error)
         logger.info("converting with upstream's converter and its environment: %s", reason)
     write_record(record, {"converter": chosen, "reason": reason})
+
+
+def needs_upstream(record: str) -> bool:
+    """Whether the record of a choice says that upstream's converter is to run."""
+    return bool(read_record(Path(record))["converter"] == UPSTREAM)

@@ -114,7 +114,7 @@ def suite_file(suite: str, root: Path) -> str:
     """Where the questions of a suite lie that a recipe names: a file of the user's, or one that a rule fetches."""
     if suite in (*BERKELEY, *KNOWLEDGE):
         return f"{layout.SUITES}/{suite}.{'json' if suite in KNOWLEDGE else 'jsonl'}"
-    return str(named_file(suite, root).absolute())
+    return str(named_file(suite, root))
 
 
 def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
