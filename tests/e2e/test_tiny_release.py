@@ -100,10 +100,8 @@ def test_another_folder_and_one_core_give_the_same_release(make_workplace: Calla
     assert digests(one.release) == digests(other.release)
 
 
-@pytest.mark.parametrize("size", ["1000000", "0"])
-def test_nothing_is_done_twice(demo: Workplace, size: str) -> None:
-    """Also where every file is above the size up to which Snakemake compares digests instead of times."""
-    assert "Nothing to be done" in demo.run("--max-checksum-file-size", size)
+def test_nothing_is_done_twice(demo: Workplace) -> None:
+    assert "Nothing to be done" in demo.run()
 
 
 def test_other_quant_types(make_workplace: Callable[..., Workplace]) -> None:

@@ -59,6 +59,7 @@ def test_another_pin_fetches_again_another_mirror_or_quant_does_not(tmp_path: Pa
     fetched = (*HERE, "--configfile", "recipe.yaml", "--config", "source=weights", "--", "fetch_model")
     done = snakemake(*fetched, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
+    (tmp_path / "elsewhere").mkdir()
     for source in ("source=elsewhere", "source=huggingface"):
         assert planned(*(source if option == "source=weights" else option for option in fetched), cwd=tmp_path) == {}
     write_small_recipe(tmp_path, quants=["Q8_0", "Q6_K"])

@@ -86,6 +86,6 @@ rule measure_behaviour:
         context=recipe.card["chat"]["context"],
         answers=lambda wildcards: layout.answers(recipe.name, wildcards.label),
     message:
-        "asking {input.model} the questions of {input.suites}"
+        f"asking {{wildcards.label}} the questions of {', '.join(BEHAVIOUR.suites)}"
     script:
         "../../scripts/measure_behaviour.py"

@@ -20,6 +20,6 @@ rule calibrate:
     params:
         settings=recipe.calibration.as_recipe(),
     message:
-        f"calibrating {recipe.name} on {{input.text}}"
+        f"calibrating {recipe.name} on {recipe.calibration_text.name}"
     script:
         "../../scripts/calibrate.py"

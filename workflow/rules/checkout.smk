@@ -47,3 +47,21 @@ os.environ.update(
 # Inputs of this checkout by relative names, where they can be: a folder that was moved as a whole is the same.
 if ROOT == Path.cwd():
     ROOT = Path()
+
+
+def require_profile(arguments):
+    """Refuse a workflow profile that does not exist, which Snakemake would go on without (snakemake#4276)."""
+    for option, following in zip(arguments, [*arguments[1:], ""]):
+        name, _, value = option.partition("=")
+        if name == "--workflow-profile":
+            profile = value or following
+            places = [Path(os.environ.get("PWD", ".")), Path.cwd(), ROOT]
+            if profile != "none" and not any(
+                (place / profile).exists() for place in places
+            ):
+                raise WorkflowError(
+                    f"--workflow-profile names {profile}, which does not exist; write a folder such as profiles/gb10"
+                )
+
+
+require_profile(sys.argv)

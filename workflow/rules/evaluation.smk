@@ -102,7 +102,7 @@ rule measure_quant:
     params:
         settings=FIDELITY.as_recipe(),
     message:
-        "comparing the predictions of {input.quant} with those of BF16"
+        "comparing the predictions of {wildcards.kind} ({wildcards.how}) with those of BF16"
     script:
         "../../scripts/measure_quant.py"
 
@@ -124,7 +124,7 @@ rule measure_tensors:
         "../../envs/workflow.yaml"
     threads: MANY
     message:
-        "comparing every tensor of {input.quant} with its BF16 weights"
+        "comparing every tensor of {wildcards.kind} with its BF16 weights"
     script:
         "../../scripts/measure_tensors.py"
 

@@ -21,6 +21,7 @@ __all__ = [
     "run_times",
     "settings",
     "suites",
+    "terminal",
     "tiny_shape",
     "write_gguf",
 ]

@@ -28,18 +28,18 @@ def paths(files: Any) -> SimpleNamespace:
 
 @contextmanager
 def job(log: str, threads: int = 1) -> Iterator[Run]:
-    """Log the body to ``log`` and the terminal; what is raised ends the process with its code.
+    """Log the body to ``log``, and warnings to the terminal; what is raised ends the process with its code.
 
     An error is one sentence in both, a bug keeps its traceback.
     """
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
+    # The terminal has a line for the step already.
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.WARNING)
     # Appending, because tools write to the same file.
-    handlers: list[logging.Handler] = [
-        logging.FileHandler(path, mode="a", encoding="utf-8"),
-        logging.StreamHandler(sys.stderr),
-    ]
+    handlers: list[logging.Handler] = [logging.FileHandler(path, mode="a", encoding="utf-8"), terminal]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:

@@ -24,6 +24,11 @@ def release(name: str) -> str:
     return f"{results(name)}/release"
 
 
+def page(name: str) -> str:
+    """The report for people."""
+    return f"{results(name)}/report.html"
+
+
 def benchmarks(folder: str) -> str:
     """Snakemake's measurements of the rules that work in a recipe's folder or a toolchain's."""
     return f"{folder}/benchmarks"
