@@ -156,3 +156,12 @@ def test_other_counts_are_named(tmp_path: Path, name: str, counts: list, expecte
     imatrix = read_imatrix(write_imatrix(tmp_path / "x.gguf", entries))
     with pytest.raises(FormatError, match=expected):
         check_run(imatrix, 2, 8, "calibration.txt")
+
+
+def test_importances_that_are_all_zero_are_refused(tmp_path: Path) -> None:
+    """llama-quantize would make a tensor of zeros from them, and say nothing."""
+    dead = tensors()
+    dead[f"{DENSE}.in_sum2"] = np.zeros_like(dead[f"{DENSE}.in_sum2"])
+    imatrix = read_imatrix(write_imatrix(tmp_path / "x.gguf", dead))
+    with pytest.raises(FormatError, match=f"has no importance but zero for '{DENSE}': something before it gives zeros"):
+        check_run(imatrix, 2, 8, "calibration.txt")

@@ -134,6 +134,18 @@ def test_a_killed_fetch_goes_on(world: World, forks: Forks, asked: Callable[...,
     assert [each.range for each in world.hub.seen("/cdn/*", "GET")] == [None, f"bytes={done}-"]
 
 
+def test_a_beginning_of_another_revision_is_forgotten(world: World, forks: Forks, asked: Callable[..., Call]) -> None:
+    pin = world.pin(revision=big(world).commit)
+    world.hub.faults.add(Fault("/cdn/*", "slow", times=1, rate=30 * MIB))
+    part = world.out.parent / "download" / SHARD
+    call = asked("requant.pipeline.fetch_model.fetch_model", *world.arguments(pin))
+    forks.kill(call, lambda: part.exists() and part.stat().st_size > 0)
+    (world.folder / SHARD).write_bytes(b"other weights" * (1 << 21))
+    newer = world.pin(revision=world.hub.add_model(REPO, world.folder).commit)
+    assert world.fetch(newer) == ""
+    assert world.is_whole()
+
+
 def test_wrong_bytes_leave_nothing_and_are_fetched_again(world: World) -> None:
     world.hub.faults.add(Fault("/cdn/*", "corrupt", times=1, after=1000))
     assert world.fetch(world.pin()).startswith(f"PinnedBytesError: {SHARD} has SHA-256 ")

@@ -65,3 +65,14 @@ def require_profile(arguments):
 
 
 require_profile(sys.argv)
+
+
+def require_plain(program):
+    """Refuse a place whose name Snakemake would hand to the shell as it is."""
+    if odd := sorted(set(program) & set("()&;<>|$`\\\"'*?[]#!{}")):
+        raise WorkflowError(
+            f"{Path(program).parents[2]} has {odd[0]} in its name, which the shell would read: rename the folder"
+        )
+
+
+require_plain(sys.executable)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 import numpy as np
 
 from requant.formats.ggml import GGML_TYPES, VALUE_TYPES, GGMLType, ValueType
+from requant.formats.mistaken import mistaken
 from requant.ground.errors import FormatError
 
 MAGIC = b"GGUF"
@@ -229,6 +230,8 @@ def _read_start(reader: _Reader) -> tuple[int, int]:
     if magic == MAGIC[::-1]:
         reader.fail("starts with a byte-swapped GGUF magic: only little-endian files can be read")
     if magic != MAGIC:
+        if found := mistaken(magic):
+            reader.fail(found)
         reader.fail(f"is not a GGUF file: it starts with {magic!r} instead of {MAGIC!r}")
     version = reader.number(4, "the version")
     if version and version & 0xFFFF == 0:

@@ -110,8 +110,9 @@ def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str) -> N
         dataset: the one text's name, as it was given to llama-imatrix.
 
     Raises:
-        FormatError: naming what was expected and what was found. Every token must have passed each dense weight. With
-            experts, none can have seen more tokens than there were, and each token takes the same number of them.
+        FormatError: naming what was expected and what was found. Every token must have passed each dense weight, and
+            not all its inputs can have been zero. With experts, none can have seen more tokens than there were, and
+            each token takes the same number of them.
     """
     for what, found, expected in (
         ("imatrix.chunk_count", imatrix.chunk_count, chunks),
@@ -133,6 +134,13 @@ def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str) -> N
             raise FormatError(
                 f"{imatrix.name} counts {total:,.0f} tokens for the experts of {weight!r}, {most:,.0f} for one of "
                 f"them, expected a multiple of {tokens:,} and no more than that for one: it comes from another run"
+            )
+        # llama-quantize would make zeros of such a weight, without a word.
+        dead = (entry.counts > 0) & ~entry.in_sum2.any(axis=1)
+        if dead.any():
+            raise FormatError(
+                f"{imatrix.name} has no importance but zero for {weight!r}: something before it gives zeros for every "
+                "token; use other weights"
             )
 
 

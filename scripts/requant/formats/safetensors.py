@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
+from requant.formats.mistaken import mistaken
 from requant.formats.pickles import is_pickle
 from requant.formats.ranged import Ranged, read_whole
 from requant.ground.canonical import parse
@@ -137,6 +138,8 @@ def read_safetensors(file: Ranged) -> dict[str, StoredTensor]:
         _fail(file, f"has {file.size} bytes: it is truncated, or no safetensors file")
     start = file.read(0, min(file.size, READ_AHEAD))
     length = int.from_bytes(start[:8], "little")
+    if length > MAX_HEADER and (found := mistaken(start[:64])):
+        _fail(file, found)
     if length > MAX_HEADER:
         _fail(file, f"claims a header of {length:,} bytes, more than {MAX_HEADER:,}: it is damaged, or no safetensors")
     data_offset = 8 + length

