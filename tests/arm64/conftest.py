@@ -104,7 +104,7 @@ def _unpack_debian(folder: Path) -> None:
 
 
 @pytest.fixture
-def arm64(built: Path, python: Path, tmp_path: Path) -> Workplace:
+def arm64(built: Path, python: Path, upstream_converter: Path, tmp_path: Path) -> Workplace:
     """A folder to run the workflow in, in which every program that makes a model's bytes is an ARM64 program."""
     toolchains = tmp_path / "arm64" / "results" / "toolchains"
     toolchain, ours = toolchains / TOOLCHAIN, TOOLCHAINS

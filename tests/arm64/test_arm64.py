@@ -17,7 +17,11 @@ from support.workplace import TINY, TOOLS, Workplace, digests, prepare
 
 KINDS = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "IQ4_XS")
 SHORT = {**TINY["calibration"], "chunks": 2, "context": 64, "batch": 64, "ubatch": 64}
-RECIPE = {**TINY, "quants": list(KINDS), "calibration": SHORT}
+RECIPE = {
+    **{key: value for key, value in TINY.items() if key != "evaluation"},
+    "conversion": "upstream", "quants": list(KINDS), "calibration": SHORT,
+}  # fmt: skip
+"""Upstream's converter, which is what runs as an ARM64 program; nothing measured, since ctypes would load our library."""
 # How an ELF file of 64 bits begins, and what stands at byte 18 when it is for AArch64.
 ELF, MACHINE = b"\x7fELF\x02\x01", (183).to_bytes(2, "little")
 GENERATE = """
@@ -50,7 +54,7 @@ def test_the_release(arm64: Workplace, tmp_path: Path) -> None:
     x86.run()
     output = arm64.run()
     # What the workflow builds would be for this machine.
-    assert "rule build_" not in output, output
+    assert "] " in output and "building" not in output, output
     found, expected = made(arm64), made(x86)
     names = {"Tiny-Qwen3.gguf", "imatrix.gguf", *(f"Tiny-Qwen3-{kind}-imatrix.gguf" for kind in KINDS)}
     assert names | {"manifest.json", "README.md", "SHA256SUMS"} <= found.keys()

@@ -3,6 +3,7 @@
 import copy
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ import yaml
 
 from requant.documents.schemas import read_yaml
 from requant.ground.canonical import canonical
-from requant.ground.errors import RecipeError
-from requant.pipeline.recipe import bytes_after_download, load_recipe, named_file
+from requant.ground.errors import DiskError, RecipeError
+from requant.pipeline.recipe import bytes_after_download, load_recipe, named_file, needs_gpu, require_room
 from requant.quantization.quants import quant_bytes
 from support.checkout import ROOT
 
@@ -227,3 +228,21 @@ def test_a_set_needs_its_pin(tmp_path: Path, suite: str, pin: str) -> None:
     recipe = shipped() | {"pins": str(tmp_path / "pins.yaml"), "evaluation": {"behaviour": behaviour}}
     with pytest.raises(RecipeError, match=rf"suites names {suite}, but .*pins.yaml has no suites.{pin}; pin it there"):
         load_recipe(recipe, ROOT)
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(shipped("smollm2.yaml"), ROOT)
+    require_room(recipe, fetched=False)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**8))
+    with pytest.raises(DiskError, match=r"^this recipe .* needs \d+\.\d MB on the disk of .*, but 100\.0 MB are free"):
+        require_room(recipe, fetched=False)
+    require_room(recipe, fetched=True)
+    require_room(load_recipe(shipped(), ROOT), fetched=False)
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    """No machine of ours has one; the profile of GB10 asks for it in the calibration."""
+    assert needs_gpu(load_recipe(shipped(), ROOT)) is None
+    asked = edited("calibration/arithmetic", "cuda-sm121")
+    here = Path("/proc/driver/nvidia/version").exists()
+    assert needs_gpu(load_recipe(asked, ROOT)) == (None if here else "calibration")

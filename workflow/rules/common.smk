@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from requant.ground.errors import RequantError
 from requant.pipeline import layout
-from requant.pipeline.recipe import load_recipe, suite_file
+from requant.pipeline.recipe import load_recipe, needs_gpu, require_room, suite_file
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE
 from requant.pipeline.tiny_shape import TINY_FILES
 from requant.quantization.quants import needs_imatrix
@@ -15,8 +15,16 @@ MANY = 64
 
 try:
     recipe = load_recipe(config, ROOT, (workflow.configfiles or ["the recipe"])[-1])
+    require_room(
+        recipe, Path(layout.results(recipe.name), "source", "source.json").exists()
+    )
 except RequantError as error:
     raise WorkflowError(str(error))
+
+if workflow.is_main_process and (part := needs_gpu(recipe)):
+    logger.warning(
+        f"{part} asks for a GPU, and this machine shows no NVIDIA driver: such steps can run on other nodes only"
+    )
 
 SOURCE = "generated" if recipe.generate else "source"
 SOURCE_FILES = list(recipe.model.files) if recipe.model else []

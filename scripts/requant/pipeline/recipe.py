@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from requant.documents.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin, ToolchainPin, read_pins
 from requant.documents.schemas import fault
+from requant.ground.disk import require_space
 from requant.ground.errors import RecipeError
 from requant.ground.text import did_you_mean
 from requant.pipeline import layout
@@ -120,6 +121,27 @@ def suite_file(suite: str, root: Path) -> str:
 def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
     """Upper bound of the bytes that the steps after the download write, for ``weights`` bytes of BF16 weights."""
     return weights + 2 * sum(quant_bytes(weights, quant) for quant in quants)
+
+
+def require_room(recipe: Recipe, fetched: bool) -> None:
+    """Refuse a recipe whose weights and products the disk cannot hold, where the pin says how large they are.
+
+    Raises:
+        DiskError: naming what is needed and what is there.
+    """
+    sizes = [known.size for known in recipe.model.files.values()] if recipe.model else []
+    if not sizes or fetched or None in sizes:
+        return
+    weights = sum(size for size in sizes if size is not None)
+    needed = weights + bytes_after_download(weights, recipe.quants)
+    require_space(Path(), needed, "this recipe (weights, BF16 GGUF and quants)")
+
+
+def needs_gpu(recipe: Recipe) -> str | None:
+    """The key of the recipe that asks for a GPU, where the machine shows no NVIDIA driver."""
+    parts = {"calibration": recipe.calibration, **vars(recipe.evaluation)}
+    asked = next((key for key, part in parts.items() if part and part.variant.startswith("cuda-")), None)
+    return None if Path("/proc/driver/nvidia/version").exists() else asked
 
 
 def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin | None, Mapping[str, int] | None]:
