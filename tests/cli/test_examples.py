@@ -101,6 +101,11 @@ def pin_table(folder: Path) -> None:
     shutil.copyfile(ROOT / "config" / "pins.yaml", folder / "config" / "pins.yaml")
 
 
+def recipe(folder: Path) -> None:
+    pin_table(folder)
+    shutil.copyfile(ROOT / "config" / "smollm2.yaml", folder / "config" / "smollm2.yaml")
+
+
 def own_model(folder: Path) -> None:
     pin_table(folder)
     (folder / "my-model").mkdir()
@@ -113,6 +118,7 @@ def nothing(_: Path) -> None:
 
 
 EXAMPLES: dict[str, tuple[Callable[[Path], None], int, str]] = {
+    "requant make config/smollm2.yaml --dry-run": (recipe, 0, ""),
     "requant pin my-model --licence Apache-2.0": (own_model, 0, "wrote models.my-model into config/pins.yaml, 2 files"),
     "requant new-recipe SmolLM2-135M-Instruct my-recipe.yaml --publisher somebody": (pin_table, 0, "wrote my-recipe.yaml"),
     "requant audit imatrix.gguf --source model.gguf": (matrix_and_weights, 0, "plausible: imatrix.gguf"),

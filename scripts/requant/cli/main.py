@@ -6,13 +6,13 @@ from requant.cli.check import audit, verify
 from requant.cli.command import Verbs
 from requant.cli.compare import diff
 from requant.cli.former import compare, compare_behaviour, show
-from requant.cli.make import convert, new_recipe, pin
+from requant.cli.make import convert, make, new_recipe, pin
 from requant.cli.measure import evaluate
 from requant.cli.publish import attest, new_key
 from requant.cli.shell import completion
 
 GROUPS = {
-    "Make": (pin, new_recipe, convert),
+    "Make": (make, pin, new_recipe, convert),
     "Check": (audit, verify),
     "Compare": (diff,),
     "Publish": (attest, new_key),

@@ -1,6 +1,7 @@
-"""The verbs that make what a release begins with: ``requant pin``, ``requant new-recipe`` and ``requant convert``."""
+"""The verbs that make a release and what it begins with: ``make``, ``pin``, ``new-recipe`` and ``convert``."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -8,12 +9,39 @@ import click
 
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output, as_file
+from requant.ground.errors import PlaceError, RecipeError
 from requant.ground.text import counted, in_units
 
 PIN_TABLE = Path("config/pins.yaml")
 table = click.option(
     "--pins", metavar="FILE", type=PATH, default=PIN_TABLE, show_default=True, help="The pin table.",
 )  # fmt: skip
+
+
+@click.command(
+    cls=Verb,
+    short_help="Make the release of a recipe.",
+    examples=["requant make config/smollm2.yaml --dry-run"],
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("recipe", type=PATH, default=Path("config/config.yaml"))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def make(recipe: Path, options: tuple[str, ...]) -> None:
+    """Check RECIPE and make its release: snakemake with this checkout's workflow, and OPTIONS handed on to it.
+
+    A recipe that is missing or malformed is refused here in one sentence, with its line; Snakemake would end in a
+    traceback. Without --cores all of them are used.
+    """
+    from requant.documents.schemas import fault, read_yaml
+
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "Snakefile").exists():
+        raise PlaceError("requant make needs the workflow: run it in a clone of requant, after make setup")
+    if wrong := fault(read_yaml(recipe), "recipe", str(recipe)):
+        raise RecipeError(wrong)
+    cores = () if any(option.startswith(("--cores", "-c")) for option in options) else ("--cores", "all")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--configfile", str(recipe)]
+    os.execv(sys.executable, [*command, *cores, *options])  # noqa: S606 - a program of ours, without a shell
 
 
 @click.command(

@@ -1,0 +1,47 @@
+"""requant make: what Snakemake would end in a traceback for is one sentence, with its line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.checkout import ROOT
+from support.command import run
+
+TINY = (ROOT / "config" / "tiny.yaml").read_text()
+REFUSED = {
+    "missing": (None, "recipe.yaml cannot be read (No such file or directory): check the path"),
+    "a missing colon": (
+        TINY.replace("name: Tiny", "name Tiny"),
+        "recipe.yaml is not valid YAML at line 4: fix the syntax",
+    ),
+    "a tab": (TINY.replace("  pin: llama", "\tpin: llama"), "recipe.yaml is not valid YAML at line"),
+    "no mapping": ("- a\n", "recipe.yaml"),
+    "a misspelt key": (TINY.replace("quants:", "quantz:"), "quantz is not a known key (did you mean quants?)"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), REFUSED.values(), ids=list(REFUSED))
+def test_a_recipe_that_is_refused(tmp_path: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / "recipe.yaml").write_text(text)
+    code, out, err = run("make", "recipe.yaml", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert words in err
+    assert not (tmp_path / "results").exists()
+
+
+def test_options_are_handed_on(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "recipe.yaml")
+    code, out, err = run("make", "recipe.yaml", "--cores", "1", "--dry-run", "--", "fetch_toolchain", cwd=tmp_path)
+    assert code == 0, err
+    assert "fetching and proving llama.cpp" in out + err
+    assert "calibrat" not in out + err
+
+
+def test_a_profile_is_refused_by_the_workflow(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "recipe.yaml")
+    code, out, err = run("make", "recipe.yaml", "--dry-run", "--workflow-profile", "profiles/gb11", cwd=tmp_path)
+    assert code == 1
+    assert "profiles/gb11, which does not exist" in out + err
