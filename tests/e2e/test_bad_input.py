@@ -60,7 +60,17 @@ def broken_shard(folder: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:1000])
 
 
+def one_token_more(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["vocab_size"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 CONVERSIONS = {
+    "a vocabulary larger than the embedding": (
+        one_token_more,
+        ("[151936, 256]", "[151937, 256]", "model.embed_tokens.weight"),
+    ),
     "NaN in weights": (plant_nan, ("NaN or infinity", "token_embd.weight")),
     "unknown architecture": (unknown_architecture, ("does not know the architecture", "FantasyForCausalLM")),
     "broken shard": (broken_shard, ("model-00002-of-00002.safetensors", "truncated")),

@@ -67,10 +67,15 @@ def convert_checkpoint(source: Path, name: str, converters: Converters, out: Pro
             description = describe_with_progress(work.path / out.file.name, "checking the BF16 GGUF")
             materials |= lock
         require_finite(description, f"the weights of {name}")
-        _require_vocabulary(description)
+        require_vocabulary(description)
         publish(work.path / out.file.name, out.file)
     done = step("convert", command, materials, {out.file.name: description.digest})
-    _record(out.record, done, description, rounded_from=_rounded(source, materials, description))
+    _record(
+        out.record,
+        done,
+        description,
+        rounded_from=rounded_types([source.parent / file for file in materials], description),
+    )
 
 
 def _by_upstream(
@@ -92,12 +97,16 @@ def _by_upstream(
         # writes the names of chat templates in the order of a set.
         home = {"HOME": str(work.path.absolute()), "HF_HOME": str(work.path.absolute() / "huggingface")}
         offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONHASHSEED": "0", **home}
-        work.run([str(python), *command], log, watch=watch, env=offline, explain=_explain)
+        work.run([str(python), *command], log, watch=watch, env=offline, explain=explain)
     return ["python", *command], {lock["name"]: file_digest(lock)}
 
 
-def _require_vocabulary(description: Description) -> None:
-    """Refuse what llama.cpp refuses to load, hours before it would."""
+def require_vocabulary(description: Description) -> None:
+    """Refuse what llama.cpp refuses to load, hours before it would.
+
+    Raises:
+        FormatError: naming how many tokens and rows there are.
+    """
     header = description.header
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     rows = {tensor.name: tensor.shape[-1] for tensor in header.tensors}.get("token_embd.weight")
@@ -108,9 +117,9 @@ def _require_vocabulary(description: Description) -> None:
         )
 
 
-def _rounded(source: Path, files: Iterable[str], description: Description) -> list[str]:
+def rounded_types(files: Iterable[Path], description: Description) -> list[str]:
     """The types of stored matrices that were rounded to BF16, sorted; some stay as they are in every such model."""
-    shards = [source.parent / file for file in files if file.endswith(SUFFIX)]
+    shards = [file for file in files if file.name.endswith(SUFFIX)]
     stored: Counter[str] = Counter()
     for shard in shards:
         with LocalFile(shard) as opened:
@@ -172,13 +181,19 @@ def _record(
     )
 
 
-def _explain(said: str) -> str | None:
+def explain(said: str) -> str | None:
+    """Raise what the last words of upstream's converter mean; ``None`` where that is not known."""
     if match := re.search(r"Model (\S+) is not supported", said):
         raise FormatError(
             f"the pinned converter does not know the architecture {match[1]}: pin a newer llama.cpp, or another model"
         )
     if "pre-tokenizer was not recognized" in said or "BPE pre-tokenizer" in said:
         raise FormatError("the pinned converter does not recognise the model's tokenizer: pin a newer llama.cpp")
+    if "TokenizersBackend" in said or "'list' object has no attribute 'keys'" in said:
+        raise FormatError(
+            "the model's tokenizer was saved by transformers 5, which the converter's transformers 4 cannot read: save "
+            "it again with transformers 4 (AutoTokenizer.from_pretrained, save_pretrained)"
+        )
     if match := re.search(r"(?:KeyError|FileNotFoundError|ValueError|JSONDecodeError|SafetensorError)\S*: (.+)", said):
         raise FormatError(f"the converter refused the model: {match[1].strip()}")
     return None
