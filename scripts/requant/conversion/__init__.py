@@ -1,4 +1,4 @@
-"""What upstream's converter makes of a checkpoint: layout, metadata, vocabulary; and the weights seen through that.
+"""What upstream's converter makes of a checkpoint: files, layout, metadata, vocabulary; and the same bytes by ourselves.
 
 Everybody from ``quantization`` upwards may enter. Only the standard library and numpy are imported.
 """
