@@ -1,4 +1,4 @@
-"""What upstream's converter makes of a checkpoint: files, layout, metadata, vocabulary; and the same bytes by ourselves.
+"""What upstream's converter makes of a checkpoint: files, layout, metadata, vocabulary; and our own writer of it.
 
 Everybody from ``quantization`` upwards may enter. Only the standard library and numpy are imported.
 """

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -90,20 +91,22 @@ def examine(
     whole = hashlib.sha256()
     parts = {tensor.name: hashlib.sha256() for tensor in header.tensors}
     bad_rows: dict[str, int] = {}
-    with ThreadPoolExecutor(1) as pool:
+    hashing: list[Future[None]] = []
+    with ThreadPoolExecutor(2) as pool:
         for position, tensor, piece in pieces:
-            # hashlib lets go of the interpreter lock, so both digests of a piece run side by side.
-            hashing = pool.submit(whole.update, piece)
+            # hashlib lets go of the interpreter lock: both digests of a piece run while the next piece is made.
+            _finish(hashing)
+            hashing = [pool.submit(whole.update, piece)]
             if tensor:
-                parts[tensor.name].update(piece)
+                hashing.append(pool.submit(parts[tensor.name].update, piece))
                 row = None if tensor.name in bad_rows else _non_finite_row(piece, tensor, position - tensor.offset)
                 if row is not None:
                     bad_rows[tensor.name] = row
             elif position >= header.data_offset:
                 require_zeros(piece, header.name)
-            hashing.result()
             if progress:
                 progress(len(piece))
+        _finish(hashing)
     records = (
         TensorRecord(tensor.name, tensor.type, tensor.shape, tensor.nbytes, part.hexdigest(), bad_rows.get(tensor.name))
         for tensor, part in zip(header.tensors, parts.values(), strict=True)
@@ -126,11 +129,16 @@ def require_finite(description: Description, what: str) -> None:
         )
 
 
+def _finish(hashing: Iterable[Future[None]]) -> None:
+    for each in hashing:
+        each.result()
+
+
 def _pieces(file: FileIO, header: Header) -> Iterator[tuple[int, Tensor | None, memoryview]]:
-    buffer = memoryview(bytearray(CHUNK))
+    buffers = cycle([memoryview(bytearray(CHUNK)) for _ in range(2)])
     for start, end, tensor in regions(header):
         for position in range(start, end, CHUNK):
-            piece = buffer[: min(CHUNK, end - position)]
+            piece = next(buffers)[: min(CHUNK, end - position)]
             read_exactly(file, piece, header.name)
             yield position, tensor, piece
 
