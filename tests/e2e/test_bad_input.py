@@ -69,11 +69,11 @@ def one_token_more(folder: Path) -> None:
 CONVERSIONS = {
     "a vocabulary larger than the embedding": (
         one_token_more,
-        ("[151936, 256]", "[151937, 256]", "model.embed_tokens.weight"),
+        ("151,937 tokens", "151,936 rows", "vocab_size"),
     ),
     "NaN in weights": (plant_nan, ("NaN or infinity", "token_embd.weight")),
     "unknown architecture": (unknown_architecture, ("does not know the architecture", "FantasyForCausalLM")),
-    "broken shard": (broken_shard, ("model-00002-of-00002.safetensors", "truncated")),
+    "broken shard": (broken_shard, ("converter refused the model",)),
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +175,17 @@ def test_every_rule_leaves_a_log_and_times() -> None:
             # Snakemake takes a benchmark for an output, and a rebuild must have none: it is never up to date.
             wanted = {"rebuild:": ["log"], "rebuild as audit with:": []}.get(rule.splitlines()[0], ["log", "benchmark"])
             assert re.findall(r"^    (log|benchmark):$", rule, re.MULTILINE) == wanted, f"{path}: {rule}"
+
+
+def test_a_folder_whose_name_the_shell_would_read(tmp_path: Path) -> None:
+    """Snakemake hands the interpreter's path to the shell without quotes."""
+    venv.create(tmp_path / "a(b" / ".venv", symlinks=True)
+    python = tmp_path / "a(b" / ".venv" / "bin" / "python"
+    packages = sysconfig.get_paths()["purelib"]
+    command = [python, "-m", "snakemake", *HERE, "--dry-run", "--configfile", str(ROOT / "config" / "tiny.yaml")]
+    env = {**os.environ, "PYTHONPATH": packages}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert (
+        f"{tmp_path}/a(b has ( in its name, which the shell would read: rename the folder" in done.stdout + done.stderr
+    )

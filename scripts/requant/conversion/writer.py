@@ -5,6 +5,7 @@ The order of keys follows ``TextModel.set_gguf_parameters`` and ``_set_vocab_gpt
 Names, sampling, special tokens and chat templates are left to upstream's own ``gguf-py``, which needs no torch.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -173,7 +174,8 @@ def _changed_by_transformers(files: Mapping[str, bytes]) -> str | None:
         return f"{TOKENIZER} is missing, by which the pre-tokenizer is recognised"
     if settings.get("tokenizer_class") not in AS_THEY_ARE:
         return f"what transformers makes of a {str(settings.get('tokenizer_class'))[:64]!r} is not known to requant"
-    if settings.get("add_prefix_space") or '"add_prefix_space": true' in files[TOKENIZER].decode(errors="replace"):
+    # Wherever it stands in it: pre-tokenizers are nested.
+    if settings.get("add_prefix_space") or '"add_prefix_space": true' in json.dumps(tokenizer.get("pre_tokenizer")):
         return "the tokenizer adds a space before texts"
     ids = {str(token.get("id")) for token in tokenizer.get("added_tokens", []) if isinstance(token, dict)}
     more = settings.get("added_tokens_decoder")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from requant.documents.inputs import ToolchainInput
 from requant.documents.records import read_record, write_record
-from requant.ground.errors import UnsupportedError
+from requant.ground.errors import FormatError, UnsupportedError
 from requant.pipeline.write_gguf import checkpoint_place, open_conversion, require_known_tree
 
 logger = logging.getLogger(__name__)
@@ -16,8 +16,8 @@ OWN, UPSTREAM = "requant", "upstream"
 def choose_converter(source: Path, toolchain: Path, asked: Literal["upstream"] | None, record: Path) -> None:
     """Decide by what ``source``, the record beside a checkpoint, and ``toolchain``, a tree's, say; write ``record``.
 
-    Raises:
-        FormatError: when the checkpoint is damaged, so that no converter can read it.
+    What we cannot read is upstream's to judge: its converter is less strict in places, about an index's total size for
+    one, and what it makes is looked at as ours is.
     """
     try:
         if asked:
@@ -26,7 +26,7 @@ def choose_converter(source: Path, toolchain: Path, asked: Literal["upstream"] |
         with checkpoint_place(source) as place:
             open_conversion(place)
         chosen, reason = OWN, None
-    except UnsupportedError as error:
+    except (UnsupportedError, FormatError) as error:
         chosen, reason = UPSTREAM, str(error)
         logger.info("converting with upstream's converter and its environment: %s", reason)
     write_record(record, {"converter": chosen, "reason": reason})

@@ -82,7 +82,7 @@ def examine(
     Args:
         header: of the file.
         pieces: its bytes in their order, as position, the tensor that they belong to, and the bytes, whole values of
-            it; they may be overwritten once the next piece is asked for.
+            it. Each must stay as it is until the piece after the next is asked for.
         progress: called with the number of bytes of each piece.
 
     Raises:

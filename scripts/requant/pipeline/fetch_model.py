@@ -48,7 +48,8 @@ def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, re
 
 def _forget_another_pin(pin: ModelPin, folder: Path) -> None:
     """Go on with a download of this very pin only; what another revision left there would be its wrong beginning."""
-    mark, wanted = folder / MARK, canonical({"repo": pin.repo, "revision": pin.revision, **pin.as_input()})
+    # Digests that were added to the pin since make no other download of it.
+    mark, wanted = folder / MARK, canonical({"repo": pin.repo, "revision": pin.revision, "modelscope": pin.modelscope})
     if mark.exists() and mark.read_bytes() == wanted:
         return
     shutil.rmtree(folder)

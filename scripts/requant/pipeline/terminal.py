@@ -8,7 +8,7 @@ ever. Only the standard library is imported, since rules load this.
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ class Lines(logging.Formatter):
     ``title`` is the first line. ``failed`` are the steps that failed, with their logs.
     """
 
-    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, title: str) -> None:
         super().__init__()
-        self.title, self._clock, self._begun = title, clock, clock()
+        self.title, self._begun = title, time.monotonic()
         self._running: dict[int, tuple[str, float]] = {}
         self._ended: list[int] = []
         self.failed: list[tuple[str, list[str]]] = []
@@ -40,13 +40,13 @@ class Lines(logging.Formatter):
     @property
     def elapsed(self) -> str:
         """How long the run has taken, in words."""
-        return duration(self._clock() - self._begun)
+        return duration(time.monotonic() - self._begun)
 
     def shows(self, record: Any) -> bool:
         """Note what a record says of a step; whether it is for the terminal."""
         event = str(getattr(record, "event", None) or "")
         if event == "job_info":
-            self._running[record.jobid] = (record.rule_msg or record.rule_name, self._clock())
+            self._running[record.jobid] = (record.rule_msg or record.rule_name, time.monotonic())
         elif event == "job_finished":
             self._ended.append(record.job_id)
         elif event == "job_error":
@@ -67,11 +67,11 @@ class Lines(logging.Formatter):
     def _steps(self, record: Any) -> str:
         lines = []
         for job in self._ended:
-            what, begun = self._running.pop(job, (TARGET, self._clock()))
+            what, begun = self._running.pop(job, (TARGET, time.monotonic()))
             if what == TARGET:
                 continue
             count = f"[{record.done:>{len(str(record.total))}}/{record.total}]"
-            lines.append(f"{count} {time.strftime('%H:%M')} {what}, {duration(self._clock() - begun)}")
+            lines.append(f"{count} {time.strftime('%H:%M')} {what}, {duration(time.monotonic() - begun)}")
         self._ended.clear()
         return "\n".join(lines)
 

@@ -56,12 +56,18 @@ def write_header(work: WorkFolder, tree: Path, request: HeaderRequest, log: Path
     """
     work.link(tree, "llama.cpp")
     work.link(PROGRAM, PROGRAM.name)
-    templates = (work.path / request.folder / "additional_chat_templates").is_dir()
-    document = request.as_json("llama.cpp/conversion/base.py", templates)
+    document = request.as_json("llama.cpp/conversion/base.py", has_template_files(work.path / request.folder))
     (work.path / "request.json").write_text(json.dumps(document), encoding="utf-8")
     env = {"PYTHONPATH": "llama.cpp/gguf-py", "PYTHONHASHSEED": "0"}
     work.run([sys.executable, PROGRAM.name, "request.json", "header"], log, env=env, explain=_explain)
     return (work.path / "header").read_bytes()
+
+
+def has_template_files(folder: Path) -> bool:
+    """Whether templates come from a folder of their own, which they do where tokenizer_config.json has none."""
+    settings = folder / "tokenizer_config.json"
+    own = settings.exists() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
+    return (folder / "additional_chat_templates").is_dir() and not own
 
 
 def _plain(key: str, field: Field) -> list[Any]:
