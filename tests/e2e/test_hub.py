@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import yaml
 
-from requant.pipeline.fetch_corpus import raw_text
 from support.checkout import ROOT
 from support.hub import Fault, LoopbackHub, Snapshot
+from support.wikitext import add_wikitext, wikitext_pin
 from support.workplace import Workplace, digests, tiny_recipe
 
-CONFIG = "wikitext-2-raw-v1"
 SHARD = "model-00001-of-00002.safetensors"
 
 
@@ -39,24 +35,14 @@ def model(hub: LoopbackHub, demo: Workplace, tmp_path: Path) -> Snapshot:
 
 @pytest.fixture
 def dataset(hub: LoopbackHub, demo: Workplace, tmp_path: Path) -> tuple[Snapshot, dict[str, bytes]]:
-    """The demo's texts as rows: lines that keep their newline, blank lines as empty rows."""
-    folder = tmp_path / "wikitext"
-    (folder / CONFIG).mkdir(parents=True)
-    card, texts = ["---", "configs:", f"- config_name: {CONFIG}", "  data_files:"], {}
-    for split, name in (("train", "docs.train.txt"), ("test", "docs.test.txt")):
-        lines = (demo.results / "corpus" / name).read_text().splitlines(keepends=True)
-        rows = ["" if line == "\n" else line for line in lines]
-        pyarrow.parquet.write_table(pyarrow.table({"text": rows}), folder / CONFIG / f"{split}-00000-of-00001.parquet")
-        texts[split] = b"".join(raw_text(rows))
-        card += [f"  - split: {split}", f"    path: {CONFIG}/{split}-*"]
-    (folder / "README.md").write_text("\n".join([*card, "---", ""]))
-    return hub.add_dataset("Salesforce/wikitext", folder), texts
+    corpus = demo.results / "corpus"
+    texts = {"train": corpus / "docs.train.txt", "test": corpus / "docs.test.txt"}
+    return add_wikitext(hub, tmp_path / "wikitext", texts)
 
 
 def pins(model: Snapshot, dataset: tuple[Snapshot, dict[str, bytes]], *, digested: bool) -> dict[str, Any]:
     """A pin table for the loopback Hub; the weights' digests are left to the Hub's record unless ``digested``."""
     table = yaml.safe_load((ROOT / "config" / "pins.yaml").read_text())
-    snapshot, texts = dataset
     known = {
         name: {"size": file.size, "sha256": file.sha256} for name, file in model.files.items() if name != "README.md"
     }
@@ -68,28 +54,7 @@ def pins(model: Snapshot, dataset: tuple[Snapshot, dict[str, bytes]], *, digeste
             "files": {name: entry if digested else {} for name, entry in known.items()},
         }
     }
-    table["corpora"] = {
-        "wikitext": {
-            "repo": "Salesforce/wikitext",
-            "config": CONFIG,
-            "revision": snapshot.commit,
-            "licence": "CC-BY-SA-3.0",
-            "files": {
-                name: {"size": file.size, "sha256": file.sha256}
-                for name, file in snapshot.files.items()
-                if name.endswith(".parquet")
-            },
-            "texts": {
-                split: {
-                    "name": f"wiki.{split}.raw",
-                    "split": split,
-                    "size": len(text),
-                    "sha256": hashlib.sha256(text).hexdigest(),
-                }
-                for split, text in texts.items()
-            },
-        }
-    }
+    table["corpora"] = {"wikitext": wikitext_pin(*dataset)}
     return table
 
 
