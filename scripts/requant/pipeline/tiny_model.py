@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import TensorSpec, serialize
+from safetensors import TensorSpec, serialize_file
 
 from requant.conversion.vocabulary import NORMAL
 from requant.formats.gguf import Field, read_header
-from requant.ground.digests import write_bytes
+from requant.ground.digests import named_when_whole, write_bytes
 from requant.ground.errors import FormatError
 from requant.pipeline.tiny_shape import INDEX, SHARDS, TINY_FILES, TinyShape
 
@@ -261,7 +261,8 @@ def _write_shards(out: Path, shape: TinyShape, rows: int) -> None:
             name: TensorSpec(dtype="bfloat16", shape=tensor.shape, data_ptr=tensor.ctypes.data, data_len=tensor.nbytes)
             for name, tensor in tensors.items()
         }
-        write_bytes(out / shard, serialize(specs, metadata={"format": "pt"}))
+        with named_when_whole(out / shard) as temporary:
+            serialize_file(specs, temporary, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(dims, shard)
         total_size += 2 * sum(map(prod, dims.values()))
     write_bytes(out / INDEX, _json({"metadata": {"total_size": total_size}, "weight_map": weight_map}))
