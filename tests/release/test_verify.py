@@ -163,6 +163,34 @@ def test_with_a_key(release: Path, key: Path, tmp_path: Path) -> None:
     assert places(release, public) == {ATTESTATION}
 
 
+def test_what_a_hub_leaves_beside_a_release_is_noted(release: Path) -> None:
+    """As ModelScope and its client give a release back: they say nothing of its files."""
+    (release / "configuration.json").write_text('{"framework": "pytorch", "task": "text-generation"}')
+    for name in (".gitattributes", ".msc", ".mv"):
+        (release / name).touch()
+    found = verify_release(release)
+    assert (found.verdict, found.findings) == ("agrees", ())
+    assert "not looked at: .gitattributes, .msc, .mv, configuration.json" in found.notes
+    status, lines = said(release)
+    assert (status, lines[-1]) == (0, "agrees: none of 4 files and 3 tensors differs")
+    assert "note: not looked at: .gitattributes, .msc, .mv, configuration.json" in lines
+
+
+@pytest.mark.parametrize("name", ["configuration.py", "Configuration.json", "config.json", "configuration.json/x"])
+def test_what_no_hub_leaves_is_still_a_difference(release: Path, name: str) -> None:
+    (release / name).parent.mkdir(exist_ok=True)
+    (release / name).touch()
+    assert places(release) == {name.partition("/")[0]}
+
+
+def test_what_the_sums_name_is_compared_whatever_it_is_called(files: Path) -> None:
+    (files / "configuration.json").write_text("{}")
+    resum(files)
+    assert said(files)[1][-1] == "unchecked: none of 2 files differs, but not all was checked"
+    (files / "configuration.json").write_text("{ }")
+    assert said(files)[1][-1] == "differs: 1 of 2 files differ"
+
+
 # What people are shown.
 
 

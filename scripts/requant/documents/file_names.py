@@ -16,3 +16,6 @@ MODEL_SIGNATURE = "model.sig"
 SIGNATURES = (ATTESTATION, MODEL_SIGNATURE)
 
 EVALUATION = "evaluation.json"
+
+LEFT_BY_HUBS = ("configuration.json",)
+"""What a hub adds to every repository by itself, here ModelScope; the others' names begin with a dot."""

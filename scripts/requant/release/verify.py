@@ -15,7 +15,16 @@ from securesystemslib.signer import SSlibKey
 from requant.documents.consistency import Disagreement, disagreements
 from requant.documents.entries import TensorEntry, tensors
 from requant.documents.evaluation import foreign_files, read_evaluation
-from requant.documents.file_names import ATTESTATION, CARD, EVALUATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES, SUMS
+from requant.documents.file_names import (
+    ATTESTATION,
+    CARD,
+    EVALUATION,
+    LEFT_BY_HUBS,
+    MANIFEST,
+    MODEL_SIGNATURE,
+    SIGNATURES,
+    SUMS,
+)
 from requant.documents.manifest import ImatrixEntry, Manifest, read_manifest
 from requant.documents.records import file_entry
 from requant.documents.sums import read_sums
@@ -144,19 +153,23 @@ def _against_sums(folder: Path, sums: Mapping[str, str], looks: Mapping[str, Loo
         elif looks[name].digest.sha256 != sha256:
             yield Disagreement(name, sha256, looks[name].digest.sha256)
     for path in sorted(folder.iterdir()):
-        if path.name not in (*sums, *SIGNATURES, SUMS) and not path.name.startswith("."):
+        if path.name not in (*sums, *SIGNATURES, SUMS) and not _is_left_by_hubs(path):
             yield Disagreement(
                 printable(path.name), f"only what {SUMS} names", "a file or folder that it does not name"
             )
 
 
 def _beside(folder: Path, sums: Mapping[str, str]) -> Iterator[str]:
-    hidden = sorted(path.name for path in folder.iterdir() if path.name.startswith(".") and path.name not in sums)
-    if hidden:
-        # Hubs and their clients leave .gitattributes and .cache.
-        yield f"not looked at: {shown(hidden)}"
+    left = sorted(path.name for path in folder.iterdir() if path.name not in sums and _is_left_by_hubs(path))
+    if left:
+        yield f"not looked at: {shown(left)}"
     if (folder / MODEL_SIGNATURE).exists():
         yield f"not checked: {MODEL_SIGNATURE}, use model_signing verify"
+
+
+def _is_left_by_hubs(path: Path) -> bool:
+    """Whether hubs and their clients leave such: .gitattributes, .cache, .msc, and a file whose name says nothing."""
+    return path.name.startswith(".") or (path.name in LEFT_BY_HUBS and path.is_file())
 
 
 def _check(release: _Release) -> Iterator[Disagreement]:
