@@ -102,6 +102,22 @@ def test_an_interrupted_run_ends_at_once(tmp_path: Path, server: ScriptedEndpoin
     assert err.endswith("interrupted\n") and "Traceback" not in err
 
 
+def test_a_server_that_fails_at_everything(tmp_path: Path, server: ScriptedEndpoint) -> None:
+    suite, out = numbers(tmp_path, 40), tmp_path / "out.jsonl"
+    server.say("q0", message("0"))
+    server.otherwise = Reply(b"oops", status=500)
+    status, text, err = command(*evaluate(suite, server.url, out, "--parallel", "2"))
+    assert (status, text) == (3, "")
+    why = "answers no question at all (the server answered 500 (oops)): mend the server, then run again to go on"
+    assert err.splitlines()[-1] == f"error: {server.url} {why}"
+    assert len({request["messages"][0]["content"] for request in server.requests}) < 12
+    server.otherwise = message("1")
+    status, text, _ = command(*evaluate(suite, server.url, out))
+    assert status == 0 and len({line.get("id") for line in lines(out)}) == 41 and server.asked("q0") == 1
+    [cells] = [line for line in text.splitlines() if line.startswith("│")]
+    assert [cell.strip() for cell in cells.strip("│").split("│")][:5] == ["40", "2", "38", "0", "0"]
+
+
 def test_exit_codes(tmp_path: Path, server: ScriptedEndpoint) -> None:
     suite, out = numbers(tmp_path, 1), tmp_path / "out.jsonl"
     bad = tmp_path / "bad.jsonl"

@@ -11,7 +11,7 @@ from requant.evaluation.behaviour import sandbox
 from requant.evaluation.behaviour.asking import Summary, summary
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.suite import read_suite
-from requant.ground.errors import DiskError, FormatError, RecipeError
+from requant.ground.errors import DiskError, FormatError, RecipeError, SourceError
 from support.checkout import SUITES
 from support.endpoint import Reply, ScriptedEndpoint, calls, message
 from support.endpoint.suites import SETTINGS, lines, numbers, run
@@ -126,6 +126,79 @@ def test_two_runs_cannot_share_a_file(tmp_path: Path, endpoint: Endpoint) -> Non
         with pytest.raises(RecipeError, match="in use by another run"):
             run(read_suite(numbers(tmp_path, 1)), endpoint, out)
     run(read_suite(numbers(tmp_path, 1)), endpoint, out)
+
+
+# A server that fails.
+
+BROKEN = Reply(b"oops", status=500)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_a_server_that_fails_at_everything_ends_the_run(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint, count: int
+) -> None:
+    suite, out = read_suite(numbers(tmp_path, count)), tmp_path / "out.jsonl"
+    server.otherwise = BROKEN
+    with pytest.raises(SourceError) as found:
+        run(suite, endpoint, out)
+    words = "answers no question at all (the server answered 500 (oops)): mend the server, then run again to go on"
+    assert str(found.value) == f"{server.url} {words}"
+    kept = lines(out)[1:]
+    assert [line["id"] for line in kept] == [f"q{index}" for index in range(min(count, 3))]
+    assert {line["outcome"] for line in kept} == {"error"}
+
+
+def test_a_server_that_breaks_down_keeps_what_it_answered(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint
+) -> None:
+    suite, out = read_suite(numbers(tmp_path, 20)), tmp_path / "out.jsonl"
+    server.otherwise = BROKEN
+    for index in range(4):
+        server.say(f"q{index}", message(str(index)))
+    with pytest.raises(SourceError, match="answers no question at all"):
+        run(suite, endpoint, out)
+    assert [line["id"] for line in lines(out)[1:]] == [f"q{index}" for index in range(7)]
+    assert not server.asked("q19")
+    for index in range(4, 20):
+        server.say(f"q{index}", message(str(index)))
+    assert {*run(suite, endpoint, out).outcomes.values()} == {"passed"}
+    # What failed is asked again, after the others; what was answered is not.
+    assert [line["id"] for line in lines(out)[8:]] == [f"q{index}" for index in (*range(7, 20), 4, 5, 6)]
+    assert [server.asked(f"q{index}") for index in range(7)] == [1, 1, 1, 1, 6, 6, 6]
+
+
+def test_items_that_a_server_fails_at_do_not_end_the_run(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint
+) -> None:
+    """A server may well break off at what a model says; as long as it answers others, the run goes on."""
+    suite, out = read_suite(numbers(tmp_path, 9)), tmp_path / "out.jsonl"
+    for index in range(7):
+        server.say(f"q{index}", BROKEN)
+    server.otherwise = message("7")
+    found = run(suite, endpoint, out).outcomes
+    assert [*found.values()] == ["error"] * 7 + ["passed", "failed"]
+    assert server.asked("Say yes.") == 2, "after three, and after three more"
+    for index in range(7):
+        server.say(f"q{index}", message(str(index)))
+    assert [*run(suite, endpoint, out).outcomes.values()] == ["passed"] * 8 + ["failed"]
+
+
+def test_items_that_are_refused_do_not_end_the_run(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint
+) -> None:
+    """Nor does a server that does not want our simple question: it refuses a request, not its service."""
+    server.otherwise = Reply(b'{"error": {"message": "max_tokens is not supported"}}', status=400)
+    found = run(read_suite(numbers(tmp_path, 5)), endpoint, tmp_path / "out.jsonl")
+    assert {*found.outcomes.values()} == {"error"}
+
+
+@pytest.mark.parametrize("reply", [Reply(status=404), Reply(b"<html>"), Reply(end="die"), Reply(wait=5)], ids=repr)
+def test_whatever_is_no_answer_ends_the_run(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint, reply: Reply
+) -> None:
+    server.otherwise = reply
+    with pytest.raises(SourceError, match=r"answers no question at all \(the server"):
+        run(read_suite(numbers(tmp_path, 4)), endpoint, tmp_path / "out.jsonl", parallel=4)
 
 
 # Our own suites.

@@ -37,7 +37,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Ask a server the questions of SUITE and verify its answers.
 
-    The exit code is 0 however many answers are wrong.
+    The exit code is 0 however many answers are wrong, and 3 if the server answers nothing any more.
     """
     from requant.evaluation.behaviour import asking as behaviour
     from requant.evaluation.behaviour.endpoint import Endpoint, Settings, key_from

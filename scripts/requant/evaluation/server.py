@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 
-from requant.ground.errors import ToolError
+from requant.ground.errors import SourceError, ToolError
 from requant.ground.programs import WorkFolder, clean_environment, work_folder
 from requant.toolchain.backend import Backend
 from requant.toolchain.instrument import Instrument
@@ -60,9 +60,8 @@ def serve(model: Path, instrument: Instrument, context: int) -> Iterator[Server]
             url = said.address()
             _wait_until_healthy(url, process, said, log)
             said.backend.prove(SERVER, instrument.backend, work.path)
-            yield Server(url, time.monotonic() - begun, said.backend.features)
-            if _ended(process):
-                raise ToolError(f"{SERVER} ended while it was asked; its log is {log}")
+            with _while_it_runs(process, log):
+                yield Server(url, time.monotonic() - begun, said.backend.features)
         finally:
             _stop(process)
             said.join()
@@ -132,6 +131,20 @@ def _wait_until_healthy(url: str, process: "subprocess.Popen[str]", said: _Liste
             if time.monotonic() - said.spoke > SILENCE_SECONDS:
                 raise ToolError(f"{SERVER} hangs while it loads the model; its log is {log}")
             time.sleep(0.05)
+
+
+@contextmanager
+def _while_it_runs(process: "subprocess.Popen[str]", log: Path) -> Iterator[None]:
+    """Raise that the server ended, if it did, in place of what that looked like to whoever asked it."""
+    ended = ToolError(f"{SERVER} ended while it was asked; its log is {log}")
+    try:
+        yield
+    except SourceError as error:
+        if _ended(process):
+            raise ended from error
+        raise
+    if _ended(process):
+        raise ended
 
 
 def _ended(process: "subprocess.Popen[str]") -> bool:

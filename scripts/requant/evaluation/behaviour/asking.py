@@ -1,8 +1,11 @@
 """Ask a server every question of a suite, keep all that was said, and count.
 
 A line is appended to the results file (``documents/results.py``) and flushed when its item is done. A run that was
-stopped goes on where it was; items that ended in an ``error`` are asked again. Two runs cannot write the same file at a
-time.
+stopped goes on where it was; items that ended in an ``error`` are asked again, after the others. Two runs cannot write
+the same file at a time.
+
+Where several items in a row get no answer, the server is asked something simple. If it answers that, these items are at
+fault, and the run goes on; a server that answers nothing ends it.
 """
 
 import fcntl
@@ -10,8 +13,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,6 +28,9 @@ from requant.evaluation.behaviour.suite import Item, Suite
 from requant.ground.canonical import parse
 from requant.ground.errors import DiskError, FormatError, RecipeError
 from requant.ground.progress import progress
+
+PATIENCE = 3
+"""Items in a row without an answer, after which it is asked whether the server answers anything."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def run(
         RecipeError: when ``out`` holds results of something else, or another run writes to it.
         FormatError: when ``out`` is damaged before its last line.
         DiskError: when ``out`` cannot be written.
-        SourceError: when the server cannot be reached to begin with.
+        SourceError: when the server cannot be reached to begin with, or answers nothing any more.
         UnsupportedError: when code is to be run and cannot be isolated here.
     """
     header = {"results": VERSION, "suite": suite.sha256, **asdict(settings)}
@@ -63,14 +69,21 @@ def run(
     with _opened(out) as file:
         done = _resumed(file, header, out)
         left = [item for item in items if done.get(item.id, Outcome.ERROR) == Outcome.ERROR]
+        # Last what failed before: whatever it does to the server, every run comes further than the one before.
+        left.sort(key=lambda item: item.id in done)
         if left:
             endpoint.require_reachable()
-        with progress(len(items), "questions", "item") as bar:
+        unanswered, answered = 0, _answered(left, endpoint, settings, parallel)
+        with closing(answered), progress(len(items), "questions", "item") as bar:
             bar.update(len(items) - len(left))
-            for line in _answered(left, endpoint, settings, parallel):
+            for line in answered:
                 _append(file, line, out)
                 done[line["id"]] = line["outcome"]
                 bar.update(1)
+                unanswered = unanswered + 1 if line["response"] is None else 0
+                if unanswered == min(PATIENCE, len(left)):
+                    endpoint.require_answering(settings)
+                    unanswered = 0
     return Results(header, {item.id: done[item.id] for item in items})
 
 
@@ -99,7 +112,9 @@ def ask(item: Item, endpoint: Endpoint, settings: Settings) -> dict[str, Any]:
     return line
 
 
-def _answered(items: Sequence[Item], endpoint: Endpoint, settings: Settings, parallel: int) -> Iterator[dict[str, Any]]:
+def _answered(
+    items: Sequence[Item], endpoint: Endpoint, settings: Settings, parallel: int
+) -> Generator[dict[str, Any]]:
     """The lines as they come. The threads are daemons: a run that is stopped does not wait for slow answers."""
     left, lock = deque(items), threading.Lock()
     lines: SimpleQueue[dict[str, Any] | BaseException | None] = SimpleQueue()

@@ -30,6 +30,9 @@ MAX_ANSWER = 1 << 24
 """Bytes of one answer."""
 MAX_COMPLAINT = 1 << 16
 """Bytes of an error that are read."""
+REFUSALS = (400, 413, 422)
+"""Statuses that say something of one request, and nothing of the next."""
+PROBE = "Say yes."
 SEED = 0
 THINKING = ("default", "on", "off")
 THINK_START, THINK_END = "<think>", "</think>"
@@ -47,11 +50,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One answer: what the server sent (``response``, JSON) and its message, or, with neither, why not (``error``)."""
+    """One answer: what the server sent (``response``, JSON) and its message, or, with neither, why not (``error``).
+
+    ``refused`` says that the server did not want this very request; it may answer others.
+    """
 
     response: Mapping[str, Any] | None = None
     answer: Answer | None = None
     error: str = ""
+    refused: bool = False
 
 
 class _PassingError(Exception):
@@ -60,6 +67,10 @@ class _PassingError(Exception):
 
 class _FinalError(Exception):
     """Asking again would not help."""
+
+
+class _RefusedError(_FinalError):
+    """Asking something else would."""
 
 
 def request_of(item: "Item", settings: Settings) -> dict[str, Any]:
@@ -156,6 +167,25 @@ class Endpoint:
         if status in (401, 403):
             raise SourceError(f"{self.url} refuses the key ({status}): name its variable with --api-key-env")
 
+    def require_answering(self, settings: Settings) -> None:
+        """Put a question to the model that any can answer, in a word.
+
+        Raises:
+            SourceError: when not even that is answered.
+        """
+        body = {
+            "model": settings.model,
+            "messages": [{"role": "user", "content": PROBE}],
+            "temperature": settings.temperature,
+            "seed": settings.seed,
+            "max_tokens": 1,
+        }
+        found = self.ask(body)
+        if found.answer is None and not found.refused:
+            raise SourceError(
+                f"{self.url} answers no question at all ({found.error}): mend the server, then run again to go on"
+            )
+
     def ask(self, body: Mapping[str, Any]) -> Exchange:
         """Send one request, again where it fails for a passing reason; never raises for what a server does."""
         import httpx2
@@ -165,7 +195,7 @@ class Endpoint:
             data = retried(lambda: self._post(body), lambda error: isinstance(error, passing))
             return read_response(data)
         except (_PassingError, _FinalError) as error:
-            return Exchange(error=str(error))
+            return Exchange(error=str(error), refused=isinstance(error, _RefusedError))
         except httpx2.TimeoutException:
             return Exchange(error=f"the server did not answer within {self._seconds:g} seconds")
         except httpx2.ConnectError:
@@ -193,7 +223,9 @@ class Endpoint:
         if status == 200:
             return bytes(data)
         why = f"the server answered {status}{_complaint(data)}"
-        raise _PassingError(why) if status in (408, 429) or status >= 500 else _FinalError(why)
+        if status in (408, 429) or status >= 500:
+            raise _PassingError(why)
+        raise _RefusedError(why) if status in REFUSALS else _FinalError(why)
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

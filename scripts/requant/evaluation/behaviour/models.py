@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from requant.difference.results import paired
 from requant.documents.records import Product, file_entry, read_record, write_record
-from requant.documents.results import Results
+from requant.documents.results import Outcome, Results
 from requant.evaluation.behaviour.asking import run, summary
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.harness import Harness, ask_knowledge
@@ -50,6 +50,7 @@ def measure_behaviour(label: str, model: Product, suites: Sequence[Path], asking
     Raises:
         FormatError: when a suite cannot be read.
         UnsupportedError: when code is to be run and cannot be isolated here.
+        SourceError: when the server answers nothing any more; what it did answer is kept.
         ToolError: when the server ends, or runs on another backend, or the harness fails.
     """
     product, settings = model.read(), asking.settings
@@ -97,7 +98,15 @@ def _ask_knowledge(name: str, knowledge: Knowledge, url: str, how: Settings, ask
     rows, max_tokens = _drawn([*enumerate(knowledge.rows)], asking.settings), asking.settings.max_tokens
     key = _key(knowledge.sha256, how, max_tokens, [place for place, _ in rows], read_record(harness.record))
     out = asking.answers / f"{name}-{key}.jsonl"
-    results = ask_knowledge(knowledge, rows, url, how, max_tokens, harness, out)
+    endpoint = Endpoint(url)
+    try:
+        # EvalScope would put every question of thousands to a server that fails, five times each.
+        endpoint.require_answering(how)
+        results = ask_knowledge(knowledge, rows, url, how, max_tokens, harness, out)
+        if Outcome.ERROR in results.outcomes.values():
+            endpoint.require_answering(how)
+    finally:
+        endpoint.close()
     return _entry(name, knowledge.sha256, harness.name, len(knowledge.rows), out, results)
 
 
