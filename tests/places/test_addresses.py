@@ -48,6 +48,19 @@ def test_tokens_stay_with_their_origin(location: str, url: str, keeps: bool) -> 
     assert found == Address(url, TOKEN if keeps else {})
 
 
+UPGRADES: dict[str, tuple[str, bool]] = {
+    "the same host": ("https://hub.example/y", True),
+    "the same host, a port": ("https://hub.example:8443/y", False),
+    "another host": ("https://other.example/y", False),
+}
+
+
+@pytest.mark.parametrize(("location", "keeps"), UPGRADES.values(), ids=list(UPGRADES))
+def test_tokens_go_along_to_the_same_host_by_tls(location: str, keeps: bool) -> None:
+    found = redirected(Address("http://hub.example/x", TOKEN, plain=True), location, "x.bin")
+    assert found == Address(location, TOKEN if keeps else {}, plain=True)
+
+
 @pytest.mark.parametrize("location", ["http://hub.example/x", "http://127.0.0.1/x", "HTTP://hub.example/x"])
 def test_never_from_https_to_http(location: str) -> None:
     with pytest.raises(SourceError, match="redirected from https to plain http"):

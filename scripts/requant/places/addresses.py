@@ -4,8 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
-from requant.ground.errors import SourceError
+from requant.ground.errors import AccessError, SourceError
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,25 @@ def redirected(address: Address, location: str, name: str) -> Address:
         raise SourceError(f"{name} is redirected to no usable address: take it from another source") from error
     if here.scheme == "https" and there.scheme == "http":
         raise SourceError(f"{name} is redirected from https to plain http: take it from another source")
-    stays = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
-    return checked(Address(str(there), address.headers if stays else {}, address.plain), name)
+    return checked(Address(str(there), address.headers if may_share(here, there) else {}, address.plain), name)
+
+
+def may_share(here: "httpx2.URL", there: "httpx2.URL") -> bool:
+    """Whether what is secret between us and ``here`` may go ``there``: to the same origin, or the same host by TLS."""
+    by_tls = (here.scheme, there.scheme) == ("http", "https") and here.port is there.port is None
+    return here.host == there.host and (by_tls or (here.scheme, here.port) == (there.scheme, there.port))
+
+
+def withheld(endpoint: str, url: "httpx2.URL", status: int, variable: str) -> AccessError:
+    """What to say where a hub redirected to ``url``, which refuses who has no token, and none went along.
+
+    ``variable`` is the one of the environment that names the ``endpoint``.
+    """
+    there = f"{url.scheme}://{url.host}{'' if url.port is None else f':{url.port}'}"
+    return AccessError(
+        f"{endpoint} redirects to {there}, which refuses access ({status}), and no token goes to another host: "
+        f"name {there} in {variable}"
+    )
 
 
 def without_secrets(url: str) -> str:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    set_client_factory,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -32,7 +40,10 @@ from requant.ground.errors import AccessError, SourceError
 from requant.ground.text import first_line
 from requant.places import retry
 from requant.places.addresses import Address, redirected
+from requant.places.hub_client import HubClient
 from requant.places.repository import Advice, Sentence, Snapshot, explaining
+
+set_client_factory(HubClient)
 
 T = TypeVar("T")
 SECONDS = 30.0
@@ -57,6 +68,7 @@ SENTENCES = (
     Sentence(LocalEntryNotFoundError, UNREACHED),
     Sentence(EntryNotFoundError, "lacks a file of {named_by}: correct {named_by}'s files (404)"),
     Sentence(httpx2.TransportError, UNREACHED),
+    Sentence(httpx2.TooManyRedirects, "is redirected again and again: name another mirror in HF_ENDPOINT, {elsewhere}"),
     Sentence(
         HfHubHTTPError,
         "refuses access: set HF_TOKEN to a token that may read it ({status})",

@@ -1,16 +1,26 @@
 """ModelScope, with its own client ``modelscope_hub``; honours ``MODELSCOPE_ENDPOINT`` and ``MODELSCOPE_API_TOKEN``."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import httpx2
 from modelscope_hub import HubApi
 from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, NotExistError, PermissionDeniedError
+from requests import Response, TooManyRedirects
 
 from requant.ground.digests import GIT_ID, Known
-from requant.places.addresses import Address
+from requant.ground.errors import SourceError
+from requant.places.addresses import Address, may_share, redirected, withheld, without_secrets
 from requant.places.repository import Advice, Sentence, Snapshot, explaining
+
+API = "/api/v1/"
+"""What ModelScope is asked has it in its path; what it redirects to, a storage, has not."""
+REFUSALS = (401, 403, 404)
+"""What may not be read does not exist, says ModelScope."""
 
 PINNED = Advice("the pin", "use source=huggingface")
 ADDRESSED = Advice("the address", "name another source")
@@ -21,11 +31,20 @@ SENTENCES = (
     Sentence((AuthenticationError, PermissionDeniedError), "refuses access: set MODELSCOPE_API_TOKEN"),
     Sentence(NetworkError, "cannot be reached: check the network, or {elsewhere}"),
     Sentence(HubError, "failed: {reason}"),
+    Sentence(TooManyRedirects, "is redirected again and again: correct MODELSCOPE_ENDPOINT, or {elsewhere}"),
     Sentence(
         (AttributeError, KeyError, TypeError, ValueError),
         "does not speak its protocol: correct MODELSCOPE_ENDPOINT",
     ),
 )
+
+
+class _RefusedError(HubError):
+    """Brings ``said`` through the client, which would try again after any error that is not one of its own."""
+
+    def __init__(self, said: SourceError) -> None:
+        super().__init__(str(said))
+        self.said = said
 
 
 @dataclass(frozen=True)
@@ -57,10 +76,10 @@ class ModelScopeRepository:
         """
         with self._explaining():
             try:
-                listing = HubApi().list_repo_files(self.repo, repo_type="model", revision=self.revision)
+                listing = _client().list_repo_files(self.repo, repo_type="model", revision=self.revision)
             except OSError as error:
                 # The client explains some broken connections, not all; an answer that is no JSON counts as both.
-                if isinstance(error, ValueError):
+                if isinstance(error, ValueError | TooManyRedirects):
                     raise
                 raise NetworkError(str(error)) from error
             return {file.path: Known(file.size, sha256=file.sha256 or None) for file in listing if not file.is_dir}
@@ -89,11 +108,16 @@ class ModelScopeRepository:
         """
         folder = part.with_name(part.name + ".modelscope")
         with self._explaining():
-            path = HubApi().download_file(self.repo, "model", name, revision=self.revision, local_dir=folder)
+            path = _client().download_file(self.repo, "model", name, revision=self.revision, local_dir=folder)
         Path(path).replace(part)
 
-    def _explaining(self) -> AbstractContextManager[None]:
-        return explaining(self.advice, self.shown, SENTENCES)
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        with explaining(self.advice, self.shown, SENTENCES):
+            try:
+                yield
+            except _RefusedError as error:
+                raise error.said from None
 
 
 def snapshot(repo: str, revision: str | None) -> Snapshot:
@@ -107,3 +131,29 @@ def snapshot(repo: str, revision: str | None) -> Snapshot:
     repository = ModelScopeRepository(repo, revision or "master", ADDRESSED)
     commit = revision if revision and GIT_ID.fullmatch(revision) else None
     return Snapshot(repository, commit, repository.listing())
+
+
+def _client() -> HubApi:
+    """The client, under our rules for the redirects that it follows by itself."""
+    made = HubApi()
+    # It makes its sessions itself, and has no other place for such rules.
+    for session in (made.legacy._session, made.legacy._read_session):
+        session.hooks["response"].append(partial(_look, made.legacy.endpoint, made.legacy.token))
+    return made
+
+
+def _look(endpoint: str, token: str | None, answer: Response, **_: Any) -> None:
+    """Refuse a redirect from https to http, or nowhere. The client itself leaves the token behind where it must.
+
+    Raises:
+        _RefusedError: with what is to be said of it, also where a token is wanted that did not go along.
+    """
+    url = httpx2.URL(answer.url)
+    if answer.is_redirect:
+        here = Address(answer.url, plain=url.scheme == "http")
+        try:
+            redirected(here, answer.headers["Location"], without_secrets(answer.url))
+        except SourceError as error:
+            raise _RefusedError(error) from error
+    elif answer.status_code in REFUSALS and token and API in url.path and not may_share(httpx2.URL(endpoint), url):
+        raise _RefusedError(withheld(endpoint, url, answer.status_code, "MODELSCOPE_ENDPOINT"))

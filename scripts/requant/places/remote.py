@@ -196,6 +196,8 @@ class RemoteFile:
             traffic.count(requests=1)
             headers = {**hop.headers, "Range": f"bytes={start}-{stop - 1}"}
             with client.stream("GET", hop.url, headers=headers) as answer:
+                if answer.status_code in (401, 403) and address.headers and not hop.headers:
+                    raise _RefusedError(f"{answer.status_code} by {answer.url.host}, where no token goes")
                 if answer.status_code not in REDIRECTS:
                     body = self._body(answer, start, stop)
                     break

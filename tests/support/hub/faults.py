@@ -7,11 +7,22 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
 from .wire import Reply, Request
 
 Kind = Literal[
-    "status", "unauthorized", "forbidden", "missing", "truncate", "corrupt", "slow", "unranged", "lie", "endless"
+    "status",
+    "moved",
+    "unauthorized",
+    "forbidden",
+    "missing",
+    "truncate",
+    "corrupt",
+    "slow",
+    "unranged",
+    "lie",
+    "endless",
 ]
 
 # The three answers that clients map to exceptions of their own (hf_raise_for_status): status, code, message.
@@ -20,6 +31,7 @@ _REFUSALS = {
     "forbidden": (403, "GatedRepo", "Access to this repository is restricted."),
     "missing": (404, "EntryNotFound", "Entry not found"),
 }
+_INSTEAD = ("status", "moved", *_REFUSALS)
 
 
 @dataclass
@@ -28,13 +40,14 @@ class Fault:
 
     `path` is a glob over the unescaped path and query; `times` is how often it strikes, None for ever.
     status: answer with `status` and `headers` (`Retry-After: 0` shortens huggingface_hub's waits to 1 s).
+    moved: redirect with `status` (301, 302, ...) to the same path and query on another host, which answers truly.
     truncate: announce everything, close after `after` bytes of the body.
     corrupt: invert the body's byte number `after`.
     slow: send `rate` bytes per second.
     unranged: ignore the Range header, answer 200 with everything.
     lie: answer with `headers` in place of the true ones (Content-Range, ETag, Content-Encoding, ...).
     endless: announce no length, and send zeros after the body until the client hangs up.
-    All but the first four touch only bodies that carry data, so a redirect or a HEAD does not use them up.
+    All but the first five touch only bodies that carry data, so a redirect or a HEAD does not use them up.
     """
 
     path: str = "*"
@@ -90,12 +103,15 @@ class Faults:
         with self._lock:
             self._active.clear()
 
-    def refusal(self, request: Request) -> Reply | None:
-        """The error to answer instead of the truth, if a fault says so."""
+    def refusal(self, request: Request, elsewhere: str) -> Reply | None:
+        """The error to answer instead of the truth, if a fault says so, or that it is to be found `elsewhere`."""
+        is_there = urlsplit(f"//{request.headers['Host']}").port == urlsplit(elsewhere).port
         with self._lock:
             for fault in self._active:
-                if fault.kind in ("status", *_REFUSALS) and fault.applies(request):
+                if fault.kind in _INSTEAD and fault.applies(request) and not (fault.kind == "moved" and is_there):
                     fault.hits += 1
+                    if fault.kind == "moved":
+                        return Reply(fault.status, headers={"Location": f"{elsewhere}{request.target}"})
                     return _error(fault)
         return None
 
@@ -104,7 +120,7 @@ class Faults:
         found: dict[str, Fault] = {}
         with self._lock:
             for fault in self._active:
-                if fault.kind not in ("status", *_REFUSALS) and fault.applies(request):
+                if fault.kind not in _INSTEAD and fault.applies(request):
                     found.setdefault(fault.kind, fault)
             for fault in found.values():
                 fault.hits += 1

@@ -24,7 +24,8 @@ class LoopbackHub:
     """A hub on free ports of 127.0.0.1: `url` for both protocols, `cdn_url` for what redirects lead to.
 
     The CDN has a port, hence an origin, of its own, because clients treat a redirect to another origin
-    differently. Adding a repository again adds a commit and moves the branch; older commits stay readable.
+    differently. It answers as the hub does, too: `elsewhere`, another host by name, is where `moved` leads.
+    Adding a repository again adds a commit and moves the branch; older commits stay readable.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class LoopbackHub:
         self.stopping = threading.Event()
         self._servers = (_Server(self), _Server(self))
         self.url, self.cdn_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        self.elsewhere = self.cdn_url.replace("127.0.0.1", "localhost")
 
     def __enter__(self) -> Self:
         for server in self._servers:
@@ -111,9 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = Request(self.command, self.path, self.headers, body)
         query = unquote(urlsplit(self.path).query)
-        entry = Exchange(request.method, request.path, query, self.headers.get("Range"), request.token is not None)
+        host, authorized = self.headers["Host"], request.token is not None
+        entry = Exchange(request.method, host, request.path, query, self.headers.get("Range"), authorized)
         hub.requests.append(entry)
-        self._send(request, hub.faults.refusal(request) or hub.answer(request), entry)
+        self._send(request, hub.faults.refusal(request, hub.elsewhere) or hub.answer(request), entry)
 
     def _send(self, request: Request, reply: Reply, entry: Exchange) -> None:
         carries = request.method != "HEAD" and reply.status == 200 and reply.size > 0

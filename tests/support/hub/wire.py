@@ -81,6 +81,7 @@ class Exchange:
     """One line of the request log. `sent` counts body bytes given to the socket and grows meanwhile."""
 
     method: str
+    host: str
     path: str
     query: str
     range: str | None
