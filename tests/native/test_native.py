@@ -153,7 +153,7 @@ def test_dot_product_is_the_defined_one(levels: dict[str, ctypes.CDLL], kind: in
 def test_matrix_product_is_made_of_dot_products(levels: dict[str, ctypes.CDLL], kind: int) -> None:
     """Whatever the tile, the thread and the level, each output is the dot product of its row and column."""
     generator = np.random.default_rng(2)
-    for m, n, k in [(1, 2, 64), (2, 1, 64), (4, 6, 96), (5, 7, 33), (17, 97, 48), (64, 193, 130)]:
+    for m, n, k in [(1, 2, 64), (2, 1, 64), (4, 6, 96), (5, 7, 33), (17, 97, 48), (64, 193, 130), (9, 11, 1333)]:
         a, b = rows(generator, m, k, kind), rows(generator, n, k, kind)
         expected = np.array([[by_definition(x, y, kind) for x in a] for y in b], np.float32)
         for level, library in levels.items():

@@ -79,37 +79,20 @@ INLINE void add_group(enum element type, int rows, int columns, const char *cons
     }
 }
 
-// `rows` x `columns` dot products at once: out[j * rows + i] = dot(a[i], b[j]).
-INLINE void tile(enum element type, int rows, int columns, int64_t k, const char *const *a, const char *const *b,
-                 float *out) {
-    const size_t group_bytes = GROUP[type] * BYTES[type];
-    const size_t whole = (size_t)k / GROUP[type] * group_bytes, all = (size_t)k * BYTES[type];
-    float lanes[MAX_ROWS * MAX_COLUMNS][LANES];
-    char rest[MAX_ROWS + MAX_COLUMNS][4 * LANES];
-    const char *rest_a[MAX_ROWS] = {NULL}, *rest_b[MAX_COLUMNS] = {NULL};
-    if (whole < all) {
-        memset(rest, 0, sizeof rest);
-        for (int i = 0; i < rows; i++) {
-            rest_a[i] = memcpy(rest[i], a[i] + whole, all - whole);
-        }
-        for (int j = 0; j < columns; j++) {
-            rest_b[j] = memcpy(rest[MAX_ROWS + j], b[j] + whole, all - whole);
-        }
-    }
+// Adds whole groups, bytes [begin, end) of every row and column, to what the lanes of `rows` x `columns` outputs hold.
+INLINE void add_groups(enum element type, int rows, int columns, const char *const *a, const char *const *b,
+                       size_t begin, size_t end, float (*lanes)[LANES]) {
     for (int lane = 0; lane < LANES; lane += WIDTH) {
         vec acc[MAX_ROWS][MAX_COLUMNS];
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 8
             for (int j = 0; j < columns; j++) {
-                acc[i][j] = vec_zero();
+                acc[i][j] = vec_load(&lanes[j * rows + i][lane]);
             }
         }
-        for (size_t at = 0; at < whole; at += group_bytes) {
+        for (size_t at = begin; at < end; at += GROUP[type] * BYTES[type]) {
             add_group(type, rows, columns, a, b, at, lane, acc);
-        }
-        if (whole < all) {
-            add_group(type, rows, columns, rest_a, rest_b, 0, lane, acc);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
@@ -119,32 +102,60 @@ INLINE void tile(enum element type, int rows, int columns, int64_t k, const char
             }
         }
     }
-    sum_lanes(rows * columns, lanes, out);
+}
+
+// Adds the elements after the last whole group, filled up with zeros.
+INLINE void add_rest(enum element type, int rows, int columns, const char *const *a, const char *const *b, size_t begin,
+                     size_t end, float (*lanes)[LANES]) {
+    char rest[MAX_ROWS + MAX_COLUMNS][4 * LANES] = {{0}};
+    const char *rest_a[MAX_ROWS], *rest_b[MAX_COLUMNS];
+    for (int i = 0; i < rows; i++) {
+        rest_a[i] = memcpy(rest[i], a[i] + begin, end - begin);
+    }
+    for (int j = 0; j < columns; j++) {
+        rest_b[j] = memcpy(rest[MAX_ROWS + j], b[j] + begin, end - begin);
+    }
+    add_groups(type, rows, columns, rest_a, rest_b, 0, GROUP[type] * BYTES[type], lanes);
+}
+
+// Adds bytes [begin, end) of the rows' and columns' `all` bytes; only the last piece may end within a group.
+INLINE void add_piece(enum element type, int rows, int columns, const char *const *a, const char *const *b, size_t begin,
+                      size_t end, float (*lanes)[LANES]) {
+    const size_t whole = end - (end - begin) % (GROUP[type] * BYTES[type]);
+    add_groups(type, rows, columns, a, b, begin, whole, lanes);
+    if (whole < end) {
+        add_rest(type, rows, columns, a, b, whole, end, lanes);
+    }
 }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// All outputs of rows [row, row_end) and columns [column, column_end). A tile that would reach past the last row or
-// column computes that one several times.
-INLINE void block(const struct product *p, enum element type, int64_t row, int64_t row_end, int64_t column,
+// All outputs of rows [row, row_end) and TILE_COLUMNS columns from `column` on. It goes piece by piece along the rows, so
+// that what the tiles share stays in the first cache however long the rows are. A tile that would reach past the last row
+// or column computes that one several times.
+INLINE void strip(const struct product *p, enum element type, int64_t row, int64_t row_end, int64_t column,
                   int64_t column_end) {
-    const size_t bytes = BYTES[type];
-    for (int64_t j0 = column; j0 < column_end; j0 += TILE_COLUMNS) {
-        const char *b[MAX_COLUMNS];
-        for (int j = 0; j < TILE_COLUMNS; j++) {
-            b[j] = (const char *)p->b + (size_t)(least(j0 + j, column_end - 1) * p->ldb) * bytes;
+    const size_t bytes = BYTES[type], all = (size_t)p->k * bytes;
+    const char *a[BLOCK_ROWS], *b[TILE_COLUMNS];
+    float lanes[BLOCK_ROWS / TILE_ROWS][TILE_ROWS * TILE_COLUMNS][LANES] = {{{0.0f}}};
+    float out[TILE_ROWS * TILE_COLUMNS];
+    for (int j = 0; j < TILE_COLUMNS; j++) {
+        b[j] = (const char *)p->b + (size_t)(least(column + j, column_end - 1) * p->ldb) * bytes;
+    }
+    for (int i = 0; i < BLOCK_ROWS; i++) {
+        a[i] = (const char *)p->a + (size_t)(least(row + i, row_end - 1) * p->lda) * bytes;
+    }
+    for (size_t at = 0; at < all; at += PIECE) {
+        const size_t end = at + PIECE < all ? at + PIECE : all;
+        for (int i = 0; row + i < row_end; i += TILE_ROWS) {
+            add_piece(type, TILE_ROWS, TILE_COLUMNS, a + i, b, at, end, lanes[i / TILE_ROWS]);
         }
-        for (int64_t i0 = row; i0 < row_end; i0 += TILE_ROWS) {
-            const char *a[MAX_ROWS];
-            float out[MAX_ROWS * MAX_COLUMNS];
-            for (int i = 0; i < TILE_ROWS; i++) {
-                a[i] = (const char *)p->a + (size_t)(least(i0 + i, row_end - 1) * p->lda) * bytes;
-            }
-            tile(type, TILE_ROWS, TILE_COLUMNS, p->k, a, b, out);
-            for (int64_t j = j0; j < least(j0 + TILE_COLUMNS, column_end); j++) {
-                for (int64_t i = i0; i < least(i0 + TILE_ROWS, row_end); i++) {
-                    p->c[j * p->ldc + i] = out[(j - j0) * TILE_ROWS + i - i0];
-                }
+    }
+    for (int i0 = 0; row + i0 < row_end; i0 += TILE_ROWS) {
+        sum_lanes(TILE_ROWS * TILE_COLUMNS, lanes[i0 / TILE_ROWS], out);
+        for (int j = 0; j < TILE_COLUMNS && column + j < column_end; j++) {
+            for (int i = 0; i < TILE_ROWS && row + i0 + i < row_end; i++) {
+                p->c[(column + j) * p->ldc + row + i0 + i] = out[j * TILE_ROWS + i];
             }
         }
     }
@@ -155,13 +166,18 @@ INLINE void share(const struct product *p, enum element type, int thread, int th
     const int64_t blocks = down * across;
     for (int64_t at = blocks * thread / threads; at < blocks * (thread + 1) / threads; at++) {
         const int64_t row = at / across * BLOCK_ROWS, column = at % across * BLOCK_COLUMNS;
-        block(p, type, row, least(row + BLOCK_ROWS, p->rows), column, least(column + BLOCK_COLUMNS, p->columns));
+        const int64_t row_end = least(row + BLOCK_ROWS, p->rows), column_end = least(column + BLOCK_COLUMNS, p->columns);
+        for (int64_t j = column; j < column_end; j += TILE_COLUMNS) {
+            strip(p, type, row, row_end, j, column_end);
+        }
     }
 }
 
 INLINE void dot(const struct product *p, enum element type) {
     const char *a[1] = {p->a}, *b[1] = {p->b};
-    tile(type, 1, 1, p->k, a, b, p->c);
+    float lanes[1][LANES] = {{0.0f}};
+    add_piece(type, 1, 1, a, b, 0, (size_t)p->k * BYTES[type], lanes);
+    sum_lanes(1, lanes, p->c);
 }
 
 static void multiply(const struct product *p, int thread, int threads) {

@@ -1,7 +1,8 @@
 // One instruction set: a vector of WIDTH floats and what the kernels do with it.
 //
 // Every operation here is exact or an IEEE 754 operation that rounds to nearest once, so a lane holds the same bits
-// whatever the width. LEVEL, the suffix of the functions, comes from the build; so do the compiler's flags.
+// whatever the width. LEVEL, the suffix of the functions, comes from the build; so do the compiler's flags. Where a vector
+// is narrower than a group, a row is gone through several times: PIECE bytes of it at once, which stay in the first cache.
 #pragma once
 
 #include <stdint.h>
@@ -15,6 +16,7 @@
 #define WIDTH 16
 #define TILE_ROWS 4
 #define TILE_COLUMNS 6
+#define PIECE 65536
 typedef __m512 vec;
 
 static inline vec vec_zero(void) { return _mm512_setzero_ps(); }
@@ -41,6 +43,7 @@ static inline vec vec_from_odd_bfloats(const uint16_t *p) {
 #define WIDTH 8
 #define TILE_ROWS 2
 #define TILE_COLUMNS 5
+#define PIECE 1024
 typedef __m256 vec;
 
 static inline vec vec_zero(void) { return _mm256_setzero_ps(); }
@@ -66,6 +69,7 @@ static inline vec vec_from_odd_bfloats(const uint16_t *p) {
 #define WIDTH 4
 #define TILE_ROWS 4
 #define TILE_COLUMNS 6
+#define PIECE 1024
 typedef float32x4_t vec;
 
 static inline vec vec_zero(void) { return vdupq_n_f32(0.0f); }
@@ -90,6 +94,7 @@ static inline vec vec_from_odd_bfloats(const uint16_t *p) {
 #define WIDTH 4
 #define TILE_ROWS 2
 #define TILE_COLUMNS 2
+#define PIECE 1024
 typedef struct {
     float at[WIDTH];
 } vec;
