@@ -18,7 +18,7 @@ FETCH = (*HERE, "--configfile", "recipe.yaml", "--", "fetch_model")
 SAID = re.compile(
     r"Using workflow specific profile .*\n"
     r"requant \S+ · Small · .*recipe\.yaml\n"
-    r"1 steps\n"
+    r"1 step\n"
     r"\[1/1\] \d\d:\d\d fetching the weights of Small, \d s\n"
     r"Done in \d s\.\n"
 )

@@ -61,7 +61,8 @@ class Lines(logging.Formatter):
         if event == "workflow_started":
             return self.title
         if event == "run_info":
-            return f"{record.stats['total']} steps"
+            total = record.stats["total"]
+            return "1 step" if total == 1 else f"{total} steps"
         return self._steps(record) if event == "progress" else str(record.msg or "").strip()
 
     def _steps(self, record: Any) -> str:
