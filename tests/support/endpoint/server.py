@@ -98,7 +98,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert self.path == "/v1/chat/completions"
         self.server.endpoint.keys.append(self.headers.get("Authorization"))
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True  # the client has ended meanwhile
+            return
+        request = json.loads(body)
         with self.server.endpoint.counted():
             self._send(self.server.endpoint.next_reply(request))
 

@@ -118,6 +118,7 @@ class Endpoint:
         self._key, self._seconds = key, seconds
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
+        self._closed = False
 
     @property
     def client(self) -> "httpx2.Client":
@@ -144,7 +145,8 @@ class Endpoint:
             return self._client
 
     def close(self) -> None:
-        """End all connections; may be called twice."""
+        """End all connections; may be called twice. Who still waits for an answer tries no more."""
+        self._closed = True
         if self._client:
             self._client.close()
 
@@ -192,7 +194,7 @@ class Endpoint:
 
         passing = (httpx2.ConnectError, httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError, _PassingError)
         try:
-            data = retried(lambda: self._post(body), lambda error: isinstance(error, passing))
+            data = retried(lambda: self._post(body), lambda error: isinstance(error, passing) and not self._closed)
             return read_response(data)
         except (_PassingError, _FinalError) as error:
             return Exchange(error=str(error), refused=isinstance(error, _RefusedError))
