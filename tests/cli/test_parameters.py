@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from requant.cli.main import main
 from requant.cli.parameters import STANDARD_OUTPUT, hand_out
 from requant.ground.canonical import canonical
 
@@ -22,3 +24,26 @@ def test_the_document_goes_where_it_is_asked_for(capsys: pytest.CaptureFixture[s
     assert (capsys.readouterr().out, (tmp_path / "report.json").read_bytes()) == ("exact\n", canonical(DOCUMENT))
     hand_out("exact", DOCUMENT, STANDARD_OUTPUT)
     assert capsys.readouterr().out.encode() == canonical(DOCUMENT)
+
+
+PAGE = "https://huggingface.co/a/b/blob/main/x.gguf"
+HERE: dict[str, list[str]] = {
+    "verify": ["verify", PAGE],
+    "diff": ["diff", "pyproject.toml", PAGE],
+    "attest": ["attest", PAGE],
+    "convert": ["convert", PAGE, "x.gguf"],
+}
+
+
+@pytest.mark.parametrize("arguments", HERE.values(), ids=list(HERE))
+def test_what_does_not_lie_here_is_to_be_fetched_first(arguments: list[str]) -> None:
+    done = CliRunner().invoke(main, arguments)
+    fetch = "hf download a/b x.gguf --revision main --local-dir b"
+    assert done.stderr == f"error: {PAGE} does not lie on this machine: fetch it first, with {fetch}\n"
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_what_lies_here_may_be_called_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(PAGE).mkdir(parents=True)
+    assert "holds no SHA256SUMS" in CliRunner().invoke(main, ["verify", PAGE]).stderr

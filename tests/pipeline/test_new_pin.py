@@ -78,6 +78,15 @@ def test_a_repository(
     assert (tmp_path / "results/source/additional_chat_templates/rag.jinja").read_text() == "{{ documents }}"
 
 
+@pytest.mark.parametrize("page", [f"{REPO}/tree/main", f"models/{REPO}/summary"])
+def test_a_page_of_a_repository(hub: LoopbackHub, library: Library, table: Path, tuned: Path, page: str) -> None:
+    commit = hub.add_model(REPO, tuned).commit
+    assert library("requant.pipeline.new_pin.add_pin", f"{hub.url}/{page}", table) == ""
+    pin = read_pins(table).models["Tuned-1B"]
+    require_whole(pin, tuned)
+    assert (pin.repo, pin.revision) == (REPO, None if page.startswith("models/") else commit)
+
+
 def test_a_private_repository_that_stays_unnamed(
     hub: LoopbackHub, library: Library, table: Path, tuned: Path, tmp_path: Path
 ) -> None:

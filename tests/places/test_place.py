@@ -13,7 +13,7 @@ import pytest
 from requant.formats.ranged import LocalFile, read_whole
 from requant.formats.safetensors import read_checkpoint, rows_as_float32
 from requant.ground.digests import Known
-from requant.ground.errors import SourceError
+from requant.ground.errors import PlaceError, SourceError
 from requant.places.place import open_place
 from requant.places.remote import Network
 from support.hub import Fault, LoopbackHub, Snapshot
@@ -129,6 +129,15 @@ def test_an_address(hub: LoopbackHub, tiny: Snapshot) -> None:
         pytest.raises(SourceError, match=r"does not exist \(404\)"),
     ):
         place.open(SHARD)
+
+
+def test_an_address_of_a_web_page(hub: LoopbackHub, tiny: Snapshot) -> None:
+    hub.faults.add(Fault("*", "lie", headers={"Content-Type": "text/html; charset=utf-8"}))
+    with open_place(f"{hub.url}/Qwen/Tiny/resolve/main/{SHARD}") as place, pytest.raises(PlaceError) as found:
+        place.open(SHARD)
+    assert str(found.value).endswith(
+        "/model.safetensors is a web page: name the file itself, as hubs do with /resolve/"
+    )
 
 
 # ---- the Hub

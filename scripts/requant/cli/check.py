@@ -50,8 +50,8 @@ def audit(
 ) -> None:  # fmt: skip
     """Check that the quant SUBJECT derives from the weights that it names, or that an imatrix could be theirs.
 
-    SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, or an https:// address.
-    The exit code is 0 if all that was checked is a derivation.
+    SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, the address of a page
+    there, or any https:// address of a file. The exit code is 0 if all that was checked is a derivation.
     """
     from requant.audit.question import ROWS, Question
     from requant.audit.question import audit as carry_out

@@ -56,8 +56,8 @@ def make(recipe: Path, options: tuple[str, ...]) -> None:
 def pin(weights: str, name: str | None, licence: str | None, pins: Path) -> None:
     """Write an entry for WEIGHTS into the pin table: every file that a conversion needs, with its size and SHA-256.
 
-    WEIGHTS is OWNER/NAME[@REVISION] on the Hub, ms://OWNER/NAME for ModelScope, or a folder with a checkpoint of your
-    own, which is marked as not public. For a private repository set HF_TOKEN.
+    WEIGHTS is OWNER/NAME[@REVISION] on the Hub, ms://OWNER/NAME for ModelScope, the address of a page there, or a
+    folder with a checkpoint of your own, which is marked as not public. For a private repository set HF_TOKEN.
     """
     from requant.pipeline.new_pin import add_pin
 

@@ -10,9 +10,26 @@ from click.shell_completion import CompletionItem
 
 from requant.documents.reports import write_document
 from requant.ground.canonical import canonical
+from requant.places.pages import require_here
 
-PATH = click.Path(path_type=Path)
 STANDARD_OUTPUT = Path("-")
+
+
+class Here(click.Path):
+    """A file or folder of this machine. An address is refused with the way to fetch what it names."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; a path that exists under such a name is no address."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if isinstance(value, str) and not path.exists():
+            require_here(value)
+        return path
+
+
+PATH = Here()
 
 
 class Output(click.Path):

@@ -19,6 +19,7 @@ from requant.formats.safetensors import INDEX, MAX_INDEX, SUFFIX
 from requant.ground.digests import CHUNK, Digest, named_when_whole
 from requant.ground.errors import PinnedBytesError, PlaceError, RecipeError
 from requant.ground.progress import progress
+from requant.places.pages import spelled
 from requant.places.place import Place, RepositoryPlace, open_place
 from requant.places.repository import NAME
 
@@ -56,6 +57,7 @@ def add_pin(weights: str, table: Path, name: str | None = None, licence: str | N
         SourceError, PlaceError: when the weights cannot be had, or are none that can be converted.
         RecipeError: when no licence is named, or the table has such an entry, or no models.
     """
+    weights = spelled(weights)
     called = name or Path(weights.partition("://")[2] or Path(weights).resolve()).name.partition("@")[0]
     if called in read_pins(table).models:
         raise RecipeError(f"{table} has models.{called} already: remove it first, or give another --name")

@@ -2,7 +2,8 @@
 
     model.gguf · folder/ · hf://owner/name[@revision][/file] · ms://owner/name[@revision][/file] · https://host/file
 
-The clients of the hubs are imported only where a hub is named, so files on this machine need none of them.
+The address of a page on which a hub shows a repository or a file stands for it. The clients of the hubs are imported
+only where a hub is named, so files on this machine need none of them.
 """
 
 import os
@@ -21,6 +22,7 @@ from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, checked, without_secrets
+from requant.places.pages import spelled
 from requant.places.remote import Connections, Network, RemoteFile
 from requant.places.repository import PATH, Snapshot
 
@@ -159,6 +161,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
     """
     if not text or not text.isprintable():
         raise PlaceError(f"{text[:256]!r} names no place: {FORMS}")
+    text = spelled(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
         return LocalPlace(Path(text), text)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from requant import __version__
 from requant.formats.ranged import check_range
-from requant.ground.errors import SourceError
+from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, checked, redirected
 from requant.places.retry import retried
 from requant.places.spans import cut, merged
@@ -234,6 +234,8 @@ class RemoteFile:
 
     def _check(self, answer: "httpx2.Response", start: int, stop: int) -> None:
         """Hold the head of an answer against what was asked and what was answered before."""
+        if self._size is None and answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise PlaceError(f"{self.name} is a web page: name the file itself, as hubs do with /resolve/")
         encoding = answer.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise SourceError(f"{self.name} comes compressed ({encoding[:20]!r}), unasked: {BY_HAND}")
