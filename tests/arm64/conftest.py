@@ -120,5 +120,6 @@ def arm64(built: Path, python: Path, upstream_converter: Path, tmp_path: Path) -
     shutil.copy2(ours / TOOLCHAIN / "source.json", toolchain)
     (toolchains / "converter" / "environment" / "bin").mkdir(parents=True)
     shutil.copy2(python, toolchains / "converter" / "environment" / "bin" / "python")
-    shutil.copy2(ours / "converter" / "environment.json", toolchains / "converter")
+    # With the time of now: a lock that is newer than the record would have the environment built again, for this machine.
+    shutil.copyfile(ours / "converter" / "environment.json", toolchains / "converter" / "environment.json")
     return Workplace(tmp_path / "arm64")
