@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from support.checkout import ROOT
+from support.linked import linked_environment
 from support.plans import HERE, NOWHERE, planned, snakemake, write_small_recipe, write_yaml
 
 TINY = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())
@@ -186,13 +186,8 @@ def test_a_folder_of_one_s_own(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def snakemake_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment of links to Snakemake and what it requires: nothing else can be imported there."""
-    folder = tmp_path_factory.mktemp("alone")
-    venv.create(folder, symlinks=True)
-    [site] = folder.glob("lib/python3*/site-packages")
-    for file in {path for name in required("snakemake") for path in top_level(name)}:
-        (site / file.name).symlink_to(file)
-    return folder / "bin" / "python"
+    """An environment with Snakemake and what it requires, and nothing else."""
+    return linked_environment(tmp_path_factory.mktemp("alone"), required("snakemake"))
 
 
 def required(name: str) -> set[str]:
@@ -204,13 +199,6 @@ def required(name: str) -> set[str]:
         needed = [entry for entry in entries if entry.marker is None or entry.marker.evaluate({"extra": ""})]
         left = {entry.name for entry in needed} - found
     return found
-
-
-def top_level(name: str) -> set[Path]:
-    """The files and folders of a distribution that lie in site-packages."""
-    dist = distribution(name)
-    names = {file.parts[0] for file in dist.files or ()} - {"..", "__pycache__"}
-    return {Path(str(dist.locate_file(each))) for each in names}
 
 
 def test_lint_where_snakemake_alone_is_installed(snakemake_alone: Path) -> None:
