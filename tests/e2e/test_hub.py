@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import yaml
 
 from support.checkout import ROOT
 from support.hub import Fault, LoopbackHub, Snapshot
+from support.linked import linked_environment, locked
 from support.wikitext import add_wikitext, wikitext_pin
 from support.workplace import Workplace, digests, tiny_recipe
 
@@ -80,7 +84,19 @@ def environment(hub: LoopbackHub, workplace: Workplace) -> dict[str, str]:
     return {"HF_ENDPOINT": hub.url, "HF_HOME": home, "TQDM_DISABLE": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "5"}
 
 
-def test_release_from_the_hub(hub: LoopbackHub, on_hub: Workplace, demo: Workplace, model: Snapshot) -> None:
+@pytest.fixture
+def as_set_up(on_hub: Workplace, packages: Path, tmp_path: Path) -> Workplace:
+    """The recipe, to be run by what ``make setup`` installs; the tests' own environment could read data sets by itself."""
+    python = linked_environment(tmp_path / "python", [*locked("workflow.lock"), "pip"])
+    asked = subprocess.run([python, "-c", "import datasets"], cwd=tmp_path, capture_output=True, text=True)
+    assert "No module named 'datasets'" in asked.stderr
+    return replace(on_hub, snakemake=(str(python), "-m", "snakemake"))
+
+
+def test_release_from_the_hub(
+    hub: LoopbackHub, as_set_up: Workplace, demo: Workplace, model: Snapshot, packages: Path
+) -> None:
+    on_hub = as_set_up
     on_hub.run(**environment(hub, on_hub))
     manifest = json.loads((on_hub.release / "manifest.json").read_text())
     fetched = {entry["name"]: entry["sha256"] for entry in manifest["inputs"]["model"]["files"]}
@@ -90,6 +106,11 @@ def test_release_from_the_hub(hub: LoopbackHub, on_hub: Workplace, demo: Workpla
     # The same weights under the same name: the same BF16 GGUF as the demo's.
     converted = "bf16/converted/Tiny-Qwen3.gguf"
     assert (on_hub.results / converted).read_bytes() == (demo.results / converted).read_bytes()
+    assert "build_datasets" in json.loads((on_hub.results / "run.json").read_text())["steps"]
+    # Packages that were installed anew are no reason to read the data set again, and to do what follows from it.
+    os.utime(packages)
+    by_time = ("--dry-run", "--max-checksum-file-size", "0")
+    assert "Nothing to be done" in on_hub.run(*by_time)
 
 
 def test_a_killed_download_goes_on(hub: LoopbackHub, on_hub: Workplace, model: Snapshot) -> None:

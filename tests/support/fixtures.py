@@ -162,6 +162,15 @@ def upstream_converter(demo: Workplace) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packages(demo: Workplace) -> Path:
+    """The record of the packages that read data sets; the demo does without."""
+    record = "results/toolchains/datasets/packages.json"
+    with alone():
+        demo.run(record)
+    return demo.folder / record
+
+
+@pytest.fixture(scope="session")
 def cache(demo: Workplace) -> Path:
     """A cache folder for audits, whose toolchains are the tests' own: nothing is fetched twice."""
     return shared_cache()

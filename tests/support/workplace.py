@@ -41,15 +41,19 @@ def digests(folder: Path) -> dict[str, str]:
 
 @dataclass
 class Workplace:
-    """A folder to run the workflow in, with a recipe of its own unless another one is named."""
+    """A folder to run the workflow in, with a recipe of its own unless another one is named.
+
+    ``snakemake`` is the command that runs it.
+    """
 
     folder: Path
     named: Path | None = None
+    snakemake: tuple[str, ...] = (SNAKEMAKE,)
 
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
         recipe = ["--configfile", str(self.named or self.folder / "recipe.yaml")]
         snakefile = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder)]
-        return [SNAKEMAKE, *recipe, *snakefile, "--cores", str(cores), *arguments]
+        return [*self.snakemake, *recipe, *snakefile, "--cores", str(cores), *arguments]
 
     def write(self, recipe: dict[str, Any]) -> None:
         (self.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -10,18 +12,26 @@ import pytest
 
 from requant.documents.records import file_entry, read_record
 from requant.ground.digests import digest_bytes, digest_file
-from requant.ground.errors import DiskError, SourceError, ToolError
-from requant.toolchain.environments import build_converter, build_harness, environment_python
+from requant.ground.errors import DiskError, SourceError, StaleError, ToolError
+from requant.toolchain.environments import (
+    add_packages,
+    build_converter,
+    build_datasets,
+    build_harness,
+    environment_python,
+)
+from support.checkout import ROOT
+from support.linked import linked_environment
 
 CONVERTER = ("transformers", "sentencepiece", "gguf")
 
 
-def wheel(index: Path, name: str, version: str) -> str:
+def wheel(index: Path, name: str, version: str, more: str = "") -> str:
     """Put a wheel with one module into ``index`` and return its line for a lock."""
     data = io.BytesIO()
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr(f"{name}.py", f"__version__ = {version!r}\nAutoConfig = AutoTokenizer = None\n")
+        archive.writestr(f"{name}.py", f"__version__ = {version!r}\nAutoConfig = AutoTokenizer = None\n{more}")
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
@@ -75,6 +85,81 @@ def test_the_harness(locks: Path, tmp_path: Path) -> None:
     build_harness(lock, record, tmp_path / "log")
     assert read_record(record) == {"version": "1.0", "lock": file_entry("harness.lock", digest_file(lock))}
     assert environment_python(record) == tmp_path / "harness" / "environment" / "bin" / "python"
+
+
+IMPORTED = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from requant.toolchain.environments import add_packages
+before = list(sys.path)
+add_packages(Path(sys.argv[1]))
+import datasets
+assert sys.path[:-1] == before
+print(datasets.__version__, datasets.__file__)
+"""
+
+
+@pytest.fixture
+def packages(locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The record of packages that were installed."""
+    monkeypatch.setattr("requant.toolchain.environments.ROOM_DATASETS", 1)
+    lock, record = locks / "datasets.lock", tmp_path / "datasets" / "packages.json"
+    lock.write_text(wheel(tmp_path / "index", "datasets", "1.0"))
+    build_datasets(lock, record, tmp_path / "log")
+    return record
+
+
+def test_packages_beside_the_environment(packages: Path, locks: Path, tmp_path: Path) -> None:
+    lock = file_entry("datasets.lock", digest_file(locks / "datasets.lock"))
+    tag = sys.implementation.cache_tag
+    assert read_record(packages) == {"version": "1.0", "python": tag, "lock": lock}
+    assert {path.name for path in packages.parent.iterdir()} == {"packages", "packages.json", ".install.lock"}
+    # Where no data sets are installed: the environment has what requant needs, and nothing else.
+    python = linked_environment(tmp_path / "python", ["numpy"])
+    command = [python, "-c", IMPORTED, packages, ROOT / "scripts"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["1.0", str(packages.parent / "packages" / "datasets.py")], done.stderr
+
+
+def test_packages_are_replaced_as_a_whole(packages: Path, locks: Path, tmp_path: Path) -> None:
+    (packages.parent / "packages" / "left.py").touch()
+    (locks / "datasets.lock").write_text(wheel(tmp_path / "index", "datasets", "2.0"))
+    build_datasets(locks / "datasets.lock", packages, tmp_path / "log")
+    assert read_record(packages)["version"] == "2.0"
+    assert not (packages.parent / "packages" / "left.py").exists()
+
+
+def test_packages_that_cannot_be_imported(locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("requant.toolchain.environments.ROOM_DATASETS", 1)
+    (locks / "datasets.lock").write_text(wheel(tmp_path / "index", "datasets", "1.0", "import nowhere\n"))
+    record = tmp_path / "datasets" / "packages.json"
+    with pytest.raises(ToolError, match="No module named 'nowhere'"):
+        build_datasets(locks / "datasets.lock", record, tmp_path / "log")
+    assert [path.name for path in record.parent.iterdir()] == [".install.lock"]
+
+
+def test_packages_of_another_python(packages: Path) -> None:
+    packages.write_text(packages.read_text().replace(sys.implementation.cache_tag or "", "cpython-399"))
+    before = list(sys.path)
+    with pytest.raises(
+        StaleError, match=r"packages\.json was made for cpython-399, this is .*: remove it and run again"
+    ):
+        add_packages(packages)
+    assert sys.path == before
+
+
+def test_packages_that_were_removed(packages: Path) -> None:
+    shutil.rmtree(packages.parent / "packages")
+    with pytest.raises(ToolError, match=r"packages is missing: remove .*packages\.json and run again"):
+        add_packages(packages)
+
+
+def test_no_room_for_packages(locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("requant.toolchain.environments.ROOM_DATASETS", 10**21)
+    with pytest.raises(DiskError, match="what reads data sets needs "):
+        build_datasets(locks / "datasets.lock", tmp_path / "datasets" / "packages.json", tmp_path / "log")
+    assert not (tmp_path / "datasets").exists()
 
 
 def test_other_bytes_are_refused(locks: Path, tmp_path: Path) -> None:

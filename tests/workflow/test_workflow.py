@@ -19,7 +19,7 @@ from support.plans import HERE, planned, snakemake, write_small_recipe, write_ya
 from support.small_release import write_release
 
 PLANS = {
-    "config": {"fetch_model", "convert_checkpoint"},
+    "config": {"fetch_model", "convert_checkpoint", "build_datasets"},
     "tiny": {"generate_model", "convert_checkpoint"},
     "smollm2": {"fetch_model", "expand_gguf"},
 }
@@ -29,6 +29,18 @@ PLANS = {
 def test_plans_need_no_network(name: str, tmp_path: Path) -> None:
     jobs = planned(*HERE, "--configfile", str(ROOT / "config" / f"{name}.yaml"), cwd=tmp_path)
     assert PLANS[name] | {"fetch_corpus", "fetch_toolchain", "calibrate", "quantize", "write_sums"} <= jobs.keys()
+
+
+@pytest.mark.parametrize("name", ["tiny", "smollm2"])
+def test_what_reads_data_sets_is_installed_for_nobody_else(name: str, tmp_path: Path) -> None:
+    assert "build_datasets" not in planned(*HERE, "--configfile", str(ROOT / "config" / f"{name}.yaml"), cwd=tmp_path)
+
+
+def test_what_reads_data_sets_is_installed_for_mmlu(tmp_path: Path) -> None:
+    asked = {"arithmetic": "native", "suites": ["mmlu"], "thinking": "default", "items": 2, "max_tokens": 8}
+    write_small_recipe(tmp_path, evaluation={"behaviour": asked})
+    jobs = planned(*HERE, "--configfile", "recipe.yaml", cwd=tmp_path)
+    assert jobs["build_datasets"] == jobs["fetch_knowledge"] == 1
 
 
 DEFAULT = "results/Qwen3-4B-Thinking-2507/release/Qwen3-4B-Thinking-2507-Q4_K_M-imatrix.gguf"

@@ -20,6 +20,8 @@ rule fetch_suites:
 
 
 rule fetch_knowledge:
+    input:
+        packages=READER,
     output:
         questions="<suites>/{name}.json",
     log:

@@ -36,6 +36,9 @@ RELEASE = [
 ]
 EVALUATION = ["<results>/release/evaluation.json"] if recipe.evaluation.any else []
 REPORT = ["<results>/report.html"] if recipe.evaluation.any else []
+# Of the packages that read data sets. A data set is pinned, and so is the text read from it: packages that were installed
+# anew are no reason to read it again.
+READER = ancient("<toolchains>/datasets/packages.json")
 
 
 def on_gpu(settings):

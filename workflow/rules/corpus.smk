@@ -1,6 +1,7 @@
 rule fetch_corpus:
     input:
         toolchain="<toolchain>/source.json",
+        packages=[READER] if recipe.corpus.repo else [],
     output:
         calibration=f"<results>/corpus/{recipe.calibration_text.name}",
         evaluation=f"<results>/corpus/{recipe.evaluation_text.name}",

@@ -136,6 +136,7 @@ rule write_run:
             for folder in (
                 layout.results(recipe.name),
                 layout.toolchain(recipe.toolchain.name),
+                *([layout.toolchain("datasets")] if recipe.corpus.repo else []),
             )
         ],
         upstream=layout.benchmarks(layout.toolchain("converter")),

@@ -80,3 +80,23 @@ rule build_converter:
         "installing the upstream converter's environment (torch and transformers, about 1.5 GB)"
     script:
         "../../scripts/build_converter.py"
+
+
+rule build_datasets:
+    input:
+        lock=ROOT / "envs" / "datasets.lock",
+    output:
+        record="<toolchains>/datasets/packages.json",
+    log:
+        "<toolchains>/datasets/logs/build_datasets.log",
+    benchmark:
+        "<toolchains>/datasets/benchmarks/build_datasets.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        # Another Python cannot load what was compiled for this one.
+        python=sys.implementation.cache_tag,
+    message:
+        "installing the packages that read data sets (datasets, pandas and pyarrow, about 0.2 GB)"
+    script:
+        "../../scripts/build_datasets.py"

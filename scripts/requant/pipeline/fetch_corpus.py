@@ -27,6 +27,7 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
 
     Raises:
         SourceError, PinnedBytesError: when the data set cannot be had or its files or texts are not the pinned ones.
+        ToolError: when the package that reads data sets is not installed.
     """
     entries = {}
     for role, text in texts.items():

@@ -40,6 +40,7 @@ from requant.ground.errors import AccessError, SourceError
 from requant.ground.text import first_line
 from requant.places import retry
 from requant.places.addresses import Address, redirected
+from requant.places.data_sets import import_datasets
 from requant.places.hub_client import HubClient
 from requant.places.repository import Advice, Sentence, Snapshot, explaining
 
@@ -212,10 +213,9 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Know
     Raises:
         SourceError: when the Hub refuses or keeps failing, or the data set lacks the split or the column.
         PinnedBytesError: when a file is not the pinned one.
+        ToolError: when the package ``datasets`` is not installed.
     """
-    from datasets import disable_progress_bars, load_dataset
-    from datasets.exceptions import DatasetsError
-
+    datasets = import_datasets()
     hub = HubRepository(repo, revision, "dataset")
     with hub.explaining(), _unhidden():
         for name, expected in files.items():
@@ -228,10 +228,10 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Know
                 path.resolve().unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 raise
-        disable_progress_bars()
+        datasets.disable_progress_bars()
         try:
-            rows = retried(lambda: load_dataset(repo, config, revision=revision, split=split))
-        except (ValueError, KeyError, DatasetsError) as error:
+            rows = retried(lambda: datasets.load_dataset(repo, config, revision=revision, split=split))
+        except (ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
             reason = first_line(error)
             raise SourceError(f"{hub.shown} does not give split {split!r} of {config!r}: {reason}") from error
     if "text" not in rows.column_names:

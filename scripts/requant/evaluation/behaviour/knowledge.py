@@ -16,6 +16,7 @@ from requant.ground.digests import digest_file
 from requant.ground.errors import AccessError, FormatError
 from requant.ground.programs import work_folder
 from requant.pipeline.suites import MMLU
+from requant.places.data_sets import import_datasets
 from requant.places.downloads import fetch_set
 
 GPQA = ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
@@ -43,6 +44,7 @@ def fetch_knowledge(pin: SuitePin, out: Path) -> str:
     Raises:
         SourceError, PinnedBytesError: when the data set cannot be had or is another one.
         FormatError: when its rows are of another form.
+        ToolError: when the package ``datasets`` is not installed.
     """
     origin = {"name": pin.name, "repo": pin.repo, "revision": pin.revision, "licence": pin.licence}
     with work_folder(out.parent / f"download-{pin.name}") as work:
@@ -68,15 +70,13 @@ def read_knowledge(path: Path) -> Knowledge:
 
 
 def _rows(name: str, file: Path, cache: Path) -> list[dict[str, Any]]:
-    from datasets import Dataset, disable_progress_bars
-    from datasets.exceptions import DatasetsError
-
-    disable_progress_bars()
-    read = Dataset.from_csv if file.suffix == ".csv" else Dataset.from_parquet
+    datasets = import_datasets()
+    datasets.disable_progress_bars()
+    read = datasets.Dataset.from_csv if file.suffix == ".csv" else datasets.Dataset.from_parquet
     try:
         table = read(str(file), cache_dir=str(cache))
         return [_mmlu(row) if name == MMLU else {key: str(row[key]) for key in GPQA} for row in table]
-    except (DatasetsError, KeyError, TypeError, ValueError) as error:
+    except (datasets.exceptions.DatasetsError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{file.name} does not hold the questions of {name}: pin another commit") from error
 
 
