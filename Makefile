@@ -16,7 +16,7 @@ RUNS ?= 1000000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda fuzz lint fix bench report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda fuzz lint fix bench rehearsal report lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -49,7 +49,7 @@ demo-real: setup
 test: setup-test lint
 	@$(BIN)/python -m pytest -m "not arm64 and not cuda" --numprocesses 2
 
-# Opt-in: the release once more, by ARM64 programs under qemu; 7 minutes on two cores, the first time 15.
+# Opt-in: the release once more, by ARM64 programs under qemu; 5 minutes on two cores, the first time 11.
 test-arm64: setup-test
 	@$(BIN)/python -m pytest -m arm64 tests/arm64
 
@@ -88,6 +88,10 @@ lint: setup-test
 bench: demo $(VENV)/bench.done
 	@$(BIN)/python bench/run.py --threads $(CORES) --rounds $(ROUNDS)
 	@$(BIN)/python bench/audits.py --threads $(CORES) --rounds $(ROUNDS)
+
+# Opt-in, writes docs/benchmarks-full-size.md: the default recipe with random weights, 50 minutes on two cores, 35 GB.
+rehearsal: setup-test
+	@$(BIN)/python bench/rehearsal.py --toolchains "$(FOLDER)/results/toolchains"
 
 $(VENV)/bench.done: $(VENV)/test.done envs/bench.lock
 	@$(PIP) install --require-hashes --no-deps -r envs/bench.lock

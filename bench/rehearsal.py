@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import click
@@ -34,7 +35,7 @@ DEFAULT = ROOT / "config" / "config.yaml"
 PINS = ROOT / "config" / "pins.yaml"
 TEXTS = {"train": "docs.train.txt", "test": "docs.test.txt"}
 CHUNKS = {"calibration": 10, "fidelity": 4}
-BUILDS = ("fetch_toolchain", "build_tool", "build_backend")
+BUILDS = ("fetch_toolchain", "build_tool", "build_backend", "build_datasets")
 ROOM = 3.3
 """What a rehearsal takes on the disk beside the random weights, in sizes of these."""
 LONG = 60
@@ -46,7 +47,7 @@ model's shape, fetched from a hub on the loopback interface; llama.cpp was built
 
 - Machine: {processor} ({architecture}), {cores} cores; flags: {flags}; load before: {load_before}
 - Weights: {gigabytes:.2f} GB; {calibration} chunks to calibrate, {fidelity} to measure
-- Whole run: {minutes:.1f} minutes; the same command again: {again:.0f} s
+- Whole run: {minutes:.1f} minutes, at a mean load of {load:.1f}; the same command again: {again:.0f} s
 - Most on the disk at any time: {most:.1f} GB
 
 | step | s | CPU, s | most memory, GB | read, GB | written, GB | llama.cpp alone, s |
@@ -174,7 +175,7 @@ def measured(folder: Folder) -> dict[str, Any]:
         tool = sampler.tool_seconds(end - entry["s"] - 0.5, end)
         steps.append({"name": path.stem, "end": end, "tool": tool, **entry})
     again = folder.run()
-    return {"seconds": seconds, "again": again, "disk": sampler.disk, "steps": steps}
+    return {"seconds": seconds, "again": again, "disk": sampler.disk, "load": mean(sampler.loads), "steps": steps}
 
 
 def products(folder: Folder) -> dict[str, str]:

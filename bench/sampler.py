@@ -19,12 +19,14 @@ class Sampler:
     """Samples from ``with`` on until its end.
 
     ``disk`` is the most that ``folder`` took, in bytes, a file with several names counted once. ``tools`` are the lives
-    of programs of llama.cpp that this process's descendants started: when they were seen first and last.
+    of programs of llama.cpp that this process's descendants started: when they were seen first and last. ``loads`` are
+    the system's load averages: of more than there are cores, something else was at work.
     """
 
     folder: Path
     disk: int = 0
     tools: dict[int, tuple[float, float]] = field(default_factory=dict)
+    loads: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -41,6 +43,7 @@ class Sampler:
     def _run(self) -> None:
         while not self._stop.wait(PERIOD):
             self.disk = max(self.disk, disk_used(self.folder))
+            self.loads.append(os.getloadavg()[0])
             for process in psutil.Process().children(recursive=True):
                 try:
                     if process.name().startswith(TOOL):
