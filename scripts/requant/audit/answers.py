@@ -8,24 +8,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
+from pathlib import PurePosixPath
 from secrets import randbits
 
 from requant.audit.imatrix import HashedImatrix
-from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_metadata
+from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata
 from requant.audit.named_weights import NamedWeights
-from requant.audit.sample import draw
+from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
+from requant.audit.sample import caught, draw
+from requant.audit.status import Metadata, Reading
 from requant.audit.subject import Subject
 from requant.audit.sweep import Material, Sweep, audit_tensors
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, Floats, Indices
 from requant.formats.gguf import Header, Tensor
-from requant.ground.errors import UnsupportedError
 from requant.ground.progress import progress
+from requant.ground.text import listed
 from requant.places.remote import JOBS
-from requant.quantization.mix import FALLBACKS, OLDER_FALLBACKS, expected_types, file_type_name
 from requant.quantization.quantizer import Quantizer
 from requant.toolchain.quantizers import open_quantizer
+
+CHANCE = 0.01
+"""Chance of missing a change, for which a sample's bound is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,27 @@ class Coverage:
     rows_read: int
     rows_in_all: int
 
+    @property
+    def status(self) -> Reading:
+        """Whether all was read."""
+        return Reading.FULL if self.seed is None else Reading.SAMPLE
+
+    @property
+    def sentence(self) -> str:
+        """What was read, and what a sample may have missed."""
+        if self.seed is None:
+            return f"all {self.rows_in_all:,} rows were read"
+        fraction = caught(CHANCE, self.rows_read)
+        return (
+            f"{self.brief}; a change to {100 * fraction:.3g} % of them would have been seen with "
+            f"{100 * (1 - CHANCE):g} % certainty, smaller ones may be missed (seed {self.seed})"
+        )
+
+    @property
+    def brief(self) -> str:
+        """What was read, in a few words."""
+        return f"{self.rows_read:,} of {self.rows_in_all:,} rows were read"
+
     def weights_of(self, tensor: Tensor) -> int:
         """How many of a tensor's weights are read."""
         columns, *rest = tensor.shape
@@ -49,20 +75,43 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class RecipeAnswer:
-    """What it was made with: the importance matrix, and what contradicts it; tensors whose type is not the mix's."""
-
-    imatrix: HashedImatrix | None
-    contradictions: tuple[MetadataFinding, ...]
-    types: tuple[MetadataFinding, ...]
-
-
-@dataclass(frozen=True)
 class MetadataAnswer:
-    """What there is to say about the keys of the header; ``unchecked`` is why nothing could be compared."""
+    """What there is to say about the keys of the header; ``unchecked`` is why nothing could be compared.
+
+    ``allowed`` are keys that the user lets pass though they could not be checked.
+    """
 
     findings: tuple[MetadataFinding, ...]
     unchecked: str | None = None
+    allowed: frozenset[str] = frozenset()
+
+    @property
+    def status(self) -> Metadata:
+        """The worst of all keys."""
+        grades = {finding.grade for finding in self.findings if not self.lets_pass(finding)}
+        if Grade.SERIOUS in grades:
+            return Metadata.CHANGED
+        if Grade.UNCHECKED in grades or self.unchecked is not None:
+            return Metadata.UNCHECKED
+        return Metadata.HARMLESS if self.findings else Metadata.EQUAL
+
+    def lets_pass(self, finding: MetadataFinding) -> bool:
+        """Whether the user knows that this could not be checked, and goes on."""
+        return finding.grade is Grade.UNCHECKED and finding.key in self.allowed
+
+    @property
+    def sentence(self) -> str:
+        """The answer in words."""
+        keys = {grade: [each.key for each in self.findings if each.grade is grade] for grade in Grade}
+        if changed := keys[Grade.SERIOUS]:
+            return f"changed: {listed(changed)} {'is' if len(changed) == 1 else 'are'} not what the weights give"
+        if self.unchecked is not None:
+            return f"the metadata could not be checked: {self.unchecked}"
+        rest = "what the converter writes" + (", but for keys that only describe" if keys[Grade.HARMLESS] else "")
+        if open_keys := keys[Grade.UNCHECKED]:
+            passed = ", as was allowed" if self.status is not Metadata.UNCHECKED else ""
+            return f"{listed(open_keys)} could not be checked{passed}; the rest is {rest}"
+        return f"the metadata is {rest}"
 
 
 def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
@@ -77,49 +126,30 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
 
 
 def answer_recipe(subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None) -> RecipeAnswer:
-    """What was it made with: is the importance matrix the one it names, has each tensor the type of its mix?"""
-    contradictions = []
+    """What was it made with: which mix of types, and is the importance matrix the one it names?"""
+    source = {name: (shape, weights.types[name]) for name, shape in weights.tensors.shapes.items()}
+    mix = answer_mix(
+        Made(
+            subject.header.tensors, source, weights.model, subject.inferred.file_type,
+            PurePosixPath(subject.name).name, imatrix is not None or subject.with_imatrix,
+        )
+    )  # fmt: skip
+    content = imatrix and imatrix.content
+    named = NamedImatrix(len(content.entries), content.chunk_count) if content else None
+    findings = [*mix.findings, *about_label(subject.header), *compare_making(subject.header, named)]
     if imatrix and subject.manifest:
         wanted = subject.manifest.imatrix.file.sha256
         if imatrix.sha256 != wanted:
             sentence = "the importance matrix is not the one that the manifest names"
-            contradictions.append(MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence))
-    types = _compare_types(subject, weights, imatrix is not None or subject.with_imatrix)
-    return RecipeAnswer(imatrix, tuple(contradictions), tuple(types))
+            findings.append(MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence))
+    return with_findings(mix, imatrix, findings)
 
 
-def _compare_types(subject: Subject, weights: NamedWeights, with_imatrix: bool) -> list[MetadataFinding]:
-    """Tensors of another type than the mix of the file's type gives them; either version's fallbacks are right."""
-    number = subject.inferred.file_type
-    if number is None:
-        sentence = "general.file_type is absent, so the types of the tensors cannot be checked"
-        return [MetadataFinding("general.file_type", Grade.UNCHECKED, "(unknown)", "(absent)", sentence)]
-    mix = file_type_name(number)
-    tensors = {name: (shape, weights.types[name]) for name, shape in weights.tensors.shapes.items()}
-    try:
-        choices = [
-            expected_types(number, tensors, weights.model, with_imatrix, fallbacks)
-            for fallbacks in (FALLBACKS, OLDER_FALLBACKS)
-        ]
-    except UnsupportedError as error:
-        return [MetadataFinding("types", Grade.UNCHECKED, "(unknown)", mix, str(error))]
-    findings = []
-    for tensor in subject.header.tensors:
-        name, found = tensor.name, tensor.type
-        if name in choices[0] and all(found is not choice[name] for choice in choices):
-            wanted = choices[0][name].name
-            sentence = f"{name} is {found.name}, the mix {mix} makes it {wanted}"
-            findings.append(MetadataFinding(name, Grade.SERIOUS, wanted, found.name, sentence))
-    return findings
-
-
-def answer_metadata(subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None) -> MetadataAnswer:
+def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[str]) -> MetadataAnswer:
     """Does the header say what the converter writes for these weights?"""
     if weights.expected is None:
-        return MetadataAnswer((), f"the metadata was not checked: {weights.unknown}")
-    content = imatrix and imatrix.content
-    named = NamedImatrix(len(content.entries), content.chunk_count) if content else None
-    return MetadataAnswer(compare_metadata(subject.header, weights.expected, named).findings)
+        return MetadataAnswer((), weights.unknown, allowed)
+    return MetadataAnswer(compare_metadata(subject.header, weights.expected).findings, None, allowed)
 
 
 def answer_weights(

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from requant.conversion.expected import ExpectedMetadata, belongs
-from requant.formats.ggml import PLAIN, ValueType
+from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header
 from requant.formats.gguf_values import ABSENT, cut, differing, shown
-from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, file_type_name, fitting
 
 # What llama.cpp reads of the general keys; all others describe.
 READ = ("general.architecture", "general.type", "general.sampling.", "general.tensor_extra.")
@@ -81,29 +80,32 @@ def expected_from_gguf(weights: Header) -> ExpectedMetadata:
     return ExpectedMetadata(kept)
 
 
-def compare_metadata(
-    subject: Header, expected: ExpectedMetadata, imatrix: NamedImatrix | None = None
-) -> MetadataComparison:
-    """Compare all metadata of ``subject`` with what is expected of it.
-
-    Args:
-        subject: the GGUF to judge.
-        expected: what its weights would give.
-        imatrix: the importance matrix it is said to be made with, if one was named.
-    """
+def compare_metadata(subject: Header, expected: ExpectedMetadata) -> MetadataComparison:
+    """Compare the metadata of ``subject`` with what is expected of it, all but the keys that llama-quantize sets."""
     equal: list[str] = []
     findings: list[MetadataFinding] = []
     architectures = {_architecture(subject.metadata), _architecture(expected.values)} - {""}
     for key, actual in subject.metadata.items():
         if belongs(key, *SET_BY_QUANTIZE):
-            finding = _own_finding(key, actual, subject, imatrix)
-        else:
-            finding = _finding(key, actual, expected, architectures)
+            continue
+        finding = _finding(key, actual, expected, architectures)
         if finding is None:
             equal.append(key)
         else:
             findings.append(finding)
     return MetadataComparison(tuple(equal), (*findings, *_missing(subject, expected)))
+
+
+def compare_making(subject: Header, imatrix: NamedImatrix | None = None) -> tuple[MetadataFinding, ...]:
+    """Hold the keys that llama-quantize sets, but for the file type, against what it sets.
+
+    Args:
+        subject: the GGUF to judge.
+        imatrix: the importance matrix that it was held against, if there is one.
+    """
+    own = [(key, actual) for key, actual in subject.metadata.items() if belongs(key, *SET_BY_QUANTIZE)]
+    findings = [_own_finding(key, actual, imatrix) for key, actual in own if key != FILE_TYPE]
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def _finding(key: str, actual: Field, expected: ExpectedMetadata, architectures: set[str]) -> MetadataFinding | None:
@@ -138,10 +140,8 @@ def _missing(subject: Header, expected: ExpectedMetadata) -> Iterator[MetadataFi
             yield _make(key, Grade.SERIOUS, shown(wanted), ABSENT, f"is absent: {_effect(key)}")
 
 
-def _own_finding(key: str, actual: Field, subject: Header, imatrix: NamedImatrix | None) -> MetadataFinding | None:
+def _own_finding(key: str, actual: Field, imatrix: NamedImatrix | None) -> MetadataFinding | None:
     """About the keys that llama-quantize sets itself; nothing where one is right."""
-    if key == FILE_TYPE:
-        return _about_file_type(actual, subject)
     if key == QUANTIZATION_VERSION:
         right = actual == Field(ValueType.UINT32, QUANTIZATION)
         return None if right else _serious(key, str(QUANTIZATION), actual, f"is wrong: {_effect(key)}")
@@ -153,23 +153,6 @@ def _own_finding(key: str, actual: Field, subject: Header, imatrix: NamedImatrix
     wanted = getattr(imatrix, counts[key])
     right = isinstance(actual.value, int) and actual.value == wanted
     return None if right else _serious(key, str(wanted), actual, "contradicts the named importance matrix")
-
-
-def _about_file_type(actual: Field, subject: Header) -> MetadataFinding | None:
-    """The file type may be any, but some matrix must have the type that it stands for."""
-    number = actual.value
-    matrices = [tensor for tensor in subject.tensors if sum(length > 1 for length in tensor.shape) > 1]
-    found = cut(", ".join(sorted({tensor.type.name for tensor in matrices})) or "no matrices")
-    if actual.type is not ValueType.UINT32 or not isinstance(number, int) or number not in FILE_TYPES:
-        return _make(FILE_TYPE, Grade.UNCHECKED, found, shown(actual), "is a file type that requant does not know")
-    base = FILE_TYPES[number].base
-    if base in PLAIN:
-        agrees = all(tensor.type in PLAIN for tensor in matrices)
-    else:
-        rules = (FALLBACKS, OLDER_FALLBACKS)
-        agrees = any(tensor.type in {fitting(base, tensor.shape[0], rule) for rule in rules} for tensor in matrices)
-    reason = f"says {file_type_name(number)}, which contradicts the types of the tensors"
-    return None if agrees else _serious(FILE_TYPE, found, actual, reason)
 
 
 def _serious(key: str, expected: str, actual: Field, reason: str) -> MetadataFinding:

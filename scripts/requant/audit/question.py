@@ -22,7 +22,11 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked, as on the command line: ``rows`` is ``None`` for a full audit, ``exact`` lets only that pass."""
+    """What was asked, as on the command line.
+
+    ``rows`` is ``None`` for a full audit. ``exact`` lets only exact bytes pass. ``trust_subject`` takes the subject's
+    word for its weights. ``allowed`` are keys of the metadata that may be unchecked.
+    """
 
     subject: str
     weights: str | None = None
@@ -32,6 +36,8 @@ class Question:
     toolchain: str | None = None
     jobs: int | None = None
     exact: bool = False
+    trust_subject: bool = False
+    allowed: frozenset[str] = frozenset()
 
 
 def audit(question: Question) -> Report | ImatrixReport:
@@ -52,7 +58,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         pin = _toolchain(question, subject)
         imatrix = _imatrix(question, subject, network, closing)
         recipe = answer_recipe(subject, weights, imatrix)
-        metadata = answer_metadata(subject, weights, imatrix)
+        metadata = answer_metadata(subject, weights, question.allowed)
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
         identity = _identity(question, subject)
@@ -65,6 +71,8 @@ def audit(question: Question) -> Report | ImatrixReport:
         metadata=metadata,
         coverage=coverage,
         identity=identity,
+        named=question.weights is not None,
+        trusted=question.trust_subject,
         inferred=_inferred(question, subject, weights),
         exact=question.exact,
         traffic=network.traffic,

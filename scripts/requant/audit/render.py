@@ -1,5 +1,6 @@
 """A report for people: on a terminal, and as Markdown for a discussion page."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from requant.audit import imatrix as matrices
 from requant.audit.imatrix import ImatrixReport
 from requant.audit.judgement import NEAR_LEAST, NEAR_MOST, TensorAudit
 from requant.audit.metadata import Grade, MetadataFinding
-from requant.audit.report import Report, as_document, bound, counts, ratio
+from requant.audit.report import Report, as_document, counts, headline, ratio
+from requant.ground.exit_codes import ExitCode
 from requant.ground.markdown import escaped, literal
 from requant.ground.text import in_units
 from requant.quantization.verdict import Verdict
@@ -20,6 +22,7 @@ from requant.quantization.witnesses import EPSILONS
 
 MOST = 20
 """Tensors and findings that are shown to people; machines get all of them."""
+COLOURS = {ExitCode.OK: "bold green", ExitCode.AGAINST: "bold red", ExitCode.UNCHECKED: "bold yellow"}
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,6 @@ def rendered(report: Report | ImatrixReport) -> Rendered:
     if isinstance(report, ImatrixReport):
         return Rendered(matrices.as_text(report), matrices.as_document(report))
     return Rendered(as_text(report), as_document(report), as_markdown(report))
-
-
-def headline(report: Report) -> str:
-    """The verdict in one line."""
-    name = report.subject.name
-    how = f" ({report.sweep.arithmetic})" if report.verdict is Verdict.EXACT else ""
-    coverage = report.coverage
-    judged = f", judged by {coverage.rows_read:,} of {coverage.rows_in_all:,} rows"
-    checked = "" if coverage.seed is None else judged
-    return f"{report.verdict}{how}: {name} is {report.verdict.words}{checked}"
 
 
 def explained(audit: TensorAudit) -> str:
@@ -83,11 +76,12 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     said = " (the hub says)" if identity.recorded else ""
     digest = "" if identity.sha256 is None else f", SHA-256 {identity.sha256}{said}"
     yield "subject", f"{subject.file.name}, {in_units(subject.file.size)}{digest}"
-    yield "weights", f"{report.weights.place.shown} ({report.weights.form})"
+    yield "weights", f"{report.weights.place.shown} ({report.weights.form}), {report.namer}"
     yield "imatrix", "none" if imatrix is None else f"{imatrix.name}, SHA-256 {imatrix.sha256}"
     yield "llama.cpp", f"{report.toolchain.commit[:12]}, arithmetic {sweep.arithmetic}"
     yield "tensors", ", ".join(f"{count:,} {verdict}" for verdict, count in counts(report).items() if count)
-    yield "bound", bound(report.coverage)
+    if report.recipe.command:
+        yield "made by", shlex.join(report.recipe.command)
     if any(audit.verdict is Verdict.NEAR for audit in sweep.tensors):
         yield "near", near_bound(report)
     fetched = f", {in_units(report.traffic.fetched)} fetched in {report.traffic.requests:,} requests"
@@ -106,8 +100,8 @@ def near_bound(report: Report) -> str:
 
 
 def remarks(report: Report) -> list[str]:
-    """Everything else that was inferred or left out."""
-    return [*report.inferred, *report.notes, *(f"the tensor {name} is missing" for name in report.sweep.missing)]
+    """Everything else that was inferred, or is missing."""
+    return [*report.inferred, *(f"the tensor {name} is missing" for name in report.sweep.missing)]
 
 
 @dataclass(frozen=True)
@@ -131,7 +125,9 @@ def listings(report: Report) -> Iterator[Listing]:
 
 def as_markdown(report: Report) -> str:
     """The outcome for a model's discussion page."""
-    lines = [f"**{escaped(headline(report))}**", "", "| | |", "|---|---|"]
+    lines = [f"**{escaped(headline(report))}**", "", "| question | answer | |", "|---|---|---|"]
+    lines += [f"| {each.question} | {each.word} | {escaped(each.sentence)} |" for each in report.answers]
+    lines += ["", "| | |", "|---|---|"]
     lines += [f"| {name} | {escaped(value)} |" for name, value in facts(report)]
     for listing in listings(report):
         rows = [[write(cell) for write, cell in zip(listing.cells, row, strict=True)] for row in listing.rows[:MOST]]
@@ -148,7 +144,11 @@ def as_text(report: Report) -> str:
     """The outcome for the terminal that standard output is: the verdict, then what matters."""
     console = Console(highlight=False)
     with console.capture() as captured:
-        console.print(Text(headline(report), report.verdict.colour))
+        console.print(Text(headline(report), COLOURS[report.exit_code]))
+        answers = Table(box=None, show_header=False, pad_edge=False)
+        for each in report.answers:
+            answers.add_row(each.question, Text(each.word, COLOURS[each.exit_code]), Text(each.sentence))
+        console.print(answers)
         grid = Table(box=None, show_header=False, pad_edge=False)
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")

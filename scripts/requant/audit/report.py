@@ -3,21 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
-from requant.audit.answers import Coverage, MetadataAnswer, RecipeAnswer
+from requant.audit.answers import Coverage, MetadataAnswer
 from requant.audit.judgement import TensorAudit
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata import MetadataFinding
 from requant.audit.named_weights import NamedWeights
-from requant.audit.sample import caught
+from requant.audit.recipe import RecipeAnswer
+from requant.audit.status import worst
 from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
 from requant.ground.exit_codes import ExitCode
+from requant.ground.text import counted, listed
 from requant.places.remote import Traffic
-from requant.quantization.verdict import Verdict
-
-CHANCE = 0.01
-"""Chance of missing an alteration, for which the bound is given."""
+from requant.quantization.verdict import PROVEN, Verdict
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,22 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What an audit found.
+class Answer:
+    """To one question: a word, what it alone would give as exit code, and a sentence."""
 
-    ``inferred`` are sentences about what nobody named. ``exact`` says that only exact bytes may pass. ``seconds`` is
-    the time that it took, ``traffic`` what was fetched in it.
+    question: str
+    word: str
+    exit_code: ExitCode
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit found: four answers, and beside them what was held against what.
+
+    ``named`` says that the user named the weights, ``trusted`` that the subject's word for them is taken. ``inferred``
+    are sentences about what nobody named. ``exact`` says that only exact bytes may pass. ``seconds`` is the time that
+    it took, ``traffic`` what was fetched in it.
     """
 
     subject: Subject
@@ -44,6 +54,8 @@ class Report:
     metadata: MetadataAnswer
     coverage: Coverage
     identity: Identity
+    named: bool
+    trusted: bool
     inferred: tuple[str, ...]
     exact: bool
     traffic: Traffic
@@ -52,40 +64,78 @@ class Report:
     @property
     def findings(self) -> tuple[MetadataFinding, ...]:
         """Everything that is not simply equal, of the recipe and of the metadata."""
-        return (*self.recipe.contradictions, *self.metadata.findings, *self.recipe.types)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was left out."""
-        return () if self.metadata.unchecked is None else (self.metadata.unchecked,)
+        return (*self.recipe.findings, *self.metadata.findings)
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all: a mismatch or serious finding, then what could not be checked, then ``near``."""
+        """Of the weights: the worst of all tensors of which rows were read."""
         verdicts = {audit.verdict for audit in self.sweep.tensors if not audit.undrawn}
-        serious = any(finding.grade is Grade.SERIOUS for finding in self.findings)
-        if Verdict.MISMATCH in verdicts or self.sweep.missing or serious:
+        if Verdict.MISMATCH in verdicts or self.sweep.missing:
             return Verdict.MISMATCH
-        if Verdict.UNCHECKED in verdicts or not verdicts or self.notes:
+        if Verdict.UNCHECKED in verdicts or not verdicts:
             return Verdict.UNCHECKED
         return Verdict.NEAR if Verdict.NEAR in verdicts else Verdict.EXACT
 
     @property
     def exit_code(self) -> ExitCode:
-        """That of the verdict; where only exact bytes may pass, near ones are a mismatch."""
+        """The worst answer's; 3 where nobody but the subject named the weights."""
+        codes = [answer.exit_code for answer in self.answers]
+        if not self.named and not self.trusted:
+            codes.append(ExitCode.UNCHECKED)
+        return worst(codes)
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """The four answers, in the order of the questions."""
+        how = f" ({self.sweep.arithmetic})" if self.verdict in PROVEN else ""
+        return (
+            Answer("weights", str(self.verdict), self._weights_code, f"{weights_sentence(self)}{how}"),
+            Answer("recipe", str(self.recipe.status), self.recipe.status.exit_code, self.recipe.sentence),
+            Answer("metadata", str(self.metadata.status), self.metadata.status.exit_code, self.metadata.sentence),
+            Answer("coverage", str(self.coverage.status), self.coverage.status.exit_code, self.coverage.sentence),
+        )
+
+    @property
+    def _weights_code(self) -> ExitCode:
         refused = self.exact and self.verdict is Verdict.NEAR
         return (Verdict.MISMATCH if refused else self.verdict).exit_code
 
+    @property
+    def namer(self) -> str:
+        """Who named the weights, in words."""
+        if self.named:
+            return "named by you"
+        trust = "trusted with --trust-subject" if self.trusted else "which proves nothing: name them with --source"
+        return f"named by the subject itself, {trust}"
 
-def bound(coverage: Coverage) -> str:
-    """What a sample can say, in one sentence; a full audit says it all."""
-    if coverage.seed is None:
-        return "every row of every tensor that can be checked was derived again"
-    fraction = caught(CHANCE, coverage.rows_read)
-    return (
-        f"an alteration of {100 * fraction:.3g} % of all rows or more would have been missed with probability "
-        f"below {CHANCE:g} (seed {coverage.seed})"
-    )
+
+def weights_sentence(report: Report) -> str:
+    """Whether the tensors derive from the weights, in words."""
+    at = report.weights.place.shown
+    tensors = [audit for audit in report.sweep.tensors if not audit.undrawn]
+    names = {verdict: [audit.tensor.name for audit in tensors if audit.verdict is verdict] for verdict in Verdict}
+    if wrong := names[Verdict.MISMATCH]:
+        return f"{len(wrong):,} of {len(tensors):,} tensors do not derive from {at}: {listed(wrong)}"
+    if missing := report.sweep.missing:
+        are = "is" if len(missing) == 1 else "are"
+        return f"{counted(len(missing), 'tensor')} of {at} {are} missing: {listed(missing)}"
+    if not tensors:
+        return "no tensor was looked at"
+    if lost := names[Verdict.UNCHECKED]:
+        return f"{len(lost):,} of {len(tensors):,} tensors could not be checked against {at}: {listed(lost)}"
+    every = "every tensor" if report.coverage.seed is None else "every row that was read"
+    if names[Verdict.NEAR]:
+        return f"{every} derives from {at} by another compiler's arithmetic"
+    return f"{every} derives exactly from {at}"
+
+
+def headline(report: Report) -> str:
+    """The four answers in one sentence, what fails first."""
+    order = (ExitCode.AGAINST, ExitCode.UNCHECKED, ExitCode.OK)
+    ranked = sorted(report.answers, key=lambda answer: order.index(answer.exit_code))
+    by = "" if report.named else f"; the weights are {report.namer}"
+    parts = [report.coverage.brief if each.question == "coverage" else each.sentence for each in ranked]
+    return f"{report.subject.name}: {'; '.join(parts)}{by}"
 
 
 def as_document(report: Report) -> dict[str, Any]:
@@ -93,13 +143,14 @@ def as_document(report: Report) -> dict[str, Any]:
     sweep, coverage = report.sweep, report.coverage
     return {
         "schema": AUDIT,
-        "verdict": str(report.verdict),
-        "mode": "full" if coverage.seed is None else "sample",
+        "exit_code": int(report.exit_code),
+        "headline": headline(report),
+        "answers": {each.question: {"status": each.word, "sentence": each.sentence} for each in report.answers},
         "seed": coverage.seed,
         "rows": coverage.rows_read,
         "rows_in_all": coverage.rows_in_all,
-        "bound": bound(coverage),
         **_materials(report),
+        "mix": _mix(report.recipe),
         "arithmetic": str(sweep.arithmetic),
         "counts": counts(report),
         "blocks": {"searched": sweep.blocks, "differing": sweep.differing},
@@ -110,14 +161,23 @@ def as_document(report: Report) -> dict[str, Any]:
              "sentence": each.sentence}
             for each in report.findings
         ],
+        "allowed": sorted(report.metadata.allowed),
         "inferred": list(report.inferred),
-        "notes": list(report.notes),
         "run": {
             "seconds": f"{report.seconds:.3f}",
             "bytes_fetched": report.traffic.fetched,
             "requests": report.traffic.requests,
         },
     }  # fmt: skip
+
+
+def _mix(recipe: RecipeAnswer) -> dict[str, Any]:
+    return {
+        "name": recipe.mix,
+        "bits": f"{recipe.bits:.4f}",
+        "stock_bits": None if recipe.stock_bits is None else f"{recipe.stock_bits:.4f}",
+        "command": list(recipe.command),
+    }
 
 
 def _materials(report: Report) -> dict[str, Any]:
@@ -135,6 +195,7 @@ def _materials(report: Report) -> dict[str, Any]:
         "source": {
             "name": weights.place.shown if not weights.place.is_local else weights.form,
             "revision": weights.place.revision,
+            "named_by": "user" if report.named else "subject, trusted" if report.trusted else "subject",
             "rounded_through": report.sweep.via.name,
         },
         "imatrix": None if imatrix is None else {"sha256": imatrix.sha256},

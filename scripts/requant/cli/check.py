@@ -37,6 +37,15 @@ from requant.ground.exit_codes import ExitCode
 @click.option("--rows", type=click.IntRange(1, 1 << 24), help="Rows to draw for a sample.  [default: 1024]")
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), help="Draw these rows again; by default it is random.")
 @click.option("--exact", is_flag=True, help="Let only exact bytes pass, not another compiler's arithmetic.")
+@click.option(
+    "--trust-subject", is_flag=True, help="Take SUBJECT's own word for its weights where --source names none."
+)
+@click.option(
+    "--allow-unchecked",
+    metavar="KEY",
+    multiple=True,
+    help="Let this metadata key pass though it cannot be checked; may be given several times.",
+)
 @click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
 @as_json
 @click.option("--markdown", metavar="FILE", type=Output(), help="Write a summary to FILE, for a discussion page.")
@@ -45,13 +54,17 @@ from requant.ground.exit_codes import ExitCode
 @click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
 def audit(
     subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
-    toolchain: str | None, out: Path | None, markdown: Path | None, jobs: int | None, attest: Path | None,
-    key: Path | None,
+    trust_subject: bool, allow_unchecked: tuple[str, ...], toolchain: str | None, out: Path | None,
+    markdown: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
 ) -> None:  # fmt: skip
-    """Check that the quant SUBJECT derives from the weights that it names, or that an imatrix could be theirs.
+    """Ask four questions of the quant SUBJECT: weights, recipe, metadata, coverage.
+
+    Does it derive from the weights, what was it made with, do its metadata belong to them, how much of it was read? Of
+    an importance matrix: could it have been measured on them?
 
     SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, the address of a page
-    there, or any https:// address of a file. The exit code is 0 if all that was checked is a derivation.
+    there, or any https:// address of a file. The exit code is 0 only where every answer is good,
+    and the weights were named with --source.
     """
     from requant.audit.question import ROWS, Question
     from requant.audit.question import audit as carry_out
@@ -64,7 +77,8 @@ def audit(
     chosen = None if full else rows or ROWS
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact))
+    allowed = frozenset(allow_unchecked)
+    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact, trust_subject, allowed))
     found = rendered(report)
     if found.markdown is None and (markdown is not None or attest is not None):
         raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")

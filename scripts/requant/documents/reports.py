@@ -8,7 +8,7 @@ from requant.ground.canonical import canonical
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError
 
-AUDIT = "requant/audit/v1"
+AUDIT = "requant/audit/v2"
 IMATRIX_AUDIT = "requant/imatrix-audit/v1"
 VERIFY = "requant/verify/v1"
 REBUILD = "requant/rebuild/v1"

@@ -1,4 +1,4 @@
-"""What an audit says: the words, how they look, and the exit code; docs/verdicts.md explains them."""
+"""What an audit says of the weights: the words and their exit codes; docs/verdicts.md explains them."""
 
 from enum import StrEnum
 from typing import Self
@@ -7,27 +7,21 @@ from requant.ground.exit_codes import ExitCode
 
 
 class Verdict(StrEnum):
-    """What was found of a tensor, or of a file as a whole.
+    """What was found of a tensor, or of all of them; ``exit_code`` is what that alone would give."""
 
-    ``words`` follow "the file is", ``colour`` is the style of the headline on a terminal (a name of rich), and
-    ``exit_code`` that of the command.
-    """
-
-    words: str
-    colour: str
     exit_code: ExitCode
 
-    def __new__(cls, value: str, words: str, colour: str, exit_code: ExitCode) -> Self:
+    def __new__(cls, value: str, exit_code: ExitCode) -> Self:
         """Attach to the word that stands in reports what belongs to it."""
         member = str.__new__(cls, value)
         member._value_ = value
-        member.words, member.colour, member.exit_code = words, colour, exit_code
+        member.exit_code = exit_code
         return member
 
-    EXACT = "exact", "a derivation of the named weights, byte for byte", "bold green", ExitCode.OK
-    NEAR = "near", "a derivation of the named weights by another compiler's arithmetic", "bold green", ExitCode.OK
-    MISMATCH = "mismatch", "NOT a derivation of the named weights", "bold red", ExitCode.AGAINST
-    UNCHECKED = "unchecked", "not proven: something could not be checked", "bold yellow", ExitCode.UNCHECKED
+    EXACT = "exact", ExitCode.OK
+    NEAR = "near", ExitCode.OK
+    MISMATCH = "mismatch", ExitCode.AGAINST
+    UNCHECKED = "unchecked", ExitCode.UNCHECKED
 
 
 PROVEN = (Verdict.EXACT, Verdict.NEAR)

@@ -20,7 +20,7 @@ from requant.documents.reports import AUDIT
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import SHA256, write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
-from requant.quantization.verdict import PROVEN
+from requant.ground.exit_codes import ExitCode
 from requant.release.keys import read_private_key, read_public_key
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -103,25 +103,25 @@ def audit_statement(report: Mapping[str, Any]) -> Statement:
     """What an audit has checked, with the whole report as the predicate.
 
     Args:
-        report: the JSON document of an audit, of schema ``requant/audit/v1``.
+        report: the JSON document of an audit, of schema ``requant/audit/v2``.
 
     Raises:
-        AttestationError: when the audit does not prove a derivation: only a sample was looked at, the verdict is
-            neither ``exact`` nor ``near``, or the audited file's digest is not known.
+        AttestationError: when the audit does not prove a derivation: only a sample was looked at, an answer is not
+            good, nobody but the file named the weights, or the audited file was not read for its digest.
         FormatError: when the report holds a float, or text that is not Unicode.
     """
     if report.get("schema") != AUDIT:
         raise AttestationError(f"the report has schema {report.get('schema')!r}, not {AUDIT}: audit again")
-    if report.get("mode") != "full":
-        raise AttestationError(f"only a full audit can be attested, this one's mode is {report.get('mode')!r}")
-    if report.get("verdict") not in PROVEN:
-        raise AttestationError(
-            f"only the verdicts {' and '.join(PROVEN)} can be attested, this audit's is {report.get('verdict')!r}"
-        )
+    if report.get("seed") is not None:
+        raise AttestationError("only a full audit can be attested, this one looked at a sample")
+    if report.get("exit_code") != ExitCode.OK:
+        raise AttestationError(f"only a passed audit can be attested, this one ended with {report.get('exit_code')!r}")
     subject = report.get("subject")
-    name, sha256 = (subject.get("name"), subject.get("sha256")) if isinstance(subject, Mapping) else (None, None)
-    if not (isinstance(name, str) and name and isinstance(sha256, str) and SHA256.fullmatch(sha256)):
-        raise AttestationError("the report gives no name and SHA-256 of the audited file: audit a whole local file")
+    known: Mapping[str, Any] = subject if isinstance(subject, Mapping) else {}
+    name, sha256 = known.get("name"), known.get("sha256")
+    digested = isinstance(sha256, str) and SHA256.fullmatch(sha256) and known.get("sha256_from") == "read"
+    if not (isinstance(name, str) and name and digested):
+        raise AttestationError("the audited file was not read for its SHA-256: audit a local file")
     canonical(report)
     subjects = [_resource(name, sha256)]
     return {"_type": STATEMENT, "subject": subjects, "predicateType": DERIVATION, "predicate": dict(report)}
