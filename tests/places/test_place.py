@@ -14,7 +14,7 @@ from requant.formats.ranged import LocalFile, read_whole
 from requant.formats.safetensors import read_checkpoint, rows_as_float32
 from requant.ground.digests import Known
 from requant.ground.errors import PlaceError, SourceError
-from requant.places.place import open_place
+from requant.places.place import as_weights, open_place
 from requant.places.remote import Network
 from support.hub import Fault, LoopbackHub, Snapshot
 from support.hub.wire import Reply
@@ -56,6 +56,17 @@ def test_a_folder(folder: Path) -> None:
         assert place.open(SHARD) is shard
     with pytest.raises(SourceError, match="cannot be read"):
         shard.read(0, 1)
+
+
+def test_weights_by_owner_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that the subject brings along must not stand in for the repository that was meant."""
+    monkeypatch.chdir(tmp_path)
+    assert as_weights("Qwen/Qwen3-4B@main") == "hf://Qwen/Qwen3-4B@main"
+    (tmp_path / "Qwen" / "Qwen3-4B").mkdir(parents=True)
+    with pytest.raises(PlaceError, match=r"write hf://Qwen/Qwen3-4B or \./Qwen/Qwen3-4B"):
+        as_weights("Qwen/Qwen3-4B")
+    for plain in ("./Qwen/Qwen3-4B", "Qwen/Qwen3-4B/", str(tmp_path / "Qwen" / "Qwen3-4B"), "Qwen", "ms://a/b"):
+        assert as_weights(plain) == plain
 
 
 def test_a_file(folder: Path) -> None:

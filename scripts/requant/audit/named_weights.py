@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from requant.audit.metadata import expected_from_gguf
 from requant.conversion.expected import ExpectedMetadata
@@ -14,9 +13,8 @@ from requant.formats.gguf import Header, read_header
 from requant.formats.ranged import as_file, read_whole
 from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
-from requant.places.place import Place, open_place
+from requant.places.place import Place, as_weights, open_place
 from requant.places.remote import Network
-from requant.places.repository import NAME
 from requant.quantization.mix import Model
 
 
@@ -47,9 +45,7 @@ def open_weights(text: str, network: Network | None = None) -> NamedWeights:
         SourceError, FormatError: when they cannot be had or are damaged.
         UnsupportedError: when requant does not know how such a model is converted.
     """
-    if NAME.fullmatch(text) and not Path(text).exists():
-        text = f"hf://{text}"
-    place = open_place(text, network)
+    place = open_place(as_weights(text), network)
     try:
         ggufs = [name for name in place.names if name.endswith(".gguf")]
         checkpoint = any(name == CONFIG or name.endswith(SUFFIX) for name in place.names)

@@ -20,7 +20,7 @@ from requant.ground.digests import CHUNK, Digest, named_when_whole
 from requant.ground.errors import PinnedBytesError, PlaceError, RecipeError
 from requant.ground.progress import progress
 from requant.places.pages import spelled
-from requant.places.place import Place, RepositoryPlace, open_place
+from requant.places.place import Place, RepositoryPlace, as_weights, open_place
 from requant.places.repository import NAME
 
 MODELS = re.compile(r"^models:[ \t]*(#.*)?$", re.MULTILINE)
@@ -73,8 +73,7 @@ def add_pin(weights: str, table: Path, name: str | None = None, licence: str | N
 
 
 def _look(weights: str, name: str, licence: str | None) -> NewPin:
-    if NAME.fullmatch(weights) and not Path(weights).exists():
-        weights = f"hf://{weights}"
+    weights = as_weights(weights)
     with open_place(weights) as place:
         names = _chosen(place)
         entry = _origin(place, weights) | {"licence": licence or _licence(place)}

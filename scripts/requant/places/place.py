@@ -24,7 +24,7 @@ from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, checked, without_secrets
 from requant.places.pages import spelled
 from requant.places.remote import Connections, Network, RemoteFile
-from requant.places.repository import PATH, Snapshot
+from requant.places.repository import NAME, PATH, Snapshot
 
 FORMS = "write a path, hf://owner/name[@revision][/file], ms://owner/name[@revision][/file] or https://host/file"
 MAX_FILES = 100_000
@@ -177,6 +177,22 @@ def open_place(text: str, network: Network | None = None) -> Place:
     else:
         from requant.places.modelscope import snapshot
     return RepositoryPlace(snapshot(found["repo"], found["revision"]), found["file"], network)
+
+
+def as_weights(text: str) -> str:
+    """How weights are named: ``owner/name`` is a repository of the Hub, whatever folders there are here.
+
+    >>> as_weights("Qwen/Qwen3-4B"), as_weights("./model")
+    ('hf://Qwen/Qwen3-4B', './model')
+
+    Raises:
+        PlaceError: when something here is called so too.
+    """
+    if not NAME.fullmatch(text):
+        return text
+    if Path(text).exists():
+        raise PlaceError(f"{text} could be a repository of the Hub or what lies here: write hf://{text} or ./{text}")
+    return f"hf://{text}"
 
 
 def _files_below(folder: Path, shown: str) -> list[str]:
