@@ -5,7 +5,7 @@ one. No answer knows of another, but that the weights are compared as far as the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from pathlib import PurePosixPath
@@ -24,7 +24,7 @@ from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, Floats, Indices
 from requant.formats.gguf import Header, Tensor
 from requant.ground.progress import progress
-from requant.ground.text import listed
+from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
 from requant.quantization.quantizer import Quantizer
 from requant.toolchain.quantizers import open_quantizer
@@ -37,34 +37,53 @@ CHANCE = 0.01
 class Coverage:
     """Which rows of the matrices are read: all where there is no ``seed``, else those that it draws.
 
-    ``selected`` are these by tensor, ``None`` for all; vectors are always read whole, and not counted.
+    ``selected`` are these by tensor, ``None`` for all; vectors are always read whole, and not counted. ``rows_read``
+    are asked for at first, and those that could be compared in the end; of ``rows_left`` no row could be.
     """
 
     seed: int | None
     selected: Mapping[str, Indices] | None
     rows_read: int
     rows_in_all: int
+    rows_left: int = 0
 
     @property
     def status(self) -> Reading:
-        """Whether all was read."""
+        """Whether all was to be read."""
         return Reading.FULL if self.seed is None else Reading.SAMPLE
 
     @property
     def sentence(self) -> str:
         """What was read, and what a sample may have missed."""
-        if self.seed is None:
-            return f"all {self.rows_in_all:,} rows were read"
+        known = self.rows_in_all - self.rows_left
+        if self.seed is None or self.rows_read >= known:
+            seed = "" if self.seed is None else f" (seed {self.seed})"
+            return f"{self.brief}{seed}"
         fraction = caught(CHANCE, self.rows_read)
         return (
-            f"{self.brief}; a change to {100 * fraction:.3g} % of them would have been seen with "
-            f"{100 * (1 - CHANCE):g} % certainty, smaller ones may be missed (seed {self.seed})"
+            f"{self.brief}; a change to {100 * fraction:.3g} % of the {known:,} would have been seen with "
+            f"{100 * (1 - CHANCE):g} % certainty, smaller ones may be missed: --full reads all (seed {self.seed})"
         )
 
     @property
     def brief(self) -> str:
         """What was read, in a few words."""
-        return f"{self.rows_read:,} of {self.rows_in_all:,} rows were read"
+        if not self.rows_in_all:
+            return "there are no matrices, all vectors were read"
+        if self.rows_read == self.rows_in_all:
+            return f"all {counted(self.rows_in_all, 'row')} {_were(self.rows_in_all)} read"
+        if not self.rows_read:
+            return f"none of {counted(self.rows_in_all, 'row')} was read, as their tensors could not be compared"
+        said = f"{self.rows_read:,} of {counted(self.rows_in_all - self.rows_left, 'row')} {_were(self.rows_read)} read"
+        left = f"{counted(self.rows_left, 'row')} of tensors that could not be compared {_were(self.rows_left)} not"
+        return f"{said}, {left}" if self.rows_left else said
+
+    def after(self, sweep: Sweep) -> "Coverage":
+        """What was compared in the end: some tensors cannot be, and of others not every row."""
+        matrices = [audit for audit in sweep.tensors if len(audit.tensor.shape) > 1]
+        left = [audit for audit in matrices if not audit.tally.rows and not audit.undrawn]
+        read = sum(audit.tally.rows for audit in matrices)
+        return replace(self, rows_read=read, rows_left=sum(audit.rows for audit in left))
 
     def weights_of(self, tensor: Tensor) -> int:
         """How many of a tensor's weights are read."""
@@ -100,18 +119,31 @@ class MetadataAnswer:
         return finding.grade is Grade.UNCHECKED and finding.key in self.allowed
 
     @property
+    def passed(self) -> frozenset[str]:
+        """The keys that were let pass."""
+        return frozenset(finding.key for finding in self.findings if self.lets_pass(finding))
+
+    @property
     def sentence(self) -> str:
         """The answer in words."""
         keys = {grade: [each.key for each in self.findings if each.grade is grade] for grade in Grade}
         if changed := keys[Grade.SERIOUS]:
-            return f"changed: {listed(changed)} {'is' if len(changed) == 1 else 'are'} not what the weights give"
+            are = "is" if len(changed) == 1 else "are"
+            return f"the metadata is changed: {listed(changed)} {are} not what the named weights give"
         if self.unchecked is not None:
             return f"the metadata could not be checked: {self.unchecked}"
-        rest = "what the converter writes" + (", but for keys that only describe" if keys[Grade.HARMLESS] else "")
-        if open_keys := keys[Grade.UNCHECKED]:
-            passed = ", as was allowed" if self.status is not Metadata.UNCHECKED else ""
-            return f"{listed(open_keys)} could not be checked{passed}; the rest is {rest}"
-        return f"the metadata is {rest}"
+        harmless = len(keys[Grade.HARMLESS])
+        but = f", but for {counted(harmless, 'harmless difference')}" if harmless else ""
+        parts = [f"the metadata is what the named weights give{but}"]
+        if lost := [key for key in keys[Grade.UNCHECKED] if key not in self.passed]:
+            parts = [f"{listed(lost)} could not be checked", f"the rest of {parts[0]}"]
+        if self.passed:
+            parts.append(f"{listed(sorted(self.passed))} could not be checked, as was allowed")
+        return "; ".join(parts)
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
@@ -125,7 +157,9 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
     return Coverage(seed, selected, sum(map(len, selected.values())), in_all)
 
 
-def answer_recipe(subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None) -> RecipeAnswer:
+def answer_recipe(
+    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, allowed: frozenset[str] = frozenset()
+) -> RecipeAnswer:
     """What was it made with: which mix of types, and is the importance matrix the one it names?"""
     source = {name: (shape, weights.types[name]) for name, shape in weights.tensors.shapes.items()}
     mix = answer_mix(
@@ -142,7 +176,7 @@ def answer_recipe(subject: Subject, weights: NamedWeights, imatrix: HashedImatri
         if imatrix.sha256 != wanted:
             sentence = "the importance matrix is not the one that the manifest names"
             findings.append(MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence))
-    return with_findings(mix, imatrix, findings)
+    return with_findings(mix, imatrix, findings, allowed)
 
 
 def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[str]) -> MetadataAnswer:

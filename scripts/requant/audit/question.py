@@ -25,7 +25,7 @@ class Question:
     """What was asked, as on the command line.
 
     ``rows`` is ``None`` for a full audit. ``exact`` lets only exact bytes pass. ``trust_subject`` takes the subject's
-    word for its weights. ``allowed`` are keys of the metadata that may be unchecked.
+    word for its weights. ``allowed`` are keys that may be unchecked.
     """
 
     subject: str
@@ -57,7 +57,7 @@ def audit(question: Question) -> Report | ImatrixReport:
             return audit_imatrix(read_hashed(subject.file), weights)
         pin = _toolchain(question, subject)
         imatrix = _imatrix(question, subject, network, closing)
-        recipe = answer_recipe(subject, weights, imatrix)
+        recipe = answer_recipe(subject, weights, imatrix, question.allowed)
         metadata = answer_metadata(subject, weights, question.allowed)
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
@@ -69,7 +69,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         sweep=sweep,
         recipe=recipe,
         metadata=metadata,
-        coverage=coverage,
+        coverage=coverage.after(sweep),
         identity=identity,
         named=question.weights is not None,
         trusted=question.trust_subject,

@@ -5,29 +5,34 @@ command, never evidence. Evidence is only what the file says of itself and what 
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 from requant.audit.imatrix import HashedImatrix
 from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding
+from requant.audit.promises import bits_per_weight, hold, is_matrix, matrices_of
 from requant.audit.status import Mix
 from requant.formats.ggml import PLAIN, GGMLType, ValueType
 from requant.formats.gguf import Header, Tensor
 from requant.formats.gguf_values import shown
 from requant.ground.errors import UnsupportedError
 from requant.ground.exit_codes import ExitCode
-from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, Model, expected_types, fitting
+from requant.ground.text import listed
+from requant.quantization.mix import (
+    FALLBACKS,
+    FILE_TYPES,
+    NEED_IMATRIX,
+    OLDER_FALLBACKS,
+    Model,
+    expected_types,
+    file_type_name,
+)
 
-LAYER = re.compile(r"blk\.\d+\.(.+)")
-LEAST_BITS = 0.9
-"""Of the bits that a name promises, what a custom mix has at least: mixes that spare single tensors have more."""
-NAMES = {file_type.name: number for number, file_type in FILE_TYPES.items()}
-NAMED = re.compile(rf"(?<![A-Z0-9])({'|'.join(sorted(NAMES, key=len, reverse=True))})(?![A-Z0-9])", re.IGNORECASE)
+LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 TOP = {"token_embd.weight": "--token-embedding-type", "output.weight": "--output-tensor-type"}
 
 Source = Mapping[str, tuple[tuple[int, ...], GGMLType]]
+Types = Mapping[str, GGMLType]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class RecipeAnswer:
 
     ``mix`` is the stock mix that the types are those of, or the one that ``command``, which makes a custom mix, starts
     from; ``None`` where none is known. ``bits`` are those of a weight of the matrices, ``stock_bits`` what the stock
-    mix has. ``findings`` are what the file says of its making and is not so, or could not be looked at.
+    mix has. ``findings`` are what the file says of its making and is not so, or could not be looked at; ``allowed`` are
+    the keys of those among them that the user lets pass.
     """
 
     status: Mix
@@ -63,119 +69,168 @@ class RecipeAnswer:
     command: tuple[str, ...] = ()
     imatrix: HashedImatrix | None = None
     findings: tuple[MetadataFinding, ...] = ()
+    allowed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What each file type's mix would have given, by both versions' fallbacks; and why others are not known."""
+
+    mixes: Mapping[int, Sequence[Types]]
+    refused: Mapping[int, str]
+
+    def equal(self, found: Types) -> list[int]:
+        """The file types whose types these are."""
+        return [number for number, choices in self.mixes.items() if any(not differing(found, each) for each in choices)]
+
+    def fixed(self, name: str) -> bool:
+        """Whether llama-quantize leaves this tensor as it is, whatever it is told."""
+        return len({choice.get(name) for choices in self.mixes.values() for choice in choices}) == 1
+
+    def nearest(self, number: int, found: Types) -> Types:
+        """Of a mix by both fallbacks the one that differs least."""
+        return min(self.mixes[number], key=lambda choice: len(differing(found, choice)))
 
 
 def answer_mix(made: Made) -> RecipeAnswer:
     """Whose types has it: those of its label's stock mix, of another one, or a custom mix?"""
     found = {tensor.name: tensor.type for tensor in made.tensors}
-    bits = bits_per_weight((tensor.shape, tensor.type) for tensor in made.tensors)
-    stock, reason = _stock_mixes(made)
-    equal = [number for number, choices in stock.items() if any(_differing(found, choice) == [] for choice in choices)]
-    contradictions = tuple(_contradictions(made, equal, bits))
-    if made.label in equal or (made.label is None and equal):
+    shapes = {tensor.name: tensor.shape for tensor in made.tensors}
+    stock = _stock_mixes(made)
+    equal = stock.equal(found)
+    matrices = matrices_of(made.tensors, equal)
+    bits = matrices.bits
+    stock_bits = {number: _bits(stock.nearest(number, found), shapes) for number in stock.mixes}
+    findings = tuple(hold(made.label, made.name, matrices, stock_bits))
+    if why := _why_unchecked(made, found, stock):
+        answer = RecipeAnswer(Mix.UNCHECKED, f"the types were not compared with a stock mix: {why}", bits=bits)
+    elif equal:
         number = made.label if made.label in equal else equal[0]
         name = FILE_TYPES[number].name
         said = "" if made.label is not None else ", which the header does not say"
         answer = RecipeAnswer(Mix.STOCK, f"the types are those of the stock mix {name}{said}", name, bits, bits)
-    elif not stock:
-        answer = RecipeAnswer(Mix.UNCHECKED, f"the types could not be compared with a stock mix: {reason}", bits=bits)
     else:
-        answer = _custom(made, found, stock, bits)
-    return replace(answer, findings=contradictions)
+        answer = _custom(made, found, stock, bits, stock_bits)
+    return replace(answer, findings=findings)
 
 
 def about_label(header: Header) -> list[MetadataFinding]:
     """A general.file_type that says nothing: of another kind than llama-quantize writes, or a number without a mix."""
     field = header.metadata.get(FILE_TYPE)
-    known = field is None or (field.type is ValueType.UINT32 and field.value in FILE_TYPES)
-    if field is None or known:
+    if field is None or (field.type is ValueType.UINT32 and field.value in FILE_TYPES):
         return []
-    sentence = f"{FILE_TYPE} is a file type that requant does not know"
-    return [MetadataFinding(FILE_TYPE, Grade.UNCHECKED, "(known)", shown(field), sentence)]
+    if field.type is ValueType.UINT32 and isinstance(field.value, int):
+        why = f"says {file_type_name(field.value)}, a mix that requant does not know"
+    else:
+        why = f"is of the type {field.type.name}, not {ValueType.UINT32.name} as llama-quantize writes it"
+    return [MetadataFinding(FILE_TYPE, Grade.UNCHECKED, "(known)", shown(field), f"{FILE_TYPE} {why}")]
 
 
 def with_findings(
-    mix: RecipeAnswer, imatrix: HashedImatrix | None, findings: Sequence[MetadataFinding]
+    mix: RecipeAnswer,
+    imatrix: HashedImatrix | None,
+    findings: Sequence[MetadataFinding],
+    allowed: frozenset[str] = frozenset(),
 ) -> RecipeAnswer:
     """The answer about a mix, with the importance matrix and all that its header says of both."""
-    serious = [finding for finding in findings if finding.grade is Grade.SERIOUS]
-    if serious:
-        sentence = "; ".join(finding.sentence for finding in serious)
-        return replace(mix, status=Mix.CONTRADICTED, sentence=sentence, imatrix=imatrix, findings=tuple(findings))
-    if mix.status.exit_code is ExitCode.OK and any(finding.grade is Grade.UNCHECKED for finding in findings):
-        key = next(finding for finding in findings if finding.grade is Grade.UNCHECKED)
-        sentence = f"{mix.sentence}; {key.sentence}"
-        return replace(mix, status=Mix.UNCHECKED, sentence=sentence, imatrix=imatrix, findings=tuple(findings))
-    return replace(mix, imatrix=imatrix, findings=tuple(findings))
+    lost = [finding for finding in findings if finding.grade is Grade.UNCHECKED]
+    known = frozenset(finding.key for finding in lost) & allowed
+    answer = replace(mix, imatrix=imatrix, findings=tuple(findings), allowed=known)
+    if serious := [finding.sentence for finding in findings if finding.grade is Grade.SERIOUS]:
+        return replace(answer, status=Mix.CONTRADICTED, sentence="; ".join(serious))
+    # A name that promises less than there is stands in nobody's way, but is worth a word.
+    said = [finding.sentence for finding in mix.findings if finding.grade is Grade.HARMLESS]
+    if remaining := [finding for finding in lost if finding.key not in known]:
+        keys = listed([finding.key for finding in remaining])
+        said.append(remaining[0].sentence if len(remaining) == 1 else f"{keys} could not be checked")
+    if known:
+        said.append(f"{listed(sorted(known))} could not be checked, as was allowed")
+    worse = mix.status.exit_code is ExitCode.OK and remaining
+    status = Mix.UNCHECKED if worse else mix.status
+    return replace(answer, status=status, sentence="; ".join([mix.sentence, *said]))
 
 
-def bits_per_weight(tensors: Iterable[tuple[tuple[int, ...], GGMLType]]) -> float:
-    """Bits of a weight on the average of all matrices; 0 where there is none."""
-    matrices = [(prod(shape), kind) for shape, kind in tensors if len(shape) > 1]
-    count = sum(weights for weights, _ in matrices)
-    return sum(weights * 8 * kind.type_size / kind.block_size for weights, kind in matrices) / count if count else 0.0
-
-
-def _stock_mixes(made: Made) -> tuple[dict[int, list[dict[str, GGMLType]]], str]:
-    """What every file type's mix would have given, by both versions' fallbacks; and why there is none, if so."""
-    found: dict[int, list[dict[str, GGMLType]]] = {}
-    reason = ""
-    for number in FILE_TYPES:
-        try:
-            found[number] = [
-                expected_types(number, made.source, made.model, made.imatrix, rules)
-                for rules in (FALLBACKS, OLDER_FALLBACKS)
-            ]
-        except UnsupportedError as error:
-            reason = str(error)
-    return found, reason
-
-
-def _differing(found: Mapping[str, GGMLType], choice: Mapping[str, GGMLType]) -> list[str]:
+def differing(found: Types, choice: Types) -> list[str]:
+    """The tensors whose types are others than ``choice`` gives them."""
     return [name for name, kind in found.items() if name in choice and choice[name] is not kind]
 
 
-def _custom(
-    made: Made, found: Mapping[str, GGMLType], stock: Mapping[int, list[dict[str, GGMLType]]], bits: float
-) -> RecipeAnswer:
+def _stock_mixes(made: Made) -> Stock:
+    # Whoever has such types had an importance matrix, whether his file says so or not.
+    given = made.imatrix or any(each.type in NEED_IMATRIX and each.name not in TOP for each in made.tensors)
+    mixes: dict[int, list[Types]] = {}
+    refused: dict[int, str] = {}
+    for number in FILE_TYPES:
+        try:
+            mixes[number] = [
+                expected_types(number, made.source, made.model, given, rules) for rules in (FALLBACKS, OLDER_FALLBACKS)
+            ]
+        except UnsupportedError as error:
+            refused[number] = str(error)
+    return Stock(mixes, refused)
+
+
+def _why_unchecked(made: Made, found: Types, stock: Stock) -> str | None:
+    """Why nothing can be said of the mix; nothing where something can."""
+    if not stock.mixes:
+        return next(iter(stock.refused.values()))
+    if not any(is_matrix(tensor.shape) and tensor.name in made.source for tensor in made.tensors):
+        return "it has none of the weights' matrices"
+    if odd := [name for name, kind in found.items() if name in made.source and _impossible(made, stock, name, kind)]:
+        return f"llama-quantize, whatever its options, leaves {listed(odd)} in another type"
+    return stock.refused.get(made.label) if made.label is not None else None
+
+
+def _impossible(made: Made, stock: Stock, name: str, kind: GGMLType) -> bool:
+    """Whether no option gives a tensor this type: norms, biases and the like are not quantized."""
+    return stock.fixed(name) and kind is not made.source[name][1]
+
+
+def _custom(made: Made, found: Types, stock: Stock, bits: float, stock_bits: Mapping[int, float]) -> RecipeAnswer:
     """A mix by options, told from the label's stock mix or, without one, from that which differs least."""
-    number = made.label if made.label in stock else None
-    if number is None:
-        number = min(stock, key=lambda each: min(len(_differing(found, choice)) for choice in stock[each]))
-    choice = min(stock[number], key=lambda each: len(_differing(found, each)))
-    differing = _differing(found, choice)
+    number = _start(made, found, stock)
+    choice = stock.nearest(number, found)
+    others = differing(found, choice)
     name = FILE_TYPES[number].name
-    shapes = {tensor.name: tensor.shape for tensor in made.tensors}
-    stock_bits = bits_per_weight((shapes[each], choice[each]) for each in found if each in choice)
+    count = sum(is_matrix(tensor.shape) for tensor in made.tensors)
+    have, them = ("has another type", "it") if len(others) == 1 else ("have other types", "them")
     sentence = (
-        f"a custom mix: {len(differing):,} of {len(found):,} tensors have other types than {name} gives them "
-        f"({bits:.2f} bits per weight, {name} has {stock_bits:.2f})"
+        f"a custom mix: {len(others):,} of {count:,} matrices {have} than {name} gives {them} "
+        f"({bits:.2f} bits per weight, {name} has {stock_bits[number]:.2f})"
     )
-    return RecipeAnswer(
-        Mix.CUSTOM, sentence, name, bits, stock_bits, _options(found, choice, differing, made.imatrix, name)
-    )
+    command = _options(found, choice, others, made.imatrix, name)
+    return RecipeAnswer(Mix.CUSTOM, sentence, name, bits, stock_bits[number], command)
 
 
-def _options(
-    found: Mapping[str, GGMLType], choice: Mapping[str, GGMLType], differing: Sequence[str], imatrix: bool, name: str
-) -> tuple[str, ...]:
+def _start(made: Made, found: Types, stock: Stock) -> int:
+    """The file type from which a command starts: llama-quantize passes over --tensor-type for unquantized ones."""
+
+    def usable(number: int) -> bool:
+        plain = FILE_TYPES[number].base in PLAIN
+        return not plain or set(differing(found, stock.nearest(number, found))) <= TOP.keys()
+
+    if made.label is not None and made.label in stock.mixes and usable(made.label):
+        return made.label
+    return min(filter(usable, stock.mixes), key=lambda each: len(differing(found, stock.nearest(each, found))))
+
+
+def _options(found: Types, choice: Types, others: Sequence[str], imatrix: bool, name: str) -> tuple[str, ...]:
     """The command that makes such a mix.
 
     Where one layer of a kind is named, llama-quantize no longer counts it and may choose otherwise for those after it
-    (``llama_tensor_get_type``). So a kind that differs anywhere is named layer by layer, or as a whole.
+    (``llama_tensor_get_type``). So of a kind that differs anywhere all layers are named.
     """
     words: list[str] = []
-    kinds = dict.fromkeys(_kind(each) for each in differing)
-    for kind in kinds:
-        members = [each for each in found if _kind(each) == kind and each in choice]
-        types = Counter(found[each] for each in members)
+    for kind in dict.fromkeys(_kind(each) for each in others):
         if kind in TOP:
             words += [TOP[kind], found[kind].name.lower()]
-        elif len(types) == 1:
-            words += ["--tensor-type", rf"^blk\.[0-9]+\.{re.escape(kind)}$={found[members[0]].name.lower()}"]
-        else:
-            for each in members:
-                words += ["--tensor-type", f"^{re.escape(each)}$={found[each].name.lower()}"]
+            continue
+        members = [each for each in found if _kind(each) == kind and each in choice]
+        types = dict.fromkeys(found[each] for each in members)
+        for of in types:
+            layers = [_layer(each) for each in members if found[each] is of]
+            which = "[0-9]+" if len(types) == 1 else layers[0] if len(layers) == 1 else f"({'|'.join(layers)})"
+            words += ["--tensor-type", rf"^blk\.{which}\.{re.escape(kind)}$={of.name.lower()}"]
     matrix = ("--imatrix", "imatrix.gguf") if imatrix else ()
     return ("llama-quantize", *matrix, *words, "weights.gguf", "quant.gguf", name)
 
@@ -183,33 +238,13 @@ def _options(
 def _kind(name: str) -> str:
     """A tensor's name without its layer."""
     match = LAYER.fullmatch(name)
-    return match[1] if match else name
+    return match[2] if match else name
 
 
-def _contradictions(made: Made, equal: Sequence[int], bits: float) -> Iterable[MetadataFinding]:
-    """What label and file name say, and the tensors deny."""
-    matrices = {tensor.type for tensor in made.tensors if len(tensor.shape) > 1 and min(tensor.shape[:2]) > 1}
-    columns = {tensor.shape[0] for tensor in made.tensors if len(tensor.shape) > 1}
-    actual = ", ".join(sorted(kind.name for kind in matrices)) or "no matrices"
-    named = NAMED.findall(made.name)
-    claims = {FILE_TYPE: made.label, "file name": NAMES[named[-1].upper()] if named else None}
-    for key, number in claims.items():
-        if number is None or number not in FILE_TYPES:
-            continue
-        file_type = FILE_TYPES[number]
-        fits = {fitting(file_type.base, width, rules) for width in columns for rules in (FALLBACKS, OLDER_FALLBACKS)}
-        plain = file_type.base in PLAIN
-        others = [FILE_TYPES[each].name for each in equal]
-        least = LEAST_BITS * 8 * file_type.base.type_size / file_type.base.block_size
-        if number in equal:
-            continue
-        if (plain and not matrices <= set(PLAIN)) or (not plain and not matrices & fits):
-            why = f"says {file_type.name}, and no matrix has that type: they are {actual}"
-        elif key == FILE_TYPE and others:
-            why = f"says {file_type.name}, and the types are exactly those of {others[0]}"
-        elif not plain and bits < least:
-            why = f"says {file_type.name}, and the matrices have {bits:.2f} bits per weight, fewer than such a mix"
-        else:
-            continue
-        label = "the file name" if key == "file name" else key
-        yield MetadataFinding(key, Grade.SERIOUS, file_type.name, actual, f"{label} {why}")
+def _layer(name: str) -> str:
+    match = LAYER.fullmatch(name)
+    return match[1] if match else ""
+
+
+def _bits(choice: Types, shapes: Mapping[str, tuple[int, ...]]) -> float:
+    return bits_per_weight((shapes[name], kind) for name, kind in choice.items() if name in shapes)

@@ -16,7 +16,7 @@ from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.report import Report, as_document, counts, headline, ratio
 from requant.ground.exit_codes import ExitCode
 from requant.ground.markdown import escaped, literal
-from requant.ground.text import in_units
+from requant.ground.text import in_units, listed
 from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
 
@@ -79,9 +79,9 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "weights", f"{report.weights.place.shown} ({report.weights.form}), {report.namer}"
     yield "imatrix", "none" if imatrix is None else f"{imatrix.name}, SHA-256 {imatrix.sha256}"
     yield "llama.cpp", f"{report.toolchain.commit[:12]}, arithmetic {sweep.arithmetic}"
-    yield "tensors", ", ".join(f"{count:,} {verdict}" for verdict, count in counts(report).items() if count)
+    yield "tensors", ", ".join(f"{count:,} {verdict}" for verdict, count in counts(report).items() if count) or "none"
     if report.recipe.command:
-        yield "made by", shlex.join(report.recipe.command)
+        yield "command", shlex.join(report.recipe.command)
     if any(audit.verdict is Verdict.NEAR for audit in sweep.tensors):
         yield "near", near_bound(report)
     fetched = f", {in_units(report.traffic.fetched)} fetched in {report.traffic.requests:,} requests"
@@ -116,11 +116,20 @@ class Listing:
 def listings(report: Report) -> Iterator[Listing]:
     """What is not as it should be, if anything is: tensors and metadata."""
     if odd := notable(report):
-        tensors = [(each.tensor.name, each.tensor.type.name, str(each.verdict), explained(each)) for each in odd]
-        yield Listing(("tensor", "type", "verdict", "what"), (literal, str, str, escaped), list(tensors))
+        yield Listing(("tensor", "type", "verdict", "what"), (literal, str, str, escaped), _gathered(odd))
     if found := ordered(report):
         findings = [(each.key, str(each.grade), each.expected, each.actual) for each in found]
-        yield Listing(("metadata", "grade", "expected", "found"), (literal, str, literal, literal), list(findings))
+        yield Listing(("what is said", "grade", "expected", "found"), (literal, str, literal, literal), list(findings))
+
+
+def _gathered(odd: list[TensorAudit]) -> list[tuple[str, ...]]:
+    """A row for each tensor that was compared, and one for all of which the same is said instead."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for each in odd:
+        alone = each.tensor.name if each.tally.differing else ""
+        same = (each.tensor.type.name, str(each.verdict), explained(each), alone)
+        groups.setdefault(same, []).append(each.tensor.name)
+    return [(listed(names), kind, verdict, what) for (kind, verdict, what, _), names in groups.items()]
 
 
 def as_markdown(report: Report) -> str:
@@ -141,7 +150,7 @@ def as_markdown(report: Report) -> str:
 
 
 def as_text(report: Report) -> str:
-    """The outcome for the terminal that standard output is: the verdict, then what matters."""
+    """The outcome for the terminal that standard output is: the headline, then what matters."""
     console = Console(highlight=False)
     with console.capture() as captured:
         console.print(Text(headline(report), COLOURS[report.exit_code]))

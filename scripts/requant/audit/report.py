@@ -16,7 +16,7 @@ from requant.documents.reports import AUDIT
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, listed
 from requant.places.remote import Traffic
-from requant.quantization.verdict import PROVEN, Verdict
+from requant.quantization.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,8 @@ class Report:
     @property
     def answers(self) -> tuple[Answer, ...]:
         """The four answers, in the order of the questions."""
-        how = f" ({self.sweep.arithmetic})" if self.verdict in PROVEN else ""
         return (
-            Answer("weights", str(self.verdict), self._weights_code, f"{weights_sentence(self)}{how}"),
+            Answer("weights", str(self.verdict), self._weights_code, weights_sentence(self)),
             Answer("recipe", str(self.recipe.status), self.recipe.status.exit_code, self.recipe.sentence),
             Answer("metadata", str(self.metadata.status), self.metadata.status.exit_code, self.metadata.sentence),
             Answer("coverage", str(self.coverage.status), self.coverage.status.exit_code, self.coverage.sentence),
@@ -108,6 +107,11 @@ class Report:
         trust = "trusted with --trust-subject" if self.trusted else "which proves nothing: name them with --source"
         return f"named by the subject itself, {trust}"
 
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The keys that could not be checked and that the user let pass."""
+        return self.metadata.passed | self.recipe.allowed
+
 
 def weights_sentence(report: Report) -> str:
     """Whether the tensors derive from the weights, in words."""
@@ -115,27 +119,34 @@ def weights_sentence(report: Report) -> str:
     tensors = [audit for audit in report.sweep.tensors if not audit.undrawn]
     names = {verdict: [audit.tensor.name for audit in tensors if audit.verdict is verdict] for verdict in Verdict}
     if wrong := names[Verdict.MISMATCH]:
-        return f"{len(wrong):,} of {len(tensors):,} tensors do not derive from {at}: {listed(wrong)}"
+        do = "does" if len(wrong) == 1 else "do"
+        return f"{len(wrong):,} of {counted(len(tensors), 'tensor')} {do} not derive from {at}: {listed(wrong)}"
     if missing := report.sweep.missing:
         are = "is" if len(missing) == 1 else "are"
         return f"{counted(len(missing), 'tensor')} of {at} {are} missing: {listed(missing)}"
     if not tensors:
         return "no tensor was looked at"
     if lost := names[Verdict.UNCHECKED]:
-        return f"{len(lost):,} of {len(tensors):,} tensors could not be checked against {at}: {listed(lost)}"
+        reasons = {audit.reason for audit in tensors if audit.verdict is Verdict.UNCHECKED}
+        why = f" ({reasons.pop()})" if len(reasons) == 1 and None not in reasons else ""
+        count = f"{len(lost):,} of {counted(len(tensors), 'tensor')}"
+        return f"{count} could not be checked against {at}: {listed(lost)}{why}"
     every = "every tensor" if report.coverage.seed is None else "every row that was read"
     if names[Verdict.NEAR]:
-        return f"{every} derives from {at} by another compiler's arithmetic"
-    return f"{every} derives exactly from {at}"
+        refused = ", which --exact refuses" if report.exact else ""
+        return f"{every} derives from {at}, some as another compiler rounds{refused}"
+    return f"{every} derives exactly from {at} ({report.sweep.arithmetic} arithmetic)"
 
 
 def headline(report: Report) -> str:
     """The four answers in one sentence, what fails first."""
     order = (ExitCode.AGAINST, ExitCode.UNCHECKED, ExitCode.OK)
-    ranked = sorted(report.answers, key=lambda answer: order.index(answer.exit_code))
-    by = "" if report.named else f"; the weights are {report.namer}"
-    parts = [report.coverage.brief if each.question == "coverage" else each.sentence for each in ranked]
-    return f"{report.subject.name}: {'; '.join(parts)}{by}"
+    brief = {"coverage": report.coverage.brief}
+    parts = [(each.exit_code, brief.get(each.question, each.sentence)) for each in report.answers]
+    if not report.named:
+        parts.append((ExitCode.OK if report.trusted else ExitCode.UNCHECKED, f"the weights are {report.namer}"))
+    ranked = sorted(parts, key=lambda part: order.index(part[0]))
+    return f"{report.subject.name}: {'; '.join(sentence for _, sentence in ranked)}"
 
 
 def as_document(report: Report) -> dict[str, Any]:
@@ -161,7 +172,7 @@ def as_document(report: Report) -> dict[str, Any]:
              "sentence": each.sentence}
             for each in report.findings
         ],
-        "allowed": sorted(report.metadata.allowed),
+        "allowed": sorted(report.allowed),
         "inferred": list(report.inferred),
         "run": {
             "seconds": f"{report.seconds:.3f}",

@@ -44,7 +44,7 @@ from requant.ground.exit_codes import ExitCode
     "--allow-unchecked",
     metavar="KEY",
     multiple=True,
-    help="Let this metadata key pass though it cannot be checked; may be given several times.",
+    help="Let this key of the header pass though it cannot be checked; may be given several times.",
 )
 @click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
 @as_json
@@ -63,8 +63,8 @@ def audit(
     an importance matrix: could it have been measured on them?
 
     SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, the address of a page
-    there, or any https:// address of a file. The exit code is 0 only where every answer is good,
-    and the weights were named with --source.
+    there, or any https:// address of a file. The exit code is 0 only where every answer is good, for weights that
+    --source named or --trust-subject accepts.
     """
     from requant.audit.question import ROWS, Question
     from requant.audit.question import audit as carry_out

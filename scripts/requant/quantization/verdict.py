@@ -22,7 +22,3 @@ class Verdict(StrEnum):
     NEAR = "near", ExitCode.OK
     MISMATCH = "mismatch", ExitCode.AGAINST
     UNCHECKED = "unchecked", ExitCode.UNCHECKED
-
-
-PROVEN = (Verdict.EXACT, Verdict.NEAR)
-"""Those that say that a derivation was found, which alone may be attested."""

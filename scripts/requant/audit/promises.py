@@ -1,0 +1,143 @@
+"""What a label or a file name promises of a mix, held against the types that are there.
+
+A label is what llama-quantize was asked for, so it must be true. A name is whatever somebody typed: of several words in
+it one must be true, words that llama-quantize does not know (Q4_K_XL) promise only so many bits, and who gives more
+bits than he promises deceives nobody.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding
+from requant.formats.ggml import PLAIN, GGMLType
+from requant.formats.gguf import Tensor
+from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, fitting
+
+FILE_NAME = "file name"
+LEAST_BITS = 0.85
+"""Of the bits that a name promises, what a mix has at least: the next lower type has fewer, and one that spares single
+tensors more."""
+NUMBERS = {file_type.name: number for number, file_type in FILE_TYPES.items()}
+BASES = {file_type.base.name: file_type.base for file_type in FILE_TYPES.values()}
+WORDS = "|".join(sorted({*NUMBERS, *BASES}, key=len, reverse=True))
+NAMED = re.compile(rf"(?<![A-Z0-9])({WORDS})(_X*[SML])?(?![A-Z0-9])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A mix as it is named; ``number`` is ``None`` where llama-quantize knows none of that name."""
+
+    word: str
+    number: int | None
+    base: GGMLType
+
+    @property
+    def bits(self) -> float:
+        """Of a weight in a tensor of the base type."""
+        return 8 * self.base.type_size / self.base.block_size
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What is there: the types and row lengths of all matrices, and the bits of a weight on the average.
+
+    ``equal`` are the file types whose stock mix has exactly these types.
+    """
+
+    types: frozenset[GGMLType]
+    columns: frozenset[int]
+    bits: float
+    equal: Sequence[int]
+
+    @property
+    def shown(self) -> str:
+        """The types, for people."""
+        return ", ".join(sorted(kind.name for kind in self.types))
+
+
+def matrices_of(tensors: Iterable[Tensor], equal: Sequence[int]) -> Matrices:
+    """Sum up the tensors of a quant."""
+    found = [tensor for tensor in tensors if is_matrix(tensor.shape)]
+    bits = bits_per_weight((tensor.shape, tensor.type) for tensor in found)
+    types, columns = {tensor.type for tensor in found}, {tensor.shape[0] for tensor in found}
+    return Matrices(frozenset(types), frozenset(columns), bits, equal)
+
+
+def is_matrix(shape: tuple[int, ...]) -> bool:
+    """Whether it has several rows: llama-quantize leaves all others as they are."""
+    return any(length > 1 for length in shape[1:])
+
+
+def bits_per_weight(tensors: Iterable[tuple[tuple[int, ...], GGMLType]]) -> float:
+    """Bits of a weight on the average of all matrices; 0 where there is none."""
+    matrices = [(prod(shape), kind) for shape, kind in tensors if is_matrix(shape)]
+    count = sum(weights for weights, _ in matrices)
+    return sum(weights * 8 * kind.type_size / kind.block_size for weights, kind in matrices) / count if count else 0.0
+
+
+def promised(name: str) -> list[Promise]:
+    """What a file name says of the mix.
+
+    >>> [promise.word for promise in promised("Model-BF16-UD-Q4_K_XL.gguf")]
+    ['BF16', 'Q4_K_XL']
+    """
+    found = []
+    for match in NAMED.finditer(name):
+        word = match[0].upper()
+        base = match[1].upper()
+        number = NUMBERS.get(word)
+        kind = FILE_TYPES[NUMBERS[base]].base if base in NUMBERS else BASES[base]
+        found.append(Promise(word, number, kind))
+    return found
+
+
+def hold(
+    label: int | None, name: str, matrices: Matrices, stock_bits: Mapping[int, float]
+) -> Iterator[MetadataFinding]:
+    """Say which promises are broken: serious, or harmless where a name promises less than there is.
+
+    Args:
+        label: the number in general.file_type.
+        name: the file's.
+        matrices: what is there.
+        stock_bits: bits of a weight that each known mix would have given this model.
+    """
+    if not matrices.types:
+        return
+    if label in FILE_TYPES:
+        promise = Promise(FILE_TYPES[label].name, label, FILE_TYPES[label].base)
+        if why := _broken(promise, matrices):
+            yield _finding(FILE_TYPE, promise, matrices, f"{FILE_TYPE} says {promise.word}, but {why}")
+    promises = promised(name)
+    reasons = [_broken(promise, matrices) for promise in promises]
+    if not promises or not all(reasons):
+        return
+    promise = promises[-1]
+    sentence = f"the file name says {promise.word}, but {reasons[-1]}"
+    wanted = promise.bits if promise.number is None else stock_bits.get(promise.number, promise.bits)
+    grade = Grade.SERIOUS if matrices.bits < wanted else Grade.HARMLESS
+    yield _finding(FILE_NAME, promise, matrices, sentence, grade)
+
+
+def _broken(promise: Promise, matrices: Matrices) -> str | None:
+    """Why a promise is not kept; nothing where it is."""
+    if promise.number in matrices.equal:
+        return None
+    fits = {fitting(promise.base, width, rules) for width in matrices.columns for rules in (FALLBACKS, OLDER_FALLBACKS)}
+    if promise.number is not None:
+        unquantized = promise.base in PLAIN and matrices.types <= set(PLAIN)
+        if not matrices.types & fits and not unquantized:
+            return f"no matrix has its type: they are {matrices.shown}"
+        if matrices.equal:
+            return f"the types are exactly those of {FILE_TYPES[matrices.equal[0]].name}"
+    if matrices.bits < LEAST_BITS * promise.bits:
+        return f"the matrices have {matrices.bits:.2f} bits per weight, fewer than any such mix"
+    return None
+
+
+def _finding(
+    key: str, promise: Promise, matrices: Matrices, sentence: str, grade: Grade = Grade.SERIOUS
+) -> MetadataFinding:
+    return MetadataFinding(key, grade, promise.word, matrices.shown, sentence)
