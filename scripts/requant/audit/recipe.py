@@ -29,6 +29,7 @@ from requant.quantization.mix import (
 )
 
 LAYER = re.compile(r"blk\.(\d+)\.(.+)")
+LONGEST_BLOCK = max(kind.block_size for kind in GGMLType)
 TOP = {"token_embd.weight": "--token-embedding-type", "output.weight": "--output-tensor-type"}
 
 Source = Mapping[str, tuple[tuple[int, ...], GGMLType]]
@@ -74,7 +75,7 @@ class RecipeAnswer:
 
 @dataclass(frozen=True)
 class Stock:
-    """What each file type's mix would have given, by both versions' fallbacks; and why others are not known."""
+    """What each file type's mix would have given, by all versions' fallbacks; and why others are not known."""
 
     mixes: Mapping[int, Sequence[Types]]
     refused: Mapping[int, str]
@@ -88,7 +89,7 @@ class Stock:
         return len({choice.get(name) for choices in self.mixes.values() for choice in choices}) == 1
 
     def nearest(self, number: int, found: Types) -> Types:
-        """Of a mix by both fallbacks the one that differs least."""
+        """Of a mix by all fallbacks the one that differs least."""
         return min(self.mixes[number], key=lambda choice: len(differing(found, choice)))
 
 
@@ -158,13 +159,13 @@ def differing(found: Types, choice: Types) -> list[str]:
 def _stock_mixes(made: Made) -> Stock:
     # Whoever has such types had an importance matrix, whether his file says so or not.
     given = made.imatrix or any(each.type in NEED_IMATRIX and each.name not in TOP for each in made.tensors)
+    columns = {shape[0] for shape, _ in made.source.values() if is_matrix(shape)}
+    fallbacks = (FALLBACKS, OLDER_FALLBACKS) if any(width % LONGEST_BLOCK for width in columns) else (FALLBACKS,)
     mixes: dict[int, list[Types]] = {}
     refused: dict[int, str] = {}
     for number in FILE_TYPES:
         try:
-            mixes[number] = [
-                expected_types(number, made.source, made.model, given, rules) for rules in (FALLBACKS, OLDER_FALLBACKS)
-            ]
+            mixes[number] = [expected_types(number, made.source, made.model, given, rules) for rules in fallbacks]
         except UnsupportedError as error:
             refused[number] = str(error)
     return Stock(mixes, refused)

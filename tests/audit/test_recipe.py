@@ -1,0 +1,332 @@
+"""requant.audit.recipe and promises: stock mixes, custom ones with their commands, and what label and name say falsely.
+
+tests/e2e/test_custom_mix.py runs such commands with the real llama-quantize.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding, NamedImatrix, compare_making
+from requant.audit.promises import promised
+from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
+from requant.audit.status import Mix
+from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.ggml import GGMLType as T
+from requant.formats.gguf import Field, Tensor
+from requant.ground.exit_codes import ExitCode
+from requant.quantization.mix import FILE_TYPES, OLDER_FALLBACKS, Model, expected_types
+from support.relabelled import number, text
+from support.small_checkpoint import IMATRIX, SUBJECT, header
+
+LAYERS = 8
+MODEL = Model("llama", LAYERS, 8, 2)
+NUMBERS = {file_type.name: number for number, file_type in FILE_TYPES.items()}
+Source = dict[str, tuple[tuple[int, ...], GGMLType]]
+
+
+def source_of(columns: int = 512, tied: bool = False) -> Source:
+    """The weights of a small model, in BF16 as the converter writes them."""
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (columns, 1024), "output_norm.weight": (columns,)}
+    if not tied:
+        shapes["output.weight"] = (columns, 1024)
+    for layer in range(LAYERS):
+        for kind in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+            shapes[f"blk.{layer}.{kind}.weight"] = (columns, 512)
+        shapes |= {f"blk.{layer}.{kind}.weight": (columns,) for kind in ("attn_norm", "ffn_norm")}
+    return {name: (shape, T.BF16 if len(shape) > 1 else T.F32) for name, shape in shapes.items()}
+
+
+SOURCE, TIED = source_of(), source_of(tied=True)
+
+
+def made(
+    mix: str, changes: Mapping[str, T] | None = None, *, label: int | str | None = "",
+    name: str = "Model.gguf", source: Source = SOURCE, imatrix: bool = True, model: Model = MODEL,
+) -> Made:  # fmt: skip
+    """A quant of a mix, but for some tensors (by their names, also without the layer), labelled as that mix or as asked for."""
+    types = expected_types(NUMBERS[mix], source, MODEL, imatrix)
+    for end, kind in (changes or {}).items():
+        types |= {each: kind for each in types if each == end or each.endswith(f".{end}")}
+    tensors = [Tensor(each, shape, types[each], 0, 0) for each, (shape, _) in source.items()]
+    said = NUMBERS[label or mix] if isinstance(label, str) else label
+    return Made(tensors, source, model, said, name, imatrix)
+
+
+def answered(subject: Made) -> RecipeAnswer:
+    mix = answer_mix(subject)
+    return with_findings(mix, None, mix.findings)
+
+
+@pytest.mark.parametrize("source", [SOURCE, TIED, source_of(288)], ids=["untied", "tied", "odd rows"])
+@pytest.mark.parametrize("mix", NUMBERS)
+def test_every_stock_mix(mix: str, source: Source) -> None:
+    """Under its label it is stock; without one it is still found, or another that has the very same types."""
+    for label in (mix, None):
+        found = answered(made(mix, label=label, source=source, name=f"Model-{mix}.gguf"))
+        assert (found.status, found.command, found.findings) == (Mix.STOCK, (), ()), found
+        assert found.bits == found.stock_bits
+        assert label is None or found.mix == mix
+        assert found.sentence.endswith("which the header does not say") == (label is None)
+        assert found.mix is not None and found.mix in found.sentence
+
+
+def test_the_fallbacks_of_an_older_llama_cpp_are_stock_too() -> None:
+    source = source_of(288)
+    types = expected_types(NUMBERS["Q2_K"], source, MODEL, True, OLDER_FALLBACKS)
+    assert types != expected_types(NUMBERS["Q2_K"], source, MODEL, True)
+    assert answered(made("Q2_K", types, source=source)).status is Mix.STOCK
+
+
+FFN_DOWN = r"^blk\.[0-9]+\.ffn_down\.weight$"
+ATTN_V = r"^blk\.[0-9]+\.attn_v\.weight$"
+NORMS = dict.fromkeys(("attn_norm.weight", "ffn_norm.weight", "output_norm.weight"), T.F32)
+PURE = {"weight": T.Q4_K, "output.weight": T.Q4_K, "token_embd.weight": T.Q4_K, **NORMS}
+CUSTOM: dict[str, tuple[Made, str]] = {
+    "_L, untied": (
+        made("Q4_K_M", {"token_embd.weight": T.Q8_0, "output.weight": T.Q8_0}, name="Model-Q4_K_L.gguf"),
+        "--token-embedding-type q8_0 --output-tensor-type q8_0",
+    ),
+    "_L, tied": (
+        made("Q6_K", {"token_embd.weight": T.Q8_0}, source=TIED, name="Model-Q6_K_L.gguf"),
+        "--token-embedding-type q8_0",
+    ),
+    "--pure": (
+        made("Q4_K_M", PURE),
+        f"--output-tensor-type q4_k --tensor-type '{ATTN_V}=q4_k' --tensor-type '{FFN_DOWN}=q4_k'",
+    ),
+    "--leave-output-tensor": (made("Q4_K_M", {"output.weight": T.BF16}), "--output-tensor-type bf16"),
+    "--leave-output-tensor, of F16": (made("Q4_K_M", {"output.weight": T.F16}), "--output-tensor-type f16"),
+    "a kind": (made("Q4_K_M", {"attn_v.weight": T.Q8_0}), f"--tensor-type '{ATTN_V}=q8_0'"),
+    "one layer of a plain kind": (
+        made("Q4_K_M", {"blk.3.attn_q.weight": T.Q8_0}),
+        "--tensor-type '^blk\\.(0|1|2|4|5|6|7)\\.attn_q\\.weight$=q4_k' --tensor-type '^blk\\.3\\.attn_q\\.weight$=q8_0'",
+    ),
+    "one layer of a kind with rules": (
+        made("Q4_K_S", {"blk.6.attn_v.weight": T.Q8_0}),
+        " ".join(
+            f"--tensor-type '^blk\\.{layers}\\.attn_v\\.weight$={kind}'"
+            for layers, kind in (("(0|1|2|3)", "q5_k"), ("(4|5|7)", "q4_k"), ("6", "q8_0"))
+        ),
+    ),
+    "embedding of an F16 file": (
+        made("F16", {"token_embd.weight": T.Q8_0}, imatrix=False), "--token-embedding-type q8_0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("subject", "options"), CUSTOM.values(), ids=CUSTOM)
+def test_a_custom_mix_is_a_fact_with_its_command(subject: Made, options: str) -> None:
+    found = answered(subject)
+    assert (found.status, found.status.exit_code, found.findings) == (Mix.CUSTOM, ExitCode.OK, ()), found.sentence
+    assert subject.label is not None
+    name = FILE_TYPES[subject.label].name
+    matrix = ["--imatrix", "imatrix.gguf"] if subject.imatrix else []
+    expected = ["llama-quantize", *matrix, *shlex.split(options), "weights.gguf", "quant.gguf", name]
+    assert (found.mix, list(found.command)) == (name, expected)
+    assert found.bits != found.stock_bits
+    assert f"{found.bits:.2f} bits per weight, {name} has {found.stock_bits:.2f}" in found.sentence
+
+
+def test_counts_agree_with_nouns() -> None:
+    one = answered(made("Q4_K_M", {"blk.3.attn_q.weight": T.Q8_0})).sentence
+    assert one.startswith("a custom mix: 1 of 58 matrices has another type than Q4_K_M gives it (")
+    two = answered(made("Q4_K_M", {"blk.3.attn_q.weight": T.Q8_0, "blk.4.attn_q.weight": T.Q8_0})).sentence
+    assert two.startswith("a custom mix: 2 of 58 matrices have other types than Q4_K_M gives them (")
+
+
+def test_without_a_label_the_nearest_mix_is_found() -> None:
+    found = answered(made("Q5_K_M", {"blk.3.attn_q.weight": T.Q8_0}, label=None))
+    assert (found.status, found.mix) == (Mix.CUSTOM, "Q5_K_M")
+
+
+def test_a_mix_of_quantized_and_unquantized_starts_from_a_quantized_one() -> None:
+    """llama-quantize passes over --tensor-type where the file type is unquantized."""
+    found = answered(made("F16", {"attn_v.weight": T.Q8_0}))
+    assert (found.status, found.mix) == (Mix.CUSTOM, "Q8_0")
+    assert "^blk\\.[0-9]+\\.ffn_up\\.weight$=f16" in found.command
+
+
+FALSE: dict[str, tuple[Made, str, str]] = {
+    "Q2_K labelled Q6_K": (made("Q2_K", label="Q6_K"), FILE_TYPE, "says Q6_K, but the types are exactly those of Q2_K"),
+    "Q4_K_S labelled Q4_K_M": (made("Q4_K_S", label="Q4_K_M"), FILE_TYPE, "exactly those of Q4_K_S"),
+    "Q6_K labelled Q2_K": (made("Q6_K", label="Q2_K"), FILE_TYPE, "no matrix has its type: they are Q6_K"),
+    "IQ4_NL labelled IQ4_XS": (made("IQ4_NL", label="IQ4_XS"), FILE_TYPE, "says IQ4_XS, but no matrix has its type"),
+    "F16 labelled Q8_0": (made("F16", label="Q8_0"), FILE_TYPE, "no matrix has its type: they are F16"),
+    "Q8_0 labelled BF16": (made("Q8_0", label="BF16"), FILE_TYPE, "no matrix has its type: they are Q8_0"),
+    "Q2_K with one tensor as its label says": (
+        made("Q2_K", {"blk.0.attn_q.weight": T.Q5_K, "output.weight": T.Q5_K}, label="Q5_K_M"), FILE_TYPE, "bits per weight, fewer than",
+    ),
+    "Q2_K without label in Model-Q6_K.gguf": (made("Q2_K", label=None, name="Model-Q6_K.gguf"), "file name", "the file name says Q6_K"),
+    "Q2_K in Model-Q6_K.gguf": (made("Q2_K", name="Model-Q6_K.gguf"), "file name", "the types are exactly those of Q2_K"),
+    "Q2_K in model.i1-q6_k.gguf": (made("Q2_K", name="model.i1-q6_k.gguf"), "file name", "the file name says Q6_K"),
+    "Q2_K in Model_Q6_K_imatrix.gguf": (made("Q2_K", name="Model_Q6_K_imatrix.gguf"), "file name", "the file name says Q6_K"),
+    "Q2_K in Model-Q6_K_L.gguf": (made("Q2_K", name="Model-Q6_K_L.gguf"), "file name", "says Q6_K_L, but the matrices have"),
+    "Q2_K in Model-UD-Q4_K_XL.gguf": (made("Q2_K", name="Model-UD-Q4_K_XL.gguf"), "file name", "says Q4_K_XL, but the matrices have"),
+    "IQ4_XS in Model-IQ4_NL.gguf": (made("IQ4_XS", name="Model-IQ4_NL.gguf"), "file name", "says IQ4_NL, but"),
+    "Q4_K_M in Model-BF16.gguf": (made("Q4_K_M", name="Model-BF16.gguf"), "file name", "says BF16, but"),
+    "Q4_K_S in Model-Q4_K_M.gguf": (made("Q4_K_S", name="Model-Q4_K_M.gguf"), "file name", "exactly those of Q4_K_S"),
+    "unknown architecture": (
+        made("Q2_K", label="Q6_K", model=Model("gemma9", LAYERS, 8, 2)), FILE_TYPE, "says Q6_K, but the matrices have",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("subject", "key", "words"), FALSE.values(), ids=FALSE)
+def test_what_the_tensors_deny_is_evidence(subject: Made, key: str, words: str) -> None:
+    found = answered(subject)
+    [finding] = found.findings
+    assert (found.status, found.status.exit_code) == (Mix.CONTRADICTED, ExitCode.AGAINST), found.sentence
+    assert (finding.key, finding.grade) == (key, Grade.SERIOUS)
+    assert found.sentence == finding.sentence and words in found.sentence
+
+
+HONEST = {
+    "imatrix": made("Q4_K_M", name="Model-Q4_K_M-imatrix.gguf"),
+    "small letters": made("Q4_K_M", name="model.i1-q4_k_m.gguf"),
+    "UD": made("Q4_K_M", {"attn_v.weight": T.Q6_K, "output.weight": T.Q8_0}, name="Model-UD-Q4_K_XL.gguf"),
+    "_XL of a type that it has not": made("Q3_K_M", {"attn_q.weight": T.Q4_K}, name="Model-Q3_K_XL.gguf"),
+    "the weights' type too": made("Q4_K_M", name="Model-BF16-Q4_K_M.gguf"),
+    "the weights' type and a mix of nobody": made("Q4_K_M", {"output.weight": T.Q8_0}, name="Model-F16-Q4_K_L.gguf"),
+    "what was changed": made("Q4_K_M", {"output.weight": T.Q8_0}, name="Model-Q4_K_M-output-Q8_0.gguf"),
+    "IQ4_XS": made("IQ4_XS", name="Model-IQ4_XS.gguf"),
+    "IQ4_XS with odd rows": made("IQ4_XS", source=source_of(288), name="Model-IQ4_XS.gguf"),
+    "IQ4_NL": made("IQ4_NL", name="Model-IQ4_NL.gguf"),
+    "no quant": made("Q2_K", name="ggml-model.gguf"),
+    "another thing": made("Q2_K", name="ModelQ6_K2-IQ4_KS-Q9_X.gguf"),
+    "nothing": made("Q2_K", name=""),
+}
+
+
+@pytest.mark.parametrize("subject", HONEST.values(), ids=HONEST)
+def test_honest_names_accuse_nobody(subject: Made) -> None:
+    found = answered(subject)
+    assert (found.status.exit_code, found.findings) == (ExitCode.OK, ()), found.sentence
+
+
+def test_more_than_the_name_promises_is_said_and_no_evidence() -> None:
+    """Such as a model that was trained for Q4_0, and is published in BF16."""
+    found = answered(made("BF16", name="model-qat-q4_0-unquantized.gguf", imatrix=False))
+    assert (found.status, [each.grade for each in found.findings]) == (Mix.STOCK, [Grade.HARMLESS])
+    assert found.sentence.endswith("; the file name says Q4_0, but no matrix has its type: they are BF16")
+
+
+def test_what_a_name_promises() -> None:
+    assert [(each.word, each.number) for each in promised("A-F16_q4_k_m.IQ2_XXS-Q5_K_L-Q4_K.gguf")] == [
+        ("F16", 1), ("Q4_K_M", 15), ("IQ2_XXS", 19), ("Q5_K_L", None), ("Q4_K", None),
+    ]  # fmt: skip
+
+
+UNCHECKED: dict[str, tuple[Made, str]] = {
+    "unknown architecture": (made("Q4_K_M", model=Model("gemma9", LAYERS, 8, 2)), "architecture 'gemma9' is not known"),
+    "a norm in F16": (made("Q4_K_M", {"blk.2.attn_norm.weight": T.F16}), "leaves blk.2.attn_norm.weight in another type"),
+    "a mix that is refused": (
+        made("Q2_K", {"blk.0.attn_q.weight": T.Q3_K}, label="Q2_K_S", imatrix=False),
+        "llama-quantize refuses Q2_K_S without an importance matrix",
+    ),
+    "no matrix at all": (
+        replace(made("Q4_K_M"), tensors=[Tensor("output_norm.weight", (512,), T.F32, 0, 0)]), "it has none of the weights' matrices",
+    ),
+    "other tensors": (
+        replace(made("Q4_K_M"), tensors=[Tensor("x.weight", (512, 2), T.Q4_K, 0, 0)]), "it has none of the weights' matrices",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("subject", "words"), UNCHECKED.values(), ids=UNCHECKED)
+def test_what_cannot_be_told_is_unchecked(subject: Made, words: str) -> None:
+    found = answered(subject)
+    assert (found.status, found.mix, found.command) == (Mix.UNCHECKED, None, ()), found.sentence
+    assert words in found.sentence
+
+
+def test_types_that_need_an_importance_matrix_say_that_there_was_one() -> None:
+    """A header without quantize.imatrix makes nothing unchecked."""
+    for label in ("IQ2_XXS", None):
+        found = answered(replace(made("IQ2_XXS", label=label), imatrix=False))
+        assert (found.status, found.mix) == (Mix.STOCK, "IQ2_XXS")
+
+
+# The header's own words.
+
+
+def labelled(field: Field | None, subject: Made) -> RecipeAnswer:
+    """The answer about a subject whose header has this general.file_type."""
+    mix = answer_mix(replace(subject, label=None if field is None or not isinstance(field.value, int) else field.value))
+    return with_findings(mix, None, [*mix.findings, *about_label(header({FILE_TYPE: field} if field else {}))])
+
+
+@pytest.mark.parametrize(("field", "words"), [
+    (number(99), "says file type 99, a mix that requant does not know"),
+    (number(38), "says MXFP4_MOE, a mix that requant does not know"),
+    (text("15"), "is of the type STRING, not UINT32"),
+    (Field(ValueType.INT32, 15), "is of the type INT32, not UINT32"),
+])  # fmt: skip
+def test_an_unknown_label_is_unchecked(field: Field, words: str) -> None:
+    """The mix is told all the same; stock or custom."""
+    for changes, start in (
+        ({}, "the types are those of the stock mix Q4_K_M"),
+        ({"attn_v.weight": T.Q8_0}, "a custom mix"),
+    ):
+        found = labelled(field, made("Q4_K_M", changes))
+        assert (found.status, [each.key for each in found.findings]) == (Mix.UNCHECKED, [FILE_TYPE])
+        assert found.sentence.startswith(start) and words in found.sentence
+
+
+@pytest.mark.parametrize("field", [None, number(15)])
+def test_a_known_label_or_none(field: Field | None) -> None:
+    assert about_label(header({FILE_TYPE: field} if field else {})) == []
+    assert labelled(field, made("Q4_K_M")).status is Mix.STOCK
+
+
+MAKING: dict[str, tuple[str, Field | None, Grade | None]] = {
+    "nothing": ("general.name", None, None),
+    "quantization version": ("general.quantization_version", number(1), Grade.SERIOUS),
+    "entries": ("quantize.imatrix.entries_count", number(15), Grade.SERIOUS),
+    "chunks, signed": ("quantize.imatrix.chunks_count", Field(ValueType.INT32, 100), None),
+    "chunks": ("quantize.imatrix.chunks_count", text("100"), Grade.SERIOUS),
+    "file": ("quantize.imatrix.file", text("/home/me/imatrix.dat"), Grade.HARMLESS),
+    "split": ("split.count", Field(ValueType.UINT16, 0), Grade.HARMLESS),
+    "file type": (FILE_TYPE, number(7), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "field", "grade"), MAKING.values(), ids=MAKING)
+def test_the_keys_that_llama_quantize_sets(key: str, field: Field | None, grade: Grade | None) -> None:
+    found = {
+        each.key: each.grade for each in compare_making(header(SUBJECT | ({key: field} if field else {})), IMATRIX)
+    }
+    assert found.pop("quantize.imatrix.file") is Grade.HARMLESS or key == "quantize.imatrix.file"
+    assert found == ({key: grade} if grade and key != "quantize.imatrix.file" else {})
+
+
+def test_a_false_count_is_evidence_of_the_recipe() -> None:
+    mix = answer_mix(made("Q4_K_M"))
+    found = with_findings(mix, None, compare_making(header(SUBJECT), NamedImatrix(14, 99)))
+    assert (found.status, found.mix) == (Mix.CONTRADICTED, "Q4_K_M")
+    assert found.sentence == "quantize.imatrix.chunks_count contradicts the named importance matrix"
+
+
+COUNTS = ("quantize.imatrix.entries_count", "quantize.imatrix.chunks_count")
+
+
+def test_counts_without_a_matrix_are_unchecked_unless_allowed() -> None:
+    mix, findings = answer_mix(made("Q4_K_M")), compare_making(header(SUBJECT))
+    found = with_findings(mix, None, findings)
+    assert (found.status, found.allowed) == (Mix.UNCHECKED, frozenset())
+    assert found.sentence.endswith(f"; {', '.join(COUNTS)} could not be checked")
+    one = with_findings(mix, None, findings, frozenset({COUNTS[0], "general.name"}))
+    assert (one.status, one.allowed) == (Mix.UNCHECKED, {COUNTS[0]})
+    both = with_findings(mix, None, findings, frozenset(COUNTS))
+    assert (both.status, both.allowed) == (Mix.STOCK, {*COUNTS})
+    assert both.sentence.endswith("could not be checked, as was allowed")
+
+
+def test_evidence_cannot_be_allowed() -> None:
+    serious = MetadataFinding(FILE_TYPE, Grade.SERIOUS, "a", "b", "is false")
+    found = with_findings(answer_mix(made("Q4_K_M")), None, [serious], frozenset({FILE_TYPE}))
+    assert (found.status, found.allowed) == (Mix.CONTRADICTED, frozenset())
