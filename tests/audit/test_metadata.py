@@ -15,10 +15,10 @@ from support.relabelled import text
 from support.small_checkpoint import (
     ADDED,
     BASE,
-    IMATRIX,
     MERGES,
     ROWS,
     SLOW,
+    SUBJECT,
     TEMPLATE,
     U32,
     checkpoint,
@@ -33,11 +33,9 @@ pytestmark = pytest.mark.usefixtures("small_vocabulary")
 def test_a_release_has_no_serious_finding() -> None:
     expected = expected_metadata(checkpoint())
     assert not expected.unknown
-    found = compare_metadata(header(subject(expected)), expected, IMATRIX)
-    assert [(finding.key, finding.grade) for finding in found.findings] == [
-        ("general.name", Grade.HARMLESS), ("quantize.imatrix.file", Grade.HARMLESS),
-    ]  # fmt: skip
-    assert len(found.equal) == len(subject(expected)) - 2
+    found = compare_metadata(header(subject(expected)), expected)
+    assert [(finding.key, finding.grade) for finding in found.findings] == [("general.name", Grade.HARMLESS)]
+    assert len(found.equal) == len(subject(expected)) - len(SUBJECT)
 
 
 def test_what_is_expected_of_a_checkpoint() -> None:
@@ -110,21 +108,10 @@ CHANGES: dict[str, tuple[str, Change, Grade | None]] = {
     "sampling": ("general.sampling.temp", lambda kv: Field(ValueType.FLOAT32, 2.0), Grade.SERIOUS),
     "more sampling": ("general.sampling.min_p", lambda kv: Field(ValueType.FLOAT32, 0.5), Grade.SERIOUS),
     "no sampling": ("general.sampling.temp", lambda kv: None, Grade.HARMLESS),
-    "file type": ("general.file_type", lambda kv: Field(U32, 7), Grade.SERIOUS),
-    "unquantized file type": ("general.file_type", lambda kv: Field(U32, 32), Grade.SERIOUS),
-    "another mix of the same type": ("general.file_type", lambda kv: Field(U32, 14), None),
-    "unknown file type": ("general.file_type", lambda kv: Field(U32, 99), Grade.UNCHECKED),
-    "file type of another type": ("general.file_type", lambda kv: text("15"), Grade.UNCHECKED),
-    "quantization version": ("general.quantization_version", lambda kv: Field(U32, 1), Grade.SERIOUS),
-    "imatrix entries": ("quantize.imatrix.entries_count", lambda kv: Field(U32, 15), Grade.SERIOUS),
-    "imatrix chunks, signed": ("quantize.imatrix.chunks_count", lambda kv: Field(ValueType.INT32, 100), None),
-    "imatrix chunks": ("quantize.imatrix.chunks_count", lambda kv: text("100"), Grade.SERIOUS),
-    "imatrix file": ("quantize.imatrix.file", lambda kv: text("/home/me/imatrix.dat"), Grade.HARMLESS),
     "name": ("general.name", lambda kv: text("Large"), Grade.HARMLESS),
     "url": ("general.url", lambda kv: text("https://x.y"), Grade.HARMLESS),
     "tags": ("general.tags", lambda kv: Field(ValueType.ARRAY, ["x"], ValueType.STRING), Grade.HARMLESS),
     "alignment": ("general.alignment", lambda kv: Field(U32, 64), Grade.HARMLESS),
-    "split": ("split.count", lambda kv: Field(ValueType.UINT16, 0), Grade.HARMLESS),
     "unknown": ("acme.secret", lambda kv: Field(U32, 1), Grade.HARMLESS),
     "of another architecture": ("llama.block_count", lambda kv: Field(U32, 1), Grade.HARMLESS),
 }  # fmt: skip
@@ -136,9 +123,9 @@ def test_a_change(key: str, change: Change, grade: Grade | None) -> None:
     metadata = subject(expected)
     changed = change(metadata)
     metadata = {name: field for name, field in metadata.items() if name != key} | ({key: changed} if changed else {})
-    comparison = compare_metadata(header(metadata), expected, IMATRIX)
+    comparison = compare_metadata(header(metadata), expected)
     found = {finding.key: finding for finding in comparison.findings}
-    assert found.keys() - {"general.name", "quantize.imatrix.file", key} == set()
+    assert found.keys() - {"general.name", key} == set()
     if grade is None:
         assert key in comparison.equal and key not in found
         return
@@ -161,12 +148,21 @@ def test_keys_of_the_claimed_architecture_are_serious_too() -> None:
     assert serious == {"general.architecture", "llama.block_count"}
 
 
-def test_without_an_imatrix_its_counts_are_unchecked() -> None:
+@pytest.mark.parametrize(("key", "field"), [
+    ("general.file_type", Field(U32, 7)), ("general.file_type", None), ("general.quantization_version", Field(U32, 1)),
+    ("quantize.imatrix.entries_count", Field(U32, 15)), ("quantize.imatrix.file", text("x")),
+    ("split.count", Field(ValueType.UINT16, 3)),
+])  # fmt: skip
+def test_what_llama_quantize_sets_belongs_to_the_recipe(key: str, field: Field | None) -> None:
+    """See test_recipe.py: weights say nothing about it."""
     expected = expected_metadata(checkpoint())
-    found = compare_metadata(header(subject(expected)), expected).findings
-    assert {finding.key for finding in found if finding.grade is Grade.UNCHECKED} == {
-        "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count",
-    }  # fmt: skip
+    metadata = {name: value for name, value in subject(expected).items() if name != key} | (
+        {key: field} if field else {}
+    )
+    for of in (expected, expected_from_gguf(header(subject(expected)))):
+        comparison = compare_metadata(header(metadata), of)
+        assert {finding.key for finding in comparison.findings} <= {"general.name"}
+        assert key not in comparison.equal
 
 
 def test_a_gguf_as_the_source() -> None:
@@ -174,14 +170,12 @@ def test_a_gguf_as_the_source() -> None:
     source = header(
         subject(expected) | {"general.file_type": Field(U32, 32), "split.count": Field(ValueType.UINT16, 3)}
     )
-    found = compare_metadata(header(subject(expected)), expected_from_gguf(source), IMATRIX)
-    assert [finding.key for finding in found.findings] == ["quantize.imatrix.file"]
+    assert compare_metadata(header(subject(expected)), expected_from_gguf(source)).findings == ()
     renamed = subject(expected) | {"general.name": text("Other"), "qwen3.block_count": Field(U32, 3)}
     del renamed["general.sampling.temp"]
-    found = compare_metadata(header(renamed), expected_from_gguf(source), IMATRIX)
+    found = compare_metadata(header(renamed), expected_from_gguf(source))
     assert [(finding.key, finding.grade) for finding in found.findings] == [
-        ("qwen3.block_count", Grade.SERIOUS), ("general.name", Grade.HARMLESS),
-        ("quantize.imatrix.file", Grade.HARMLESS), ("general.sampling.temp", Grade.SERIOUS),
+        ("qwen3.block_count", Grade.SERIOUS), ("general.name", Grade.HARMLESS), ("general.sampling.temp", Grade.SERIOUS),
     ]  # fmt: skip
 
 

@@ -16,10 +16,12 @@ import numpy as np
 
 from fuzz import seeds
 from requant.audit.claims import infer
-from requant.audit.metadata import compare_metadata, expected_from_gguf
+from requant.audit.metadata import compare_making, compare_metadata, expected_from_gguf
+from requant.audit.recipe import Made, about_label, answer_mix, with_findings
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
 from requant.documents.file_names import ATTESTATION, CARD, MANIFEST, SUMS
+from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.formats.ranged import as_file
@@ -27,6 +29,7 @@ from requant.formats.safetensors import INDEX, read_checkpoint, read_safetensors
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
+from requant.quantization.mix import Model
 from requant.release.attestation import PAYLOAD_TYPE, Envelope, read_envelope, verify_with
 from requant.release.folder import list_release
 from requant.release.verify import verify_release
@@ -66,6 +69,20 @@ def metadata(data: bytes) -> None:
             for finding in compare_metadata(one, expected).findings:
                 assert (finding.expected + finding.actual + finding.sentence).isprintable()
         assert "".join(infer(subject).sentences).isprintable()
+        _recipe(subject, known)
+
+
+def _recipe(subject: Header, known: Header) -> None:
+    """What a GGUF file says about its making, with its own tensors and another's as the weights."""
+    said = infer(subject)
+    for source in (subject, known):
+        weights = {tensor.name: (tensor.shape, GGMLType.BF16) for tensor in source.tensors}
+        model = Model(said.architecture or "llama", 2, 4, 2)
+        mix = answer_mix(
+            Made(subject.tensors, weights, model, said.file_type, "x-Q4_K_M.gguf", bool(said.imatrix_file))
+        )
+        found = with_findings(mix, None, [*mix.findings, *about_label(subject), *compare_making(subject)])
+        assert " ".join([found.sentence, *found.command, *(each.sentence for each in found.findings)]).isprintable()
 
 
 def _backwards(header: Header) -> Header:

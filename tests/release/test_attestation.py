@@ -42,10 +42,12 @@ SMALL = {
     "predicateType": DERIVATION,
     "predicate": {"verdict": "exact"},
 }
+ANSWERS = {"weights": "exact", "recipe": "stock", "metadata": "harmless", "coverage": "full"}
 REPORT: dict[str, Any] = {
-    "schema": "requant/audit/v1", "verdict": "exact", "mode": "full", "seed": 0, "rows": 4096,
-    "subject": {"name": "x.gguf", "size": 9, "sha256": DIGEST}, "source": {}, "imatrix": None, "toolchain": {},
-    "counts": {"exact": 3}, "bound": None, "tensors": [], "findings": [],
+    "schema": "requant/audit/v2", "exit_code": 0, "headline": "x.gguf: all is well", "seed": None, "rows": 4096,
+    "answers": {name: {"status": word, "sentence": "it is well"} for name, word in ANSWERS.items()},
+    "subject": {"name": "x.gguf", "size": 9, "sha256": DIGEST, "sha256_from": "read"}, "source": {}, "imatrix": None,
+    "toolchain": {}, "counts": {"exact": 3}, "allowed": [], "tensors": [], "findings": [],
 }  # fmt: skip
 
 
@@ -139,16 +141,22 @@ def test_the_audit_statement_is_the_report(key: Path, public: Path, tmp_path: Pa
     assert verify_envelope((tmp_path / "out").read_bytes(), public) == statement
 
 
+SUBJECT = REPORT["subject"]
 NO_PROOF: dict[str, tuple[dict[str, Any], str]] = {
-    "a sample": ({"mode": "sample"}, "only a full audit can be attested, this one's mode is 'sample'"),
-    "a mismatch": ({"verdict": "mismatch"}, "only the verdicts exact and near can be attested, this audit's is 'mismatch'"),
-    "unchecked": ({"verdict": "unchecked"}, "this audit's is 'unchecked'"),
-    "a verdict of another kind": ({"verdict": ["exact"]}, "this audit's is ['exact']"),
-    "no digest": ({"subject": {"name": "x", "size": 1, "sha256": None}}, "gives no name and SHA-256 of the audited file"),
-    "a short digest": ({"subject": {"name": "x", "sha256": "abc"}}, "gives no name and SHA-256"),
-    "no subject": ({"subject": None}, "gives no name and SHA-256"),
+    "a sample": ({"seed": 7}, "only a full audit can be attested, this one looked at a sample"),
+    "a sample drawn with 0": ({"seed": 0}, "only a full audit can be attested, this one looked at a sample"),
+    "evidence": ({"exit_code": 1}, "only a passed audit can be attested, this one ended with 1"),
+    "unchecked, or weights that only the file named": ({"exit_code": 3}, "this one ended with 3"),
+    "an end of another kind": ({"exit_code": "0"}, "this one ended with '0'"),
+    "no end": ({"exit_code": None}, "this one ended with None"),
+    "no digest": ({"subject": SUBJECT | {"sha256": None}}, "was not read for its SHA-256"),
+    "a short digest": ({"subject": SUBJECT | {"sha256": "abc"}}, "was not read for its SHA-256"),
+    "a digest that a hub records": ({"subject": SUBJECT | {"sha256_from": "hub"}}, "was not read for its SHA-256"),
+    "no name": ({"subject": SUBJECT | {"name": ""}}, "was not read for its SHA-256"),
+    "no subject": ({"subject": None}, "was not read for its SHA-256"),
+    "an older report": ({"schema": "requant/audit/v1"}, "the report has schema 'requant/audit/v1', not requant/audit/v2: audit again"),
     "another report": ({"schema": "requant/audit/v9"}, "the report has schema 'requant/audit/v9'"),
-    "a float": ({"bound": 0.5}, "bound is the float 0.5; write an integer or text"),
+    "a float": ({"rows": 0.5}, "rows is the float 0.5; write an integer or text"),
 }  # fmt: skip
 
 

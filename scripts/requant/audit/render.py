@@ -124,9 +124,9 @@ def listings(report: Report) -> Iterator[Listing]:
 
 def _gathered(odd: list[TensorAudit]) -> list[tuple[str, ...]]:
     """A row for each tensor that was compared, and one for all of which the same is said instead."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for each in odd:
-        alone = each.tensor.name if each.tally.differing else ""
+    groups: dict[tuple[str, str, str, int], list[str]] = {}
+    for number, each in enumerate(odd):
+        alone = number if each.tally.differing else -1
         same = (each.tensor.type.name, str(each.verdict), explained(each), alone)
         groups.setdefault(same, []).append(each.tensor.name)
     return [(listed(names), kind, verdict, what) for (kind, verdict, what, _), names in groups.items()]
