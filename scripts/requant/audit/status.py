@@ -38,10 +38,11 @@ class Metadata(Status):
 
 
 class Reading(Status):
-    """The coverage: how much of the tensors was read."""
+    """The coverage: how much of the file was read; or what was read and is neither header nor tensor."""
 
     FULL = "full", ExitCode.OK
     SAMPLE = "sample", ExitCode.OK
+    HIDDEN = "hidden", ExitCode.AGAINST
 
 
 def worst(codes: list[ExitCode]) -> ExitCode:

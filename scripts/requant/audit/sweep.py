@@ -9,15 +9,28 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from requant.audit.judgement import TensorAudit, judge
+from requant.audit.passage import Padding, Passage, look_between
 from requant.conversion.weights import Weights, read_rows, rounded
-from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Floats, GGMLType, Indices
+from requant.formats.ggml import (
+    DERIVED,
+    NEEDS_IMPORTANCE,
+    PLAIN,
+    Arithmetic,
+    Bytes,
+    Floats,
+    GGMLType,
+    Indices,
+    row_bytes,
+)
 from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
+from requant.ground.digests import CHUNK
+from requant.ground.errors import FormatError
 from requant.quantization.derivation import Rows, Tally, compare_rows, derivable
 from requant.quantization.quantizer import Quantizer
 from requant.quantization.verdict import Verdict
@@ -58,7 +71,8 @@ class Sweep:
     """The tensors of a file with their verdicts.
 
     ``arithmetic`` and ``via`` are those that the file was found to be in. ``missing`` are weights that it lacks.
-    ``blocks`` and ``differing`` count what rounding could have touched.
+    ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between the
+    tensors, ``sha256`` that of the whole file where all of it was read.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -67,6 +81,8 @@ class Sweep:
     missing: tuple[str, ...]
     blocks: int
     differing: int
+    padding: Padding = field(default_factory=Padding)
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,18 +95,19 @@ class Compared:
 
 
 def audit_tensors(
-    material: Material, selected: Mapping[str, Indices] | None, jobs: int | None, progress: Progress
+    material: Material, selected: Mapping[str, Indices] | None, jobs: int | None, progress: Progress, seed: int = 0
 ) -> Sweep:
-    """Check a quant against the weights.
+    """Check a quant against the weights. What is looked at as a whole is read once, and hashed as it passes.
 
     Args:
         material: the files.
         selected: rows by tensor; ``None`` for everything. Vectors are always read whole.
         jobs: how many batches at a time; by default one for each core.
         progress: called with numbers of weights that were compared.
+        seed: draws what a sample sees of long paddings.
 
     Raises:
-        FormatError, SourceError: when a file cannot be read.
+        FormatError, SourceError: when a file cannot be read, or changed meanwhile.
         ToolError: when an arithmetic cannot be had.
     """
     audits = [_prepared(material, tensor, selected) for tensor in material.header.tensors]
@@ -99,9 +116,11 @@ def audit_tensors(
     if selected is not None:
         _hold(material, checked, jobs)
     making = _probe(material, checked)
-    _pass(material, checked, making, jobs, progress)
-    making = _reconsidered(material, checked, making, jobs)
+    passage = None if selected is not None else Passage(material.subject, material.header)
+    _pass(material, checked, making, jobs, progress, passage)
+    making = _reconsidered(material, checked, making, jobs, passage)
     judge(audits, selected is not None)
+    padding = passage.padding if passage else look_between(material.subject, material.header, seed)
     return Sweep(
         tensors=tuple(audits),
         arithmetic=making.arithmetic,
@@ -109,6 +128,8 @@ def audit_tensors(
         missing=tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors})),
         blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
         differing=_differing(checked),
+        padding=padding,
+        sha256=passage.sha256 if passage else None,
     )
 
 
@@ -191,20 +212,27 @@ def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices:
     return int((derived.reshape(-1, size) != rows.actual.reshape(-1, size)).any(1).sum())
 
 
-def _read(material: Material, audit: TensorAudit, indices: Indices, via: GGMLType) -> Rows:
+def _read(material: Material, audit: TensorAudit, indices: Indices, via: GGMLType, actual: Bytes | None = None) -> Rows:
     """Some of the rows to look at, rounded as by a conversion, which leaves vectors alone."""
     held = audit.held
-    rows = _stored(material, audit, indices) if held is None else held.at(np.searchsorted(held.indices, indices))
+    if held is None:
+        rows = _stored(material, audit, indices, actual)
+    else:
+        rows = held.at(np.searchsorted(held.indices, indices))
     return rows if len(audit.tensor.shape) == 1 else replace(rows, weights=rounded(rows.weights, via))
 
 
-def _stored(material: Material, audit: TensorAudit, indices: Indices) -> Rows:
+def _stored(material: Material, audit: TensorAudit, indices: Indices, actual: Bytes | None = None) -> Rows:
     name = audit.tensor.name
-    weights, actual = material.weights.rows(name, indices), read_rows(material.subject, audit.tensor, indices)
+    weights = material.weights.rows(name, indices)
+    actual = read_rows(material.subject, audit.tensor, indices) if actual is None else actual
     return Rows(audit.tensor.type, weights, (material.importances or {}).get(name), actual, indices)
 
 
-def _pass(material: Material, audits: list[TensorAudit], making: Making, jobs: int, progress: Progress) -> None:
+def _pass(
+    material: Material, audits: list[TensorAudit], making: Making, jobs: int, progress: Progress,
+    passage: Passage | None,
+) -> None:  # fmt: skip
     """Compare all selected rows, several batches at a time; no more are waiting than are worked on."""
     for audit in audits:
         audit.tally = Tally()
@@ -221,9 +249,9 @@ def _pass(material: Material, audits: list[TensorAudit], making: Making, jobs: i
                     progress(found.tally.rows * found.audit.tensor.shape[0])
 
         try:
-            for audit, indices in _batches(audits):
+            for batch in _batches(audits) if passage is None else _passing(audits, passage, jobs):
                 collect(2 * jobs)
-                running.add(pool.submit(_compare, material, making, audit, indices))
+                running.add(pool.submit(_compare, material, making, *batch))
             collect(0)
         except BaseException:
             # What has not begun shall not: a dead server would otherwise be asked for every batch.
@@ -231,7 +259,9 @@ def _pass(material: Material, audits: list[TensorAudit], making: Making, jobs: i
             raise
 
 
-def _reconsidered(material: Material, audits: list[TensorAudit], making: Making, jobs: int) -> Making:
+def _reconsidered(
+    material: Material, audits: list[TensorAudit], making: Making, jobs: int, passage: Passage | None
+) -> Making:
     """Compare all rows in the other arithmetic too, where that explains every difference, and keep what fits better.
 
     The first look may have seen no difference between the two. A few blocks of the other one in a file that is exact
@@ -241,7 +271,10 @@ def _reconsidered(material: Material, audits: list[TensorAudit], making: Making,
     if not differing or any(tally.other != tally.differing for tally in tallies):
         return making
     turned = replace(making, arithmetic=making.arithmetic.other)
-    _pass(material, audits, turned, jobs, lambda _: None)
+    again = passage and Passage(material.subject, material.header)
+    _pass(material, audits, turned, jobs, lambda _: None, again)
+    if passage and again and again.sha256 != passage.sha256:
+        raise FormatError(f"{material.subject.name} changed while it was read: leave it alone and try again")
     if _differing(audits) < differing:
         return turned
     for audit, tally in zip(audits, tallies, strict=True):
@@ -254,16 +287,38 @@ def _differing(audits: list[TensorAudit]) -> int:
     return sum(audit.tally.differing for audit in audits if audit.searched)
 
 
-def _batches(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
+def _batches(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices, None]]:
     for audit in audits:
-        indices, height = audit.indices, max(1, BATCH // audit.tensor.shape[0])
+        indices, height = audit.indices, _height(audit.tensor)
         for start in range(0, len(indices), height):
-            yield audit, indices[start : start + height]
+            yield audit, indices[start : start + height], None
 
 
-def _compare(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> Compared:
+def _passing(audits: list[TensorAudit], passage: Passage, jobs: int) -> Iterator[tuple[TensorAudit, Indices, Bytes]]:
+    """All rows, batch by batch as the file passes; of tensors that are not checked nothing comes here."""
+    checked = {audit.tensor.name: audit for audit in audits}
+
+    def step(tensor: Tensor) -> int:
+        return _height(tensor) * row_bytes(tensor.type, tensor.shape[0]) if tensor.name in checked else CHUNK
+
+    for tensor, start, data in passage.pieces(step, jobs):
+        if audit := checked.get(tensor.name):
+            width = row_bytes(tensor.type, tensor.shape[0])
+            first = start // width
+            rows = np.frombuffer(data, np.uint8).reshape(-1, width)
+            yield audit, np.arange(first, first + len(rows)), rows
+
+
+def _height(tensor: Tensor) -> int:
+    """Rows of a batch."""
+    return max(1, BATCH // tensor.shape[0])
+
+
+def _compare(
+    material: Material, making: Making, audit: TensorAudit, indices: Indices, actual: Bytes | None
+) -> Compared:
     """Compare one batch."""
-    rows = _read(material, audit, indices, making.via)
+    rows = _read(material, audit, indices, making.via, actual)
     if tolerance := material.weights.tolerance(audit.tensor.name):
         return _compare_computed(audit, rows, tolerance)
     if rows.type is not GGMLType.F32 and (why := derivable(rows.weights, rows.importance)):

@@ -13,6 +13,7 @@ import numpy as np
 
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, Tensor, quoted, read_exactly, read_header, require_zeros
+from requant.formats.gguf_regions import regions
 from requant.ground.digests import CHUNK, Digest
 from requant.ground.errors import FormatError
 from requant.ground.progress import progress
@@ -141,20 +142,6 @@ def _pieces(file: FileIO, header: Header) -> Iterator[tuple[int, Tensor | None, 
             piece = next(buffers)[: min(CHUNK, end - position)]
             read_exactly(file, piece, header.name)
             yield position, tensor, piece
-
-
-def regions(header: Header) -> Iterator[tuple[int, int, Tensor | None]]:
-    """Cut the file into consecutive ranges of bytes: tensors, and what lies before, between and after them."""
-    position = 0
-    for tensor in sorted(header.tensors, key=lambda tensor: tensor.offset):
-        # The header is a range of its own, as the gaps after it must be zero.
-        for stop in (header.data_offset, tensor.offset):
-            if position < stop:
-                yield position, stop, None
-                position = stop
-        position = tensor.offset + tensor.nbytes
-        yield tensor.offset, position, tensor
-    yield position, header.size, None
 
 
 def _non_finite_row(chunk: Piece, tensor: Tensor, start: int) -> int | None:

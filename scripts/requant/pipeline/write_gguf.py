@@ -9,13 +9,14 @@ from requant.conversion.metadata import read_texts
 from requant.conversion.writer import COMMIT, Conversion, conversion
 from requant.documents.pins import TABLE, read_pins
 from requant.formats.gguf import Header, Tensor, padded, read_header
+from requant.formats.gguf_regions import regions
 from requant.formats.safetensors import INDEX, SUFFIX, read_checkpoint
 from requant.ground.digests import Digest, publish
 from requant.ground.disk import require_space
 from requant.ground.errors import UnsupportedError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
-from requant.pipeline.describe import Description, Piece, examine, regions, require_finite
+from requant.pipeline.describe import Description, Piece, examine, require_finite
 from requant.places.place import LocalPlace, Place
 from requant.toolchain.gguf_py import HeaderRequest, write_header
 from requant.toolchain.quantizers import kept_tree
