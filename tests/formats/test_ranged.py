@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requant.formats.gguf import read_header
-from requant.formats.ranged import FIRST_WINDOW, LocalFile, as_file, digest_ranged, read_whole
-from requant.ground.digests import CHUNK, digest_bytes
+from requant.formats.ranged import FIRST_WINDOW, LocalFile, as_file, read_whole
 from requant.ground.errors import FormatError, SourceError
 from support.gguf_files import gguf_bytes, pair, string, tensor
 from support.memory_file import Memory
@@ -107,10 +106,3 @@ def test_whole(local: LocalFile) -> None:
     assert read_whole(local, 1024, "an index") == DATA
     with pytest.raises(FormatError, match=r"has 1,024 bytes, more than the 1,023 that an index may have"):
         read_whole(local, 1023, "an index")
-
-
-@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1])
-def test_digest(size: int) -> None:
-    """Over several pieces it is that of the whole."""
-    data = bytes(range(256)) * (size // 256) + DATA[: size % 256]
-    assert digest_ranged(Memory(data)) == digest_bytes(data)

@@ -5,7 +5,7 @@ one. No answer knows of another, but that the weights are compared as far as the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import PurePosixPath
@@ -14,6 +14,7 @@ from secrets import randbits
 from requant.audit.imatrix import HashedImatrix
 from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata
 from requant.audit.named_weights import NamedWeights
+from requant.audit.passage import Padding
 from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
 from requant.audit.sample import caught, draw
 from requant.audit.status import Metadata, Reading
@@ -22,7 +23,7 @@ from requant.audit.sweep import Material, Sweep, audit_tensors
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, Floats, Indices
-from requant.formats.gguf import Header, Tensor
+from requant.formats.gguf import DEFAULT_ALIGNMENT, Header, Tensor
 from requant.ground.progress import progress
 from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
@@ -38,7 +39,8 @@ class Coverage:
     """Which rows of the matrices are read: all where there is no ``seed``, else those that it draws.
 
     ``selected`` are these by tensor, ``None`` for all; vectors are always read whole, and not counted. ``rows_read``
-    are asked for at first, and those that could be compared in the end; of ``rows_left`` no row could be.
+    are asked for at first, and those that could be compared in the end; of ``rows_left`` no row could be. ``padding``
+    is what was found between the tensors, ``alignment`` the header's.
     """
 
     seed: int | None
@@ -46,28 +48,51 @@ class Coverage:
     rows_read: int
     rows_in_all: int
     rows_left: int = 0
+    padding: Padding = field(default_factory=Padding)
+    alignment: int = DEFAULT_ALIGNMENT
 
     @property
     def status(self) -> Reading:
-        """Whether all was to be read."""
+        """Whether all was to be read, and whether something lies between the tensors."""
+        if self.padding.hidden:
+            return Reading.HIDDEN
         return Reading.FULL if self.seed is None else Reading.SAMPLE
 
     @property
     def sentence(self) -> str:
-        """What was read, and what a sample may have missed."""
+        """What was read, what a sample may have missed, and what lies between the tensors."""
+        parts = [self._hidden] if self.padding.hidden else []
+        parts.append(self._bound)
+        if self.padding.spare:
+            parts.append(f"{counted(self.padding.spare, 'byte')} of padding more than the alignment asks for")
+        if self.alignment != DEFAULT_ALIGNMENT:
+            parts.append(f"tensors are aligned to {self.alignment:,} bytes instead of {DEFAULT_ALIGNMENT}")
+        return "; ".join(parts)
+
+    @property
+    def _hidden(self) -> str:
+        are = "is" if self.padding.hidden == 1 else "are"
+        return f"{counted(self.padding.hidden, 'byte')} between the tensors {are} not zero, and no part of any weight"
+
+    @property
+    def _bound(self) -> str:
         known = self.rows_in_all - self.rows_left
         if self.seed is None or self.rows_read >= known:
             seed = "" if self.seed is None else f" (seed {self.seed})"
-            return f"{self.brief}{seed}"
+            return f"{self._read}{seed}"
         fraction = caught(CHANCE, self.rows_read)
         return (
-            f"{self.brief}; a change to {100 * fraction:.3g} % of the {known:,} would have been seen with "
+            f"{self._read}; a change to {100 * fraction:.3g} % of the {known:,} would have been seen with "
             f"{100 * (1 - CHANCE):g} % certainty, smaller ones may be missed: --full reads all (seed {self.seed})"
         )
 
     @property
     def brief(self) -> str:
-        """What was read, in a few words."""
+        """What was read, in a few words, or what should not be there."""
+        return self._hidden if self.padding.hidden else self._read
+
+    @property
+    def _read(self) -> str:
         if not self.rows_in_all:
             return "there are no matrices, all vectors were read"
         if self.rows_read == self.rows_in_all:
@@ -83,7 +108,8 @@ class Coverage:
         matrices = [audit for audit in sweep.tensors if len(audit.tensor.shape) > 1]
         left = [audit for audit in matrices if not audit.tally.rows and not audit.undrawn]
         read = sum(audit.tally.rows for audit in matrices)
-        return replace(self, rows_read=read, rows_left=sum(audit.rows for audit in left))
+        lost = sum(audit.rows for audit in left)
+        return replace(self, rows_read=read, rows_left=lost, padding=sweep.padding)
 
     def weights_of(self, tensor: Tensor) -> int:
         """How many of a tensor's weights are read."""
@@ -151,10 +177,10 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
     rows = {tensor.name: prod(tensor.shape[1:]) for tensor in header.tensors if len(tensor.shape) > 1}
     in_all = sum(rows.values())
     if count is None:
-        return Coverage(None, None, in_all, in_all)
+        return Coverage(None, None, in_all, in_all, alignment=header.alignment)
     seed = randbits(64) if seed is None else seed
     selected = draw(rows, count, seed)
-    return Coverage(seed, selected, sum(map(len, selected.values())), in_all)
+    return Coverage(seed, selected, sum(map(len, selected.values())), in_all, alignment=header.alignment)
 
 
 def answer_recipe(
@@ -210,7 +236,7 @@ def answer_weights(
         def advance(count: int) -> None:
             bar.update(count)
 
-        return audit_tensors(material, coverage.selected, jobs, advance)
+        return audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0)
 
 
 def _opener(pin: ToolchainPin) -> Callable[[Arithmetic], Quantizer]:

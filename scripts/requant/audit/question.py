@@ -3,6 +3,7 @@
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
 from requant.audit.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
@@ -11,7 +12,7 @@ from requant.audit.report import Identity, Report
 from requant.audit.subject import Subject, open_subject
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
-from requant.formats.ranged import LocalFile, Ranged, digest_ranged
+from requant.formats.ranged import Ranged
 from requant.ground.errors import PlaceError, RecipeError
 from requant.places.place import open_place
 from requant.places.remote import JOBS, Network
@@ -61,7 +62,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         metadata = answer_metadata(subject, weights, question.allowed)
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
-        identity = _identity(question, subject)
+        identity = Identity(sweep.sha256, _recorded(subject))
     return Report(
         subject=subject,
         weights=weights,
@@ -119,9 +120,12 @@ def _imatrix(question: Question, subject: Subject, network: Network, closing: Ex
     return None if file is None else read_hashed(file)
 
 
-def _identity(question: Question, subject: Subject) -> Identity:
-    """The SHA-256 of a local file that is audited whole, else what a hub records."""
-    if question.rows is None and isinstance(subject.file, LocalFile):
-        return Identity(digest_ranged(subject.file).sha256)
+def _recorded(subject: Subject) -> dict[str, str]:
+    """What the hub and the manifest say that the subject's SHA-256 is: claims, to be held against what was read."""
     known = subject.place.expected(subject.name)
-    return Identity(known.sha256, recorded=True) if known else Identity()
+    said = {"the hub": known.sha256} if known and known.sha256 else {}
+    name = PurePosixPath(subject.name).name
+    for quant in subject.manifest.quants if subject.manifest else ():
+        if quant.file.name == name:
+            said["the manifest"] = quant.file.sha256
+    return said

@@ -1,6 +1,7 @@
 """What an audit found: the four answers with what they rest on, and all of it as a document for machines."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from requant.audit.answers import Coverage, MetadataAnswer
@@ -21,10 +22,19 @@ from requant.quantization.verdict import Verdict
 
 @dataclass(frozen=True)
 class Identity:
-    """The subject's SHA-256: what was read, or what a hub records (``recorded``), or ``None``."""
+    """The subject's SHA-256: of all bytes, if they were read; and what others say that it is, by who says so."""
 
     sha256: str | None = None
-    recorded: bool = False
+    said: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def contradictions(self) -> list[str]:
+        """Who says something else than what was read, in words."""
+        return [
+            f"{who} gives SHA-256 {said}, and the bytes that were read have {self.sha256}"
+            for who, said in self.said.items()
+            if self.sha256 not in (None, said)
+        ]
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,8 @@ class Report:
         codes = [answer.exit_code for answer in self.answers]
         if not self.named and not self.trusted:
             codes.append(ExitCode.UNCHECKED)
+        if self.identity.contradictions:
+            codes.append(ExitCode.AGAINST)
         return worst(codes)
 
     @property
@@ -145,6 +157,7 @@ def headline(report: Report) -> str:
     parts = [(each.exit_code, brief.get(each.question, each.sentence)) for each in report.answers]
     if not report.named:
         parts.append((ExitCode.OK if report.trusted else ExitCode.UNCHECKED, f"the weights are {report.namer}"))
+    parts += [(ExitCode.AGAINST, sentence) for sentence in report.identity.contradictions]
     ranked = sorted(parts, key=lambda part: order.index(part[0]))
     return f"{report.subject.name}: {'; '.join(sentence for _, sentence in ranked)}"
 
@@ -199,7 +212,7 @@ def _materials(report: Report) -> dict[str, Any]:
             "name": subject.name.rpartition("/")[2],
             "size": subject.file.size,
             "sha256": identity.sha256,
-            "sha256_from": None if identity.sha256 is None else "hub" if identity.recorded else "read",
+            "recorded": dict(sorted(identity.said.items())),
             "revision": subject.place.revision,
             "type": subject.inferred.file_type_name,
         },

@@ -3,7 +3,6 @@
 Whoever parses a file sees only ``Ranged``, so a check works on a published file as it does on a local one.
 """
 
-import hashlib
 import io
 import os
 import stat
@@ -12,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
-from requant.ground.digests import CHUNK, Digest
 from requant.ground.errors import FormatError, PlaceError, SourceError
 
 FIRST_WINDOW = 1 << 18
@@ -155,14 +153,6 @@ class _Adapter(io.RawIOBase):
 def as_file(file: Ranged) -> BinaryIO:
     """Give ``file`` as a seekable binary file that reads ahead, for parsers such as ``formats.gguf.read_header``."""
     return cast(BinaryIO, _Adapter(file))
-
-
-def digest_ranged(file: Ranged) -> Digest:
-    """Digest a file in a single read; raises as ``Ranged.read``."""
-    sha256 = hashlib.sha256()
-    for offset in range(0, file.size, CHUNK):
-        sha256.update(file.read(offset, min(CHUNK, file.size - offset)))
-    return Digest(file.size, sha256.hexdigest())
 
 
 def read_whole(file: Ranged, limit: int, what: str) -> bytes:

@@ -119,9 +119,9 @@ def audit_statement(report: Mapping[str, Any]) -> Statement:
     subject = report.get("subject")
     known: Mapping[str, Any] = subject if isinstance(subject, Mapping) else {}
     name, sha256 = known.get("name"), known.get("sha256")
-    digested = isinstance(sha256, str) and SHA256.fullmatch(sha256) and known.get("sha256_from") == "read"
+    digested = isinstance(sha256, str) and SHA256.fullmatch(sha256)
     if not (isinstance(name, str) and name and digested):
-        raise AttestationError("the audited file was not read for its SHA-256: audit a local file")
+        raise AttestationError("the audited file was not read whole: audit it with --full")
     canonical(report)
     subjects = [_resource(name, sha256)]
     return {"_type": STATEMENT, "subject": subjects, "predicateType": DERIVATION, "predicate": dict(report)}
