@@ -154,12 +154,13 @@ def test_a_mix_of_quantized_and_unquantized_starts_from_a_quantized_one() -> Non
 FALSE: dict[str, tuple[Made, str, str]] = {
     "Q2_K labelled Q6_K": (made("Q2_K", label="Q6_K"), FILE_TYPE, "says Q6_K, but the types are exactly those of Q2_K"),
     "Q4_K_S labelled Q4_K_M": (made("Q4_K_S", label="Q4_K_M"), FILE_TYPE, "exactly those of Q4_K_S"),
-    "Q6_K labelled Q2_K": (made("Q6_K", label="Q2_K"), FILE_TYPE, "no matrix has its type: they are Q6_K"),
-    "IQ4_NL labelled IQ4_XS": (made("IQ4_NL", label="IQ4_XS"), FILE_TYPE, "says IQ4_XS, but no matrix has its type"),
-    "F16 labelled Q8_0": (made("F16", label="Q8_0"), FILE_TYPE, "no matrix has its type: they are F16"),
-    "Q8_0 labelled BF16": (made("Q8_0", label="BF16"), FILE_TYPE, "no matrix has its type: they are Q8_0"),
-    "Q2_K with one tensor as its label says": (
-        made("Q2_K", {"blk.0.attn_q.weight": T.Q5_K, "output.weight": T.Q5_K}, label="Q5_K_M"), FILE_TYPE, "bits per weight, fewer than",
+    "Q6_K labelled Q2_K": (made("Q6_K", label="Q2_K"), FILE_TYPE, "no matrix has a type of that mix: they are Q6_K"),
+    "IQ4_NL labelled IQ4_XS": (made("IQ4_NL", label="IQ4_XS"), FILE_TYPE, "exactly those of IQ4_NL"),
+    "F16 labelled Q8_0": (made("F16", label="Q8_0"), FILE_TYPE, "no matrix has a type of that mix: they are F16"),
+    "Q8_0 labelled BF16": (made("Q8_0", label="BF16"), FILE_TYPE, "no matrix has a type of that mix: they are Q8_0"),
+    "Q2_K with one tensor as its name says": (
+        made("Q2_K", {"blk.0.attn_q.weight": T.Q5_K, "output.weight": T.Q5_K}, label=None, name="Model-Q5_K_M.gguf"),
+        "file name", "the file name says Q5_K_M, but the matrices have",
     ),
     "Q2_K without label in Model-Q6_K.gguf": (made("Q2_K", label=None, name="Model-Q6_K.gguf"), "file name", "the file name says Q6_K"),
     "Q2_K in Model-Q6_K.gguf": (made("Q2_K", name="Model-Q6_K.gguf"), "file name", "the types are exactly those of Q2_K"),
@@ -171,7 +172,7 @@ FALSE: dict[str, tuple[Made, str, str]] = {
     "Q4_K_M in Model-BF16.gguf": (made("Q4_K_M", name="Model-BF16.gguf"), "file name", "says BF16, but"),
     "Q4_K_S in Model-Q4_K_M.gguf": (made("Q4_K_S", name="Model-Q4_K_M.gguf"), "file name", "exactly those of Q4_K_S"),
     "unknown architecture": (
-        made("Q2_K", label="Q6_K", model=Model("gemma9", LAYERS, 8, 2)), FILE_TYPE, "says Q6_K, but the matrices have",
+        made("Q2_K", label="Q5_K_S", model=Model("gemma9", LAYERS, 8, 2)), FILE_TYPE, "says Q5_K_S, but no matrix has a type of that mix",
     ),
 }  # fmt: skip
 
@@ -208,11 +209,19 @@ def test_honest_names_accuse_nobody(subject: Made) -> None:
     assert (found.status.exit_code, found.findings) == (ExitCode.OK, ()), found.sentence
 
 
+def test_a_label_may_have_few_tensors_of_its_type() -> None:
+    """``llama-quantize --tensor-type ffn=iq4_nl ... Q8_0`` writes such a file; how few bits it has is said."""
+    lowered = dict.fromkeys(("ffn_up.weight", "ffn_down.weight", "ffn_gate.weight", "attn_q.weight"), T.IQ4_NL)
+    found = answered(made("Q8_0", lowered))
+    assert (found.status, found.findings) == (Mix.CUSTOM, ())
+    assert "(6.37 bits per weight, Q8_0 has 8.50)" in found.sentence
+
+
 def test_more_than_the_name_promises_is_said_and_no_evidence() -> None:
     """Such as a model that was trained for Q4_0, and is published in BF16."""
     found = answered(made("BF16", name="model-qat-q4_0-unquantized.gguf", imatrix=False))
     assert (found.status, [each.grade for each in found.findings]) == (Mix.STOCK, [Grade.HARMLESS])
-    assert found.sentence.endswith("; the file name says Q4_0, but no matrix has its type: they are BF16")
+    assert found.sentence.endswith("; the file name says Q4_0, but no matrix has a type of that mix: they are BF16")
 
 
 def test_what_a_name_promises() -> None:

@@ -1,8 +1,9 @@
 """What a label or a file name promises of a mix, held against the types that are there.
 
-A label is what llama-quantize was asked for, so it must be true. A name is whatever somebody typed: of several words in
-it one must be true, words that llama-quantize does not know (Q4_K_XL) promise only so many bits, and who gives more
-bits than he promises deceives nobody.
+A label is what llama-quantize was asked for, and its options may leave few tensors of that type: it is false only where
+none has it, or where the types are exactly another mix's. A name is what a person chooses by, so it must keep its
+bits too. But of several words in it one may be true, words that llama-quantize does not know (Q4_K_XL) promise bits
+alone, and who gives more bits than he promises deceives nobody.
 """
 
 import re
@@ -17,8 +18,7 @@ from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, fit
 
 FILE_NAME = "file name"
 LEAST_BITS = 0.85
-"""Of the bits that a name promises, what a mix has at least: the next lower type has fewer, and one that spares single
-tensors more."""
+"""Of the bits that a name promises, what there must be: the next lower type has fewer, sparing some tensors has more."""
 NUMBERS = {file_type.name: number for number, file_type in FILE_TYPES.items()}
 BASES = {file_type.base.name: file_type.base for file_type in FILE_TYPES.values()}
 WORDS = "|".join(sorted({*NUMBERS, *BASES}, key=len, reverse=True))
@@ -43,13 +43,15 @@ class Promise:
 class Matrices:
     """What is there: the types and row lengths of all matrices, and the bits of a weight on the average.
 
-    ``equal`` are the file types whose stock mix has exactly these types.
+    ``equal`` are the file types whose stock mix has exactly these types, ``stock`` what each known one would have given
+    this model.
     """
 
     types: frozenset[GGMLType]
     columns: frozenset[int]
     bits: float
     equal: Sequence[int]
+    stock: Mapping[int, "StockMix"]
 
     @property
     def shown(self) -> str:
@@ -57,12 +59,20 @@ class Matrices:
         return ", ".join(sorted(kind.name for kind in self.types))
 
 
-def matrices_of(tensors: Iterable[Tensor], equal: Sequence[int]) -> Matrices:
+@dataclass(frozen=True)
+class StockMix:
+    """What a file type gives a model: the types inside its blocks, and bits of a weight on the average."""
+
+    types: frozenset[GGMLType]
+    bits: float
+
+
+def matrices_of(tensors: Iterable[Tensor], equal: Sequence[int], stock: Mapping[int, StockMix]) -> Matrices:
     """Sum up the tensors of a quant."""
     found = [tensor for tensor in tensors if is_matrix(tensor.shape)]
     bits = bits_per_weight((tensor.shape, tensor.type) for tensor in found)
     types, columns = {tensor.type for tensor in found}, {tensor.shape[0] for tensor in found}
-    return Matrices(frozenset(types), frozenset(columns), bits, equal)
+    return Matrices(frozenset(types), frozenset(columns), bits, equal, stock)
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
@@ -93,16 +103,13 @@ def promised(name: str) -> list[Promise]:
     return found
 
 
-def hold(
-    label: int | None, name: str, matrices: Matrices, stock_bits: Mapping[int, float]
-) -> Iterator[MetadataFinding]:
+def hold(label: int | None, name: str, matrices: Matrices) -> Iterator[MetadataFinding]:
     """Say which promises are broken: serious, or harmless where a name promises less than there is.
 
     Args:
         label: the number in general.file_type.
         name: the file's.
         matrices: what is there.
-        stock_bits: bits of a weight that each known mix would have given this model.
     """
     if not matrices.types:
         return
@@ -111,12 +118,13 @@ def hold(
         if why := _broken(promise, matrices):
             yield _finding(FILE_TYPE, promise, matrices, f"{FILE_TYPE} says {promise.word}, but {why}")
     promises = promised(name)
-    reasons = [_broken(promise, matrices) for promise in promises]
+    reasons = [_broken(promise, matrices) or _too_few(promise, matrices) for promise in promises]
     if not promises or not all(reasons):
         return
     promise = promises[-1]
     sentence = f"the file name says {promise.word}, but {reasons[-1]}"
-    wanted = promise.bits if promise.number is None else stock_bits.get(promise.number, promise.bits)
+    known = matrices.stock.get(promise.number) if promise.number is not None else None
+    wanted = known.bits if known else promise.bits
     grade = Grade.SERIOUS if matrices.bits < wanted else Grade.HARMLESS
     yield _finding(FILE_NAME, promise, matrices, sentence, grade)
 
@@ -128,13 +136,19 @@ def _broken(promise: Promise, matrices: Matrices) -> str | None:
     fits = {fitting(promise.base, width, rules) for width in matrices.columns for rules in (FALLBACKS, OLDER_FALLBACKS)}
     if promise.number is not None:
         unquantized = promise.base in PLAIN and matrices.types <= set(PLAIN)
-        if not matrices.types & fits and not unquantized:
-            return f"no matrix has its type: they are {matrices.shown}"
+        given = matrices.stock[promise.number].types if promise.number in matrices.stock else frozenset()
+        if not matrices.types & (given | fits) and not unquantized:
+            return f"no matrix has a type of that mix: they are {matrices.shown}"
         if matrices.equal:
             return f"the types are exactly those of {FILE_TYPES[matrices.equal[0]].name}"
-    if matrices.bits < LEAST_BITS * promise.bits:
-        return f"the matrices have {matrices.bits:.2f} bits per weight, fewer than any such mix"
     return None
+
+
+def _too_few(promise: Promise, matrices: Matrices) -> str | None:
+    """Whether there are fewer bits than one would take a name for."""
+    if promise.number in matrices.equal or matrices.bits >= LEAST_BITS * promise.bits:
+        return None
+    return f"the matrices have {matrices.bits:.2f} bits per weight, {promise.base.name} has {promise.bits:.2f}"
 
 
 def _finding(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from requant.audit.imatrix import HashedImatrix
 from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding
-from requant.audit.promises import bits_per_weight, hold, is_matrix, matrices_of
+from requant.audit.promises import StockMix, bits_per_weight, hold, is_matrix, matrices_of
 from requant.audit.status import Mix
 from requant.formats.ggml import PLAIN, GGMLType, ValueType
 from requant.formats.gguf import Header, Tensor
@@ -99,10 +99,10 @@ def answer_mix(made: Made) -> RecipeAnswer:
     shapes = {tensor.name: tensor.shape for tensor in made.tensors}
     stock = _stock_mixes(made)
     equal = stock.equal(found)
-    matrices = matrices_of(made.tensors, equal)
+    known = {number: _sum_up(stock.nearest(number, found), shapes) for number in stock.mixes}
+    matrices = matrices_of(made.tensors, equal, known)
     bits = matrices.bits
-    stock_bits = {number: _bits(stock.nearest(number, found), shapes) for number in stock.mixes}
-    findings = tuple(hold(made.label, made.name, matrices, stock_bits))
+    findings = tuple(hold(made.label, made.name, matrices))
     if why := _why_unchecked(made, found, stock):
         answer = RecipeAnswer(Mix.UNCHECKED, f"the types were not compared with a stock mix: {why}", bits=bits)
     elif equal:
@@ -111,7 +111,7 @@ def answer_mix(made: Made) -> RecipeAnswer:
         said = "" if made.label is not None else ", which the header does not say"
         answer = RecipeAnswer(Mix.STOCK, f"the types are those of the stock mix {name}{said}", name, bits, bits)
     else:
-        answer = _custom(made, found, stock, bits, stock_bits)
+        answer = _custom(made, found, stock, bits, known)
     return replace(answer, findings=findings)
 
 
@@ -187,7 +187,7 @@ def _impossible(made: Made, stock: Stock, name: str, kind: GGMLType) -> bool:
     return stock.fixed(name) and kind is not made.source[name][1]
 
 
-def _custom(made: Made, found: Types, stock: Stock, bits: float, stock_bits: Mapping[int, float]) -> RecipeAnswer:
+def _custom(made: Made, found: Types, stock: Stock, bits: float, known: Mapping[int, StockMix]) -> RecipeAnswer:
     """A mix by options, told from the label's stock mix or, without one, from that which differs least."""
     number = _start(made, found, stock)
     choice = stock.nearest(number, found)
@@ -197,10 +197,10 @@ def _custom(made: Made, found: Types, stock: Stock, bits: float, stock_bits: Map
     have, them = ("has another type", "it") if len(others) == 1 else ("have other types", "them")
     sentence = (
         f"a custom mix: {len(others):,} of {count:,} matrices {have} than {name} gives {them} "
-        f"({bits:.2f} bits per weight, {name} has {stock_bits[number]:.2f})"
+        f"({bits:.2f} bits per weight, {name} has {known[number].bits:.2f})"
     )
     command = _options(found, choice, others, made.imatrix, name)
-    return RecipeAnswer(Mix.CUSTOM, sentence, name, bits, stock_bits[number], command)
+    return RecipeAnswer(Mix.CUSTOM, sentence, name, bits, known[number].bits, command)
 
 
 def _start(made: Made, found: Types, stock: Stock) -> int:
@@ -247,5 +247,7 @@ def _layer(name: str) -> str:
     return match[1] if match else ""
 
 
-def _bits(choice: Types, shapes: Mapping[str, tuple[int, ...]]) -> float:
-    return bits_per_weight((shapes[name], kind) for name, kind in choice.items() if name in shapes)
+def _sum_up(choice: Types, shapes: Mapping[str, tuple[int, ...]]) -> StockMix:
+    matrices = {name: kind for name, kind in choice.items() if name in shapes and is_matrix(shapes[name])}
+    inside = frozenset(kind for name, kind in matrices.items() if name not in TOP)
+    return StockMix(inside, bits_per_weight((shapes[name], kind) for name, kind in matrices.items()))
