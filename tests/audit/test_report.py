@@ -86,11 +86,6 @@ def found(*verdicts: Verdict, missing: tuple[str, ...] = ()) -> Callable[[Report
     return lambda report: replace(report, sweep=replace(report.sweep, tensors=tensors(*verdicts), missing=missing))
 
 
-def undrawn(report: Report) -> Report:
-    audits = tuple(replace(audit, selected=np.arange(0)) for audit in tensors(UNCHECKED, UNCHECKED))
-    return replace(report, sweep=replace(report.sweep, tensors=audits))
-
-
 def told(*grades: Grade, allowed: frozenset[str] = frozenset(), why: str | None = None) -> Callable[[Report], Report]:
     """With such findings about metadata."""
     return lambda report: replace(report, metadata=MetadataAnswer(tuple(map(finding, grades)), why, allowed))
@@ -121,7 +116,6 @@ OUTCOMES: dict[str, tuple[Callable[[Report], Report], dict[str, str], int]] = {
     "one mismatch": (found(UNCHECKED, EXACT, MISMATCH, NEAR), {"weights": "mismatch"}, 1),
     "a tensor less": (found(EXACT, missing=("b.weight",)), {"weights": "mismatch"}, 1),
     "no tensor at all": (found(), {"weights": "unchecked"}, 3),
-    "none drawn": (undrawn, {"weights": "unchecked"}, 3),
     "a sample": (asked(coverage=Coverage(7, {}, 1, 2)), {"coverage": "sample"}, 0),
     "harmless metadata": (told(HARMLESS), {"metadata": "harmless"}, 0),
     "changed metadata": (told(HARMLESS, SERIOUS, OPEN), {"metadata": "changed"}, 1),
@@ -227,7 +221,7 @@ def test_words_of_the_document_are_plain(report: Report) -> None:
     words += [answer["status"] for answer in document["answers"].values()]
     assert {type(word) for word in (*words, *document["counts"])} == {str}
     assert type(document["exit_code"]) is int
-    assert document["counts"] == {"exact": 1, "near": 1, "mismatch": 1, "unchecked": 1, "undrawn": 0}
+    assert document["counts"] == {"exact": 1, "near": 1, "mismatch": 1, "unchecked": 1}
 
 
 def test_findings_of_both_answers_in_their_order(report: Report) -> None:
@@ -256,16 +250,18 @@ def test_a_custom_mix_shows_its_command(report: Report) -> None:
     assert shown.markdown is not None and r"llama-quantize --tensor-type 'a\|b=q8\_0'" in shown.markdown
 
 
+DRAWN = {"a.weight": np.arange(1000), "b.weight": np.arange(24)}
 READ: dict[str, tuple[Coverage, str]] = {
     "all": (Coverage(None, None, 162_176, 162_176), "all 162,176 rows were read"),
     "a sample": (
-        Coverage(7, {}, 1024, 162_176),
-        ("1,024 of 162,176 rows were read; a change to 0.449 % of the 162,176 would have been seen with 99 % certainty, "
+        Coverage(7, {}, 1100, 162_176, drawn=DRAWN),
+        ("1,100 of 162,176 rows were read, at least 8 of every matrix; a change to 0.449 % of the 162,176 would have been seen with 99 % certainty, "
         "smaller ones may be missed: --full reads all (seed 7)"),
     ),
     "a sample, and what could not be compared": (
-        Coverage(7, {}, 1024, 162_176, 2_176),
-        ("1,024 of 160,000 rows were read, 2,176 rows of tensors that could not be compared were not; a change to 0.449 % of "
+        Coverage(7, {}, 1100, 162_176, 2_176, DRAWN),
+        ("1,100 of 160,000 rows were read, 2,176 rows of tensors that could not be compared were not, at least 8 of every "
+        "matrix; a change to 0.449 % of "
         "the 160,000 would have been seen with 99 % certainty, smaller ones may be missed: --full reads all (seed 7)"),
     ),
     "a sample of all": (Coverage(7, {}, 20, 20), "all 20 rows were read (seed 7)"),
@@ -292,8 +288,7 @@ def test_only_rows_that_were_compared_were_read(report: Report) -> None:
     """What a sample draws of a tensor that cannot be compared is not looked at."""
     exact, lost = (replace(audit, selected=np.arange(1)) for audit in tensors(EXACT, UNCHECKED))
     vector = replace(exact, tensor=Tensor("norm.weight", (256,), T.F32, 0, 0))
-    [none] = [replace(audit, selected=np.arange(0)) for audit in tensors(UNCHECKED)]
-    coverage = Coverage(7, {}, 2, 3).after(replace(report.sweep, tensors=(exact, lost, none, vector)))
+    coverage = Coverage(7, {}, 2, 3).after(replace(report.sweep, tensors=(exact, lost, vector)))
     assert (coverage.rows_read, coverage.rows_left, coverage.rows_in_all) == (1, 1, 3)
 
 

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from requant.audit.sample import caught, draw, missed
+from requant.audit.sample import LEAST, caught, draw, missed, runs
 
 ROWS = {"embedding": 151_936, "attn_q": 256, "ffn_up": 768, "one": 1, "ffn_down": 256}
 
@@ -118,3 +118,23 @@ def test_what_a_sample_catches(chance: float, count: int) -> None:
 
 def test_nothing_looked_at_catches_nothing() -> None:
     assert (caught(0.05, 0), missed(0.5, 0), missed(0.0, 100), missed(1.0, 1)) == (1, 1, 1, 0)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
+def test_a_run_of_every_tensor(seed: int) -> None:
+    found = runs(ROWS, seed)
+    assert list(found) == list(ROWS)
+    for name, rows in found.items():
+        assert len(rows) == min(LEAST, ROWS[name])
+        assert (np.diff(rows) == 1).all()
+        assert 0 <= rows[0] <= rows[-1] < ROWS[name]
+    assert {name: rows.tolist() for name, rows in runs(ROWS, seed).items()} == {
+        name: rows.tolist() for name, rows in found.items()
+    }
+    assert runs({}, seed) == {}
+
+
+def test_runs_begin_anywhere() -> None:
+    begins = [int(runs({"a": 12}, seed)["a"][0]) for seed in range(500)]
+    assert {begins.count(begin) // 50 for begin in range(5)} <= {1, 2}, begins
+    assert set(begins) == set(range(5))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
-from requant.audit.sample import draw
+from requant.audit.sample import LEAST, draw, runs
 from requant.audit.sweep import Material, Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, rounded
-from requant.formats.ggml import PLAIN, Arithmetic, Floats
+from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import FormatError
 from requant.quantization.verdict import Verdict
@@ -69,14 +69,21 @@ def swept(
     return found, compared
 
 
+def chosen(count: int) -> dict[str, Indices]:
+    """The rows that a sample of so many looks at."""
+    drawn, whole = (draw(dict.fromkeys(WEIGHTS, ROWS), count, 7), runs(dict.fromkeys(WEIGHTS, ROWS), 7))
+    return {name: np.union1d(rows, drawn.get(name, rows)) for name, rows in whole.items()}
+
+
 @pytest.mark.parametrize("count", [None, 1000])
 @pytest.mark.parametrize("arithmetic", Arithmetic)
 def test_a_file_is_in_one_arithmetic(tmp_path: Path, arithmetic: Arithmetic, count: int | None) -> None:
     found, compared = swept(tmp_path, quantized(arithmetic), count)
     assert {audit.verdict for audit in found.tensors} == {Verdict.EXACT}
     assert (found.arithmetic, found.differing, found.missing) == (arithmetic, 0, ())
-    assert compared == COLUMNS * ((count or 3 * ROWS) + 1)
-    assert sum(audit.tally.rows for audit in found.tensors) == (count or 3 * ROWS) + 1
+    rows = sum(map(len, chosen(count).values())) if count else 3 * ROWS
+    assert compared == COLUMNS * (rows + 1)
+    assert sum(audit.tally.rows for audit in found.tensors) == rows + 1
 
 
 @pytest.mark.parametrize("via", PLAIN)
@@ -97,10 +104,10 @@ def altered(row: int) -> Tensors:
 
 
 def test_an_altered_row_is_found_where_it_is_read(tmp_path: Path) -> None:
-    drawn = draw(dict.fromkeys(WEIGHTS, ROWS), 300, 7)["blk.1.weight"]
-    [undrawn] = np.setdiff1d(np.arange(ROWS), drawn)[:1]
+    drawn = chosen(300)["blk.1.weight"]
+    [other] = np.setdiff1d(np.arange(ROWS), drawn)[:1]
     for row, count, verdict in (
-        (int(drawn[0]), 300, Verdict.MISMATCH), (int(undrawn), 300, Verdict.EXACT), (int(undrawn), None, Verdict.MISMATCH),
+        (int(drawn[0]), 300, Verdict.MISMATCH), (int(other), 300, Verdict.EXACT), (int(other), None, Verdict.MISMATCH),
     ):  # fmt: skip
         found, _ = swept(tmp_path, altered(row), count)
         assert {audit.tensor.name: audit.verdict for audit in found.tensors} == {
@@ -149,12 +156,13 @@ def test_tensors_of_one_side_only(tmp_path: Path) -> None:
     assert said["other.weight"] == (Verdict.MISMATCH, "the named weights have no such tensor")
 
 
-def test_tensors_without_a_drawn_row(tmp_path: Path) -> None:
+def test_no_matrix_is_left_out(tmp_path: Path) -> None:
+    """A sample of a single row still looks at a run of rows of every one."""
     found, compared = swept(tmp_path, quantized(), 1)
-    undrawn = [audit for audit in found.tensors if audit.undrawn]
-    assert len(undrawn) == 2
-    assert {(audit.verdict, audit.reason) for audit in undrawn} == {(Verdict.UNCHECKED, "no row of it was drawn")}
-    assert compared == 2 * COLUMNS, "one row, and the norm"
+    assert {audit.verdict for audit in found.tensors} == {Verdict.EXACT}
+    rows = [audit.tally.rows for audit in found.tensors if audit.tensor.name in WEIGHTS]
+    assert sorted(rows) in ([LEAST, LEAST, LEAST], [LEAST, LEAST, LEAST + 1])
+    assert compared == COLUMNS * (sum(rows) + 1), "and the norm"
 
 
 def test_an_unreadable_subject_ends_the_sweep(tmp_path: Path) -> None:

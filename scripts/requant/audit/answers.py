@@ -11,12 +11,14 @@ from math import prod
 from pathlib import PurePosixPath
 from secrets import randbits
 
+import numpy as np
+
 from requant.audit.imatrix import HashedImatrix
 from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata
 from requant.audit.named_weights import NamedWeights
 from requant.audit.passage import Padding
 from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
-from requant.audit.sample import caught, draw
+from requant.audit.sample import LEAST, caught, draw, runs
 from requant.audit.status import Metadata, Reading
 from requant.audit.subject import Subject
 from requant.audit.sweep import Material, Sweep, audit_tensors
@@ -39,8 +41,9 @@ class Coverage:
     """Which rows of the matrices are read: all where there is no ``seed``, else those that it draws.
 
     ``selected`` are these by tensor, ``None`` for all; vectors are always read whole, and not counted. ``rows_read``
-    are asked for at first, and those that could be compared in the end; of ``rows_left`` no row could be. ``padding``
-    is what was found between the tensors, ``alignment`` the header's.
+    are asked for at first, and those that could be compared in the end; of ``rows_left`` no row could be. ``drawn``
+    are those that were drawn one by one, on which the bound rests. ``padding`` is what was found between the tensors,
+    ``alignment`` the header's.
     """
 
     seed: int | None
@@ -48,6 +51,7 @@ class Coverage:
     rows_read: int
     rows_in_all: int
     rows_left: int = 0
+    drawn: Mapping[str, Indices] = field(default_factory=dict)
     padding: Padding = field(default_factory=Padding)
     alignment: int = DEFAULT_ALIGNMENT
 
@@ -80,10 +84,11 @@ class Coverage:
         if self.seed is None or self.rows_read >= known:
             seed = "" if self.seed is None else f" (seed {self.seed})"
             return f"{self._read}{seed}"
-        fraction = caught(CHANCE, self.rows_read)
+        fraction = caught(CHANCE, sum(map(len, self.drawn.values())))
         return (
-            f"{self._read}; a change to {100 * fraction:.3g} % of the {known:,} would have been seen with "
-            f"{100 * (1 - CHANCE):g} % certainty, smaller ones may be missed: --full reads all (seed {self.seed})"
+            f"{self._read}, at least {LEAST} of every matrix; a change to {100 * fraction:.3g} % of the {known:,} "
+            f"would have been seen with {100 * (1 - CHANCE):g} % certainty, smaller ones may be missed: --full reads "
+            f"all (seed {self.seed})"
         )
 
     @property
@@ -106,10 +111,12 @@ class Coverage:
     def after(self, sweep: Sweep) -> "Coverage":
         """What was compared in the end: some tensors cannot be, and of others not every row."""
         matrices = [audit for audit in sweep.tensors if len(audit.tensor.shape) > 1]
-        left = [audit for audit in matrices if not audit.tally.rows and not audit.undrawn]
+        left = [audit for audit in matrices if not audit.tally.rows]
         read = sum(audit.tally.rows for audit in matrices)
         lost = sum(audit.rows for audit in left)
-        return replace(self, rows_read=read, rows_left=lost, padding=sweep.padding)
+        compared = {audit.tensor.name for audit in matrices if audit.tally.rows}
+        drawn = {name: rows for name, rows in self.drawn.items() if name in compared}
+        return replace(self, rows_read=read, rows_left=lost, drawn=drawn, padding=sweep.padding)
 
     def weights_of(self, tensor: Tensor) -> int:
         """How many of a tensor's weights are read."""
@@ -179,8 +186,10 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
     if count is None:
         return Coverage(None, None, in_all, in_all, alignment=header.alignment)
     seed = randbits(64) if seed is None else seed
-    selected = draw(rows, count, seed)
-    return Coverage(seed, selected, sum(map(len, selected.values())), in_all, alignment=header.alignment)
+    drawn, whole = draw(rows, count, seed), runs(rows, seed)
+    selected = {name: np.union1d(whole[name], drawn.get(name, whole[name])) for name in rows}
+    size = sum(map(len, selected.values()))
+    return Coverage(seed, selected, size, in_all, drawn=drawn, alignment=header.alignment)
 
 
 def answer_recipe(

@@ -32,11 +32,6 @@ class TensorAudit:
     held: Rows | None = None
 
     @property
-    def undrawn(self) -> bool:
-        """Whether the sample holds no row of it."""
-        return self.selected is not None and not self.selected.size
-
-    @property
     def rows(self) -> int:
         """Rows of the whole tensor."""
         return prod(self.tensor.shape[1:])

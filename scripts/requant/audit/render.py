@@ -60,7 +60,7 @@ def explained(audit: TensorAudit) -> str:
 def notable(report: Report) -> list[TensorAudit]:
     """Tensors that are not exact, the worst first."""
     order = (Verdict.MISMATCH, Verdict.UNCHECKED, Verdict.NEAR)
-    odd = [audit for audit in report.sweep.tensors if audit.verdict is not Verdict.EXACT and not audit.undrawn]
+    odd = [audit for audit in report.sweep.tensors if audit.verdict is not Verdict.EXACT]
     return sorted(odd, key=lambda audit: order.index(audit.verdict))
 
 

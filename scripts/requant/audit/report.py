@@ -78,8 +78,8 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the weights: the worst of all tensors of which rows were read."""
-        verdicts = {audit.verdict for audit in self.sweep.tensors if not audit.undrawn}
+        """Of the weights: the worst of all tensors."""
+        verdicts = {audit.verdict for audit in self.sweep.tensors}
         if Verdict.MISMATCH in verdicts or self.sweep.missing:
             return Verdict.MISMATCH
         if Verdict.UNCHECKED in verdicts or not verdicts:
@@ -128,7 +128,7 @@ class Report:
 def weights_sentence(report: Report) -> str:
     """Whether the tensors derive from the weights, in words."""
     at = report.weights.place.shown
-    tensors = [audit for audit in report.sweep.tensors if not audit.undrawn]
+    tensors = report.sweep.tensors
     names = {verdict: [audit.tensor.name for audit in tensors if audit.verdict is verdict] for verdict in Verdict}
     if wrong := names[Verdict.MISMATCH]:
         do = "does" if len(wrong) == 1 else "do"
@@ -228,10 +228,10 @@ def _materials(report: Report) -> dict[str, Any]:
 
 
 def counts(report: Report) -> dict[str, int]:
-    """Tensors by verdict; those of which no row was drawn stand apart."""
-    found = dict.fromkeys((*map(str, Verdict), "undrawn"), 0)
+    """Tensors by verdict."""
+    found = dict.fromkeys(map(str, Verdict), 0)
     for audit in report.sweep.tensors:
-        found["undrawn" if audit.undrawn else audit.verdict] += 1
+        found[audit.verdict] += 1
     return found
 
 

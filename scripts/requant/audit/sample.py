@@ -6,6 +6,9 @@ import numpy as np
 
 from requant.formats.ggml import Indices
 
+LEAST = 8
+"""Rows of every tensor that a sample looks at, besides those that are drawn one by one."""
+
 
 def draw(rows: Mapping[str, int], count: int, seed: int) -> dict[str, Indices]:
     """Draw ``count`` different rows, every row of every tensor with the same chance.
@@ -34,6 +37,19 @@ def draw(rows: Mapping[str, int], count: int, seed: int) -> dict[str, Indices]:
     owners = np.searchsorted(ends, picked, side="right")
     return {
         names[owner]: picked[owners == owner] - (int(ends[owner]) - int(sizes[owner])) for owner in np.unique(owners)
+    }
+
+
+def runs(rows: Mapping[str, int], seed: int) -> dict[str, Indices]:
+    """Draw ``LEAST`` rows of every tensor, one after the other, or all where there are no more.
+
+    So no tensor that was exchanged as a whole is missed, and over a network it costs one request.
+    """
+    # Another stream than that of the single rows, and a word of it for each tensor.
+    words = np.random.Philox(key=np.array([seed, 1], np.uint64)).random_raw(len(rows)) if rows else []
+    return {
+        name: np.arange(min(size, LEAST)) + int(word % np.uint64(max(1, size - LEAST + 1)))
+        for (name, size), word in zip(rows.items(), words, strict=True)
     }
 
 

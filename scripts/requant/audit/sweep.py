@@ -156,9 +156,7 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         columns = f"{importance.size:,} columns, the tensor has {tensor.shape[0]:,}"
         audit.reason, audit.verdict = f"its importances are of {columns}", Verdict.MISMATCH
     elif selected is not None and len(tensor.shape) > 1:
-        audit.selected = selected.get(name, np.arange(0))
-        if audit.undrawn:
-            audit.reason = "no row of it was drawn"
+        audit.selected = selected[name]
     return audit
 
 
