@@ -196,9 +196,11 @@ def acceptance(work: Path, threads: int) -> str:
         (work / tiny.quant.name).symlink_to(path)
         _, code, _ = run(attesting(tiny), work, None)
         audit = [BIN / "requant", "audit", path, "--source", tiny.weights, "--imatrix", tiny.imatrix, "--full"]
-        _, ours, said = run(audit, ROOT, None)
-        verdict = next(line for line in said.splitlines() if line.startswith(tuple(Verdict))).partition(":")[0]
-        lines.append(f"| {name} | {ACCEPTED[code]} | {ACCEPTED[ours]}: {verdict} |")
+        _, ours, _ = run([*audit, "--json", work / "report.json"], ROOT, None)
+        report = json.loads((work / "report.json").read_text())
+        verdict = report["answers"]["weights"]["status"]
+        how = f" ({report['arithmetic']})" if verdict == Verdict.EXACT else ""
+        lines.append(f"| {name} | {ACCEPTED[code]} | {ACCEPTED[ours]}: {verdict}{how} |")
     return "\n".join(lines)
 
 

@@ -25,6 +25,13 @@ from support.workplace import Workplace
 QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 REQUANT = str(Path(sys.executable).parent / "requant")
 Audit = Callable[..., tuple[int, str, dict[str, Any]]]
+PASSED = {"weights": "exact", "recipe": "stock", "metadata": "harmless", "coverage": "sample"}
+"""The answers to a sampled audit of the demo's release."""
+
+
+def statuses(report: dict[str, Any]) -> dict[str, str]:
+    """The four answers in a word each."""
+    return {question: answer["status"] for question, answer in report["answers"].items()}
 
 
 @pytest.fixture
@@ -64,21 +71,24 @@ def weights(demo: Workplace) -> Path:
 
 def test_a_full_audit_of_the_release(audit: Audit, demo: Workplace, weights: Path) -> None:
     code, said, report = audit(demo.release, "--source", weights, "--full")
-    assert (code, report["verdict"], report["arithmetic"]) == (0, "exact", "strict"), said
-    assert said.startswith(f"exact (strict): {QUANT} is a derivation of the named weights, byte for byte")
+    assert (code, statuses(report), report["arithmetic"]) == (0, PASSED | {"coverage": "full"}, "strict"), said
+    assert said.startswith(f"{QUANT}: every tensor derives exactly from {weights} (strict arithmetic); ")
+    assert report["headline"].endswith("; all 162,176 rows were read")
     assert {tensor["verdict"] for tensor in report["tensors"]} == {"exact"}
     assert [finding for finding in report["findings"] if finding["grade"] != "harmless"] == []
     manifest = json.loads((demo.release / "manifest.json").read_text())
     assert report["subject"]["sha256"] == manifest["quants"][0]["file"]["sha256"]
-    assert report["subject"]["sha256_from"] == "read"
-    assert (report["inferred"], report["notes"], report["missing"]) == ([], [], [])
+    assert set(report["subject"]["recorded"].values()) == {report["subject"]["sha256"]}
+    assert (report["inferred"], report["missing"], report["allowed"]) == ([], [], [])
+    assert (report["mix"]["name"], report["mix"]["command"]) == ("Q4_K_M", [])
+    assert report["source"]["named_by"] == "user"
 
 
 def test_without_a_manifest_the_header_is_asked(audit: Audit, copy: Path, weights: Path) -> None:
     code, said, report = audit(copy / QUANT, "--source", weights)
-    assert (code, report["verdict"], report["mode"]) == (0, "exact", "sample"), said
+    assert (code, statuses(report)) == (0, PASSED), said
     assert any("quantized as Q4_K_M" in sentence for sentence in report["inferred"])
-    assert f"seed {report['seed']}" in said
+    assert f"(seed {report['seed']})" in report["answers"]["coverage"]["sentence"]
 
 
 def test_the_same_seed_draws_the_same_rows(audit: Audit, copy: Path, weights: Path) -> None:
@@ -92,12 +102,14 @@ def test_the_same_seed_draws_the_same_rows(audit: Audit, copy: Path, weights: Pa
 def test_the_imatrix_is_needed(audit: Audit, copy: Path, weights: Path) -> None:
     (copy / "imatrix.gguf").rename(copy / "hidden.gguf")
     code, said, report = audit(copy / QUANT, "--source", weights, "--full")
-    assert (code, report["verdict"]) == (3, "unchecked")
-    assert "name it with --imatrix" in said
+    unchecked = PASSED | {"weights": "unchecked", "recipe": "unchecked", "coverage": "full"}
+    assert (code, statuses(report)) == (3, unchecked), said
+    assert "29 of 46 tensors could not be checked" in said and "name it with --imatrix" in said
+    assert report["answers"]["coverage"]["sentence"].startswith("none of 162,176 rows was read")
     plain = [tensor["name"] for tensor in report["tensors"] if tensor["verdict"] == "exact"]
     assert plain and all(name.endswith("norm.weight") for name in plain)
     code, said, report = audit(copy / QUANT, "--source", weights, "--imatrix", copy / "hidden.gguf", "--full")
-    assert (code, report["verdict"]) == (0, "exact"), said
+    assert (code, statuses(report)) == (0, PASSED | {"coverage": "full"}), said
 
 
 CHANGES: dict[str, tuple[str, Callable[[Path], Field | None]]] = {
@@ -108,7 +120,10 @@ CHANGES: dict[str, tuple[str, Callable[[Path], Field | None]]] = {
     "norm epsilon": ("qwen3.attention.layer_norm_rms_epsilon", lambda _: half(1e-5)),
     "a key less": ("qwen3.rope.freq_base", lambda _: None),
     "a key more": ("qwen3.rope.scaling.type", lambda _: text("yarn")),
+}
+LABELS: dict[str, tuple[str, Callable[[Path], Field | None]]] = {
     "file type": ("general.file_type", lambda _: number(7)),
+    "file type of a mix of the same base": ("general.file_type", lambda _: number(14)),
     "imatrix chunks": ("quantize.imatrix.chunks_count", lambda _: Field(ValueType.INT32, 99)),
 }
 
@@ -119,22 +134,32 @@ def other_token(path: Path) -> Field:
     return Field(field.type, [*field.value[:1000], "evil", *field.value[1001:]], field.item)
 
 
-@pytest.mark.parametrize(("key", "change"), CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    ("key", "change", "words"),
+    [
+        *((*change, {"metadata": "changed"}) for change in CHANGES.values()),
+        *((*change, {"recipe": "contradicted"}) for change in LABELS.values()),
+    ],
+    ids=[*CHANGES, *LABELS],
+)
 def test_changed_metadata(
-    audit: Audit, copy: Path, weights: Path, key: str, change: Callable[[Path], Field | None]
+    audit: Audit, copy: Path, weights: Path, key: str, change: Callable[[Path], Field | None], words: dict[str, str]
 ) -> None:
+    """Evidence in the answer that it belongs to, and in no other; the headline begins with it."""
     changed = relabelled(copy / QUANT, copy / "changed.gguf", {key: change(copy / QUANT)})
     code, said, report = audit(changed, "--source", weights, "--rows", "20")
-    assert (code, report["verdict"]) == (1, "mismatch"), said
+    assert (code, statuses(report)) == (1, PASSED | words), said
     serious = [finding["key"] for finding in report["findings"] if finding["grade"] == "serious"]
     assert key in serious, said
+    [question] = words
+    assert report["headline"].startswith(f"changed.gguf: {report['answers'][question]['sentence']}; every row")
 
 
 def test_a_harmless_change_passes(audit: Audit, copy: Path, weights: Path) -> None:
     changes = {"general.name": text("Mine"), "quantize.imatrix.file": text("/home/x/imatrix.gguf")}
     changed = relabelled(copy / QUANT, copy / "changed.gguf", changes)
     code, said, report = audit(changed, "--source", weights, "--rows", "20")
-    assert (code, report["verdict"]) == (0, "exact"), said
+    assert (code, statuses(report)) == (0, PASSED), said
     assert {"general.name", "quantize.imatrix.file"} <= {finding["key"] for finding in report["findings"]}
 
 
@@ -149,20 +174,67 @@ def flipped(path: Path, name: str) -> None:
 def test_one_flipped_bit(audit: Audit, copy: Path, weights: Path) -> None:
     flipped(copy / QUANT, "blk.2.ffn_up.weight")
     code, said, report = audit(copy, "--source", weights, "--full")
-    assert (code, report["verdict"]) == (1, "mismatch")
+    assert (code, statuses(report)) == (1, PASSED | {"weights": "mismatch", "coverage": "full"})
     [odd] = [tensor for tensor in report["tensors"] if tensor["verdict"] != "exact"]
     assert (odd["name"], odd["verdict"], odd["unexplained"]) == ("blk.2.ffn_up.weight", "mismatch", 1)
     assert odd["examples"][0] | {"ratio": ""} == {"row": 0, "column": 0, "bytes": 1, "of": 144, "ratio": ""}
-    assert "blk.2.ffn_up.weight" in said and said.startswith("mismatch: ")
+    assert said.startswith(f"{QUANT}: 1 of 46 tensors does not derive from {weights}: blk.2.ffn_up.weight; ")
 
 
-def test_other_types_are_found(audit: Audit, copy: Path, weights: Path) -> None:
-    """A file that is labelled as another mix has exact tensors of the wrong types."""
-    changed = relabelled(copy / QUANT, copy / "changed.gguf", {"general.file_type": number(14)})
-    code, _, report = audit(changed, "--source", weights, "--rows", "20")
-    serious = {finding["key"] for finding in report["findings"] if finding["grade"] == "serious"}
-    assert (code, report["verdict"]) == (1, "mismatch")
-    assert {f"blk.{layer}.attn_v.weight" for layer in range(4)} <= serious
+def test_a_label_less_makes_nothing_unchecked(audit: Audit, copy: Path, weights: Path) -> None:
+    """The mix is told from the tensors, and the file's name held against it."""
+    for name, words, code in (("x.gguf", "stock", 0), ("Tiny-Q6_K.gguf", "contradicted", 1)):
+        changed = relabelled(copy / QUANT, copy / name, {"general.file_type": None})
+        found, said, report = audit(changed, "--source", weights, "--rows", "20")
+        assert (found, statuses(report)) == (code, PASSED | {"recipe": words}), said
+        assert report["mix"]["name"] == "Q4_K_M"
+
+
+SAMPLING = tuple(f"general.sampling.{key}" for key in ("temp", "top_k", "top_p"))
+
+
+@pytest.mark.parametrize(("question", "keys"), [("metadata", SAMPLING), ("recipe", ("general.file_type",))])
+def test_what_could_not_be_checked_keeps_0_away(
+    audit: Audit, copy: Path, weights: Path, tmp_path: Path, question: str, keys: tuple[str, ...]
+) -> None:
+    """Until every key is named; then the report says so."""
+    other, changes = tmp_path / "other", {}
+    shutil.copytree(weights, other)
+    if question == "metadata":
+        (other / "generation_config.json").write_text("{")
+    else:
+        changes = {"general.file_type": number(38)}
+    changed = relabelled(copy / QUANT, copy / "changed.gguf", changes)
+    options: list[str | Path] = [changed, "--source", other, "--rows", "20"]
+    for number_allowed in range(len(keys)):
+        allowed = [each for key in keys[:number_allowed] for each in ("--allow-unchecked", key)]
+        code, said, report = audit(*options, *allowed)
+        assert (code, statuses(report)) == (3, PASSED | {question: "unchecked"}), said
+        assert keys[-1] in report["headline"]
+    options += [each for key in (*keys, "general.name") for each in ("--allow-unchecked", key)]
+    code, said, report = audit(*options)
+    assert (code, statuses(report), report["allowed"]) == (0, PASSED, [*keys]), said
+    assert f"{', '.join(keys)} could not be checked, as was allowed" in report["headline"]
+
+
+def test_weights_that_only_the_subject_names(
+    audit: Audit, demo: Workplace, copy: Path, weights: Path, tmp_path: Path
+) -> None:
+    """Its word proves nothing, until the user takes it; then the first lines say so."""
+    url = "https://huggingface.co/org/Tiny"
+    named = {"general.base_model.count": number(1), "general.base_model.0.repo_url": text(url)}
+    changed = relabelled(copy / QUANT, copy / "changed.gguf", named)
+    with LoopbackHub() as hub:
+        hub.add_model("org/Tiny", weights)
+        env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+        code, said, report = audit(changed, "--rows", "20", **env)
+        assert (code, statuses(report), report["source"]["named_by"]) == (3, PASSED, "subject"), said
+        assert report["headline"].startswith(
+            "changed.gguf: the weights are named by the subject itself, which proves nothing"
+        )
+        code, said, report = audit(changed, "--rows", "20", "--trust-subject", **env)
+        assert (code, statuses(report), report["source"]["named_by"]) == (0, PASSED, "subject, trusted"), said
+        assert "the weights are named by the subject itself, trusted with --trust-subject" in report["headline"]
 
 
 def test_other_weights_are_a_mismatch(audit: Audit, copy: Path, weights: Path, tmp_path: Path) -> None:
@@ -173,7 +245,7 @@ def test_other_weights_are_a_mismatch(audit: Audit, copy: Path, weights: Path, t
     data[-1_000_000:] ^= np.uint8(1)
     data.flush()
     code, said, report = audit(copy, "--source", other, "--full")
-    assert (code, report["verdict"]) == (1, "mismatch"), said
+    assert (code, statuses(report)) == (1, PASSED | {"weights": "mismatch", "coverage": "full"}), said
     verdicts = {tensor["verdict"] for tensor in report["tensors"]}
     assert verdicts == {"exact", "mismatch"}
 
@@ -191,7 +263,7 @@ def test_over_the_loopback_hub(audit: Audit, demo: Workplace, weights: Path, tmp
         ):
             extra = ["--imatrix", "hf://some/Tiny-GGUF/imatrix.gguf"] if address.startswith("http") else []
             code, said, report = audit(address, "--source", weights_at, "--rows", "100", *extra, **env)
-            assert (code, report["verdict"]) == (0, "exact"), said
+            assert (code, statuses(report)) == (0, PASSED), said
             assert 0 < report["run"]["bytes_fetched"] < 40_000_000
             if not address.startswith("ms"):
                 assert report["source"]["revision"] == source.commit
@@ -230,9 +302,10 @@ def test_markdown_shows_and_does_nothing(audit: Audit, copy: Path, weights: Path
     changed = relabelled(copy / QUANT, copy / "changed.gguf", {"tokenizer.chat_template": evil})
     audit(changed, "--source", weights, "--full", "--markdown", tmp_path / "report.md")
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text())
-    assert "<strong>mismatch: changed.gguf is NOT a derivation of the named weights</strong>" in html
+    assert "<strong>changed.gguf: 1 of 46 tensors does not derive from " in html
+    assert "; the metadata is changed: tokenizer.chat_template is not what the named weights give; " in html
     assert "blk.2.ffn_up.weight" in html and "<script>" not in html and "href" not in html
-    assert html.count("<table>") == 3
+    assert html.count("<table>") == 4, "answers, facts, tensors, metadata"
 
 
 def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp_path: Path) -> None:
@@ -263,7 +336,8 @@ def test_the_helps_example(demo: Workplace, cache: Path, weights: Path, tmp_path
     environment = installed(tmp_path / "bin") | {"XDG_CACHE_HOME": str(cache)}
     example = "requant audit release --source weights --full"
     done = subprocess.run(["bash", "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "exact (strict)"), done.stdout + done.stderr
+    headline = done.stdout.partition("\n")[0]
+    assert (done.returncode, headline[: len(QUANT) + 1]) == (0, f"{QUANT}:"), done.stdout + done.stderr
 
 
 def test_diff_names_the_tensor(demo: Workplace, copy: Path, cache: Path) -> None:

@@ -46,7 +46,7 @@ ANSWERS = {"weights": "exact", "recipe": "stock", "metadata": "harmless", "cover
 REPORT: dict[str, Any] = {
     "schema": "requant/audit/v2", "exit_code": 0, "headline": "x.gguf: all is well", "seed": None, "rows": 4096,
     "answers": {name: {"status": word, "sentence": "it is well"} for name, word in ANSWERS.items()},
-    "subject": {"name": "x.gguf", "size": 9, "sha256": DIGEST, "sha256_from": "read"}, "source": {}, "imatrix": None,
+    "subject": {"name": "x.gguf", "size": 9, "sha256": DIGEST, "recorded": {}}, "source": {}, "imatrix": None,
     "toolchain": {}, "counts": {"exact": 3}, "allowed": [], "tensors": [], "findings": [],
 }  # fmt: skip
 
@@ -149,11 +149,11 @@ NO_PROOF: dict[str, tuple[dict[str, Any], str]] = {
     "unchecked, or weights that only the file named": ({"exit_code": 3}, "this one ended with 3"),
     "an end of another kind": ({"exit_code": "0"}, "this one ended with '0'"),
     "no end": ({"exit_code": None}, "this one ended with None"),
-    "no digest": ({"subject": SUBJECT | {"sha256": None}}, "was not read for its SHA-256"),
-    "a short digest": ({"subject": SUBJECT | {"sha256": "abc"}}, "was not read for its SHA-256"),
-    "a digest that a hub records": ({"subject": SUBJECT | {"sha256_from": "hub"}}, "was not read for its SHA-256"),
-    "no name": ({"subject": SUBJECT | {"name": ""}}, "was not read for its SHA-256"),
-    "no subject": ({"subject": None}, "was not read for its SHA-256"),
+    "no digest": ({"subject": SUBJECT | {"sha256": None}}, "was not read whole"),
+    "a short digest": ({"subject": SUBJECT | {"sha256": "abc"}}, "was not read whole"),
+    "only a digest that a hub records": ({"subject": SUBJECT | {"sha256": None, "recorded": {"the Hub": DIGEST}}}, "was not read whole"),
+    "no name": ({"subject": SUBJECT | {"name": ""}}, "was not read whole"),
+    "no subject": ({"subject": None}, "was not read whole"),
     "an older report": ({"schema": "requant/audit/v1"}, "the report has schema 'requant/audit/v1', not requant/audit/v2: audit again"),
     "another report": ({"schema": "requant/audit/v9"}, "the report has schema 'requant/audit/v9'"),
     "a float": ({"rows": 0.5}, "rows is the float 0.5; write an integer or text"),

@@ -18,7 +18,7 @@ from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, fit
 
 FILE_NAME = "file name"
 LEAST_BITS = 0.85
-"""Of the bits that a name promises, what there must be: the next lower type has fewer, sparing some tensors has more."""
+"""Of the bits that a name promises, what there must be: the next lower type has less, sparing some tensors has more."""
 NUMBERS = {file_type.name: number for number, file_type in FILE_TYPES.items()}
 BASES = {file_type.base.name: file_type.base for file_type in FILE_TYPES.values()}
 WORDS = "|".join(sorted({*NUMBERS, *BASES}, key=len, reverse=True))
