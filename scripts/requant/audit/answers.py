@@ -4,7 +4,7 @@ What they are asked of are the opened things: the subject, the named weights, an
 one. No answer knows of another, but that the weights are compared as far as the coverage goes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
@@ -26,6 +26,7 @@ from requant.documents.file_names import IMATRIX
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, Floats, Indices
 from requant.formats.gguf import DEFAULT_ALIGNMENT, Header, Tensor
+from requant.formats.gguf_values import ABSENT
 from requant.ground.progress import progress
 from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
@@ -193,25 +194,38 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
 
 
 def answer_recipe(
-    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, allowed: frozenset[str] = frozenset()
-) -> RecipeAnswer:
-    """What was it made with: which mix of types, and is the importance matrix the one it names?"""
+    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, weighed: bool,
+    allowed: frozenset[str] = frozenset(),
+) -> RecipeAnswer:  # fmt: skip
+    """What was it made with: which mix of types, which importance matrix; ``weighed`` says whether by ``imatrix``."""
+    used = imatrix if weighed else None
     source = {name: (shape, weights.types[name]) for name, shape in weights.tensors.shapes.items()}
     mix = answer_mix(
         Made(
             subject.header.tensors, source, weights.model, subject.inferred.file_type,
-            PurePosixPath(subject.name).name, imatrix is not None or subject.with_imatrix,
+            PurePosixPath(subject.name).name, used is not None or (imatrix is None and subject.with_imatrix),
         )
     )  # fmt: skip
-    content = imatrix and imatrix.content
-    named = NamedImatrix(len(content.entries), content.chunk_count) if content else None
+    named = NamedImatrix(len(used.content.entries), used.content.chunk_count) if used else None
     findings = [*mix.findings, *about_label(subject.header), *compare_making(subject.header, named)]
-    if imatrix and subject.manifest:
+    findings += _about_matrix(subject, imatrix, weighed)
+    return with_findings(mix, used, findings, allowed)
+
+
+def _about_matrix(subject: Subject, imatrix: HashedImatrix | None, weighed: bool) -> Iterator[MetadataFinding]:
+    """What the subject says of its importance matrix, against the one at hand and its own bytes."""
+    if imatrix is None:
+        return
+    if not weighed and subject.with_imatrix:
+        sentence = "it says that it was made with an importance matrix, and its bytes are those without one"
+        yield MetadataFinding(IMATRIX, Grade.SERIOUS, "with importances", "without", sentence)
+    elif weighed and not subject.with_imatrix:
+        sentence = f"it was made with {imatrix.name}, of which its header says nothing"
+        yield MetadataFinding(IMATRIX, Grade.HARMLESS, ABSENT, imatrix.sha256, sentence)
+    if weighed and subject.manifest and imatrix.sha256 != subject.manifest.imatrix.file.sha256:
         wanted = subject.manifest.imatrix.file.sha256
-        if imatrix.sha256 != wanted:
-            sentence = "the importance matrix is not the one that the manifest names"
-            findings.append(MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence))
-    return with_findings(mix, imatrix, findings, allowed)
+        sentence = "the importance matrix is not the one that the manifest names"
+        yield MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence)
 
 
 def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[str]) -> MetadataAnswer:

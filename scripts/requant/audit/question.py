@@ -13,7 +13,7 @@ from requant.audit.subject import Subject, open_subject
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ranged import Ranged
-from requant.ground.errors import PlaceError, RecipeError
+from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
 from requant.places.place import open_place
 from requant.places.remote import JOBS, Network
 
@@ -58,10 +58,10 @@ def audit(question: Question) -> Report | ImatrixReport:
             return audit_imatrix(read_hashed(subject.file), weights)
         pin = _toolchain(question, subject)
         imatrix = _imatrix(question, subject, network, closing)
-        recipe = answer_recipe(subject, weights, imatrix, question.allowed)
-        metadata = answer_metadata(subject, weights, question.allowed)
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
+        recipe = answer_recipe(subject, weights, imatrix, sweep.weighed, question.allowed)
+        metadata = answer_metadata(subject, weights, question.allowed)
         identity = Identity(sweep.sha256, _recorded(subject))
     return Report(
         subject=subject,
@@ -110,14 +110,22 @@ def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
 
 
 def _imatrix(question: Question, subject: Subject, network: Network, closing: ExitStack) -> HashedImatrix | None:
-    """The importance matrix that was named, or lies beside the subject if it says that it was made with one."""
+    """The importance matrix that was named, or lies beside the subject.
+
+    Whether it was used is found out. One that the subject says nothing of, and that cannot be read, was not.
+    """
     if question.imatrix is not None:
         place = open_place(question.imatrix, network)
         closing.callback(place.close)
         file: Ranged | None = place.open(place.file or IMATRIX)
     else:
-        file = subject.sibling(IMATRIX) if subject.with_imatrix else None
-    return None if file is None else read_hashed(file)
+        file = subject.matrix
+    try:
+        return None if file is None else read_hashed(file)
+    except (FormatError, UnsupportedError):
+        if question.imatrix is not None or subject.with_imatrix:
+            raise
+        return None
 
 
 def _recorded(subject: Subject) -> dict[str, str]:

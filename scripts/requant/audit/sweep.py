@@ -48,7 +48,8 @@ class Material:
     """What a quant is made of, and the quant: everything that is read.
 
     ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each; ``None`` where the quant
-    was made with an importance matrix that is not at hand. ``quantizer`` opens an arithmetic.
+    was made with an importance matrix that is not at hand. Whether they were used is found out. ``quantizer`` opens an
+    arithmetic.
     """
 
     subject: Ranged
@@ -60,19 +61,23 @@ class Material:
 
 @dataclass(frozen=True)
 class Making:
-    """How a file may have been made: in which arithmetic, of weights that a conversion had rounded to ``via``."""
+    """How a file may have been made: in which arithmetic, of weights that a conversion had rounded to ``via``.
+
+    ``weighed`` says whether with the importances that there are.
+    """
 
     arithmetic: Arithmetic
     via: GGMLType
+    weighed: bool = True
 
 
 @dataclass(frozen=True)
 class Sweep:
     """The tensors of a file with their verdicts.
 
-    ``arithmetic`` and ``via`` are those that the file was found to be in. ``missing`` are weights that it lacks.
-    ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between the
-    tensors, ``sha256`` that of the whole file where all of it was read.
+    ``arithmetic``, ``via`` and ``weighed`` are those that the file was found to be in. ``missing`` are weights that it
+    lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between
+    the tensors, ``sha256`` that of the whole file where all of it was read.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -81,6 +86,7 @@ class Sweep:
     missing: tuple[str, ...]
     blocks: int
     differing: int
+    weighed: bool = True
     padding: Padding = field(default_factory=Padding)
     sha256: str | None = None
 
@@ -128,6 +134,7 @@ def audit_tensors(
         missing=tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors})),
         blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
         differing=_differing(checked),
+        weighed=making.weighed,
         padding=padding,
         sha256=passage.sha256 if passage else None,
     )
@@ -176,9 +183,14 @@ def _hold(material: Material, audits: list[TensorAudit], jobs: int) -> None:
 
 
 def _probe(material: Material, audits: list[TensorAudit]) -> Making:
-    """Find out by a first look at every type which arithmetic the file is in, and what the weights were rounded to."""
+    """Find out by a first look at every type how the file was made."""
     looks = list(_looks(audits))
-    makings = [Making(arithmetic, via) for via in material.weights.vias for arithmetic in Arithmetic]
+    makings = [
+        Making(arithmetic, via, weighed)
+        for weighed in ((True, False) if material.importances else (True,))
+        for via in material.weights.vias
+        for arithmetic in Arithmetic
+    ]
     best, fewest = makings[0], None
     for making in makings:
         found = sum(_odd_blocks(material, making, audit, indices) for audit, indices in looks)
@@ -202,22 +214,27 @@ def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
 
 def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:
     """Blocks of some rows that differ from their derivation."""
-    rows = _read(material, audit, indices, making.via)
+    rows = _read(material, audit, indices, making)
     if derivable(rows.weights, rows.importance):
         return 0
+    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
+        return rows.actual.size // rows.type.type_size
     derived = material.quantizer(making.arithmetic).quantize(rows.type, rows.weights, rows.importance)
     size = rows.type.type_size
     return int((derived.reshape(-1, size) != rows.actual.reshape(-1, size)).any(1).sum())
 
 
-def _read(material: Material, audit: TensorAudit, indices: Indices, via: GGMLType, actual: Bytes | None = None) -> Rows:
+def _read(
+    material: Material, audit: TensorAudit, indices: Indices, making: Making, actual: Bytes | None = None
+) -> Rows:
     """Some of the rows to look at, rounded as by a conversion, which leaves vectors alone."""
     held = audit.held
     if held is None:
         rows = _stored(material, audit, indices, actual)
     else:
         rows = held.at(np.searchsorted(held.indices, indices))
-    return rows if len(audit.tensor.shape) == 1 else replace(rows, weights=rounded(rows.weights, via))
+    rows = rows if making.weighed else replace(rows, importance=None)
+    return rows if len(audit.tensor.shape) == 1 else replace(rows, weights=rounded(rows.weights, making.via))
 
 
 def _stored(material: Material, audit: TensorAudit, indices: Indices, actual: Bytes | None = None) -> Rows:
@@ -316,7 +333,9 @@ def _compare(
     material: Material, making: Making, audit: TensorAudit, indices: Indices, actual: Bytes | None
 ) -> Compared:
     """Compare one batch."""
-    rows = _read(material, audit, indices, making.via, actual)
+    rows = _read(material, audit, indices, making, actual)
+    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
+        return Compared(audit, Tally(), f"{rows.type.name} needs importances, and the rest was made without")
     if tolerance := material.weights.tolerance(audit.tensor.name):
         return _compare_computed(audit, rows, tolerance)
     if rows.type is not GGMLType.F32 and (why := derivable(rows.weights, rows.importance)):
