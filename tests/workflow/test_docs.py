@@ -20,7 +20,12 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from requant.audit.imatrix import Plausibility
+from requant.audit.metadata import Grade
+from requant.audit.status import Metadata, Mix, Reading
+from requant.formats.ggml import Arithmetic
 from requant.ground.exit_codes import ExitCode
+from requant.quantization.verdict import Verdict
 from support.checkout import ROOT
 
 FIX = "run make fix"
@@ -111,6 +116,15 @@ def test_the_exit_codes_are_those_of_the_table(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert text.count("<!-- begin exit codes -->") == 1
     assert text == with_codes(document), FIX
+
+
+def test_every_word_of_an_audit_is_explained() -> None:
+    """In a table of its own question, or where its kind is."""
+    text = (ROOT / "docs" / "verdicts.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert {str(word) for words in (Verdict, Mix, Metadata, Reading) for word in words} <= rows
+    others = {str(word) for words in (Plausibility, Grade, Arithmetic) for word in words}
+    assert {word for word in others if f"`{word}`" not in text} == set()
 
 
 def test_config_readme_lists_every_key() -> None:
