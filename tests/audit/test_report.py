@@ -303,6 +303,14 @@ def test_text_of_strangers_does_nothing(report: Report) -> None:
     assert html.count("<table>") == 3, "of answers, facts and tensors: no name ends a cell or a table"
 
 
+def test_what_is_said_of_a_tensor_agrees_in_number(report: Report) -> None:
+    shown = rendered(found(MISMATCH, NEAR)(report)).text
+    assert "2 of 8 blocks differ; 2 without explanation; their error is 3 of the derived; first at row 3" in shown
+    assert (
+        "1 of 8 blocks differs; 1 as rounding would (changes up to 1.2e-07); its error is 1.5 of the derived" in shown
+    )
+
+
 @pytest.mark.parametrize("more", [0, 1, 2345])
 def test_people_see_the_first_and_how_many_more(report: Report, more: int) -> None:
     shown = rendered(found(*[MISMATCH] * (MOST + more))(report))

@@ -16,7 +16,7 @@ from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.report import Report, as_document, counts, headline, ratio
 from requant.ground.exit_codes import ExitCode
 from requant.ground.markdown import escaped, literal
-from requant.ground.text import in_units, listed
+from requant.ground.text import counted, in_units, listed
 from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
 
@@ -46,13 +46,14 @@ def explained(audit: TensorAudit) -> str:
     tally = audit.tally
     if not tally.differing:
         return audit.reason or ""
-    parts = [f"{tally.differing:,} of {tally.blocks:,} blocks differ"]
+    differ, their = ("differs", "its") if tally.differing == 1 else ("differ", "their")
+    parts = [f"{tally.differing:,} of {counted(tally.blocks, 'block')} {differ}"]
     if tally.unexplained:
         parts.append(f"{tally.unexplained:,} without explanation")
     if tally.witnessed or tally.other:
         parts.append(f"{tally.witnessed + tally.other:,} as rounding would (changes up to {tally.epsilon:.2g})")
     if (share := ratio(audit)) is not None:
-        parts.append(f"their error is {float(share):.4g} of the derived")
+        parts.append(f"{their} error is {float(share):.4g} of the derived")
     parts += [f"first at row {odd.row:,}, column {odd.column:,}" for odd in tally.odd[:1]]
     return "; ".join(parts + ([audit.reason] if audit.reason else []))
 
