@@ -17,14 +17,12 @@ from markdown_it import MarkdownIt
 
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
-from support.command import installed
+from support.command import Audit, installed
 from support.hub import Fault, LoopbackHub
 from support.relabelled import half, number, relabelled, text
-from support.workplace import Workplace
+from support.workplace import QUANT, Workplace
 
-QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
 REQUANT = str(Path(sys.executable).parent / "requant")
-Audit = Callable[..., tuple[int, str, dict[str, Any]]]
 PASSED = {"weights": "exact", "recipe": "stock", "metadata": "harmless", "coverage": "sample"}
 """The answers to a sampled audit of the demo's release."""
 
@@ -34,45 +32,10 @@ def statuses(report: dict[str, Any]) -> dict[str, str]:
     return {question: answer["status"] for question, answer in report["answers"].items()}
 
 
-@pytest.fixture
-def audit(cache: Path, tmp_path: Path) -> Audit:
-    """Run requant audit; gives the exit code, everything it said, and its JSON report, if it wrote one."""
-
-    def run(*arguments: str | Path, **env: str) -> tuple[int, str, dict[str, Any]]:
-        report = tmp_path / "report.json"
-        report.unlink(missing_ok=True)
-        known = {**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": "200", **env}
-        command = [REQUANT, "audit", *map(str, arguments), "--json", str(report)]
-        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=300)
-        assert "Traceback" not in done.stderr, done.stderr
-        return (
-            done.returncode,
-            done.stdout + done.stderr,
-            json.loads(report.read_text()) if report.exists() else {},
-        )
-
-    return run
-
-
-@pytest.fixture
-def copy(demo: Workplace, tmp_path: Path) -> Path:
-    """The release with a quant that may be written to."""
-    folder = tmp_path / "release"
-    folder.mkdir()
-    for name in ("imatrix.gguf", QUANT):
-        shutil.copy(demo.release / name, folder / name)
-    return folder
-
-
-@pytest.fixture
-def weights(demo: Workplace) -> Path:
-    return demo.results / "generated"
-
-
-def test_a_full_audit_of_the_release(audit: Audit, demo: Workplace, weights: Path) -> None:
-    code, said, report = audit(demo.release, "--source", weights, "--full")
+def test_a_full_audit_of_the_release(audit: Audit, demo: Workplace, generated: Path) -> None:
+    code, said, report = audit(demo.release, "--source", generated, "--full")
     assert (code, statuses(report), report["arithmetic"]) == (0, PASSED | {"coverage": "full"}, "strict"), said
-    assert said.startswith(f"{QUANT}: every tensor derives exactly from {weights} (strict arithmetic); ")
+    assert said.startswith(f"{QUANT}: every tensor derives exactly from {generated} (strict arithmetic); ")
     assert report["headline"].endswith("; all 162,176 rows were read")
     assert {tensor["verdict"] for tensor in report["tensors"]} == {"exact"}
     assert [finding for finding in report["findings"] if finding["grade"] != "harmless"] == []
@@ -84,31 +47,31 @@ def test_a_full_audit_of_the_release(audit: Audit, demo: Workplace, weights: Pat
     assert report["source"]["named_by"] == "user"
 
 
-def test_without_a_manifest_the_header_is_asked(audit: Audit, copy: Path, weights: Path) -> None:
-    code, said, report = audit(copy / QUANT, "--source", weights)
+def test_without_a_manifest_the_header_is_asked(audit: Audit, released: Path, generated: Path) -> None:
+    code, said, report = audit(released / QUANT, "--source", generated)
     assert (code, statuses(report)) == (0, PASSED), said
     assert any("quantized as Q4_K_M" in sentence for sentence in report["inferred"])
     assert f"(seed {report['seed']})" in report["answers"]["coverage"]["sentence"]
 
 
-def test_the_same_seed_draws_the_same_rows(audit: Audit, copy: Path, weights: Path) -> None:
-    options = [copy, "--source", weights, "--rows", "50"]
+def test_the_same_seed_draws_the_same_rows(audit: Audit, released: Path, generated: Path) -> None:
+    options = [released, "--source", generated, "--rows", "50"]
     reports = [audit(*options, "--seed", "7")[2] for _ in range(2)] + [audit(*options)[2]]
     for report in reports:
         del report["run"]
     assert reports[0] == reports[1] != reports[2]
 
 
-def test_the_imatrix_is_needed(audit: Audit, copy: Path, weights: Path) -> None:
-    (copy / "imatrix.gguf").rename(copy / "hidden.gguf")
-    code, said, report = audit(copy / QUANT, "--source", weights, "--full")
+def test_the_imatrix_is_needed(audit: Audit, released: Path, generated: Path) -> None:
+    (released / "imatrix.gguf").rename(released / "hidden.gguf")
+    code, said, report = audit(released / QUANT, "--source", generated, "--full")
     unchecked = PASSED | {"weights": "unchecked", "recipe": "unchecked", "coverage": "full"}
     assert (code, statuses(report)) == (3, unchecked), said
     assert "29 of 46 tensors could not be checked" in said and "name it with --imatrix" in said
     assert report["answers"]["coverage"]["sentence"].startswith("none of 162,176 rows was read")
     plain = [tensor["name"] for tensor in report["tensors"] if tensor["verdict"] == "exact"]
     assert plain and all(name.endswith("norm.weight") for name in plain)
-    code, said, report = audit(copy / QUANT, "--source", weights, "--imatrix", copy / "hidden.gguf", "--full")
+    code, said, report = audit(released / QUANT, "--source", generated, "--imatrix", released / "hidden.gguf", "--full")
     assert (code, statuses(report)) == (0, PASSED | {"coverage": "full"}), said
 
 
@@ -143,11 +106,16 @@ def other_token(path: Path) -> Field:
     ids=[*CHANGES, *LABELS],
 )
 def test_changed_metadata(
-    audit: Audit, copy: Path, weights: Path, key: str, change: Callable[[Path], Field | None], words: dict[str, str]
+    audit: Audit,
+    released: Path,
+    generated: Path,
+    key: str,
+    change: Callable[[Path], Field | None],
+    words: dict[str, str],
 ) -> None:
     """Evidence in the answer that it belongs to, and in no other; the headline begins with it."""
-    changed = relabelled(copy / QUANT, copy / "changed.gguf", {key: change(copy / QUANT)})
-    code, said, report = audit(changed, "--source", weights, "--rows", "20")
+    changed = relabelled(released / QUANT, released / "changed.gguf", {key: change(released / QUANT)})
+    code, said, report = audit(changed, "--source", generated, "--rows", "20")
     assert (code, statuses(report)) == (1, PASSED | words), said
     serious = [finding["key"] for finding in report["findings"] if finding["grade"] == "serious"]
     assert key in serious, said
@@ -155,10 +123,10 @@ def test_changed_metadata(
     assert report["headline"].startswith(f"changed.gguf: {report['answers'][question]['sentence']}; every row")
 
 
-def test_a_harmless_change_passes(audit: Audit, copy: Path, weights: Path) -> None:
+def test_a_harmless_change_passes(audit: Audit, released: Path, generated: Path) -> None:
     changes = {"general.name": text("Mine"), "quantize.imatrix.file": text("/home/x/imatrix.gguf")}
-    changed = relabelled(copy / QUANT, copy / "changed.gguf", changes)
-    code, said, report = audit(changed, "--source", weights, "--rows", "20")
+    changed = relabelled(released / QUANT, released / "changed.gguf", changes)
+    code, said, report = audit(changed, "--source", generated, "--rows", "20")
     assert (code, statuses(report)) == (0, PASSED), said
     assert {"general.name", "quantize.imatrix.file"} <= {finding["key"] for finding in report["findings"]}
 
@@ -171,21 +139,21 @@ def flipped(path: Path, name: str) -> None:
     data.flush()
 
 
-def test_one_flipped_bit(audit: Audit, copy: Path, weights: Path) -> None:
-    flipped(copy / QUANT, "blk.2.ffn_up.weight")
-    code, said, report = audit(copy, "--source", weights, "--full")
+def test_one_flipped_bit(audit: Audit, released: Path, generated: Path) -> None:
+    flipped(released / QUANT, "blk.2.ffn_up.weight")
+    code, said, report = audit(released, "--source", generated, "--full")
     assert (code, statuses(report)) == (1, PASSED | {"weights": "mismatch", "coverage": "full"})
     [odd] = [tensor for tensor in report["tensors"] if tensor["verdict"] != "exact"]
     assert (odd["name"], odd["verdict"], odd["unexplained"]) == ("blk.2.ffn_up.weight", "mismatch", 1)
     assert odd["examples"][0] | {"ratio": ""} == {"row": 0, "column": 0, "bytes": 1, "of": 144, "ratio": ""}
-    assert said.startswith(f"{QUANT}: 1 of 46 tensors does not derive from {weights}: blk.2.ffn_up.weight; ")
+    assert said.startswith(f"{QUANT}: 1 of 46 tensors does not derive from {generated}: blk.2.ffn_up.weight; ")
 
 
-def test_a_label_less_makes_nothing_unchecked(audit: Audit, copy: Path, weights: Path) -> None:
+def test_a_label_less_makes_nothing_unchecked(audit: Audit, released: Path, generated: Path) -> None:
     """The mix is told from the tensors, and the file's name held against it."""
     for name, words, code in (("x.gguf", "stock", 0), ("Tiny-Q6_K.gguf", "contradicted", 1)):
-        changed = relabelled(copy / QUANT, copy / name, {"general.file_type": None})
-        found, said, report = audit(changed, "--source", weights, "--rows", "20")
+        changed = relabelled(released / QUANT, released / name, {"general.file_type": None})
+        found, said, report = audit(changed, "--source", generated, "--rows", "20")
         assert (found, statuses(report)) == (code, PASSED | {"recipe": words}), said
         assert report["mix"]["name"] == "Q4_K_M"
 
@@ -195,16 +163,16 @@ SAMPLING = tuple(f"general.sampling.{key}" for key in ("temp", "top_k", "top_p")
 
 @pytest.mark.parametrize(("question", "keys"), [("metadata", SAMPLING), ("recipe", ("general.file_type",))])
 def test_what_could_not_be_checked_keeps_0_away(
-    audit: Audit, copy: Path, weights: Path, tmp_path: Path, question: str, keys: tuple[str, ...]
+    audit: Audit, released: Path, generated: Path, tmp_path: Path, question: str, keys: tuple[str, ...]
 ) -> None:
     """Until every key is named; then the report says so."""
     other, changes = tmp_path / "other", {}
-    shutil.copytree(weights, other)
+    shutil.copytree(generated, other)
     if question == "metadata":
         (other / "generation_config.json").write_text("{")
     else:
         changes = {"general.file_type": number(38)}
-    changed = relabelled(copy / QUANT, copy / "changed.gguf", changes)
+    changed = relabelled(released / QUANT, released / "changed.gguf", changes)
     options: list[str | Path] = [changed, "--source", other, "--rows", "20"]
     for number_allowed in range(len(keys)):
         allowed = [each for key in keys[:number_allowed] for each in ("--allow-unchecked", key)]
@@ -218,14 +186,14 @@ def test_what_could_not_be_checked_keeps_0_away(
 
 
 def test_weights_that_only_the_subject_names(
-    audit: Audit, demo: Workplace, copy: Path, weights: Path, tmp_path: Path
+    audit: Audit, demo: Workplace, released: Path, generated: Path, tmp_path: Path
 ) -> None:
     """Its word proves nothing, until the user takes it; then the first lines say so."""
     url = "https://huggingface.co/org/Tiny"
     named = {"general.base_model.count": number(1), "general.base_model.0.repo_url": text(url)}
-    changed = relabelled(copy / QUANT, copy / "changed.gguf", named)
+    changed = relabelled(released / QUANT, released / "changed.gguf", named)
     with LoopbackHub() as hub:
-        hub.add_model("org/Tiny", weights)
+        hub.add_model("org/Tiny", generated)
         env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
         code, said, report = audit(changed, "--rows", "20", **env)
         assert (code, statuses(report), report["source"]["named_by"]) == (3, PASSED, "subject"), said
@@ -237,22 +205,22 @@ def test_weights_that_only_the_subject_names(
         assert "the weights are named by the subject itself, trusted with --trust-subject" in report["headline"]
 
 
-def test_other_weights_are_a_mismatch(audit: Audit, copy: Path, weights: Path, tmp_path: Path) -> None:
+def test_other_weights_are_a_mismatch(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(weights, other)
+    shutil.copytree(generated, other)
     shard = max(other.glob("*.safetensors"))
     data = np.memmap(shard, np.uint8, "r+")
     data[-1_000_000:] ^= np.uint8(1)
     data.flush()
-    code, said, report = audit(copy, "--source", other, "--full")
+    code, said, report = audit(released, "--source", other, "--full")
     assert (code, statuses(report)) == (1, PASSED | {"weights": "mismatch", "coverage": "full"}), said
     verdicts = {tensor["verdict"] for tensor in report["tensors"]}
     assert verdicts == {"exact", "mismatch"}
 
 
-def test_over_the_loopback_hub(audit: Audit, demo: Workplace, weights: Path, tmp_path: Path) -> None:
+def test_over_the_loopback_hub(audit: Audit, demo: Workplace, generated: Path, tmp_path: Path) -> None:
     with LoopbackHub() as hub:
-        subject, source = hub.add_model("some/Tiny-GGUF", demo.release), hub.add_model("org/Tiny", weights)
+        subject, source = hub.add_model("some/Tiny-GGUF", demo.release), hub.add_model("org/Tiny", generated)
         env = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
         known = f"org/Tiny@{source.commit}"
         for address, weights_at in (
@@ -288,19 +256,19 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
 
 @pytest.mark.parametrize(("arguments", "code", "sentence"), WRONG.values(), ids=WRONG)
 def test_bad_usage(
-    audit: Audit, demo: Workplace, weights: Path, arguments: list[str], code: int, sentence: str
+    audit: Audit, demo: Workplace, generated: Path, arguments: list[str], code: int, sentence: str
 ) -> None:
-    names = {"release": str(demo.release), "weights": str(weights), "quant": QUANT}
+    names = {"release": str(demo.release), "weights": str(generated), "quant": QUANT}
     found, said, _ = audit(*(argument.format(**names) for argument in arguments))
     assert found == code, said
     assert sentence in said
 
 
-def test_markdown_shows_and_does_nothing(audit: Audit, copy: Path, weights: Path, tmp_path: Path) -> None:
-    flipped(copy / QUANT, "blk.2.ffn_up.weight")
+def test_markdown_shows_and_does_nothing(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:
+    flipped(released / QUANT, "blk.2.ffn_up.weight")
     evil = text("<script>alert(1)</script> [x](http://evil) | `")
-    changed = relabelled(copy / QUANT, copy / "changed.gguf", {"tokenizer.chat_template": evil})
-    audit(changed, "--source", weights, "--full", "--markdown", tmp_path / "report.md")
+    changed = relabelled(released / QUANT, released / "changed.gguf", {"tokenizer.chat_template": evil})
+    audit(changed, "--source", generated, "--full", "--markdown", tmp_path / "report.md")
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text())
     assert "<strong>changed.gguf: 1 of 46 tensors does not derive from " in html
     assert "; the metadata is changed: tokenizer.chat_template is not what the named weights give; " in html
@@ -308,10 +276,10 @@ def test_markdown_shows_and_does_nothing(audit: Audit, copy: Path, weights: Path
     assert html.count("<table>") == 4, "answers, facts, tensors, metadata"
 
 
-def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp_path: Path) -> None:
+def test_attested_and_verified(audit: Audit, demo: Workplace, generated: Path, tmp_path: Path) -> None:
     key, statement = tmp_path / "key.pem", tmp_path / "audit.intoto.json"
     assert subprocess.run([REQUANT, "new-key", str(key)], capture_output=True).returncode == 0
-    code, said, report = audit(demo.release, "--source", weights, "--full", "--attest", statement, "--key", key)
+    code, said, report = audit(demo.release, "--source", generated, "--full", "--attest", statement, "--key", key)
     assert code == 0, said
     from requant.release.attestation import DERIVATION, subjects, verify_envelope
 
@@ -320,19 +288,19 @@ def test_attested_and_verified(audit: Audit, demo: Workplace, weights: Path, tmp
     assert subjects(found) == {QUANT: report["subject"]["sha256"]}
 
 
-def test_a_failed_audit_is_not_attested(audit: Audit, copy: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_failed_audit_is_not_attested(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:
     key, statement = tmp_path / "key.pem", tmp_path / "audit.intoto.json"
     assert subprocess.run([REQUANT, "new-key", str(key)], capture_output=True).returncode == 0
-    flipped(copy / QUANT, "blk.2.ffn_up.weight")
-    code, said, _ = audit(copy, "--source", weights, "--full", "--attest", statement, "--key", key)
+    flipped(released / QUANT, "blk.2.ffn_up.weight")
+    code, said, _ = audit(released, "--source", generated, "--full", "--attest", statement, "--key", key)
     assert (code, statement.exists()) == (1, False), said
     assert f"{statement} was not written: only a passed audit is attested" in said
 
 
-def test_the_helps_example(demo: Workplace, cache: Path, weights: Path, tmp_path: Path) -> None:
+def test_the_helps_example(demo: Workplace, cache: Path, generated: Path, tmp_path: Path) -> None:
     """The only one that tests/cli/test_examples.py leaves."""
     (tmp_path / "release").symlink_to(demo.release)
-    (tmp_path / "weights").symlink_to(weights)
+    (tmp_path / "weights").symlink_to(generated)
     environment = installed(tmp_path / "bin") | {"XDG_CACHE_HOME": str(cache)}
     example = "requant audit release --source weights --full"
     done = subprocess.run(["bash", "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -340,21 +308,21 @@ def test_the_helps_example(demo: Workplace, cache: Path, weights: Path, tmp_path
     assert (done.returncode, headline[: len(QUANT) + 1]) == (0, f"{QUANT}:"), done.stdout + done.stderr
 
 
-def test_diff_names_the_tensor(demo: Workplace, copy: Path, cache: Path) -> None:
+def test_diff_names_the_tensor(demo: Workplace, released: Path, cache: Path) -> None:
     env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    command = [REQUANT, "diff", str(demo.release / QUANT), str(copy / QUANT)]
+    command = [REQUANT, "diff", str(demo.release / QUANT), str(released / QUANT)]
     assert subprocess.run(command, env=env, capture_output=True).returncode == 0
-    flipped(copy / QUANT, "blk.2.ffn_up.weight")
+    flipped(released / QUANT, "blk.2.ffn_up.weight")
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert (done.returncode, "blk.2.ffn_up.weight" in done.stdout) == (1, True), done.stdout + done.stderr
-    done = subprocess.run([*command[:3], str(copy / "none")], env=env, capture_output=True, text=True)
+    done = subprocess.run([*command[:3], str(released / "none")], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("error: ")) == (2, True), done.stdout + done.stderr
 
 
-def test_an_imatrix_alone(audit: Audit, copy: Path, weights: Path) -> None:
-    code, said, report = audit(copy / "imatrix.gguf", "--source", weights)
+def test_an_imatrix_alone(audit: Audit, released: Path, generated: Path) -> None:
+    code, said, report = audit(released / "imatrix.gguf", "--source", generated)
     assert (code, report["verdict"], report["findings"]) == (0, "plausible", []), said
-    changed = relabelled(copy / "imatrix.gguf", copy / "other.gguf", {"imatrix.chunk_count": number(99)})
-    code, said, report = audit(changed, "--source", weights)
+    changed = relabelled(released / "imatrix.gguf", released / "other.gguf", {"imatrix.chunk_count": number(99)})
+    code, said, report = audit(changed, "--source", generated)
     assert (code, report["verdict"]) == (1, "mismatch"), said
     assert {finding["actual"] for finding in report["findings"]} == {"51,200"}

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import requant
 
 PYTHONPATH = str(Path(requant.__file__).parents[1])
+Audit = Callable[..., tuple[int, str, dict[str, Any]]]
+"""The fixture that runs an audit: exit code, all that was said, and the JSON report."""
 CODE = "from requant.cli.main import main; main(prog_name='requant')"
 
 

@@ -3,8 +3,11 @@ endpoint, the sandbox, a small llama.cpp, a small release and a key to sign it, 
 """
 
 import hashlib
+import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +21,7 @@ from requant.evaluation.behaviour.endpoint import Endpoint
 from requant.ground.errors import UnsupportedError
 from requant.release.keys import new_key
 from support.checkout import PLACE, ROOT, TOOLCHAINS, alone, shared_cache
+from support.command import CODE, PYTHONPATH, Audit
 from support.endpoint import ScriptedEndpoint
 from support.files import SHARD
 from support.forked import Call, Forks
@@ -28,7 +32,7 @@ from support.jails import MARK, jailed, wait_for
 from support.small_checkpoint import BASE, MERGES
 from support.small_release import write_release
 from support.upstream import Upstream, upstream_in
-from support.workplace import Workplace, prepare, tiny_recipe
+from support.workplace import QUANT, Workplace, prepare, tiny_recipe
 
 
 @pytest.fixture
@@ -174,6 +178,38 @@ def packages(demo: Workplace) -> Path:
 def cache(demo: Workplace) -> Path:
     """A cache folder for audits, whose toolchains are the tests' own: nothing is fetched twice."""
     return shared_cache()
+
+
+@pytest.fixture
+def audit(cache: Path, tmp_path: Path) -> Audit:
+    """Run requant audit; gives the exit code, everything it said, and its JSON report, if it wrote one."""
+
+    def run(*arguments: str | Path, **env: str) -> tuple[int, str, dict[str, Any]]:
+        report = tmp_path / "report.json"
+        report.unlink(missing_ok=True)
+        known = {**os.environ, "PYTHONPATH": PYTHONPATH, "XDG_CACHE_HOME": str(cache), "COLUMNS": "200", **env}
+        command = [sys.executable, "-c", CODE, "audit", *map(str, arguments), "--json", str(report)]
+        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout + done.stderr, json.loads(report.read_text()) if report.exists() else {}
+
+    return run
+
+
+@pytest.fixture
+def released(demo: Workplace, tmp_path: Path) -> Path:
+    """A folder with the demo's quant, which may be written to, and its importance matrix."""
+    folder = tmp_path / "release"
+    folder.mkdir()
+    for name in ("imatrix.gguf", QUANT):
+        shutil.copy(demo.release / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def generated(demo: Workplace) -> Path:
+    """The demo's checkpoint."""
+    return demo.results / "generated"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from requant.audit.plausibility import UNMEASURED
 from requant.formats.ggml import PLAIN, GGMLType, Indices
 from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Rows, Tally
@@ -14,6 +15,12 @@ NEAR_MOST = 0.05
 """Share of blocks that may differ in a ``near`` file; honest compilers were seen to make 0.05 to 1 %."""
 NEAR_LEAST = 5e-5
 """Share of blocks that must differ, and in two tensors at least: a few odd blocks are no other compiler's work."""
+THROUGHOUT = 0.5
+"""Share of the blocks of every tensor that differs where weights or importances are others; seen: nearly all."""
+UNDECIDED = (
+    "differs throughout, as all the others do: the weights are others, or the importance matrix is: name the one it "
+    "was made with by --imatrix"
+)
 
 
 @dataclass
@@ -46,21 +53,31 @@ class TensorAudit:
         """Whether its type is found by a search, so that rounding can matter: not for plain numbers and Q8_0."""
         return self.tensor.type not in (*PLAIN, GGMLType.Q8_0)
 
+    @property
+    def weighed(self) -> bool:
+        """Whether it was compared and importances can matter: llama-imatrix measures what lies in the blocks."""
+        return self.searched and self.tally.blocks > 0 and self.tensor.name not in UNMEASURED
+
 
 def judge(audits: list[TensorAudit], sampled: bool) -> None:
     """Give every tensor its verdict, by what was found in it and in the file as a whole.
 
     One file is in one arithmetic. So differences that a witness explains count as another compiler's only if they are
-    spread over the file. A few in a file that is exact otherwise are alterations; in a sample nobody can tell.
+    spread over the file. A few in a file that is exact otherwise are alterations; in a sample nobody can tell. Where
+    everything that was searched differs, and much of it, other weights and other importances look the same.
     """
     explained = [audit for audit in audits if audit.searched and audit.tally.differing > audit.tally.unexplained]
     blocks = sum(audit.tally.blocks for audit in audits if audit.searched)
     count = sum(audit.tally.differing - audit.tally.unexplained for audit in explained)
     searched = sum(audit.searched and audit.tally.blocks > 0 for audit in audits)
     spread = len(explained) >= min(2, searched) and count >= max(2, blocks * NEAR_LEAST)
+    throughout = differs_throughout(audits)
     for audit in audits:
         tally = audit.tally
         if audit.reason is not None and not tally.unexplained:
+            continue
+        if throughout and audit.weighed:
+            audit.verdict, audit.reason = Verdict.UNCHECKED, UNDECIDED
             continue
         if not tally.differing:
             audit.verdict = Verdict.EXACT
@@ -74,3 +91,9 @@ def judge(audits: list[TensorAudit], sampled: bool) -> None:
         else:
             audit.verdict = Verdict.MISMATCH
             audit.reason = "differs where rounding could explain it, in a file that is exact otherwise"
+
+
+def differs_throughout(audits: list[TensorAudit]) -> bool:
+    """Whether nothing that importances touch is near its derivation: then it is not known whose importances it had."""
+    tallies = [audit.tally for audit in audits if audit.weighed]
+    return bool(tallies) and all(tally.unexplained > THROUGHOUT * tally.blocks for tally in tallies)

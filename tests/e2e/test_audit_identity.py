@@ -1,0 +1,108 @@
+"""What an audit speaks of are the bytes that it read: digests that others give, padding, matrices beside a quant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from requant.formats.gguf import Header, Tensor, padded, read_header
+from support.command import Audit
+from support.gguf_files import gguf_bytes, pair, tensor
+from support.hub import LoopbackHub
+from support.relabelled import number, payload, relabelled
+from support.workplace import QUANT, Workplace
+
+
+def test_a_hub_that_records_another_digest(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:
+    """Read over HTTP, all of it: what was read is said, and that the record is of something else."""
+    true, false = hashlib.sha256((released / QUANT).read_bytes()).hexdigest(), "f" * 64
+    with LoopbackHub() as hub:
+        hub.add_model("some/Tiny-GGUF", released, digests={QUANT: false})
+        env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+        code, said, report = audit("hf://some/Tiny-GGUF", "--source", generated, "--full", **env)
+    assert (code, report["subject"]["sha256"], report["subject"]["recorded"]) == (1, true, {"the hub": false}), said
+    assert report["answers"]["weights"]["status"] == "exact"
+    assert f"the hub gives SHA-256 {false}, and the bytes that were read have {true}" in report["headline"]
+
+
+def test_a_manifest_that_claims_another_digest(audit: Audit, demo: Workplace, generated: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "claimed"
+    shutil.copytree(demo.release, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["quants"][0]["file"]["sha256"] = "e" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    code, said, report = audit(folder, "--source", generated, "--full")
+    assert code == 1, said
+    assert f"the manifest gives SHA-256 {'e' * 64}" in report["headline"]
+    code, said, report = audit(folder, "--source", generated, "--rows", "9")
+    assert (code, report["subject"]["sha256"]) == (0, None), "a sample did not read it all, and says so"
+    assert "which was not checked" in said
+
+
+def spaced(source: Path, out: Path, alignment: int, fill: bytes) -> Path:
+    """The same tensors with another alignment, and ``fill`` in what lies between them."""
+    header: Header = read_header(source)
+    data, pieces, infos = source.read_bytes(), b"", []
+    for each in header.tensors:
+        infos.append(_placed(each, len(pieces)))
+        piece = data[each.offset : each.offset + each.nbytes]
+        room = padded(len(piece), alignment) - len(piece)
+        pieces += piece + (fill * room)[:room]
+    pairs = [pair(key, field.type, payload(field)) for key, field in header.metadata.items()]
+    pairs.append(pair("general.alignment", 4, alignment.to_bytes(4, "little")))
+    out.write_bytes(gguf_bytes(pairs, infos, pieces, alignment=alignment))
+    return out
+
+
+def _placed(found: Tensor, offset: int) -> bytes:
+    return tensor(found.name, found.shape, found.type, offset)
+
+
+@pytest.mark.parametrize("rows", [["--full"], ["--rows", "20", "--seed", "1"]], ids=["full", "sample"])
+@pytest.mark.parametrize(
+    ("fill", "code", "status"), [(b"\0", 0, None), (b"secret", 1, "hidden")], ids=["zeros", "hidden"]
+)
+def test_what_lies_between_the_tensors(
+    audit: Audit, released: Path, generated: Path, rows: list[str], fill: bytes, code: int, status: str | None
+) -> None:
+    changed = spaced(released / QUANT, released / "Spaced-Q4_K_M.gguf", 4096, fill)
+    found, said, report = audit(changed, "--source", generated, *rows)
+    coverage = report["answers"]["coverage"]
+    assert (found, coverage["status"]) == (code, status or ("full" if rows == ["--full"] else "sample")), said
+    assert "tensors are aligned to 4,096 bytes instead of 32" in coverage["sentence"]
+    assert ("between the tensors are not zero" in report["headline"]) == (code == 1)
+    assert report["answers"]["weights"]["status"] == "exact"
+
+
+IMATRIX_KEYS = ("file", "dataset", "entries_count", "chunks_count")
+
+
+def test_a_matrix_of_which_the_header_says_nothing(audit: Audit, released: Path, generated: Path) -> None:
+    """Old headers and rewritten ones lack these keys; the matrix lies beside the quant, under whatever name."""
+    nothing = dict.fromkeys(f"quantize.imatrix.{key}" for key in IMATRIX_KEYS)
+    relabelled(released / QUANT, released / "Model-Q4_K_M.gguf", nothing)
+    (released / QUANT).unlink()
+    (released / "imatrix.gguf").rename(released / "Model-imatrix.gguf")
+    code, said, report = audit(released, "--source", generated)
+    assert (code, report["answers"]["weights"]["status"]) == (0, "exact"), said
+    assert report["imatrix"]["sha256"] == hashlib.sha256((released / "Model-imatrix.gguf").read_bytes()).hexdigest()
+    (released / "Model-imatrix.gguf").write_bytes(b"GGUF, but damaged")
+    code, said, report = audit(released / "Model-Q4_K_M.gguf", "--source", generated)
+    assert (code, report["answers"]["weights"]["status"], report["imatrix"]) == (3, "unchecked", None), said
+    assert "name the one it was made with by --imatrix" in said, (
+        "an honest quant whose matrix is unknown is not accused"
+    )
+
+
+def test_a_matrix_that_was_not_used(audit: Audit, demo: Workplace, released: Path, generated: Path) -> None:
+    """It says that it was made with one; its bytes are those without."""
+    plain = next((demo.results / "quants").glob("*-plain.json"), None)
+    assert plain is not None, "the demo compares with a quant without importance matrix"
+    assert audit(released, "--source", generated)[0] == 0
+    relabelled(released / QUANT, released / "Other-Q4_K_M.gguf", {"quantize.imatrix.chunks_count": number(99)})
+    code, said, report = audit(released / "Other-Q4_K_M.gguf", "--source", generated)
+    assert (code, report["answers"]["recipe"]["status"]) == (1, "contradicted"), said
