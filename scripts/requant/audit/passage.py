@@ -5,7 +5,7 @@ A digest speaks only of bytes that passed here. Whoever looks at a piece gets th
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -138,5 +138,5 @@ class _Remembered:
         known = self.head[offset : offset + length]
         return known if len(known) == length else known + self.file.read(offset + len(known), length - len(known))
 
-    def read_many(self, ranges: "list[tuple[int, int]]") -> list[bytes]:
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return [self.read(offset, length) for offset, length in ranges]

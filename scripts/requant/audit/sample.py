@@ -46,9 +46,9 @@ def runs(rows: Mapping[str, int], seed: int) -> dict[str, Indices]:
     So no tensor that was exchanged as a whole is missed, and over a network it costs one request.
     """
     # Another stream than that of the single rows, and a word of it for each tensor.
-    words = np.random.Philox(key=np.array([seed, 1], np.uint64)).random_raw(len(rows)) if rows else []
+    words = np.random.Philox(key=np.array([seed, 1], np.uint64)).random_raw(len(rows))
     return {
-        name: np.arange(min(size, LEAST)) + int(word % np.uint64(max(1, size - LEAST + 1)))
+        name: np.arange(min(size, LEAST)) + int(word) % max(1, size - LEAST + 1)
         for (name, size), word in zip(rows.items(), words, strict=True)
     }
 
