@@ -20,6 +20,7 @@ from requant.audit.metadata import (
     compare_metadata,
     expected_from_gguf,
 )
+from requant.audit.named_weights import PRE, open_weights, with_pre_tokenizer
 from requant.conversion.layout import ROPE_TOLERANCE, Plan, plan, read_config
 from requant.conversion.metadata import expected_metadata, read_texts
 from requant.conversion.weights import rounded
@@ -30,8 +31,10 @@ from requant.ground.digests import Digest, digest_file
 from requant.ground.programs import work_folder
 from requant.pipeline.write_gguf import open_conversion, write_gguf
 from requant.places.place import LocalPlace
+from requant.toolchain.gguf_py import pre_tokenizer
 from support.checkout import TOOLCHAINS
 from support.checkpoints import MODELS, give_tokenizer, write_checkpoint, write_llama_tokenizer
+from support.relabelled import relabelled, text
 from support.workplace import TOOLCHAIN, Workplace
 
 DESCRIPTIVE = ("general.base_model.", "general.license", "general.tags", "general.languages")
@@ -123,6 +126,29 @@ def test_a_tokenizer_saved_by_transformers_5_gives_the_same_file(demo: Workplace
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | extra))
     assert convert_ourselves(folder, tmp_path) == before
+
+
+def test_a_pre_tokenizer_is_recognised_by_upstreams_list(demo: Workplace, tmp_path: Path) -> None:
+    """By an audit too, which needs no torch for it: a changed name is evidence, and nothing is left unchecked."""
+    model, folder = MODELS["Llama-3.2-1B-Instruct"], tmp_path / "model"
+    folder.mkdir()
+    write_checkpoint(folder, model)
+    write_llama_tokenizer(folder, TREE / "models" / "ggml-vocab-llama-bpe.gguf")
+    with work_folder(tmp_path / "work", keep=True) as work, LocalPlace(folder, "the checkpoint") as files:
+        (work.path / "model").symlink_to(folder)
+        write_gguf(work, open_conversion(files), "model", TREE, "own.gguf", tmp_path / "log")
+    weights = open_weights(str(folder))
+    with weights.place:
+        asked = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(TREE, tokenizer))
+        strange = with_pre_tokenizer(weights, lambda _: pre_tokenizer(TREE, b"{}"))
+    assert asked.expected and weights.expected and strange == weights
+    header = read_header(tmp_path / "work" / "own.gguf")
+    before, after = (compare_metadata(header, each.expected) for each in (weights, asked) if each.expected)
+    assert {finding.key for finding in before.findings} - {finding.key for finding in after.findings} == {PRE}
+    require_only_names(after)
+    changed = relabelled(tmp_path / "work" / "own.gguf", tmp_path / "changed.gguf", {PRE: text("default")})
+    serious = [each for each in compare_metadata(read_header(changed), asked.expected).findings if each.key == PRE]
+    assert [(each.grade, each.expected) for each in serious] == [(Grade.SERIOUS, "'llama-bpe'")]
 
 
 def test_the_demo(demo: Workplace) -> None:

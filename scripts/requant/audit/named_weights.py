@@ -1,15 +1,17 @@
 """The named weights of an audit, opened: where their rows come from, and what metadata and types they would give."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from requant.audit.metadata import expected_from_gguf
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, ROPE_TOLERANCE, plan, read_config
 from requant.conversion.metadata import TEXT_LIMIT, expected_metadata, read_texts
+from requant.conversion.vocabulary import GGML, TOKENIZER
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
-from requant.formats.ggml import GGMLType
-from requant.formats.gguf import Header, read_header
+from requant.conversion.writer import changed_by_transformers
+from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.gguf import Field, Header, read_header
 from requant.formats.ranged import as_file, read_whole
 from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
@@ -17,13 +19,15 @@ from requant.places.place import Place, as_weights, open_place
 from requant.places.remote import Network
 from requant.quantization.mix import Model
 
+PRE = f"{GGML}pre"
+
 
 @dataclass(frozen=True)
 class NamedWeights:
     """Weights and what follows from them.
 
     ``form`` is ``GGUF`` or ``checkpoint``. ``types`` are those before quantization, by tensor. ``expected`` is ``None``
-    where the metadata cannot be derived, and ``unknown`` says why.
+    where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name.
     """
 
     place: Place
@@ -33,6 +37,7 @@ class NamedWeights:
     model: Model
     expected: ExpectedMetadata | None
     unknown: str | None
+    texts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def open_weights(text: str, network: Network | None = None) -> NamedWeights:
@@ -94,9 +99,22 @@ def _checkpoint(place: Place) -> NamedWeights:
     types = {name: origin.type for name, origin in made.tensors.items()}
     types |= dict.fromkeys(made.computed, GGMLType.F32)
     model = Model(made.architecture, made.layers, made.heads, made.kv_heads)
-    expected, unknown = None, None
+    expected, unknown, texts = None, None, {}
     try:
-        expected = expected_metadata(read_texts(place))
+        texts = read_texts(place)
+        expected = expected_metadata(texts)
     except (UnsupportedError, FormatError) as error:
         unknown = str(error)
-    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown)
+    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown, texts)
+
+
+def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:
+    """The weights with what upstream calls their pre-tokenizer, where only running the tokenizer can tell."""
+    expected, tokenizer = weights.expected, weights.texts.get(TOKENIZER)
+    if expected is None or PRE not in expected.unknown or tokenizer is None or changed_by_transformers(weights.texts):
+        return weights
+    if (name := recognise(tokenizer)) is None:
+        return weights
+    unknown = {key: why for key, why in expected.unknown.items() if key != PRE}
+    values = {**expected.values, PRE: Field(ValueType.STRING, name)}
+    return replace(weights, expected=replace(expected, values=values, unknown=unknown))

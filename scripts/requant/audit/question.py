@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
 from requant.audit.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
-from requant.audit.named_weights import NamedWeights, open_weights
+from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
 from requant.audit.report import Identity, Report
 from requant.audit.subject import Subject, open_subject
 from requant.documents.file_names import IMATRIX
@@ -16,6 +16,8 @@ from requant.formats.ranged import Ranged
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
 from requant.places.place import open_place
 from requant.places.remote import JOBS, Network
+from requant.toolchain.gguf_py import pre_tokenizer
+from requant.toolchain.quantizers import kept_tree
 
 ROWS = 1024
 """Rows that a sampled audit draws by default: an alteration of 0.5 % of all rows is missed once in 170 times."""
@@ -58,6 +60,7 @@ def audit(question: Question) -> Report | ImatrixReport:
             return audit_imatrix(read_hashed(subject.file), weights)
         pin = _toolchain(question, subject)
         imatrix = _imatrix(question, subject, network, closing)
+        weights = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(kept_tree(pin), tokenizer))
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
         recipe = answer_recipe(subject, weights, imatrix, sweep.weighed, question.allowed)

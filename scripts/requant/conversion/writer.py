@@ -162,12 +162,12 @@ def _require_known(expected: ExpectedMetadata, files: Mapping[str, bytes]) -> bo
     if unsure:
         raise UnsupportedError(f"token {unsure[0]} is uncertain: the tokenizer's files disagree about it")
     pre = f"{GGML}pre" in expected.unknown
-    if pre and (reason := _changed_by_transformers(files)):
+    if pre and (reason := changed_by_transformers(files)):
         raise UnsupportedError(reason)
     return pre
 
 
-def _changed_by_transformers(files: Mapping[str, bytes]) -> str | None:
+def changed_by_transformers(files: Mapping[str, bytes]) -> str | None:
     """Why the tokenizer may do other than its tokenizer.json says, by which its pre-tokenizer is recognised."""
     tokenizer, settings = read_object(files, TOKENIZER), read_object(files, SETTINGS) or {}
     if tokenizer is None:

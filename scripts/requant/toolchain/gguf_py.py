@@ -6,15 +6,17 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from requant.formats.gguf import Field
-from requant.ground.errors import FormatError
-from requant.ground.programs import WorkFolder
+from requant.ground.errors import FormatError, ToolError
+from requant.ground.programs import WorkFolder, capture, work_folder
 
 PROGRAM = Path(__file__).with_name("write_header.py")
+BASE = "conversion/base.py"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,26 @@ def write_header(work: WorkFolder, tree: Path, request: HeaderRequest, log: Path
     """
     work.link(tree, "llama.cpp")
     work.link(PROGRAM, PROGRAM.name)
-    document = request.as_json("llama.cpp/conversion/base.py", has_template_files(work.path / request.folder))
+    document = request.as_json(f"llama.cpp/{BASE}", has_template_files(work.path / request.folder))
     (work.path / "request.json").write_text(json.dumps(document), encoding="utf-8")
     env = {"PYTHONPATH": "llama.cpp/gguf-py", "PYTHONHASHSEED": "0"}
     work.run([sys.executable, PROGRAM.name, "request.json", "header"], log, env=env, explain=_explain)
     return (work.path / "header").read_bytes()
+
+
+def pre_tokenizer(tree: Path, tokenizer: bytes) -> str | None:
+    """What upstream calls the pre-tokenizer of a tokenizer.json; ``None`` where it knows none that does the same.
+
+    The stranger's file is read by a process of its own.
+    """
+    with TemporaryDirectory() as folder, work_folder(Path(folder) / "work") as work:
+        (work.path / "tokenizer.json").write_bytes(tokenizer)
+        root = tree.resolve()
+        command = [sys.executable, str(PROGRAM), "--pre", str(root / BASE), "."]
+        try:
+            return capture(command, work.path, {"PYTHONPATH": str(root / "gguf-py")})
+        except ToolError:
+            return None
 
 
 def has_template_files(folder: Path) -> bool:

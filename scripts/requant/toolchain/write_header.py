@@ -1,15 +1,18 @@
 """A GGUF's header by upstream's own gguf-py; a program by itself, run with the proven ``gguf-py`` on its path.
 
     python write_header.py REQUEST.json HEADER
+    python write_header.py --pre BASE.py FOLDER
 
 ``REQUEST.json`` is what ``requant.toolchain.gguf_py`` writes. It calls what ``ModelBase.prepare_metadata`` in
 ``conversion/base.py`` calls, in the same order. A pre-tokenizer is recognised as ``get_vocab_base_pre`` there does it:
-by the numbers that the tokenizer makes of a fixed text, with upstream's own text and list, read from its source.
+by the numbers that the tokenizer makes of a fixed text, with upstream's own text and list, read from its source. The
+second form says nothing but that; a stranger's tokenizer may take for ever, so it has a minute and some gigabytes.
 """
 
 import ast
 import hashlib
 import json
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import Any
 
 import gguf
 import numpy as np
+
+SECONDS, MEMORY = 60, 8 << 30
 
 
 def write_header(request: dict[str, Any], out: Path) -> None:
@@ -95,4 +100,9 @@ def _assignments(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--pre":
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        sys.stdout.write(recognised(Path(sys.argv[2]), Path(sys.argv[3])))
+        sys.exit()
     write_header(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
