@@ -76,11 +76,12 @@ def test_every_end_has_its_code(raised: BaseException, code: ExitCode, said: str
     assert (found[0], found[1][: len(said)]) == (code, said)
 
 
-def test_a_bug_is_no_evidence() -> None:
+def test_a_bug_is_no_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code, said = ending(ValueError("a bug"))
-    assert code == ExitCode.BUG
-    assert said.startswith("error: this is a bug in requant: report it with what follows\nTraceback (most recent")
-    assert said.endswith("ValueError: a bug\n")
+    [kept] = tmp_path.iterdir()
+    assert (code, said) == (ExitCode.BUG, f"error: this is a bug in requant: report it with {kept}\n")
+    assert kept.read_text().startswith("Traceback (most recent") and kept.read_text().endswith("ValueError: a bug\n")
 
 
 @pytest.mark.parametrize("verb", ["verify", "show", "audit"])

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from requant.cli.main import main
-from requant.cli.parameters import STANDARD_OUTPUT, hand_out
+from requant.cli.parameters import STANDARD_OUTPUT, hand_out, keep_inputs
 from requant.ground.canonical import canonical
 
 BOLD = "\x1b[1mexact\x1b[0m"
@@ -47,3 +48,16 @@ def test_what_lies_here_may_be_called_like_an_address(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     Path(PAGE).mkdir(parents=True)
     assert "holds no SHA256SUMS" in CliRunner().invoke(main, ["verify", PAGE]).stderr
+
+
+def test_what_is_read_is_not_written(tmp_path: Path) -> None:
+    """Under any name that it has, and whatever lies in a folder that is read."""
+    folder, quant = tmp_path / "release", tmp_path / "release" / "quant.gguf"
+    folder.mkdir()
+    quant.write_bytes(b"GGUF")
+    (tmp_path / "link").symlink_to(quant)
+    (tmp_path / "hard").hardlink_to(quant)
+    for inputs, out in ([quant], quant), ([quant], tmp_path / "link"), ([quant], tmp_path / "hard"), ([folder], quant):
+        with pytest.raises(click.UsageError, match="is read by this command: name another file to write"):
+            keep_inputs([None, *map(str, inputs)], [None, STANDARD_OUTPUT, out])
+    keep_inputs([folder, "x" * 300, "hf://a/b"], [folder / "new.json", tmp_path / "report.json", STANDARD_OUTPUT])

@@ -248,6 +248,16 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "source is the quant": (["{release}", "--source", "{release}/{quant}", "--rows", "9"], 3, "name the unquantized"),
     "full and rows": (["{release}", "--full", "--rows", "9"], 2, "leave out --rows"),
     "attest a sample": (["{release}", "--attest", "x", "--key", "y"], 2, "--attest needs --key and --full"),
+    "a key that is none": (
+        ["{release}", "--source", "{weights}", "--full", "--attest", "x", "--key", "{weights}/config.json"],
+        2,
+        "is not a private key in a PEM file",
+    ),
+    "a report over the quant": (
+        ["{release}", "--source", "{weights}", "--markdown", "{release}/{quant}"],
+        2,
+        "is read by this command",
+    ),
     "no such toolchain": (["{release}", "--source", "{weights}", "--toolchain", "x"], 2, "write one of"),
     "unknown scheme": (["ftp://x/y", "--source", "{weights}"], 2, "no known kind of place"),
     "imatrix is a model": (["{release}", "--source", "{weights}", "--imatrix", "{release}/{quant}"], 2, "imatrix"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out
+from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out, keep_inputs
 from requant.documents.reports import write_text
 from requant.ground.exit_codes import ExitCode
 
@@ -74,6 +74,11 @@ def audit(
         raise click.UsageError("--full checks all rows: leave out --rows and --seed")
     if (attest is None) is not (key is None) or (attest is not None and not full):
         raise click.UsageError("--attest needs --key and --full")
+    keep_inputs((subject, source, imatrix, key), (out, markdown, attest))
+    if key is not None:
+        from requant.release.keys import read_private_key
+
+        read_private_key(key)
     chosen = None if full else rows or ROWS
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)

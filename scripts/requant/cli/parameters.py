@@ -1,7 +1,7 @@
 """What verbs take, and how they hand out what they found."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,25 @@ as_json = click.option(
     "--json", "out", metavar="FILE", type=Output(allow_dash=True),
     help="Write what was found to FILE, as JSON; with - to standard output, in place of the text.",
 )  # fmt: skip
+
+
+def keep_inputs(inputs: Iterable[str | Path | None], outputs: Iterable[Path | None]) -> None:
+    """Refuse to write over what is read: a file that was named, under whatever name, or any file of a named folder.
+
+    Raises:
+        UsageError: naming the file.
+    """
+    read = [Path(each) for each in inputs if each is not None]
+    for out in outputs:
+        if out is None or out == STANDARD_OUTPUT or not out.exists():
+            continue
+        for path in read:
+            try:
+                same = path.exists() and (path.samefile(out) or out.resolve().is_relative_to(path.resolve()))
+            except OSError:
+                continue  # too long for a name, and so an address or nothing at all
+            if same:
+                raise click.UsageError(f"{out} is read by this command: name another file to write")
 
 
 def hand_out(text: str, document: Mapping[str, Any], out: Path | None) -> None:
