@@ -36,6 +36,7 @@ PINS = ROOT / "config" / "pins.yaml"
 TEXTS = {"train": "docs.train.txt", "test": "docs.test.txt"}
 CHUNKS = {"calibration": 10, "fidelity": 4}
 BUILDS = ("fetch_toolchain", "build_tool", "build_backend", "build_datasets")
+CALIBRATED = ("--until", "calibrate")
 ROOM = 3.3
 """What a rehearsal takes on the disk beside the random weights, in sizes of these."""
 LONG = 60
@@ -94,14 +95,14 @@ class Folder:
             raise ToolError(f"the run in {self.path} failed, see above")
         return time.monotonic() - begin
 
-    def kill_when(self, reached: Callable[[], bool]) -> float:
+    def kill_when(self, reached: Callable[[], bool], *arguments: str) -> float:
         """Carry the recipe out, and kill all of it as soon as ``reached``; gives wall seconds.
 
         Raises:
             ToolError: when the run ended before.
         """
         begin = time.monotonic()
-        process = self.start()
+        process = self.start(*arguments)
         while not reached():
             if process.poll() is not None:
                 raise ToolError(f"the run in {self.path} ended before it could be killed, see above")
@@ -185,7 +186,7 @@ def products(folder: Folder) -> dict[str, str]:
 
 
 def interrupted(folder: Folder, hub: Any, first: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
-    """Kill a run in the middle of three steps, and go on after each; the last time up to the importance matrix."""
+    """Kill a run up to the importance matrix in the middle of each of its three steps, and go on after each."""
     seconds = {step["name"]: step["s"] for step in first["steps"]}
     work = folder.results / "calibration" / "work" / "model.gguf"
 
@@ -200,12 +201,12 @@ def interrupted(folder: Folder, hub: Any, first: Mapping[str, Any], size: int) -
     table = []
     for name, reached in moments.items():
         sent = sum(exchange.sent for exchange in hub.requests)
-        lost = folder.kill_when(reached)
+        lost = folder.kill_when(reached, *CALIBRATED)
         fetched = sum(exchange.sent for exchange in hub.requests) - sent
         table.append({"killed_in": name, "seconds": lost, "fetched": fetched})
         click.echo(f"killed in the middle of {name}, after {lost:.0f} s")
     sent = sum(exchange.sent for exchange in hub.requests)
-    end = folder.run("--until", "calibrate")
+    end = folder.run(*CALIBRATED)
     fetched = sum(exchange.sent for exchange in hub.requests) - sent
     return [*table, {"killed_in": None, "seconds": end, "fetched": fetched}]
 
