@@ -3,11 +3,12 @@
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import click
 
-from requant.ground.errors import BUG, sentence
+from requant.ground.errors import sentence
 from requant.ground.exit_codes import ExitCode, exit_code
 
 
@@ -60,7 +61,13 @@ class Verbs(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - a bug must not look like evidence
-            click.echo(f"error: {sentence(error) or BUG}", err=True)
-            if sentence(error) is None:
-                traceback.print_exc()
+            said = sentence(error) or f"this is a bug in requant: report it with {_kept_traceback()}"
+            click.echo(f"error: {said}", err=True)
             sys.exit(exit_code(error))
+
+
+def _kept_traceback() -> str:
+    """Write the traceback of what is being handled to a file of its own, and give its name."""
+    with NamedTemporaryFile("w", prefix="requant-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        traceback.print_exc(file=file)
+    return file.name

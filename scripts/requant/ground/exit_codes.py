@@ -40,7 +40,11 @@ class ExitCode(IntEnum):
         "not done or not checked, no evidence against: network, tool, room or right missing, or a file of ours changed",
         "未能完成或未能检查，但没有反面证据：缺少网络、工具、磁盘空间或权限，或 requant 自己的文件被改动过",
     )
-    BUG = 4, "requant's own fault; the traceback says where", "requant 自身的缺陷，回溯信息指出位置"
+    BUG = (
+        4,
+        "requant's own fault; the file or log that it names holds the traceback",
+        "requant 自身的缺陷，所指的文件或日志里有回溯信息",
+    )
     INTERRUPTED = 130, "interrupted", "被中断"
 
 
