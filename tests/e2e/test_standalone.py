@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from support.checkout import ROOT
-from support.workplace import Workplace
+from support.workplace import QUANT, Workplace
 
 
 def test_an_audit_from_a_wheel(demo: Workplace, cache: Path, tmp_path: Path) -> None:
@@ -24,7 +24,8 @@ def test_an_audit_from_a_wheel(demo: Workplace, cache: Path, tmp_path: Path) -> 
     command = [binaries / "requant", "audit", demo.release, "--source", demo.results / "generated"]
     env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "exact (strict)"), done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{QUANT}: every row that was read derives exactly from ")
     # It makes the card again, of which the wheel has the templates and the words.
     done = subprocess.run([binaries / "requant", "verify", demo.release], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
