@@ -13,11 +13,16 @@ settings.load_profile("requant")
 HERE = Path(__file__).parent
 MARKED = ("native", "workflow", "e2e", "arm64", "cuda")
 """Folders whose tests need more than Python; they are marked with the folder's name."""
+LONG = ("test_real_model", "test_audit_honest", "test_architectures", "test_harness", "test_portable", "test_crashes")
+"""Files that take minutes each: whoever began one of them last would work on alone."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark and sort: one worker makes the demo, which takes minutes; the other does what needs none meanwhile."""
+    """Mark and sort: one worker makes the demo, which takes minutes; the other does what needs none meanwhile.
+
+    What needs llama.cpp's library waits for the demo where that is still building, so it comes after all else.
+    """
     for item in items:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in MARKED:
@@ -28,4 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _turn(item: pytest.Item) -> int:
     if item.get_closest_marker("makes_the_demo"):
         return 0
-    return 2 if item.get_closest_marker("e2e") else 1
+    if item.get_closest_marker("e2e"):
+        return 3 if item.path.stem in LONG else 4
+    return 2 if item.get_closest_marker("native") else 1
