@@ -1,22 +1,6 @@
-"""What each of the four questions can come to. A status is a word, and says what it means for the exit code."""
+"""What recipe, metadata and coverage can come to, word by word: docs/verdicts.md. Of weights that is a verdict."""
 
-from enum import StrEnum
-from typing import Self
-
-from requant.ground.exit_codes import ExitCode
-
-
-class Status(StrEnum):
-    """One answer in a word; ``exit_code`` is what it alone would give. docs/verdicts.md explains every word."""
-
-    exit_code: ExitCode
-
-    def __new__(cls, value: str, code: ExitCode) -> Self:
-        """A word with its exit code."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.exit_code = code
-        return member
+from requant.ground.exit_codes import ExitCode, Status
 
 
 class Mix(Status):

@@ -1,6 +1,7 @@
 """The one table of exit codes: read by ``requant --help``, the documents, the jobs of the workflow and the tests."""
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from typing import Self
 
 from requant.ground.errors import (
     DiskError,
@@ -46,6 +47,19 @@ class ExitCode(IntEnum):
         "requant 自身的缺陷，所指的文件或日志里有回溯信息",
     )
     INTERRUPTED = 130, "interrupted", "被中断"
+
+
+class Status(StrEnum):
+    """A word that answers a question, and what it alone would give as ``exit_code``."""
+
+    exit_code: ExitCode
+
+    def __new__(cls, value: str, code: ExitCode) -> Self:
+        """A word with its exit code."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.exit_code = code
+        return member
 
 
 CODES: tuple[tuple[type[Exception], ExitCode], ...] = (

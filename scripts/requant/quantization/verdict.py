@@ -1,22 +1,10 @@
 """What an audit says of the weights: the words and their exit codes; docs/verdicts.md explains them."""
 
-from enum import StrEnum
-from typing import Self
-
-from requant.ground.exit_codes import ExitCode
+from requant.ground.exit_codes import ExitCode, Status
 
 
-class Verdict(StrEnum):
-    """What was found of a tensor, or of all of them; ``exit_code`` is what that alone would give."""
-
-    exit_code: ExitCode
-
-    def __new__(cls, value: str, exit_code: ExitCode) -> Self:
-        """Attach to the word that stands in reports what belongs to it."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.exit_code = exit_code
-        return member
+class Verdict(Status):
+    """What was found of a tensor, or of all of them."""
 
     EXACT = "exact", ExitCode.OK
     NEAR = "near", ExitCode.OK
