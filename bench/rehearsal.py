@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -91,8 +92,12 @@ class Folder:
             ToolError: when the workflow failed; it has said why.
         """
         begin = time.monotonic()
-        if self.start(*arguments).wait():
-            raise ToolError(f"the run in {self.path} failed, see above")
+        process = self.start(*arguments)
+        try:
+            if process.wait():
+                raise ToolError(f"the run in {self.path} failed, see above")
+        finally:
+            kill(process)
         return time.monotonic() - begin
 
     def kill_when(self, reached: Callable[[], bool], *arguments: str) -> float:
@@ -103,13 +108,21 @@ class Folder:
         """
         begin = time.monotonic()
         process = self.start(*arguments)
-        while not reached():
-            if process.poll() is not None:
-                raise ToolError(f"the run in {self.path} ended before it could be killed, see above")
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            while not reached():
+                if process.poll() is not None:
+                    raise ToolError(f"the run in {self.path} ended before it could be killed, see above")
+                time.sleep(0.05)
+        finally:
+            kill(process)
         return time.monotonic() - begin
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a run with all that it started, as far as it has not ended; also where the rehearsal is interrupted."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def prepare(path: Path, recipe: Path, toolchains: Path, env: Mapping[str, str]) -> Folder:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from requant.formats.gguf import Header, Tensor, padded, read_header
+from requant.formats.imatrix import read_imatrix
 from support.command import Audit
-from support.gguf_files import gguf_bytes, pair, tensor
+from support.gguf_files import gguf_bytes, pair, tensor, write_imatrix
+from support.hollow import TOOL
 from support.hub import LoopbackHub
-from support.relabelled import number, payload, relabelled
+from support.relabelled import payload, relabelled
 from support.workplace import QUANT, Workplace
 
 
@@ -99,10 +102,29 @@ def test_a_matrix_of_which_the_header_says_nothing(audit: Audit, released: Path,
 
 
 def test_a_matrix_that_was_not_used(audit: Audit, demo: Workplace, released: Path, generated: Path) -> None:
-    """It says that it was made with one; its bytes are those without."""
-    plain = next((demo.results / "quants").glob("*-plain.json"), None)
-    assert plain is not None, "the demo compares with a quant without importance matrix"
-    assert audit(released, "--source", generated)[0] == 0
-    relabelled(released / QUANT, released / "Other-Q4_K_M.gguf", {"quantize.imatrix.chunks_count": number(99)})
-    code, said, report = audit(released / "Other-Q4_K_M.gguf", "--source", generated)
-    assert (code, report["answers"]["recipe"]["status"]) == (1, "contradicted"), said
+    """It says that it was made with one; its bytes are those that llama-quantize makes without."""
+    weights = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
+    plain, claims = released / "plain.gguf", read_header(released / QUANT).metadata
+    subprocess.run([TOOL, weights, plain, "Q4_K_M", "2"], check=True, capture_output=True)
+    said_of_it = {key: field for key, field in claims.items() if key.startswith("quantize.imatrix.")}
+    assert len(said_of_it) == len(IMATRIX_KEYS)
+    claiming = relabelled(plain, released / "Claiming-Q4_K_M.gguf", said_of_it)
+    for subject, code, recipe in ((plain, 0, "stock"), (claiming, 1, "contradicted")):
+        found, said, report = audit(subject, "--source", generated)
+        answers = report["answers"]
+        assert (found, answers["weights"]["status"], answers["recipe"]["status"]) == (code, "exact", recipe), said
+        assert report["imatrix"] is None, "it lies beside, and was not used"
+    assert "says that it was made with an importance matrix, and its bytes are those without one" in said
+
+
+def test_another_matrix_accuses_nobody(audit: Audit, released: Path, generated: Path) -> None:
+    """One that was put there later: neither with it nor without anything fits, so nothing is said of the making."""
+    tensors = {}
+    for name, entry in read_imatrix(released / "imatrix.gguf").entries.items():
+        tensors |= {f"{name}.in_sum2": entry.in_sum2[:, ::-1].copy(), f"{name}.counts": entry.counts[:, None]}
+    (released / "imatrix.gguf").unlink()
+    write_imatrix(released / "imatrix.gguf", tensors, ["later.txt"], 99, 512)
+    code, said, report = audit(released / QUANT, "--source", generated)
+    answers = {question: answer["status"] for question, answer in report["answers"].items()}
+    assert (code, answers["weights"], answers["recipe"], report["imatrix"]) == (3, "unchecked", "unchecked", None), said
+    assert "name the one it was made with by --imatrix" in said

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,11 +14,11 @@ from requant.conversion.layout import plan
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Tensor
 from requant.quantization.mix import FILE_TYPES, Model
+from support.command import Audit
 from support.hollow import TOOL, chosen, config, write_empty_imatrix, write_hollow
 from support.quants import contents
 from support.workplace import Workplace
 
-REQUANT = str(Path(sys.executable).parent / "requant")
 CUSTOM: dict[str, tuple[list[str], str]] = {
     "_L": (["--token-embedding-type", "q8_0"], "Q4_K_M"),
     "pure": (["--pure"], "Q4_K_M"),
@@ -48,21 +44,13 @@ def work(demo: Workplace, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def audited(subject: Path, weights: Path, cache: Path) -> tuple[int, str, dict[str, Any]]:
-    report = subject.with_suffix(".json")
-    command = [REQUANT, "audit", str(subject), "--source", str(weights), "--full", "--json", str(report)]
-    env = {**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": "1000"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout + done.stderr, json.loads(report.read_text())
-
-
 @pytest.mark.parametrize(("options", "base"), CUSTOM.values(), ids=CUSTOM)
 def test_the_printed_command_makes_it_again(
-    demo: Workplace, cache: Path, work: Path, options: list[str], base: str
+    audit: Audit, generated: Path, work: Path, options: list[str], base: str
 ) -> None:
     quantize(["--imatrix", "imatrix.gguf", *options, "weights.gguf", f"Tiny-{base}.gguf", base], work)
     custom = work / f"Tiny-{base}.gguf"
-    code, said, report = audited(custom, demo.results / "generated", cache)
+    code, said, report = audit(custom, "--source", generated, "--full", COLUMNS="1000")
     words = {question: answer["status"] for question, answer in report["answers"].items()}
     expected = {"weights": "exact", "recipe": "custom", "metadata": "harmless", "coverage": "full"}
     assert (code, words) == (0, expected), said

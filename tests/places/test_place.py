@@ -16,22 +16,20 @@ from requant.ground.digests import Known
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.place import as_weights, open_place
 from requant.places.remote import Network
+from support.files import DEEP_CONFIG as CONFIG
+from support.files import DEEP_DATA as DATA
+from support.files import DEEP_SHARD as SHARD
+from support.files import write_deep
 from support.hub import Fault, LoopbackHub, Snapshot
 from support.hub.wire import Reply
 
-SHARD, CONFIG = "model.safetensors", "deep/config.json"
-DATA = bytes(range(256)) * 64
 NAMES = [CONFIG, SHARD]
 NOBODY, NOWHERE = "0" * 40, "http://127.0.0.1:9"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "tiny"
-    (root / "deep").mkdir(parents=True)
-    (root / CONFIG).write_text("{}\n")
-    (root / SHARD).write_bytes(DATA)
-    return root
+    return write_deep(tmp_path / "tiny")
 
 
 @pytest.fixture

@@ -13,21 +13,20 @@ from requant.places.hub import HubRepository
 from requant.places.modelscope import ModelScopeRepository
 from requant.places.place import open_place
 from requant.places.repository import Repository
+from support.files import DEEP_CONFIG as CONFIG
+from support.files import DEEP_DATA as DATA
+from support.files import DEEP_SHARD as SHARD
+from support.files import write_deep
 from support.hub import Fault, LoopbackHub, Snapshot
 from support.hub.tls import Redirector
 
-REPO, SHARD, CONFIG = "Qwen/Tiny", "model.safetensors", "deep/config.json"
-DATA = bytes(range(256)) * 64
+REPO = "Qwen/Tiny"
 TOKENS = {"hf": "HF_TOKEN", "ms": "MODELSCOPE_API_TOKEN"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "tiny"
-    (root / "deep").mkdir(parents=True)
-    (root / CONFIG).write_text("{}\n")
-    (root / SHARD).write_bytes(DATA)
-    return root
+    return write_deep(tmp_path / "tiny")
 
 
 @pytest.fixture

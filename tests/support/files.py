@@ -7,6 +7,9 @@ from requant.ground.digests import Known, digest_bytes, digest_file
 
 SHARD = "model-00001-of-00001.safetensors"
 """The shard of the model repository in miniature (the fixture ``folder``)."""
+DEEP_SHARD, DEEP_CONFIG = "model.safetensors", "deep/config.json"
+DEEP_DATA = bytes(range(256)) * 64
+"""What ``write_deep`` writes."""
 
 
 def known(path: Path) -> Known:
@@ -34,3 +37,11 @@ def files_below(folder: Path) -> set[str]:
 def names(folder: Path) -> list[str]:
     """What lies directly in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def write_deep(root: Path) -> Path:
+    """A repository with a file in a folder, and one that is stored in LFS."""
+    (root / DEEP_CONFIG).parent.mkdir(parents=True)
+    (root / DEEP_CONFIG).write_text("{}\n")
+    (root / DEEP_SHARD).write_bytes(DEEP_DATA)
+    return root

@@ -194,33 +194,37 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
 
 
 def answer_recipe(
-    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, weighed: bool,
+    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, weighed: bool | None,
     allowed: frozenset[str] = frozenset(),
 ) -> RecipeAnswer:  # fmt: skip
-    """What was it made with: which mix of types, which importance matrix; ``weighed`` says whether by ``imatrix``."""
+    """What was it made with: which mix of types, which importance matrix.
+
+    ``weighed`` says whether by ``imatrix``, ``None`` where that could not be found out: then nothing is said of it.
+    """
     used = imatrix if weighed else None
+    # Where nothing could be found out, its word is all that there is.
+    given = used is not None or (subject.with_imatrix and (imatrix is None or weighed is None))
     source = {name: (shape, weights.types[name]) for name, shape in weights.tensors.shapes.items()}
     mix = answer_mix(
         Made(
             subject.header.tensors, source, weights.model, subject.inferred.file_type,
-            PurePosixPath(subject.name).name, used is not None or (imatrix is None and subject.with_imatrix),
+            PurePosixPath(subject.name).name, given,
         )
     )  # fmt: skip
     named = NamedImatrix(len(used.content.entries), used.content.chunk_count) if used else None
     findings = [*mix.findings, *about_label(subject.header), *compare_making(subject.header, named)]
-    findings += _about_matrix(subject, imatrix, weighed)
+    if imatrix is not None and weighed is not None:
+        findings += _about_matrix(subject, imatrix, weighed)
     return with_findings(mix, used, findings, allowed)
 
 
-def _about_matrix(subject: Subject, imatrix: HashedImatrix | None, weighed: bool) -> Iterator[MetadataFinding]:
+def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> Iterator[MetadataFinding]:
     """What the subject says of its importance matrix, against the one at hand and its own bytes."""
-    if imatrix is None:
-        return
     if not weighed and subject.with_imatrix:
         sentence = "it says that it was made with an importance matrix, and its bytes are those without one"
         yield MetadataFinding(IMATRIX, Grade.SERIOUS, "with importances", "without", sentence)
     elif weighed and not subject.with_imatrix:
-        sentence = f"it was made with {imatrix.name}, of which its header says nothing"
+        sentence = f"{imatrix.name} is at hand, of which its header says nothing"
         yield MetadataFinding(IMATRIX, Grade.HARMLESS, ABSENT, imatrix.sha256, sentence)
     if weighed and subject.manifest and imatrix.sha256 != subject.manifest.imatrix.file.sha256:
         wanted = subject.manifest.imatrix.file.sha256

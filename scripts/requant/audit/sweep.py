@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from requant.audit.judgement import TensorAudit, judge
+from requant.audit.judgement import TensorAudit, differs_throughout, judge
 from requant.audit.passage import Padding, Passage, look_between
 from requant.conversion.weights import Weights, read_rows, rounded
 from requant.formats.ggml import (
@@ -77,7 +77,8 @@ class Sweep:
 
     ``arithmetic``, ``via`` and ``weighed`` are those that the file was found to be in. ``missing`` are weights that it
     lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between
-    the tensors, ``sha256`` that of the whole file where all of it was read.
+    the tensors, ``sha256`` that of the whole file where all of it was read. ``weighed`` is ``None`` where neither with
+    nor without the importances at hand anything fits.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -86,7 +87,7 @@ class Sweep:
     missing: tuple[str, ...]
     blocks: int
     differing: int
-    weighed: bool = True
+    weighed: bool | None = True
     padding: Padding = field(default_factory=Padding)
     sha256: str | None = None
 
@@ -134,7 +135,7 @@ def audit_tensors(
         missing=tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors})),
         blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
         differing=_differing(checked),
-        weighed=making.weighed,
+        weighed=None if differs_throughout(audits) else making.weighed,
         padding=padding,
         sha256=passage.sha256 if passage else None,
     )
