@@ -107,6 +107,20 @@ def test_an_alteration_is_caught_as_often_as_is_said(altered: float, count: int)
         assert hits / seeds >= promised - 4 * error
 
 
+@pytest.mark.parametrize("altered", [0.02, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("pattern", ["first", "last", "neighbours", "spread"])
+def test_a_run_sees_a_change_as_often_as_one_row(pattern: str, altered: float) -> None:
+    """Wherever the changed rows of a tensor lie: the bound of a tensor counts its run as one row."""
+    size, seeds = 400, 2000
+    number = int(altered * size)
+    where = {
+        "first": np.arange(number), "last": np.arange(size - number, size), "neighbours": np.arange(number) + 3,
+        "spread": np.random.default_rng(1).choice(size, number, replace=False),
+    }[pattern]  # fmt: skip
+    hits = sum(bool(np.isin(runs({"a": size}, seed)["a"], where).any()) for seed in range(seeds))
+    assert hits / seeds >= altered - 4 * (altered * (1 - altered) / seeds) ** 0.5
+
+
 @pytest.mark.parametrize("chance", [0.5, 0.05, 0.01, 1e-6])
 @pytest.mark.parametrize("count", [1, 20, 1024, 10**6])
 def test_what_a_sample_catches(chance: float, count: int) -> None:

@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.judgement import NEAR_MOST
+from requant.audit.judgement import RATES, TensorAudit, judge, surprisingly_many
+from requant.audit.material import Material
+from requant.audit.sample import draw, runs
 from requant.audit.sweep import Sweep
 from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
-from requant.formats.ggml import Arithmetic, Floats
+from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices
 from requant.formats.ggml import GGMLType as T
+from requant.formats.gguf import Tensor
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import read_checkpoint
 from requant.pipeline.tiny_model import make_tensor
 from requant.places.place import open_place
-from requant.quantization.derivation import Rows, Tally, compare_rows
+from requant.quantization.derivation import Making, Rows, Tally, Ways, compare_rows
 from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
 from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
@@ -140,7 +143,7 @@ def test_quants_of_another_compiler_are_near(
     assert found[Verdict.EXACT] + found[Verdict.NEAR] == TENSORS
     assert found[Verdict.NEAR] > QUANTIZED // 2
     assert outcome.arithmetic in FINGERPRINTS
-    assert 0 < outcome.differing < NEAR_MOST * outcome.blocks
+    assert 0 < outcome.differing < 0.05 * outcome.blocks
     for audit in outcome.tensors:
         tally = audit.tally
         assert tally.other + tally.witnessed == tally.differing, audit.tensor.name
@@ -148,6 +151,76 @@ def test_quants_of_another_compiler_are_near(
         assert tally.epsilon in (0, *EPSILONS)
         assert (audit.verdict == Verdict.NEAR) == (tally.differing > 0)
     assert sum(audit.tally.witnessed for audit in outcome.tensors) > 0
+
+
+def test_differences_in_few_tensors(
+    shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
+) -> None:
+    """Clang rounds some types as GCC does: of such a mix, only the embedding differs, and that is no alteration."""
+    weights, quant = shorter
+    clang = program("x86-64-v3 clang").quantize
+    made = requantized(quant, weights, importances, clang, tmp_path / QUANT, {T.Q4_K: T.IQ4_XS})
+    file, header = opened(weights)
+    with file:
+        outcome = audited(made, GGUFWeights(file, header), importances)
+    assert set(verdicts(outcome)) == {Verdict.EXACT, Verdict.NEAR}
+    assert {audit.tensor.type for audit in outcome.tensors if audit.verdict is Verdict.NEAR} == {T.Q6_K}
+
+
+def counts_by_row(
+    quant: Path, named: Weights, importances: Mapping[str, Floats], arithmetic: Arithmetic
+) -> dict[Tensor, Indices]:
+    """Of every row of the quantized tensors how many blocks differ, and how many of these nothing explains: [2, rows]."""
+    file, header = opened(quant)
+    with file:
+        material = Material(file, header, named, importances, kept)
+        return {
+            tensor: counts_of(material, TensorAudit(tensor), Making(arithmetic, T.F32))
+            for tensor in header.tensors
+            if tensor.type not in PLAIN
+        }
+
+
+def counts_of(material: Material, audit: TensorAudit, making: Making) -> Indices:
+    rows, ways = material.rows(audit, audit.indices, making), material.ways(audit, making)
+    counts = np.zeros((2, audit.rows), np.int64)
+    for row in np.flatnonzero((ways.derive(making, rows) != rows.actual).any(1)):
+        tally = compare_rows(ways, rows.at(np.array([row])))
+        counts[:, row] = tally.differing, tally.unexplained
+    return counts
+
+
+def judged(counts: Mapping[Tensor, Indices], count: int, seed: int) -> set[Verdict]:
+    """What a sample of so many rows would say of the tensors."""
+    sizes = {tensor.name: found.shape[1] for tensor, found in counts.items()}
+    drawn, audits = draw(sizes, count, seed), []
+    for (tensor, found), run in zip(counts.items(), runs(sizes, seed).values(), strict=True):
+        rows = np.union1d(run, drawn.get(tensor.name, run))
+        blocks = len(rows) * tensor.shape[0] // tensor.type.block_size
+        differing, unexplained = found[:, rows].sum(1).tolist()
+        tally = Tally(len(rows), blocks, differing, 0, differing - unexplained, unexplained)
+        audits.append(TensorAudit(tensor, tally=tally))
+    judge(audits, sampled=True)
+    return {audit.verdict for audit in audits}
+
+
+@pytest.mark.parametrize("compiler", ["ARM64 clang", "x86-64-v3 clang"])
+@pytest.mark.parametrize("base", [T.Q4_K, T.Q3_K, T.IQ4_XS], ids=lambda kind: kind.name)
+def test_no_sample_accuses_an_honest_file(
+    compiler: str, base: T, shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
+) -> None:
+    """Thousands of samples of another compiler's file: what each row holds is found out once, and drawn from."""
+    made = requantized(
+        shorter[1], shorter[0], importances, program(compiler).quantize, tmp_path / QUANT, {T.Q4_K: base}
+    )
+    file, header = opened(shorter[0])
+    with file:
+        named = GGUFWeights(file, header)
+        found = [counts_by_row(made, named, importances, arithmetic) for arithmetic in Arithmetic]
+    counts = min(found, key=lambda each: sum(int(rows[0].sum()) for rows in each.values()))
+    said = Counter(verdict for seed in range(1000) for verdict in judged(counts, 1024, seed))
+    assert said[Verdict.MISMATCH] == 0
+    assert sum(said.values()) >= 1000
 
 
 @pytest.mark.parametrize("via", [T.F32, T.F16, T.BF16], ids=lambda kind: kind.name)
@@ -182,18 +255,18 @@ def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> No
     def compared(compiler: str) -> Tally:
         """In the arithmetic that fits better, as the audit does."""
         made = program(compiler).quantize(kind, rows, by)
-        strict, fused = (kept(name) for name in FINGERPRINTS)
-        pairs = ((strict, fused), (fused, strict))
+        makings = [Making(arithmetic, T.F32) for arithmetic in Arithmetic]
         made_rows = Rows(kind, rows, by, made, np.arange(ROWS))
-        tallies = [compare_rows(one, lambda other=other: other, made_rows) for one, other in pairs]
+        tallies = [compare_rows(Ways(kept, order), made_rows) for order in (makings, makings[::-1])]
         return min(tallies, key=lambda tally: tally.differing)
 
     assert compared("x86-64 GCC").differing == 0
     assert compared("ARM64 GCC").differing == 0
-    clang = compared("ARM64 clang")
-    assert clang.unexplained == 0
-    assert clang.differing <= NEAR_MOST * clang.blocks
-    assert clang.blocks == rows.size / kind.block_size
+    for compiler in ("ARM64 clang", "x86-64-v3 clang"):
+        clang = compared(compiler)
+        assert clang.unexplained == 0
+        assert not surprisingly_many(clang.differing, RATES[kind].most * clang.blocks)
+        assert clang.blocks == rows.size / kind.block_size
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 
 import requant.quantization.derivation
+from requant.conversion.weights import rounded
 from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.quantization.derivation import (
+    FIRST,
     IMPORTANCE_LIMIT,
     LIMIT,
     MOST_EXAMPLES,
+    Making,
     Odd,
     Rows,
     Tally,
+    Ways,
     compare_rows,
     derivable,
 )
@@ -36,8 +40,19 @@ def never() -> Quantizer:
     pytest.fail("the other arithmetic was asked for, and nothing differs")
 
 
-def compared(kind: T, actual: Bytes, other: Callable[[], Quantizer] = lambda: kept(Arithmetic.FUSED)) -> Tally:
-    return compare_rows(kept(Arithmetic.STRICT), other, Rows(kind, WEIGHTS, BY, actual, INDICES))
+def ways(other: Callable[[], Quantizer] = lambda: kept(Arithmetic.FUSED)) -> Ways:
+    """Strict, or else fused; of weights that nothing has rounded."""
+
+    def quantizer(arithmetic: Arithmetic) -> Quantizer:
+        return kept(arithmetic) if arithmetic is Arithmetic.STRICT else other()
+
+    return Ways(quantizer, [Making(arithmetic, T.F32) for arithmetic in Arithmetic])
+
+
+def compared(
+    kind: T, actual: Bytes, other: Callable[[], Quantizer] = lambda: kept(Arithmetic.FUSED), *, thorough: bool = True
+) -> Tally:
+    return compare_rows(ways(other), Rows(kind, WEIGHTS, BY, actual, INDICES), thorough=thorough)
 
 
 def derived(kind: T, arithmetic: Arithmetic = Arithmetic.STRICT) -> Bytes:
@@ -74,22 +89,52 @@ def test_an_odd_block_is_placed(kind: T) -> None:
     assert odd.ratio > 1.01
 
 
-def test_dense_differences_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to a tenth of a batch is looked into; more is no rounding, and looking would take for ever."""
-    searches = 0
+def altered(blocks: int) -> Bytes:
+    actual = derived(T.Q4_K)
+    actual.reshape(-1, 144)[:blocks, 4:] ^= 0xFF
+    return actual
+
+
+def looked_for(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of blocks whose witnesses are looked for, call by call; none is found."""
+    searches: list[int] = []
 
     def count(*arguments: object, **options: object) -> Floats:
-        nonlocal searches
-        searches += 1
-        return np.full((len(arguments[2]), 1), np.nan, np.float32)  # type: ignore[arg-type]
+        searches.append(len(arguments[2]))  # type: ignore[arg-type]
+        return np.full((searches[-1], 1), np.nan, np.float32)
 
     monkeypatch.setattr(requant.quantization.derivation, "find_witnesses", count)
+    return searches
+
+
+def test_dense_differences_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a tenth of a batch is looked into at once; of more it must be known first that the tensor has fewer."""
     most = 80  # of 800 blocks
-    for altered, looked in ((most, 1), (most + 1, 0)):
-        searches, actual = 0, derived(T.Q4_K)
-        actual.reshape(-1, 144)[:altered, 4:] ^= 0xFF
-        tally = compared(T.Q4_K, actual)
-        assert (tally.differing, tally.unexplained, searches) == (altered, altered, looked)
+    for number, thorough, searched in ((most, False, True), (most + 1, False, False), (most + 1, True, True)):
+        searches = looked_for(monkeypatch)
+        tally = compared(T.Q4_K, altered(number), thorough=thorough)
+        assert (tally.differing, tally.unexplained, bool(searches)) == (number, number, searched)
+        assert tally.unsearched == (0 if searched else number)
+
+
+def test_a_search_without_success_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few blocks without a witness say as much as all of them."""
+    searches = looked_for(monkeypatch)
+    assert compared(T.Q4_K, altered(80)).unexplained == 80
+    assert searches == [FIRST]
+
+
+@pytest.mark.parametrize("kind", [T.Q4_K, T.Q6_K, T.Q4_0], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+def test_rounding_on_the_way_explains_blocks(kind: T, arithmetic: Arithmetic) -> None:
+    """Numbers that float16 cannot hold: whoever went that way has other blocks, in either arithmetic."""
+    small = WEIGHTS.copy()
+    small[::7] *= np.float32(2**-14)
+    makings = [Making(one, via) for via in (T.F32, T.F16) for one in Arithmetic]
+    actual = kept(arithmetic).quantize(kind, rounded(small, T.F16), BY)
+    tally = compare_rows(Ways(kept, makings), Rows(kind, small, BY, actual, INDICES))
+    assert tally.differing == tally.other > 0
+    assert max(tally.others, key=tally.others.__getitem__) == Making(arithmetic, T.F16)
 
 
 @pytest.mark.parametrize("kind", [T.F32, T.F16, T.BF16], ids=lambda kind: kind.name)
@@ -113,9 +158,7 @@ def test_ratio_over_no_error() -> None:
     weights = np.zeros((1, 32), np.float32)
     actual = kept(Arithmetic.STRICT).quantize(T.Q8_0, weights)
     actual[0, :3] = (0, 0x3C, 1)
-    tally = compare_rows(
-        kept(Arithmetic.STRICT), lambda: kept(Arithmetic.FUSED), Rows(T.Q8_0, weights, None, actual, np.array([0]))
-    )
+    tally = compare_rows(ways(), Rows(T.Q8_0, weights, None, actual, np.array([0])))
     assert (tally.error, tally.derived_error) == (1, 0)
     assert tally.odd == [Odd(0, 0, 2, 34, math.inf)]
 
@@ -129,7 +172,7 @@ def test_tallies_add_up() -> None:
     whole = Rows(T.Q4_K, WEIGHTS, BY, actual, INDICES)
     for start in reversed(range(0, ROWS, 100)):
         part = whole.at(np.arange(start, start + 100))
-        parts.add(compare_rows(kept(Arithmetic.STRICT), lambda: kept(Arithmetic.FUSED), part))
+        parts.add(compare_rows(ways(), part))
     assert once.unexplained == len(rows)
     assert [odd.row for odd in once.odd] == INDICES[rows[:MOST_EXAMPLES]].tolist()
     assert parts.error == pytest.approx(once.error)

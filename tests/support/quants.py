@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.sweep import Material, Sweep, audit_tensors
+from requant.audit.material import Material
+from requant.audit.sweep import Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.documents.pins import ToolchainPin, read_pins
 from requant.formats.ggml import PLAIN, Arithmetic, Bytes, Floats, GGMLType, Indices, row_bytes
@@ -44,6 +45,7 @@ ZIG = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl")
 COMPILERS = {
     "x86-64 GCC": ("gcc", "-O3", *WITHOUT_THE_REST),
     "ARM64 GCC": ("aarch64-linux-gnu-gcc", "-O3", *WITHOUT_THE_REST),
+    "x86-64-v3 clang": ("clang", "-O3", "-march=x86-64-v3", *WITHOUT_THE_REST),
     "ARM64 clang": (*ZIG, "-O3", "-static", "-ffunction-sections", "-Wl,--gc-sections"),
 }
 """Compilers as llama.cpp's own build calls them by default: with contraction wherever they like it."""
@@ -162,17 +164,19 @@ def replaced(source: Path, out: Path, changes: Mapping[str, bytes]) -> Path:
     return out
 
 
-def requantized(source: Path, weights: Path, importances: Mapping[str, Floats], quantize: Quantize, out: Path) -> Path:
-    """Copy a quant, all its quantized tensors made again by ``quantize`` from an unquantized GGUF."""
-    file, header = opened(weights)
+def requantized(
+    source: Path, weights: Path, importances: Mapping[str, Floats], quantize: Quantize, out: Path,
+    types: Mapping[GGMLType, GGMLType] = {},  # nothing writes to it
+) -> Path:  # fmt: skip
+    """A quant's tensors, the quantized ones made again by ``quantize`` from an unquantized GGUF; in other ``types``."""
+    tensors, (file, header) = contents(source), opened(weights)
     with file:
         named = GGUFWeights(file, header)
-        changes = {
-            each.name: quantize(each.type, whole(named, each.name), importances.get(each.name)).tobytes()
-            for each in read_header(source).tensors
-            if each.type not in PLAIN
-        }
-    return replaced(source, out, changes)
+        for name, (kind, shape, _) in tensors.items():
+            if kind not in PLAIN:
+                made = types.get(kind, kind)
+                tensors[name] = made, shape, quantize(made, whole(named, name), importances.get(name)).tobytes()
+    return written(out, tensors)
 
 
 def read_importances(path: Path) -> dict[str, Floats]:

@@ -14,6 +14,7 @@ from secrets import randbits
 import numpy as np
 
 from requant.audit.imatrix import HashedImatrix
+from requant.audit.material import Material
 from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata
 from requant.audit.named_weights import NamedWeights
 from requant.audit.passage import Padding
@@ -21,7 +22,7 @@ from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, wi
 from requant.audit.sample import LEAST, caught, draw, runs
 from requant.audit.status import Metadata, Reading
 from requant.audit.subject import Subject
-from requant.audit.sweep import Material, Sweep, audit_tensors
+from requant.audit.sweep import Sweep, audit_tensors
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, Floats, Indices
@@ -91,6 +92,15 @@ class Coverage:
             f"would have been seen with {100 * (1 - CHANCE):g} % certainty, smaller ones may be missed: --full reads "
             f"all (seed {self.seed})"
         )
+
+    def bound(self, tensor: Tensor) -> float | None:
+        """The part of a matrix's rows that a change must touch to be seen with 99 % certainty; ``None`` of no sample.
+
+        Its run of rows counts as one row: whoever changes neighbours is not seen more often by looking at neighbours.
+        """
+        if self.selected is None or len(tensor.shape) < 2:
+            return None
+        return caught(CHANCE, len(self.drawn.get(tensor.name, ())) + 1)
 
     @property
     def brief(self) -> str:

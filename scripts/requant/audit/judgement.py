@@ -1,7 +1,10 @@
 """The judge: what counts of differing blocks in all tensors of a file say of each of them."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import log, prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,16 +14,32 @@ from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Rows, Tally
 from requant.quantization.verdict import Verdict
 
-NEAR_MOST = 0.05
-"""Share of blocks that may differ in a ``near`` file; honest compilers were seen to make 0.05 to 1 %."""
-NEAR_LEAST = 5e-5
-"""Share of blocks that must differ, and in two tensors at least: a few odd blocks are no other compiler's work."""
+
+class Rate(NamedTuple):
+    """Share of the blocks of a type in which compilers differ from the nearer of ``strict`` and ``fused``."""
+
+    least: float
+    most: float
+
+
+RATES: Mapping[GGMLType, Rate] = {}
+"""Measured, and widened four-fold to either side: see docs/verdicts.md and ``bench/compilers.py``."""
+UNKNOWN = Rate(0, 0.05)
+"""Of a type that was not measured."""
+ENOUGH = 8
+"""Blocks that must differ before it is said that another compiler made them: fewer could be anything."""
+SURPRISE = log(1e6)
+"""How improbable a count must be, in nats, before something is said against it."""
 THROUGHOUT = 0.5
 """Share of the blocks of every tensor that differs where weights or importances are others; seen: nearly all."""
 UNDECIDED = (
     "differs throughout, as all the others do: the weights are others, or the importance matrix is: name the one it "
     "was made with by --imatrix"
 )
+ALONE = "differs where rounding could explain it, in a file that is exact otherwise"
+TOO_FEW = "too few blocks differ to tell another compiler's rounding from an alteration"
+TOO_MANY = "every difference has a witness, but more blocks differ than with any compiler that was measured"
+ELSEWHERE = "every difference has a witness, but other types differ in fewer blocks than with any compiler"
 
 
 @dataclass
@@ -59,38 +78,78 @@ class TensorAudit:
         return self.searched and self.tally.blocks > 0 and self.tensor.name not in UNMEASURED
 
 
-def judge(audits: list[TensorAudit], sampled: bool) -> None:
+def judge(audits: Sequence[TensorAudit], sampled: bool) -> None:
     """Give every tensor its verdict, by what was found in it and in the file as a whole.
 
-    One file is in one arithmetic. So differences that a witness explains count as another compiler's only if they are
-    spread over the file. A few in a file that is exact otherwise are alterations; in a sample nobody can tell. Where
-    everything that was searched differs, and much of it, other weights and other importances look the same.
+    One file is in one arithmetic. So differences that a witness explains are another compiler's only if the file has
+    about as many of them, type by type, as compilers make. Where everything that was searched differs, and much of
+    it, other weights and other importances look the same.
     """
-    explained = [audit for audit in audits if audit.searched and audit.tally.differing > audit.tally.unexplained]
-    blocks = sum(audit.tally.blocks for audit in audits if audit.searched)
-    count = sum(audit.tally.differing - audit.tally.unexplained for audit in explained)
-    searched = sum(audit.searched and audit.tally.blocks > 0 for audit in audits)
-    spread = len(explained) >= min(2, searched) and count >= max(2, blocks * NEAR_LEAST)
-    throughout = differs_throughout(audits)
+    throughout, doubt = differs_throughout(audits), _Doubt(audits)
     for audit in audits:
         tally = audit.tally
         if audit.reason is not None and not tally.unexplained:
             continue
         if throughout and audit.weighed:
             audit.verdict, audit.reason = Verdict.UNCHECKED, UNDECIDED
-            continue
-        if not tally.differing:
+        elif not tally.differing:
             audit.verdict = Verdict.EXACT
-        elif tally.unexplained or count > NEAR_MOST * blocks:
+        elif tally.unexplained:
             audit.verdict = Verdict.MISMATCH
-        elif spread:
-            audit.verdict = Verdict.NEAR
-        elif sampled:
-            audit.verdict = Verdict.UNCHECKED
-            audit.reason = "too few rows to tell another compiler's rounding from an alteration: draw more, or --full"
         else:
-            audit.verdict = Verdict.MISMATCH
-            audit.reason = "differs where rounding could explain it, in a file that is exact otherwise"
+            audit.verdict, audit.reason = doubt.about(audit.tensor.type, sampled)
+
+
+class _Doubt:
+    """What speaks against another compiler as the one who made the differences that a witness explains."""
+
+    def __init__(self, audits: Sequence[TensorAudit]) -> None:
+        self._blocks: Counter[GGMLType] = Counter()
+        self._found: Counter[GGMLType] = Counter()
+        for audit in audits:
+            if audit.searched:
+                self._blocks[audit.tensor.type] += audit.tally.blocks
+                self._found[audit.tensor.type] += audit.tally.differing - audit.tally.unexplained
+
+    def about(self, kind: GGMLType, sampled: bool) -> tuple[Verdict, str | None]:
+        """The verdict of a tensor of this type, and why it is not ``near``."""
+        least = sum(count * _rate(each).least for each, count in self._blocks.items())
+        if surprisingly_few(self._found.total(), least):
+            return Verdict.MISMATCH, ALONE
+        if self._found.total() < ENOUGH:
+            return Verdict.UNCHECKED, f"{TOO_FEW}: draw more rows, or --full" if sampled else TOO_FEW
+        if surprisingly_many(self._found[kind], self._blocks[kind] * _rate(kind).most):
+            return Verdict.UNCHECKED, TOO_MANY
+        if any(surprisingly_few(self._found[each], n * _rate(each).least) for each, n in self._blocks.items()):
+            return Verdict.UNCHECKED, ELSEWHERE
+        return Verdict.NEAR, None
+
+
+def _rate(kind: GGMLType) -> Rate:
+    return RATES.get(kind, UNKNOWN)
+
+
+def surprisingly_few(found: int, expected: float) -> bool:
+    """Whether so few of rare things are less probable than one in a million where ``expected`` or more are.
+
+    >>> surprisingly_few(0, 13), surprisingly_few(0, 14), surprisingly_few(15, 14)
+    (False, True, False)
+    """
+    return found < expected and _surprise(found, expected) > SURPRISE
+
+
+def surprisingly_many(found: int, expected: float) -> bool:
+    """The same of so many, where ``expected`` or fewer are.
+
+    >>> surprisingly_many(3, 0.0), surprisingly_many(30, 14), surprisingly_many(60, 14)
+    (True, False, True)
+    """
+    return found > expected and (not expected or _surprise(found, expected) > SURPRISE)
+
+
+def _surprise(found: int, expected: float) -> float:
+    """Chernoff's bound for a Poisson variable: minus the logarithm of the chance to be that far off its mean."""
+    return expected - found + (found * log(found / expected) if found else 0.0)
 
 
 def differs_throughout(audits: list[TensorAudit]) -> bool:

@@ -95,7 +95,7 @@ class Passage:
         head, self._head = b"".join(self._head), []
         again = read_header(as_file(_Remembered(self.file, head)), self.file.name)
         if again != self.header:
-            raise FormatError(f"{self.file.name} changed while it was read: leave it alone and try again")
+            raise changed_meanwhile(self.file)
 
 
 def look_between(file: Ranged, header: Header, seed: int) -> Padding:
@@ -140,3 +140,8 @@ class _Remembered:
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return [self.read(offset, length) for offset, length in ranges]
+
+
+def changed_meanwhile(file: Ranged) -> FormatError:
+    """What to raise where bytes are no longer those that were seen before."""
+    return FormatError(f"{file.name} changed while it was read: leave it alone and try again")

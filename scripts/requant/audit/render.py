@@ -11,7 +11,7 @@ from rich.text import Text
 
 from requant.audit import imatrix as matrices
 from requant.audit.imatrix import ImatrixReport
-from requant.audit.judgement import NEAR_LEAST, NEAR_MOST, TensorAudit
+from requant.audit.judgement import TensorAudit
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.report import Report, as_document, counts, headline, ratio
 from requant.ground.exit_codes import ExitCode
@@ -95,8 +95,8 @@ def near_bound(report: Report) -> str:
     blocks, differing = report.sweep.blocks, report.sweep.differing
     used = max(audit.tally.epsilon for audit in report.sweep.tensors)
     return (
-        f"{differing:,} of {blocks:,} blocks differ, {100 * differing / max(blocks, 1):.3g} % "
-        f"({100 * NEAR_LEAST:g} to {100 * NEAR_MOST:g} % allowed), each as llama.cpp's own search makes it "
+        f"{differing:,} of {blocks:,} blocks differ, {100 * differing / max(blocks, 1):.3g} % (about as many as other "
+        f"compilers' rounding makes, type by type), each as llama.cpp's own search makes it "
         f"of numbers changed by at most {used:.2g} of themselves ({EPSILONS[-1]:.2g} allowed)"
     )
 

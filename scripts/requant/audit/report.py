@@ -179,7 +179,7 @@ def as_document(report: Report) -> dict[str, Any]:
         "counts": counts(report),
         "blocks": {"searched": sweep.blocks, "differing": sweep.differing},
         "missing": list(sweep.missing),
-        "tensors": [_tensor(audit) for audit in sweep.tensors],
+        "tensors": [_tensor(audit, coverage) for audit in sweep.tensors],
         "findings": [
             {"key": each.key, "grade": str(each.grade), "expected": each.expected, "actual": each.actual,
              "sentence": each.sentence}
@@ -235,8 +235,8 @@ def counts(report: Report) -> dict[str, int]:
     return found
 
 
-def _tensor(audit: TensorAudit) -> dict[str, Any]:
-    tally = audit.tally
+def _tensor(audit: TensorAudit, coverage: Coverage) -> dict[str, Any]:
+    tally, bound = audit.tally, coverage.bound(audit.tensor)
     return {
         "name": audit.tensor.name,
         "type": audit.tensor.type.name,
@@ -245,9 +245,10 @@ def _tensor(audit: TensorAudit) -> dict[str, Any]:
         "reason": audit.reason,
         "rows": tally.rows,
         "rows_in_all": audit.rows,
+        "bound": None if bound is None else f"{bound:.3g}",
         "blocks": tally.blocks,
         "differing": tally.differing,
-        "other_arithmetic": tally.other,
+        "otherwise": tally.other,
         "witnessed": tally.witnessed,
         "unexplained": tally.unexplained,
         "epsilon": f"{tally.epsilon:.3g}",

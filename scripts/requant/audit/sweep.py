@@ -1,74 +1,34 @@
 """Going through a quant's tensors: every one derived again, row by row, several batches at a time.
 
-A file comes from one machine, so it is in one arithmetic: the one in which fewest blocks of a first look differ. Blocks
-that still differ are explained by the other arithmetic, by a witness, or not at all. ``requant.audit.judgement`` turns
-counts into verdicts. Neither knows where the files lie or how results are shown.
+A file comes from one machine, so it was made in one way: that in which fewest blocks of a first look differ. Blocks
+that still differ are explained by another way, by a witness, or not at all. ``requant.audit.judgement`` turns counts
+into verdicts. Neither knows where the files lie or how results are shown.
 """
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from requant.audit.judgement import TensorAudit, differs_throughout, judge
-from requant.audit.passage import Padding, Passage, look_between
-from requant.conversion.weights import Weights, read_rows, rounded
-from requant.formats.ggml import (
-    DERIVED,
-    NEEDS_IMPORTANCE,
-    PLAIN,
-    Arithmetic,
-    Bytes,
-    Floats,
-    GGMLType,
-    Indices,
-    row_bytes,
-)
-from requant.formats.gguf import Header, Tensor
-from requant.formats.ranged import Ranged
-from requant.ground.digests import CHUNK
-from requant.ground.errors import FormatError
-from requant.quantization.derivation import Rows, Tally, compare_rows, derivable
-from requant.quantization.quantizer import Quantizer
+from requant.audit.making import probe
+from requant.audit.material import Material
+from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
+from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
+from requant.formats.gguf import Tensor
+from requant.ground.digests import CHUNK, digest_bytes
+from requant.quantization.derivation import DENSE, Making, Rows, Tally, compare_rows, derivable
 from requant.quantization.verdict import Verdict
 
 BATCH = 1 << 20
 """Weights that are derived at a time; a row may be longer."""
-PROBE = 1 << 17
-"""Weights of each type that are looked at first, to find out which arithmetic the file is in."""
 
+Batch = tuple[TensorAudit, Indices, Bytes | None]
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a quant is made of, and the quant: everything that is read.
-
-    ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each; ``None`` where the quant
-    was made with an importance matrix that is not at hand. Whether they were used is found out. ``quantizer`` opens an
-    arithmetic.
-    """
-
-    subject: Ranged
-    header: Header
-    weights: Weights
-    importances: Mapping[str, Floats] | None
-    quantizer: Callable[[Arithmetic], Quantizer]
-
-
-@dataclass(frozen=True)
-class Making:
-    """How a file may have been made: in which arithmetic, of weights that a conversion had rounded to ``via``.
-
-    ``weighed`` says whether with the importances that there are.
-    """
-
-    arithmetic: Arithmetic
-    via: GGMLType
-    weighed: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,11 +54,21 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found in one batch of a tensor; ``reason`` says why it could not be compared."""
+    """What was found in one batch of a tensor; ``reason`` says why it could not be compared.
+
+    ``indices`` are its rows, ``digest`` is that of their bytes where they may have to be read again.
+    """
 
     audit: TensorAudit
+    indices: Indices
     tally: Tally
     reason: str | None = None
+    digest: str | None = None
+
+    def add(self) -> None:
+        """Add it to what was found in the tensor."""
+        self.audit.tally.add(self.tally)
+        self.audit.reason = self.audit.reason or self.reason
 
 
 def audit_tensors(
@@ -121,8 +91,8 @@ def audit_tensors(
     checked = [audit for audit in audits if audit.reason is None]
     jobs = jobs or len(os.sched_getaffinity(0))
     if selected is not None:
-        _hold(material, checked, jobs)
-    making = _probe(material, checked)
+        material.hold(checked, jobs)
+    making = probe(material, checked)
     passage = None if selected is not None else Passage(material.subject, material.header)
     _pass(material, checked, making, jobs, progress, passage)
     making = _reconsidered(material, checked, making, jobs, passage)
@@ -168,129 +138,81 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     return audit
 
 
-def _hold(material: Material, audits: list[TensorAudit], jobs: int) -> None:
-    """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting."""
-
-    def read(audit: TensorAudit) -> None:
-        audit.held = _stored(material, audit, audit.indices)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for _ in pool.map(read, audits):
-                pass
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _probe(material: Material, audits: list[TensorAudit]) -> Making:
-    """Find out by a first look at every type how the file was made."""
-    looks = list(_looks(audits))
-    makings = [
-        Making(arithmetic, via, weighed)
-        for weighed in ((True, False) if material.importances else (True,))
-        for via in material.weights.vias
-        for arithmetic in Arithmetic
-    ]
-    best, fewest = makings[0], None
-    for making in makings:
-        found = sum(_odd_blocks(material, making, audit, indices) for audit, indices in looks)
-        if fewest is None or found < fewest:
-            best, fewest = making, found
-        if not found:
-            break
-    return best
-
-
-def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
-    """Some rows of two tensors of each type."""
-    seen: Counter[GGMLType] = Counter()
-    for audit in audits:
-        if audit.searched and seen[audit.tensor.type] < 2:
-            seen[audit.tensor.type] += 1
-            rows = max(1, min(PROBE // audit.tensor.shape[0], audit.rows))
-            spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
-            yield audit, spread if audit.selected is None else audit.selected[:rows]
-
-
-def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:
-    """Blocks of some rows that differ from their derivation."""
-    rows = _read(material, audit, indices, making)
-    if derivable(rows.weights, rows.importance):
-        return 0
-    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
-        return rows.actual.size // rows.type.type_size
-    derived = material.quantizer(making.arithmetic).quantize(rows.type, rows.weights, rows.importance)
-    size = rows.type.type_size
-    return int((derived.reshape(-1, size) != rows.actual.reshape(-1, size)).any(1).sum())
-
-
-def _read(
-    material: Material, audit: TensorAudit, indices: Indices, making: Making, actual: Bytes | None = None
-) -> Rows:
-    """Some of the rows to look at, rounded as by a conversion, which leaves vectors alone."""
-    held = audit.held
-    if held is None:
-        rows = _stored(material, audit, indices, actual)
-    else:
-        rows = held.at(np.searchsorted(held.indices, indices))
-    rows = rows if making.weighed else replace(rows, importance=None)
-    return rows if len(audit.tensor.shape) == 1 else replace(rows, weights=rounded(rows.weights, making.via))
-
-
-def _stored(material: Material, audit: TensorAudit, indices: Indices, actual: Bytes | None = None) -> Rows:
-    name = audit.tensor.name
-    weights = material.weights.rows(name, indices)
-    actual = read_rows(material.subject, audit.tensor, indices) if actual is None else actual
-    return Rows(audit.tensor.type, weights, (material.importances or {}).get(name), actual, indices)
-
-
 def _pass(
     material: Material, audits: list[TensorAudit], making: Making, jobs: int, progress: Progress,
     passage: Passage | None,
 ) -> None:  # fmt: skip
-    """Compare all selected rows, several batches at a time; no more are waiting than are worked on."""
+    """Compare all selected rows, several batches at a time."""
+    dense: dict[str, list[Compared]] = {audit.tensor.name: [] for audit in audits}
     for audit in audits:
         audit.tally = Tally()
+    batches = _batches(audits) if passage is None else _passing(audits, passage, jobs)
     with ThreadPoolExecutor(jobs) as pool:
-        running: set[Future[Compared]] = set()
-
-        def collect(most: int) -> None:
-            nonlocal running
-            while len(running) > most:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for found in (future.result() for future in done):
-                    found.audit.tally.add(found.tally)
-                    found.audit.reason = found.audit.reason or found.reason
-                    progress(found.tally.rows * found.audit.tensor.shape[0])
-
         try:
-            for batch in _batches(audits) if passage is None else _passing(audits, passage, jobs):
-                collect(2 * jobs)
-                running.add(pool.submit(_compare, material, making, *batch))
-            collect(0)
+            for found in _compared(pool, 2 * jobs, partial(_compare, material, making), batches):
+                progress(found.tally.rows * found.audit.tensor.shape[0])
+                if found.tally.unsearched:
+                    dense[found.audit.tensor.name].append(found)
+                else:
+                    found.add()
+            for audit in audits:
+                again = dense[audit.tensor.name]
+                search = _few_unexplained(audit, again)
+                for found in pool.map(partial(_searched, material, making), again) if search else again:
+                    found.add()
         except BaseException:
             # What has not begun shall not: a dead server would otherwise be asked for every batch.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
+def _compared(
+    pool: ThreadPoolExecutor, most: int, compare: Callable[..., Compared], batches: Iterable[Batch]
+) -> Iterator[Compared]:
+    """The outcomes in any order; no more than ``most`` batches are waiting at a time."""
+    running: set[Future[Compared]] = set()
+    for batch in batches:
+        running.add(pool.submit(compare, *batch))
+        if len(running) > most:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    yield from (future.result() for future in as_completed(running))
+
+
+def _few_unexplained(audit: TensorAudit, dense: list[Compared]) -> bool:
+    """Whether a tensor as a whole has so few unexplained blocks that their witnesses are worth a search."""
+    unexplained, blocks = (
+        getattr(audit.tally, name) + sum(getattr(each.tally, name) for each in dense)
+        for name in ("unexplained", "blocks")
+    )
+    return bool(unexplained <= DENSE * blocks)
+
+
+def _searched(material: Material, making: Making, found: Compared) -> Compared:
+    """A batch compared again, and its witnesses looked for."""
+    rows = material.rows(found.audit, found.indices, making)
+    if found.digest not in (None, digest_bytes(rows.actual).sha256):
+        raise changed_meanwhile(material.subject)
+    return replace(found, tally=compare_rows(material.ways(found.audit, making), rows))
+
+
 def _reconsidered(
     material: Material, audits: list[TensorAudit], making: Making, jobs: int, passage: Passage | None
 ) -> Making:
-    """Compare all rows in the other arithmetic too, where that explains every difference, and keep what fits better.
+    """Compare all rows once more, made in the way that explains most differences, and keep what fits better.
 
-    The first look may have seen no difference between the two. A few blocks of the other one in a file that is exact
+    The first look may have seen no difference between the two. A few blocks of another way in a file that is exact
     otherwise, on the other hand, must not turn the file.
     """
     tallies, differing = [audit.tally for audit in audits], _differing(audits)
-    if not differing or any(tally.other != tally.differing for tally in tallies):
+    others = sum((tally.others for tally in tallies), Counter[Making]())
+    if 2 * max(others.values(), default=0) <= differing:
         return making
-    turned = replace(making, arithmetic=making.arithmetic.other)
+    [(turned, _)] = others.most_common(1)
     again = passage and Passage(material.subject, material.header)
     _pass(material, audits, turned, jobs, lambda _: None, again)
     if passage and again and again.sha256 != passage.sha256:
-        raise FormatError(f"{material.subject.name} changed while it was read: leave it alone and try again")
+        raise changed_meanwhile(material.subject)
     if _differing(audits) < differing:
         return turned
     for audit, tally in zip(audits, tallies, strict=True):
@@ -303,14 +225,14 @@ def _differing(audits: list[TensorAudit]) -> int:
     return sum(audit.tally.differing for audit in audits if audit.searched)
 
 
-def _batches(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices, None]]:
+def _batches(audits: list[TensorAudit]) -> Iterator[Batch]:
     for audit in audits:
         indices, height = audit.indices, _height(audit.tensor)
         for start in range(0, len(indices), height):
             yield audit, indices[start : start + height], None
 
 
-def _passing(audits: list[TensorAudit], passage: Passage, jobs: int) -> Iterator[tuple[TensorAudit, Indices, Bytes]]:
+def _passing(audits: list[TensorAudit], passage: Passage, jobs: int) -> Iterator[Batch]:
     """All rows, batch by batch as the file passes; of tensors that are not checked nothing comes here."""
     checked = {audit.tensor.name: audit for audit in audits}
 
@@ -334,22 +256,26 @@ def _compare(
     material: Material, making: Making, audit: TensorAudit, indices: Indices, actual: Bytes | None
 ) -> Compared:
     """Compare one batch."""
-    rows = _read(material, audit, indices, making, actual)
+    rows, ways = material.rows(audit, indices, making, actual), material.ways(audit, making)
     if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
-        return Compared(audit, Tally(), f"{rows.type.name} needs importances, and the rest was made without")
+        why = f"{rows.type.name} needs importances, and the rest was made without"
+        return Compared(audit, indices, Tally(), why)
     if tolerance := material.weights.tolerance(audit.tensor.name):
-        return _compare_computed(audit, rows, tolerance)
-    if rows.type is not GGMLType.F32 and (why := derivable(rows.weights, rows.importance)):
-        return Compared(audit, Tally(), why)
-    quantizer = material.quantizer(making.arithmetic)
-    return Compared(audit, compare_rows(quantizer, lambda: material.quantizer(making.arithmetic.other), rows))
+        tally, reason = _compare_computed(rows, tolerance)
+        return Compared(audit, indices, tally, reason)
+    weights = ways.weights(ways.makings[0], rows)
+    if rows.type is not GGMLType.F32 and (why := derivable(weights, rows.importance)):
+        return Compared(audit, indices, Tally(), why)
+    tally = compare_rows(ways, rows, thorough=False)
+    digest = digest_bytes(rows.actual).sha256 if tally.unsearched and audit.held is None else None
+    return Compared(audit, indices, tally, digest=digest)
 
 
-def _compare_computed(audit: TensorAudit, rows: Rows, tolerance: float) -> Compared:
+def _compare_computed(rows: Rows, tolerance: float) -> tuple[Tally, str | None]:
     """Compare values that the converter computes from config.json, in a precision of its own."""
     if rows.type is not GGMLType.F32:
-        return Compared(audit, Tally(), f"is computed, and stored as {rows.type.name}")
+        return Tally(), f"is computed, and stored as {rows.type.name}"
     found = rows.actual.view("<f4").reshape(rows.weights.shape)
     near = np.isclose(found, rows.weights, rtol=tolerance, atol=0)
     wrong = int((~near).sum())
-    return Compared(audit, Tally(rows=len(found), blocks=found.size, differing=wrong, unexplained=wrong))
+    return Tally(rows=len(found), blocks=found.size, differing=wrong, unexplained=wrong), None

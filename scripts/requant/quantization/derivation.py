@@ -1,17 +1,19 @@
 """Derivation: the bytes of quantized rows as a function of weights, importance, type and arithmetic.
 
-``compare_rows`` derives rows again and says of every block that differs whether another arithmetic explains it.
+``compare_rows`` derives rows again and says of every block that differs whether another way of making it explains it.
 """
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.formats.ggml import PLAIN, Bytes, Floats, GGMLType, Indices
+from requant.conversion.weights import rounded
+from requant.formats.ggml import PLAIN, Arithmetic, Bytes, Floats, GGMLType, Indices
 from requant.quantization.quantizer import Quantizer
 from requant.quantization.witnesses import ROW_WIDE, Flags, find_witnesses
 
@@ -19,16 +21,30 @@ Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Causes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 MOST_EXAMPLES = 3
+FIRST = 32
+"""Unexplained blocks of a batch whose witnesses are looked for before it is known whether the others' are worth it."""
 DENSE = 0.1
-"""Share of differing blocks in a batch from which on nobody looks for witnesses: rounding explains 3 % at most."""
+"""Share of unexplained blocks from which on nobody looks for witnesses: rounding explains 3 % at most."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a file may have been made: in which arithmetic, of weights that a conversion had rounded to ``via``.
+
+    ``weighed`` says whether with the importances that there are.
+    """
+
+    arithmetic: Arithmetic
+    via: GGMLType
+    weighed: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of one tensor: what they derive from, and the bytes in question.
 
-    ``weights`` are ``[rows, columns]``, ``importance`` is ``[columns]``, for all of them, or ``None``, ``actual`` is
-    ``[rows, bytes per row]`` of ``type``; ``indices`` are the rows' numbers in the tensor.
+    ``weights`` are ``[rows, columns]`` as they are stored, ``importance`` is ``[columns]``, for all of them, or
+    ``None``, ``actual`` is ``[rows, bytes per row]`` of ``type``; ``indices`` are the rows' numbers in the tensor.
     """
 
     type: GGMLType
@@ -60,9 +76,10 @@ class Odd:
 class Tally:
     """What was found in rows of one tensor; tallies add up.
 
-    ``differing`` blocks are other than the derived ones. Of these, ``other`` are the other arithmetic's, ``witnessed``
-    have a witness within ``epsilon``, and ``unexplained`` are neither. ``error`` and ``derived_error`` are the weighted
-    squared errors of the differing blocks and of those derived in their place.
+    ``differing`` blocks are other than the derived ones. Of these, ``other`` come out if the file was made in another
+    way, ``others`` says in which, ``witnessed`` have a witness within ``epsilon``, and ``unexplained`` are neither; of
+    ``unsearched`` ones among them no witness was looked for. ``error`` and ``derived_error`` are the weighted squared
+    errors of the differing blocks and of those derived in their place.
     """
 
     rows: int = 0
@@ -71,15 +88,18 @@ class Tally:
     other: int = 0
     witnessed: int = 0
     unexplained: int = 0
+    unsearched: int = 0
     epsilon: float = 0.0
     error: float = 0.0
     derived_error: float = 0.0
+    others: Counter[Making] = field(default_factory=Counter)
     odd: list[Odd] = field(default_factory=list)
 
     def add(self, more: "Tally") -> None:
         """Add another batch of the same tensor."""
-        for name in ("rows", "blocks", "differing", "other", "witnessed", "unexplained", "error", "derived_error"):
-            setattr(self, name, getattr(self, name) + getattr(more, name))
+        for name, value in vars(more).items():
+            if name not in ("epsilon", "odd"):
+                setattr(self, name, getattr(self, name) + value)
         self.epsilon = max(self.epsilon, more.epsilon)
         self.odd = sorted([*self.odd, *more.odd], key=lambda each: (each.row, each.column))[:MOST_EXAMPLES]
 
@@ -94,7 +114,7 @@ def derivable(weights: Floats, importance: Floats | None) -> str | None:
 
 
 class Cause(IntEnum):
-    """Why a block is as it is: derived again, the other arithmetic's, with a witness, or nobody knows."""
+    """Why a block is as it is: derived again, made in another way, with a witness, or nobody knows."""
 
     DERIVED = 0
     OTHER = 1
@@ -107,44 +127,88 @@ class Explanation:
     """Of every block of some rows why it is as it is, and the change that its witness needed.
 
     ``causes`` are ``Cause``, ``[rows, blocks]``; ``epsilons`` are float32 of the same shape, 0 where there is no
-    witness.
+    witness. ``others`` counts the differing blocks that come out in another way.
     """
 
     causes: Causes
     epsilons: Floats
+    others: Counter[Making] = field(default_factory=Counter)
 
     def count(self, cause: Cause) -> int:
         """How many blocks have this cause."""
         return int((self.causes == cause).sum())
 
 
-def compare_rows(quantizer: Quantizer, other: Callable[[], Quantizer], rows: Rows) -> Tally:
+@dataclass(frozen=True)
+class Ways:
+    """All ways in which a file may have been made, ``makings``, the one that it is taken for first.
+
+    ``quantizer`` opens an arithmetic; the others' are opened only when there is a difference.
+    """
+
+    quantizer: Callable[[Arithmetic], Quantizer]
+    makings: Sequence[Making]
+
+    def weights(self, making: Making, rows: Rows) -> Floats:
+        """What was quantized."""
+        return rounded(rows.weights, making.via)
+
+    def derive(self, making: Making, rows: Rows) -> Bytes:
+        """What comes out, ``[rows, bytes per row]``."""
+        return self.quantizer(making.arithmetic).quantize(rows.type, self.weights(making, rows), rows.importance)
+
+    def roundings(self, rows: Rows) -> list[tuple[Floats, list[Making]]]:
+        """The different weights that may have been quantized, each with the ways that lead to them.
+
+        Those that no search can be run on are left out: rounding to F16 may give infinity.
+        """
+        seen: list[tuple[Floats, list[Making]]] = []
+        for making in self.makings:
+            weights = self.weights(making, rows)
+            if not usable(weights):
+                continue
+            for known, ways in seen:
+                if np.array_equal(known, weights):
+                    ways.append(making)
+                    break
+            else:
+                seen.append((weights, [making]))
+        return seen
+
+
+def compare_rows(ways: Ways, rows: Rows, *, thorough: bool = True) -> Tally:
     """Derive rows again and compare them with the bytes in question.
 
     Args:
-        quantizer: the arithmetic that the file is taken to be in.
-        other: gives the other one; called only when there is a difference.
+        ways: in which the file may have been made.
         rows: weights and importances for which ``derivable`` has nothing to say.
+        thorough: look for witnesses however many blocks are unexplained.
     """
-    derived = quantizer.quantize(rows.type, rows.weights, rows.importance)
+    derived = ways.derive(ways.makings[0], rows)
     height, blocks = len(rows.actual), rows.actual.size // rows.type.type_size
     touched = np.flatnonzero((derived != rows.actual).any(1))
     if not touched.size:
         return Tally(rows=height, blocks=blocks)
     derived, rows = derived[touched], rows.at(touched)
-    explanation = _explained(quantizer, other, rows, derived, max(DENSE * blocks, MOST_EXAMPLES))
+    most = blocks if thorough else max(DENSE * blocks, MOST_EXAMPLES)
+    explanation, searched = _explained(ways, rows, derived, most)
     differs = explanation.causes != Cause.DERIVED
+    quantizer = ways.quantizer(ways.makings[0].arithmetic)
+    rows = replace(rows, weights=ways.weights(ways.makings[0], rows))
     errors, derived_errors = (_errors(quantizer, rows, data) for data in (rows.actual, derived))
+    unexplained = explanation.count(Cause.UNEXPLAINED)
     return Tally(
         rows=height,
         blocks=blocks,
         differing=int(differs.sum()),
         other=explanation.count(Cause.OTHER),
         witnessed=explanation.count(Cause.WITNESSED),
-        unexplained=explanation.count(Cause.UNEXPLAINED),
+        unexplained=unexplained,
+        unsearched=0 if searched else unexplained,
         epsilon=float(explanation.epsilons.max()),
         error=float(errors[differs].sum()),
         derived_error=float(derived_errors[differs].sum()),
+        others=explanation.others,
         odd=[
             _odd(rows, derived, row, block, float(errors[row, block]), float(derived_errors[row, block]))
             for row, block in np.argwhere(explanation.causes == Cause.UNEXPLAINED)[:MOST_EXAMPLES].tolist()
@@ -158,42 +222,72 @@ def _odd(rows: Rows, derived: Bytes, row: int, block: int, error: float, derived
     return Odd(int(rows.indices[row]), block * rows.type.block_size, int(wrong.sum()), rows.type.type_size, ratio)
 
 
-def _explained(
-    quantizer: Quantizer, other: Callable[[], Quantizer], rows: Rows, derived: Bytes, most: float
-) -> Explanation:
-    """Say of every block why it is as it is; nobody looks for witnesses where more than ``most`` blocks differ."""
+def _explained(ways: Ways, rows: Rows, derived: Bytes, most: float) -> tuple[Explanation, bool]:
+    """Say of every block why it is as it is.
+
+    Says too whether witnesses were looked for: not where more than ``most`` blocks are unexplained without them.
+    """
     found = _blocks(rows.type, rows.actual)
     differs = (_blocks(rows.type, derived) != found).any(2)
     causes = np.where(differs, np.uint8(Cause.UNEXPLAINED), np.uint8(Cause.DERIVED))
-    epsilons = np.zeros(causes.shape, np.float32)
+    explanation = Explanation(causes, np.zeros(causes.shape, np.float32))
+    # Plain numbers are rounded alike in every arithmetic.
+    makings = ways.makings[:1] if rows.type in PLAIN else ways.makings
+    roundings, arithmetics = ways.roundings(rows), dict.fromkeys(each.arithmetic for each in makings)
+    for number, (weights, makings) in enumerate(roundings):
+        for arithmetic in arithmetics:
+            if number or arithmetic is not ways.makings[0].arithmetic:
+                data = ways.quantizer(arithmetic).quantize(rows.type, weights, rows.importance)
+                hits = differs & (_blocks(rows.type, data) == found).all(2)
+                causes[hits] = Cause.OTHER
+                count = int(hits.sum())
+                explanation.others.update({each: count for each in makings if each.arithmetic is arithmetic})
     if rows.type in PLAIN:
-        return Explanation(causes, epsilons)
-    others = _blocks(rows.type, other().quantize(rows.type, rows.weights, rows.importance))
-    causes[differs & (others == found).all(2)] = Cause.OTHER
-    if differs.sum() <= most:
-        changes = _witnesses((quantizer, other()), rows, causes == Cause.UNEXPLAINED)
+        return explanation, True
+    if explanation.count(Cause.UNEXPLAINED) > most:
+        return explanation, False
+    quantizers = [ways.quantizer(arithmetic) for arithmetic in arithmetics]
+    for number, (weights, _) in enumerate(roundings):
+        wanted = causes == Cause.UNEXPLAINED
+        if number:
+            wanted &= (weights != roundings[0][0]).any(1, keepdims=True)
+        changes = _witnesses(quantizers, replace(rows, weights=weights), wanted)
         witnessed = ~np.isnan(changes)
-        causes[witnessed], epsilons[witnessed] = Cause.WITNESSED, changes[witnessed]
-    return Explanation(causes, epsilons)
+        causes[witnessed], explanation.epsilons[witnessed] = Cause.WITNESSED, changes[witnessed]
+    return explanation, True
 
 
-def _witnesses(quantizers: tuple[Quantizer, Quantizer], rows: Rows, wanted: Flags) -> Floats:
-    """The change that the witness of each ``wanted`` block needs, ``[rows, blocks]``; NaN where there is none."""
+def _witnesses(quantizers: Sequence[Quantizer], rows: Rows, wanted: Flags) -> Floats:
+    """The change that the witness of each ``wanted`` block needs, ``[rows, blocks]``; NaN where there is none.
+
+    Where most of the first few have none, the others are not searched: nothing that they have would change a verdict.
+    """
     changes = np.full(wanted.shape, np.nan, np.float32)
-    if not wanted.any():
-        return changes
+    places = np.argwhere(wanted)
+    for first, last in ((0, FIRST), (FIRST, len(places))):
+        part = np.zeros_like(wanted)
+        part[tuple(places[first:last].T)] = True
+        if not part.any():
+            break
+        _search(quantizers, rows, part, changes)
+        if 2 * np.isnan(changes[part]).sum() > FIRST:
+            break
+    return changes
+
+
+def _search(quantizers: Sequence[Quantizer], rows: Rows, wanted: Flags, changes: Floats) -> None:
+    """Look for witnesses of the ``wanted`` blocks, and write the changes that they need."""
     everywhere = None if rows.importance is None else np.broadcast_to(rows.importance, rows.weights.shape)
     if rows.type in ROW_WIDE:
         units = np.flatnonzero(wanted.any(1))
         part = None if everywhere is None else everywhere[units]
         found = find_witnesses(quantizers, rows.type, rows.weights[units], part, rows.actual[units], wanted[units])
-        changes[units] = np.where(wanted[units], found, np.nan)
+        changes[units] = np.where(wanted[units], found, changes[units])
     else:
         cut = (len(rows.weights), -1, rows.type.block_size)
         part = None if everywhere is None else everywhere.reshape(cut)[wanted]
         actual = _blocks(rows.type, rows.actual)[wanted]
         changes[wanted] = find_witnesses(quantizers, rows.type, rows.weights.reshape(cut)[wanted], part, actual)[:, 0]
-    return changes
 
 
 def _blocks(kind: GGMLType, rows: Bytes) -> Bytes:

@@ -1,0 +1,60 @@
+"""How a file was made, by a first look at rows of every type: arithmetic, rounding, with or without importances."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from requant.audit.judgement import TensorAudit
+from requant.audit.material import Material
+from requant.formats.ggml import NEEDS_IMPORTANCE, Arithmetic, GGMLType, Indices
+from requant.quantization.derivation import Making, derivable
+
+PROBE = 1 << 17
+"""Weights of each type that are looked at first, to find out how the file was made."""
+
+
+def probe(material: Material, audits: list[TensorAudit]) -> Making:
+    """The way in which fewest blocks of the first look differ; of equally good ones the most usual.
+
+    Raises:
+        FormatError, SourceError: when the rows cannot be read.
+        ToolError: when an arithmetic cannot be had.
+    """
+    looks = list(_looks(audits))
+    makings = [
+        Making(arithmetic, via, weighed)
+        for weighed in ((True, False) if material.importances else (True,))
+        for via in material.weights.vias
+        for arithmetic in Arithmetic
+    ]
+    best, fewest = makings[0], None
+    for making in makings:
+        found = sum(_odd_blocks(material, making, audit, indices) for audit, indices in looks)
+        if fewest is None or found < fewest:
+            best, fewest = making, found
+        if not found:
+            break
+    return best
+
+
+def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
+    """Some rows of two tensors of each type."""
+    seen: Counter[GGMLType] = Counter()
+    for audit in audits:
+        if audit.searched and seen[audit.tensor.type] < 2:
+            seen[audit.tensor.type] += 1
+            rows = max(1, min(PROBE // audit.tensor.shape[0], audit.rows))
+            spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
+            yield audit, spread if audit.selected is None else audit.selected[:rows]
+
+
+def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:
+    """Blocks of some rows that differ from their derivation."""
+    rows, ways, size = material.rows(audit, indices, making), material.ways(audit, making), audit.tensor.type.type_size
+    if derivable(ways.weights(ways.makings[0], rows), rows.importance):
+        return 0
+    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
+        return rows.actual.size // size
+    derived = ways.derive(ways.makings[0], rows)
+    return int((derived.reshape(-1, size) != rows.actual.reshape(-1, size)).any(1).sum())

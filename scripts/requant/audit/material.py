@@ -1,0 +1,70 @@
+"""What an audit reads: the quant's rows, with the weights and the importances that they are said to be made of."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from requant.audit.judgement import TensorAudit
+from requant.conversion.weights import Weights, read_rows
+from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, Indices
+from requant.formats.gguf import Header
+from requant.formats.ranged import Ranged
+from requant.quantization.derivation import Making, Rows, Ways
+from requant.quantization.quantizer import Quantizer
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a quant is made of, and the quant: everything that is read.
+
+    ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each; ``None`` where the quant
+    was made with an importance matrix that is not at hand. Whether they were used is found out. ``quantizer`` opens an
+    arithmetic.
+    """
+
+    subject: Ranged
+    header: Header
+    weights: Weights
+    importances: Mapping[str, Floats] | None
+    quantizer: Callable[[Arithmetic], Quantizer]
+
+    def ways(self, audit: TensorAudit, making: Making) -> Ways:
+        """How a tensor may have been made, ``making`` first; a conversion leaves vectors alone."""
+        vias = self.weights.vias if len(audit.tensor.shape) > 1 else (GGMLType.F32,)
+        first = making if making.via in vias else replace(making, via=GGMLType.F32)
+        others = [replace(making, arithmetic=arithmetic, via=via) for via in vias for arithmetic in Arithmetic]
+        return Ways(self.quantizer, (first, *(each for each in others if each != first)))
+
+    def rows(self, audit: TensorAudit, indices: Indices, making: Making, actual: Bytes | None = None) -> Rows:
+        """Some of the rows to look at, with the importances if ``making`` has them; ``actual`` saves reading it."""
+        if audit.held is None:
+            rows = self._stored(audit, indices, actual)
+        else:
+            rows = audit.held.at(np.searchsorted(audit.held.indices, indices))
+        return rows if making.weighed else replace(rows, importance=None)
+
+    def hold(self, audits: list[TensorAudit], jobs: int) -> None:
+        """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting.
+
+        Raises:
+            FormatError, SourceError: when they cannot be read.
+        """
+
+        def read(audit: TensorAudit) -> None:
+            audit.held = self._stored(audit, audit.indices)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                for _ in pool.map(read, audits):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _stored(self, audit: TensorAudit, indices: Indices, actual: Bytes | None = None) -> Rows:
+        name = audit.tensor.name
+        weights = self.weights.rows(name, indices)
+        actual = read_rows(self.subject, audit.tensor, indices) if actual is None else actual
+        return Rows(audit.tensor.type, weights, (self.importances or {}).get(name), actual, indices)
