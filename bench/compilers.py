@@ -67,9 +67,11 @@ def measured(compiler: str, kind: GGMLType, rows: int) -> list[Tally]:
 @click.command()
 @click.option("--rows", default=1024, help="Of each kind of weights; a sixteenth of them for the slow types.")
 @click.option("--compiler", "compilers", multiple=True, default=("x86-64-v3 clang", "ARM64 clang"))
-def main(rows: int, compilers: tuple[str, ...]) -> None:
+@click.option("--type", "types", multiple=True, type=click.Choice([kind.name for kind in DERIVED]), help="Only these.")
+def main(rows: int, compilers: tuple[str, ...], types: tuple[str, ...]) -> None:
     """Print one line for each type and compiler: shares of blocks that differ, their number, and those unexplained."""
-    for kind in (each for each in DERIVED if each not in PLAIN):
+    searched = (each for each in DERIVED if each not in PLAIN and (not types or each.name in types))
+    for kind in searched:
         for compiler in compilers:
             tallies = measured(compiler, kind, rows // 16 if kind in SLOW else rows)
             shares = [tally.differing / tally.blocks for tally in tallies]

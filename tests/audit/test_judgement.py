@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from requant.audit.judgement import UNDECIDED, TensorAudit, judge
+from requant.audit.judgement import ALONE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, UNDECIDED, TensorAudit, judge
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Tally
@@ -14,6 +15,9 @@ from requant.quantization.verdict import Verdict
 
 BLOCKS = 100_000
 EXACT, NEAR, MISMATCH, UNCHECKED = Verdict
+LEAST, MOST = RATES[T.Q4_K]
+USUAL = round(BLOCKS * (LEAST * MOST) ** 0.5)
+"""Blocks of such a tensor that another compiler makes otherwise."""
 
 
 def audit(explained: int = 0, unexplained: int = 0, kind: T = T.Q4_K, blocks: int = BLOCKS) -> TensorAudit:
@@ -24,63 +28,50 @@ def audit(explained: int = 0, unexplained: int = 0, kind: T = T.Q4_K, blocks: in
     return TensorAudit(Tensor("x.weight", (256, blocks), kind, 0, 0), tally=tally)
 
 
-FULL: dict[str, tuple[Sequence[tuple[int, int]], Sequence[Verdict]]] = {
-    # (explained, unexplained) of each tensor of 100,000 blocks, and their verdicts
-    "all equal": ([(0, 0)] * 3, [EXACT] * 3),
-    "one block": ([(1, 0), (0, 0), (0, 0)], [MISMATCH, EXACT, EXACT]),
-    "one block of nobody": ([(0, 1), (0, 0), (0, 0)], [MISMATCH, EXACT, EXACT]),
-    "one block in each of two": ([(1, 0), (1, 0), (0, 0)], [MISMATCH, MISMATCH, EXACT]),
-    "too thin": ([(7, 0), (7, 0), (0, 0)], [MISMATCH, MISMATCH, EXACT]),
-    "thin": ([(8, 0), (7, 0), (0, 0)], [NEAR, NEAR, EXACT]),
-    "many, in one tensor only": ([(500, 0), (0, 0), (0, 0)], [MISMATCH, EXACT, EXACT]),
-    "all over": ([(500, 0), (500, 0), (500, 0)], [NEAR] * 3),
-    "all over, and one of nobody": ([(500, 0), (500, 1), (0, 0)], [NEAR, MISMATCH, EXACT]),
-    "as many as rounding makes": ([(7500, 0), (7500, 0), (0, 0)], [NEAR, NEAR, EXACT]),
-    "more than rounding makes": ([(7501, 0), (7500, 0), (0, 0)], [MISMATCH, MISMATCH, EXACT]),
-    "a file of one tensor": ([(50, 0)], [NEAR]),
-    "nearly all of each": ([(0, 99_000), (10, 60_000), (0, 50_001)], [UNCHECKED] * 3),
-    "nearly all of two": ([(0, 99_000), (0, 60_000), (0, 50_000)], [MISMATCH] * 3),
-    "one block of one tensor": ([(1, 0)], [MISMATCH]),
+FILES: dict[str, tuple[Sequence[TensorAudit], Sequence[Verdict], str | None]] = {
+    # what was found in each tensor, their verdicts, and why any is not near or exact
+    "all equal": ([audit()] * 3, [EXACT] * 3, None),
+    "one block": ([audit(1), audit(), audit()], [MISMATCH, EXACT, EXACT], ALONE),
+    "one block of nobody": ([audit(0, 1), audit(), audit()], [MISMATCH, EXACT, EXACT], None),
+    "one block in each of two": ([audit(1), audit(1), audit()], [MISMATCH, MISMATCH, EXACT], ALONE),
+    "all over": ([audit(USUAL)] * 3, [NEAR] * 3, None),
+    "in some tensors": ([audit(USUAL), audit(USUAL), audit()], [NEAR, NEAR, EXACT], None),
+    "all over, and one of nobody": ([audit(USUAL), audit(USUAL, 1), audit()], [NEAR, MISMATCH, EXACT], None),
+    "as many as compilers make": ([audit(int(MOST * BLOCKS))], [NEAR], None),
+    "more than compilers make": ([audit(int(1.2 * MOST * BLOCKS))], [UNCHECKED], TOO_MANY),
+    "one of a small file": ([audit(1, blocks=1000)], [UNCHECKED], TOO_FEW),
+    "seven of a small file": ([audit(7, blocks=1000)], [UNCHECKED], TOO_FEW),
+    "eight of a small file": ([audit(8, blocks=1000)], [NEAR], None),
+    "nearly all of each": ([audit(0, 99_000), audit(10, 60_000), audit(0, 50_001)], [UNCHECKED] * 3, UNDECIDED),
+    "nearly all of two": ([audit(0, 99_000), audit(0, 60_000), audit(0, 50_000)], [MISMATCH] * 3, None),
+    "a type that clang makes alike": (
+        [audit(kind=T.IQ4_XS), audit(USUAL, kind=T.Q6_K)], [EXACT, NEAR], None,
+    ),
+    "a type that no compiler makes alike": (
+        [audit(), audit(USUAL, kind=T.Q6_K)], [EXACT, UNCHECKED], ELSEWHERE,
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FULL)
-def test_whole_files(name: str) -> None:
-    counts, expected = FULL[name]
-    audits = [audit(*each) for each in counts]
-    judge(audits, sampled=False)
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("sampled", [False, True])
+def test_files(name: str, sampled: bool) -> None:
+    """What is known of a file and of a sample is judged alike; but of a sample more can be read."""
+    found, expected, why = FILES[name]
+    audits = [replace(each) for each in found]
+    judge(audits, sampled)
     assert [each.verdict for each in audits] == expected
+    more = ": draw more rows, or --full" if sampled and why == TOO_FEW else ""
     for each in audits:
-        thin = each.verdict == MISMATCH and not each.tally.unexplained and "more than" not in name
-        lost = UNDECIDED if each.verdict == UNCHECKED else None
-        assert each.reason == (
-            "differs where rounding could explain it, in a file that is exact otherwise" if thin else lost
-        )
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ([(1, 0), (0, 0)], [UNCHECKED, EXACT]),
-        ([(0, 1), (0, 0)], [MISMATCH, EXACT]),
-        ([(50, 0), (50, 0)], [NEAR, NEAR]),
-        ([(50, 1), (50, 0)], [MISMATCH, NEAR]),
-        ([(9000, 0), (9000, 0)], [MISMATCH, MISMATCH]),
-    ],
-)
-def test_samples_leave_a_few_blocks_open(counts: Sequence[tuple[int, int]], expected: Sequence[Verdict]) -> None:
-    """Where the whole file would have shown whether they are alone."""
-    audits = [audit(*each) for each in counts]
-    judge(audits, sampled=True)
-    assert [each.verdict for each in audits] == expected
-    assert all((each.verdict == UNCHECKED) == ((each.reason or "").startswith("too few rows")) for each in audits)
+        plain = each.verdict in (EXACT, NEAR) or (each.tally.unexplained and why != UNDECIDED)
+        assert each.reason == (None if plain or why is None else why + more)
 
 
 def test_plain_numbers_are_no_part_of_the_counts() -> None:
     """A million equal norms must not hide how thinly the quantized blocks differ, and nothing explains a wrong one."""
     audits = [
-        audit(8),
-        audit(8),
+        audit(USUAL),
+        audit(USUAL),
         audit(kind=T.F32, blocks=10**9),
         audit(0, 1, T.BF16),
         audit(kind=T.Q8_0, blocks=10**9),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.judgement import RATES, TensorAudit, judge, surprisingly_many
+from requant.audit.judgement import TensorAudit, judge, rate, surprisingly_many
 from requant.audit.material import Material
 from requant.audit.sample import draw, runs
 from requant.audit.sweep import Sweep
@@ -265,7 +265,7 @@ def test_every_type(kind: T, weighed: bool, sample: tuple[Floats, Floats]) -> No
     for compiler in ("ARM64 clang", "x86-64-v3 clang"):
         clang = compared(compiler)
         assert clang.unexplained == 0
-        assert not surprisingly_many(clang.differing, RATES[kind].most * clang.blocks)
+        assert not surprisingly_many(clang.differing, rate(kind).most * clang.blocks)
         assert clang.blocks == rows.size / kind.block_size
 
 

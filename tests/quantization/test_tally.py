@@ -14,7 +14,7 @@ numbers, errors = st.integers(0, 1 << 40), st.integers(0, 1 << 20).map(lambda ei
 odds = st.builds(Odd, st.integers(0, 99), st.integers(0, 9), st.integers(1, 34), st.just(34), errors)
 makings = st.builds(Making, st.sampled_from(Arithmetic), st.sampled_from(PLAIN))
 tallies = st.builds(
-    Tally, *[numbers] * 7, epsilon=errors, error=errors, derived_error=errors,
+    Tally, *[numbers] * 6, epsilon=errors, error=errors, derived_error=errors,
     others=st.dictionaries(makings, st.integers(1, 1 << 40)).map(Counter),
     odd=st.lists(odds, max_size=MOST_EXAMPLES, unique_by=lambda odd: (odd.row, odd.column)).map(
         lambda found: sorted(found, key=lambda odd: (odd.row, odd.column))

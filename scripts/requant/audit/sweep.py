@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -20,8 +20,8 @@ from requant.audit.material import Material
 from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
-from requant.ground.digests import CHUNK, digest_bytes
-from requant.quantization.derivation import DENSE, Making, Rows, Tally, compare_rows, derivable
+from requant.ground.digests import CHUNK
+from requant.quantization.derivation import Making, Rows, Tally, compare_rows, derivable
 from requant.quantization.verdict import Verdict
 
 BATCH = 1 << 20
@@ -54,21 +54,11 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found in one batch of a tensor; ``reason`` says why it could not be compared.
-
-    ``indices`` are its rows, ``digest`` is that of their bytes where they may have to be read again.
-    """
+    """What was found in one batch of a tensor; ``reason`` says why it could not be compared."""
 
     audit: TensorAudit
-    indices: Indices
     tally: Tally
     reason: str | None = None
-    digest: str | None = None
-
-    def add(self) -> None:
-        """Add it to what was found in the tensor."""
-        self.audit.tally.add(self.tally)
-        self.audit.reason = self.audit.reason or self.reason
 
 
 def audit_tensors(
@@ -143,23 +133,15 @@ def _pass(
     passage: Passage | None,
 ) -> None:  # fmt: skip
     """Compare all selected rows, several batches at a time."""
-    dense: dict[str, list[Compared]] = {audit.tensor.name: [] for audit in audits}
     for audit in audits:
         audit.tally = Tally()
     batches = _batches(audits) if passage is None else _passing(audits, passage, jobs)
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for found in _compared(pool, 2 * jobs, partial(_compare, material, making), batches):
+                found.audit.tally.add(found.tally)
+                found.audit.reason = found.audit.reason or found.reason
                 progress(found.tally.rows * found.audit.tensor.shape[0])
-                if found.tally.unsearched:
-                    dense[found.audit.tensor.name].append(found)
-                else:
-                    found.add()
-            for audit in audits:
-                again = dense[audit.tensor.name]
-                search = _few_unexplained(audit, again)
-                for found in pool.map(partial(_searched, material, making), again) if search else again:
-                    found.add()
         except BaseException:
             # What has not begun shall not: a dead server would otherwise be asked for every batch.
             pool.shutdown(wait=True, cancel_futures=True)
@@ -177,23 +159,6 @@ def _compared(
             done, running = wait(running, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     yield from (future.result() for future in as_completed(running))
-
-
-def _few_unexplained(audit: TensorAudit, dense: list[Compared]) -> bool:
-    """Whether a tensor as a whole has so few unexplained blocks that their witnesses are worth a search."""
-    unexplained, blocks = (
-        getattr(audit.tally, name) + sum(getattr(each.tally, name) for each in dense)
-        for name in ("unexplained", "blocks")
-    )
-    return bool(unexplained <= DENSE * blocks)
-
-
-def _searched(material: Material, making: Making, found: Compared) -> Compared:
-    """A batch compared again, and its witnesses looked for."""
-    rows = material.rows(found.audit, found.indices, making)
-    if found.digest not in (None, digest_bytes(rows.actual).sha256):
-        raise changed_meanwhile(material.subject)
-    return replace(found, tally=compare_rows(material.ways(found.audit, making), rows))
 
 
 def _reconsidered(
@@ -258,17 +223,13 @@ def _compare(
     """Compare one batch."""
     rows, ways = material.rows(audit, indices, making, actual), material.ways(audit, making)
     if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
-        why = f"{rows.type.name} needs importances, and the rest was made without"
-        return Compared(audit, indices, Tally(), why)
+        return Compared(audit, Tally(), f"{rows.type.name} needs importances, and the rest was made without")
     if tolerance := material.weights.tolerance(audit.tensor.name):
-        tally, reason = _compare_computed(rows, tolerance)
-        return Compared(audit, indices, tally, reason)
+        return Compared(audit, *_compare_computed(rows, tolerance))
     weights = ways.weights(ways.makings[0], rows)
     if rows.type is not GGMLType.F32 and (why := derivable(weights, rows.importance)):
-        return Compared(audit, indices, Tally(), why)
-    tally = compare_rows(ways, rows, thorough=False)
-    digest = digest_bytes(rows.actual).sha256 if tally.unsearched and audit.held is None else None
-    return Compared(audit, indices, tally, digest=digest)
+        return Compared(audit, Tally(), why)
+    return Compared(audit, compare_rows(ways, rows))
 
 
 def _compare_computed(rows: Rows, tolerance: float) -> tuple[Tally, str | None]:

@@ -23,8 +23,8 @@ Causes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 MOST_EXAMPLES = 3
 FIRST = 32
 """Unexplained blocks of a batch whose witnesses are looked for before it is known whether the others' are worth it."""
-DENSE = 0.1
-"""Share of unexplained blocks from which on nobody looks for witnesses: rounding explains 3 % at most."""
+DENSE = 0.5
+"""Share of unexplained blocks in a batch from which on nobody looks for witnesses: no compiler makes so many."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Tally:
     """What was found in rows of one tensor; tallies add up.
 
     ``differing`` blocks are other than the derived ones. Of these, ``other`` come out if the file was made in another
-    way, ``others`` says in which, ``witnessed`` have a witness within ``epsilon``, and ``unexplained`` are neither; of
-    ``unsearched`` ones among them no witness was looked for. ``error`` and ``derived_error`` are the weighted squared
-    errors of the differing blocks and of those derived in their place.
+    way, ``others`` says in which, ``witnessed`` have a witness within ``epsilon``, and ``unexplained`` are neither.
+    ``error`` and ``derived_error`` are the weighted squared errors of the differing blocks and of those derived in
+    their place.
     """
 
     rows: int = 0
@@ -88,7 +88,6 @@ class Tally:
     other: int = 0
     witnessed: int = 0
     unexplained: int = 0
-    unsearched: int = 0
     epsilon: float = 0.0
     error: float = 0.0
     derived_error: float = 0.0
@@ -176,13 +175,12 @@ class Ways:
         return seen
 
 
-def compare_rows(ways: Ways, rows: Rows, *, thorough: bool = True) -> Tally:
+def compare_rows(ways: Ways, rows: Rows) -> Tally:
     """Derive rows again and compare them with the bytes in question.
 
     Args:
         ways: in which the file may have been made.
         rows: weights and importances for which ``derivable`` has nothing to say.
-        thorough: look for witnesses however many blocks are unexplained.
     """
     derived = ways.derive(ways.makings[0], rows)
     height, blocks = len(rows.actual), rows.actual.size // rows.type.type_size
@@ -190,21 +188,18 @@ def compare_rows(ways: Ways, rows: Rows, *, thorough: bool = True) -> Tally:
     if not touched.size:
         return Tally(rows=height, blocks=blocks)
     derived, rows = derived[touched], rows.at(touched)
-    most = blocks if thorough else max(DENSE * blocks, MOST_EXAMPLES)
-    explanation, searched = _explained(ways, rows, derived, most)
+    explanation = _explained(ways, rows, derived, max(DENSE * blocks, FIRST))
     differs = explanation.causes != Cause.DERIVED
     quantizer = ways.quantizer(ways.makings[0].arithmetic)
     rows = replace(rows, weights=ways.weights(ways.makings[0], rows))
     errors, derived_errors = (_errors(quantizer, rows, data) for data in (rows.actual, derived))
-    unexplained = explanation.count(Cause.UNEXPLAINED)
     return Tally(
         rows=height,
         blocks=blocks,
         differing=int(differs.sum()),
         other=explanation.count(Cause.OTHER),
         witnessed=explanation.count(Cause.WITNESSED),
-        unexplained=unexplained,
-        unsearched=0 if searched else unexplained,
+        unexplained=explanation.count(Cause.UNEXPLAINED),
         epsilon=float(explanation.epsilons.max()),
         error=float(errors[differs].sum()),
         derived_error=float(derived_errors[differs].sum()),
@@ -222,11 +217,8 @@ def _odd(rows: Rows, derived: Bytes, row: int, block: int, error: float, derived
     return Odd(int(rows.indices[row]), block * rows.type.block_size, int(wrong.sum()), rows.type.type_size, ratio)
 
 
-def _explained(ways: Ways, rows: Rows, derived: Bytes, most: float) -> tuple[Explanation, bool]:
-    """Say of every block why it is as it is.
-
-    Says too whether witnesses were looked for: not where more than ``most`` blocks are unexplained without them.
-    """
+def _explained(ways: Ways, rows: Rows, derived: Bytes, most: float) -> Explanation:
+    """Say of every block why it is as it is; nobody looks for witnesses where more than ``most`` are unexplained."""
     found = _blocks(rows.type, rows.actual)
     differs = (_blocks(rows.type, derived) != found).any(2)
     causes = np.where(differs, np.uint8(Cause.UNEXPLAINED), np.uint8(Cause.DERIVED))
@@ -242,10 +234,8 @@ def _explained(ways: Ways, rows: Rows, derived: Bytes, most: float) -> tuple[Exp
                 causes[hits] = Cause.OTHER
                 count = int(hits.sum())
                 explanation.others.update({each: count for each in makings if each.arithmetic is arithmetic})
-    if rows.type in PLAIN:
-        return explanation, True
-    if explanation.count(Cause.UNEXPLAINED) > most:
-        return explanation, False
+    if rows.type in PLAIN or explanation.count(Cause.UNEXPLAINED) > most:
+        return explanation
     quantizers = [ways.quantizer(arithmetic) for arithmetic in arithmetics]
     for number, (weights, _) in enumerate(roundings):
         wanted = causes == Cause.UNEXPLAINED
@@ -254,7 +244,7 @@ def _explained(ways: Ways, rows: Rows, derived: Bytes, most: float) -> tuple[Exp
         changes = _witnesses(quantizers, replace(rows, weights=weights), wanted)
         witnessed = ~np.isnan(changes)
         causes[witnessed], explanation.epsilons[witnessed] = Cause.WITNESSED, changes[witnessed]
-    return explanation, True
+    return explanation
 
 
 def _witnesses(quantizers: Sequence[Quantizer], rows: Rows, wanted: Flags) -> Floats:
