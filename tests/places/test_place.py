@@ -48,23 +48,12 @@ def test_a_folder(folder: Path) -> None:
     with open_place(str(folder)) as place:
         assert place.names == ["blob", CONFIG, "link", SHARD]
         assert (place.file, place.revision, place.is_local, place.expected(SHARD)) == (None, None, True, None)
-        assert (place.pinned(None), place.pinned(SHARD)) == ("./tiny", f"./tiny/{SHARD}")
         shard = place.open(SHARD)
         assert isinstance(shard, LocalFile)
         assert (shard.name, shard.path, shard.read(1, 2)) == (f"tiny/{SHARD}", folder / SHARD, b"\1\2")
         assert place.open(SHARD) is shard
     with pytest.raises(SourceError, match="cannot be read"):
         shard.read(0, 1)
-
-
-@pytest.mark.parametrize("text", [".", "..", "../tiny", "./", "none/.."])
-def test_a_folder_is_called_by_its_last_name(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """However it was named, and never by those above it: reports hold it."""
-    (folder / "none").mkdir()
-    monkeypatch.chdir(folder)
-    with open_place(text) as place:
-        last = folder.parent.name if text == ".." else "tiny"
-        assert (place.shown, place.pinned(None)) == (last, f"./{last}")
 
 
 def test_weights_by_owner_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +127,7 @@ def test_an_address(hub: LoopbackHub, tiny: Snapshot) -> None:
     network = Network()
     text = f"{hub.url}/Qwen/Tiny/resolve/main/{SHARD}?download=secret"
     with open_place(text, network) as place:
-        assert place.shown == place.pinned(None) == place.pinned(SHARD) == text.partition("?")[0]
+        assert place.shown == text.partition("?")[0]
         assert (place.names, place.file, place.is_local, place.revision) == ([SHARD], SHARD, False, None)
         assert not hub.seen(), "nothing is asked before it is opened"
         file = place.open(SHARD)
@@ -178,8 +167,6 @@ def test_the_hub(hub: LoopbackHub, tiny: Snapshot, text: str, file: str | None) 
     with open_place(text.replace("COMMIT", tiny.commit)) as place:
         assert place.shown == f"Qwen/Tiny@{tiny.commit[:12]} on {hub.url}"
         assert (place.names, place.file, place.revision, place.is_local) == (NAMES, file, tiny.commit, False)
-        here = f"hf://Qwen/Tiny@{tiny.commit}"
-        assert (place.pinned(None), place.pinned(SHARD)) == (here, f"{here}/{SHARD}")
         assert place.expected(SHARD) == Known(len(DATA), sha256=tiny.files[SHARD].sha256)
         assert place.expected(CONFIG) == Known(config.size, git_blob=config.blob_id)
         assert place.open(SHARD).read_many([(300, 2), (0, 2)]) == [b"\x2c\x2d", b"\0\1"]
@@ -350,7 +337,6 @@ def test_modelscope(hub: LoopbackHub, tiny: Snapshot, folder: Path, monkeypatch:
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms_owner")
     with open_place(f"ms://Qwen/Tiny@{tiny.commit}/{SHARD}") as place:
         assert place.shown == f"Qwen/Tiny@{tiny.commit[:12]} on ModelScope"
-        assert place.pinned(SHARD) == f"ms://Qwen/Tiny@{tiny.commit}/{SHARD}"
         assert (place.names, place.file, place.revision) == (NAMES, SHARD, tiny.commit)
         assert place.expected(CONFIG) == Known(3, sha256=tiny.files[CONFIG].sha256)
         assert place.open(SHARD).read(300, 2) == b"\x2c\x2d"
