@@ -48,6 +48,15 @@ def test_a_hub(tiny: Snapshot, scheme: str, end: str) -> None:
         assert (place.pinned(None), place.pinned(SHARD)) == (here, f"{here}/{SHARD}")
 
 
+@pytest.mark.parametrize(
+    ("text", "named"), [("hf://Qwen/Tiny", "hf://Qwen/Tiny@COMMIT"), ("ms://Qwen/Tiny", "ms://Qwen/Tiny@master")]
+)
+def test_a_branch(tiny: Snapshot, text: str, named: str) -> None:
+    """The Hub tells which commit it stands for, ModelScope does not."""
+    with open_place(text) as place:
+        assert place.pinned(None) == named.replace("COMMIT", tiny.commit)
+
+
 def test_an_address(clients: LoopbackHub, tiny: Snapshot) -> None:
     address = f"{clients.url}/Qwen/Tiny/raw/{SHARD}"
     with open_place(f"{address}?token=secret") as place:

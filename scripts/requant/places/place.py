@@ -159,9 +159,9 @@ class RepositoryPlace(Place):
         self._closing.callback(self._connections.close)
 
     def pinned(self, name: str | None) -> str:
-        """Of whatever mirror it was read."""
-        at = f"@{self.revision}" if self.revision else ""
-        return f"{self._repository.scheme}://{self._repository.repo}{at}{'' if name is None else f'/{name}'}"
+        """Without the mirror; where the hub tells no commit, at the branch."""
+        at, end = self._repository, "" if name is None else f"/{name}"
+        return f"{at.scheme}://{at.repo}@{self.revision or at.revision}{end}"
 
     def _found(self, name: str) -> Ranged:
         locate = partial(self._repository.address, name)

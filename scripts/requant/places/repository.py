@@ -78,6 +78,11 @@ class RemoteRepository(Repository, Protocol):
         """``owner/name``."""
         ...
 
+    @property
+    def revision(self) -> str | None:
+        """A commit, or a branch."""
+        ...
+
     def address(self, name: str) -> Address:
         """Where one file can be read just now.
 
