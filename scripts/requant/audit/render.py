@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from requant.audit import imatrix as matrices
-from requant.audit.forms.page import as_page
 from requant.audit.forms.quotation import as_markdown
 from requant.audit.forms.terminal import as_text
 from requant.audit.imatrix import ImatrixReport
 from requant.audit.report import Report, as_document
-from requant.ground.text import plain
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,15 @@ class Rendered:
     text: str
     document: dict[str, Any]
     markdown: str | None = None
-    page: str | None = None
+
+    @property
+    def page(self) -> str | None:
+        """Drawn when it is asked for: it takes longer than all else."""
+        if self.markdown is None:
+            return None
+        from requant.audit.forms.page import as_page
+
+        return as_page(self.document)
 
 
 def rendered(report: Report | ImatrixReport) -> Rendered:
@@ -30,5 +36,4 @@ def rendered(report: Report | ImatrixReport) -> Rendered:
     if isinstance(report, ImatrixReport):
         return Rendered(matrices.as_text(report), matrices.as_document(report))
     document = as_document(report)
-    shown = plain(document)
-    return Rendered(as_text(shown), document, as_markdown(shown), as_page(shown))
+    return Rendered(as_text(document), document, as_markdown(document))

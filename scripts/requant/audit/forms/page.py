@@ -16,6 +16,7 @@ from requant.audit.metadata import Grade
 from requant.documents.bilingual import bilingual_words
 from requant.documents.templates import environment
 from requant.ground.exit_codes import ExitCode
+from requant.ground.text import plain
 from requant.quantization.verdict import Verdict
 
 TONES = {ExitCode.OK: "good", ExitCode.AGAINST: "against", ExitCode.UNCHECKED: "open"}
@@ -27,6 +28,7 @@ MARKS = {"exact": "✓", "near": "≈", "consistent": "∼", "mismatch": "✕", 
 
 def as_page(document: Document) -> str:
     """The page; the same document gives the same text."""
+    document = plain(document)
     graded = Counter((each["question"], each["grade"]) for each in document["findings"])
     return _environment().get_template("audit.html.j2").render(
         audit=document,

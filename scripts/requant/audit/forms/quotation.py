@@ -2,10 +2,12 @@
 
 from requant.audit.forms.content import MOST, Document, answers, commands, facts, listings, remarks
 from requant.ground.markdown import inert, literal, shell
+from requant.ground.text import plain
 
 
 def as_markdown(document: Document) -> str:
     """What others may copy; no text of the subject does anything in it."""
+    document = plain(document)
     lines = [f"**{inert(document['headline'])}**", "", "| question | answer | |", "|---|---|---|"]
     lines += [f"| {question} | {each['status']} | {inert(each['sentence'])} |" for question, each in answers(document)]
     lines += ["", "| | |", "|---|---|"]

@@ -6,12 +6,14 @@ from rich.text import Text
 
 from requant.audit.forms.content import MOST, Document, Listing, answers, commands, facts, listings, remarks
 from requant.ground.exit_codes import ExitCode
+from requant.ground.text import plain
 
 COLOURS = {ExitCode.OK: "bold green", ExitCode.AGAINST: "bold red", ExitCode.UNCHECKED: "bold yellow"}
 
 
 def as_text(document: Document) -> str:
     """What stands on the terminal."""
+    document = plain(document)
     console = Console(highlight=False)
     with console.capture() as captured:
         console.print(Text(document["headline"], COLOURS[document["exit_code"]]))
