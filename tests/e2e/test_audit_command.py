@@ -236,6 +236,9 @@ def test_over_the_loopback_hub(audit: Audit, demo: Workplace, generated: Path, t
             assert 0 < report["run"]["bytes_fetched"] < 40_000_000
             if not address.startswith("ms"):
                 assert report["source"]["revision"] == source.commit
+                assert report["source"]["address"] == f"hf://{known}" == report["command"][4]
+            if address.startswith("hf"):
+                assert report["command"][2] == f"hf://some/Tiny-GGUF@{subject.commit}/{QUANT}", "what a branch was"
         hub.faults.add(Fault("/cdn/*", kind="status", status=503))
         code, said, report = audit("hf://some/Tiny-GGUF", "--source", known, "--rows", "100", **env)
         assert (code, report) == (3, {}), said
