@@ -39,7 +39,8 @@ def places(text: str) -> set[str]:
 def used(document: str) -> tuple[set[str], set[str]]:
     """Places of texts or lists of them, and of whole sections, that the templates (and the page's code) ask for."""
     asked, sections = set(), set()
-    for file in TEMPLATES.glob(f"{document}.*.j2"):
+    shared = () if document == "card" else TEMPLATES.glob("page.*.j2")
+    for file in (*shared, *TEMPLATES.glob(f"{document}.*.j2")):
         for name, picked in ATTRIBUTE.findall(file.read_text()):
             path = re.sub(r"\.(format|join|items)$", "", name[1:])
             (sections if picked or name.endswith(".items") else asked).add(path)
