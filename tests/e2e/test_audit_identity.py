@@ -43,7 +43,7 @@ def test_a_manifest_that_claims_another_digest(audit: Audit, demo: Workplace, ge
     assert f"the manifest gives SHA-256 {'e' * 64}" in report["headline"]
     code, said, report = audit(folder, "--source", generated, "--rows", "9")
     assert (code, report["subject"]["sha256"]) == (0, None), "a sample did not read it all, and says so"
-    assert "which was not checked" in said
+    assert "only recorded, not computed here" in " ".join(said.split())
 
 
 def spaced(source: Path, out: Path, alignment: int, fill: bytes) -> Path:

@@ -33,8 +33,9 @@ MAX_FILES = 100_000
 class Place(ABC):
     """Files that belong together, and how to read them; to be closed, or used as a context manager.
 
-    ``shown`` is for messages and holds no secrets. ``names`` are relative paths with slashes, sorted. ``file`` is the
-    one that was named, if one was. ``revision`` is the full commit id that everything is read from, if one is known.
+    ``shown`` is for messages and reports: it holds no secrets, of a path on this machine only the end. ``names`` are
+    relative paths with slashes, sorted. ``file`` is the one that was named, if one was. ``revision`` is the full commit
+    id that everything is read from, if one is known.
     """
 
     is_local = False
@@ -62,6 +63,10 @@ class Place(ABC):
             if name not in self._opened:
                 self._opened[name] = self._found(name)
             return self._opened[name]
+
+    @abstractmethod
+    def pinned(self, name: str | None) -> str:
+        """How anybody names one of the files, or with ``None`` the place, again: at its revision, without secrets."""
 
     def expected(self, name: str) -> Known | None:
         """What a hub records of a file: its size, and its SHA-256 or git blob id."""
@@ -94,14 +99,19 @@ class LocalPlace(Place):
         try:
             is_folder = path.is_dir()
             if not is_folder and not path.exists():
-                raise PlaceError(f"{shown} does not exist: {FORMS}")
+                raise PlaceError(f"{path} does not exist: {FORMS}")
             names = _plain(shown, _files_below(path, shown)) if is_folder else [path.name]
         except (OSError, ValueError) as error:
-            raise PlaceError(f"{shown} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
+            raise PlaceError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
         super().__init__(shown, names, None if is_folder else path.name)
         self._path = path
         if self.file is not None:
             self.open(self.file)
+
+    def pinned(self, name: str | None) -> str:
+        """The end of the path: where it lies on this machine is nobody's business."""
+        here = f"./{last_part(self._path)}"
+        return here if name is None or self.file is not None else f"{here}/{name}"
 
     def _found(self, name: str) -> Ranged:
         if self.file is not None:
@@ -122,6 +132,10 @@ class AddressPlace(Place):
         super().__init__(shown, _plain(shown, [name]), name)
         self._connections = Connections(network)
         self._closing.callback(self._connections.close)
+
+    def pinned(self, name: str | None) -> str:  # noqa: ARG002 - there is but one
+        """The address, without what signs it."""
+        return self.shown
 
     def _found(self, name: str) -> Ranged:  # noqa: ARG002 - there is but one
         return RemoteFile(self.shown, lambda: self._address, self._connections)
@@ -144,6 +158,11 @@ class RepositoryPlace(Place):
         self._connections = Connections(network)
         self._closing.callback(self._connections.close)
 
+    def pinned(self, name: str | None) -> str:
+        """Without the mirror; where the hub tells no commit, at the branch."""
+        at, end = self._repository, "" if name is None else f"/{name}"
+        return f"{at.scheme}://{at.repo}@{self.revision or at.revision}{end}"
+
     def _found(self, name: str) -> Ranged:
         locate = partial(self._repository.address, name)
         return RemoteFile(f"{name} of {self.shown}", locate, self._connections, self._recorded[name].size)
@@ -164,7 +183,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
     text = spelled(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return LocalPlace(Path(text), text)
+        return LocalPlace(Path(text), last_part(Path(text)))
     if scheme in ("http", "https"):
         return AddressPlace(text, network)
     if scheme not in ("hf", "ms"):
@@ -177,6 +196,11 @@ def open_place(text: str, network: Network | None = None) -> Place:
     else:
         from requant.places.modelscope import snapshot
     return RepositoryPlace(snapshot(found["repo"], found["revision"]), found["file"], network)
+
+
+def last_part(path: Path) -> str:
+    """The name that a path ends in, however it is written."""
+    return os.path.basename(os.path.abspath(path)) or "/"  # noqa: PTH100, PTH119 - resolve would follow links
 
 
 def as_weights(text: str) -> str:

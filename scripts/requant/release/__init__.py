@@ -12,7 +12,6 @@ __all__ = [
     "rebuild",
     "signing",
     "summary",
-    "templates",
     "verify",
     "verify_verdict",
 ]
