@@ -164,7 +164,7 @@ def test_differences_in_few_tensors(
     with file:
         outcome = audited(made, GGUFWeights(file, header), importances)
     assert set(verdicts(outcome)) == {Verdict.EXACT, Verdict.NEAR}
-    differing = Counter({kind: 0 for kind in (T.Q6_K, T.IQ4_XS)})
+    differing = Counter(dict.fromkeys((T.Q6_K, T.IQ4_XS), 0))
     for audit in outcome.tensors:
         differing[audit.tensor.type] += audit.tally.differing
     assert differing[T.Q6_K] > 10 * differing[T.IQ4_XS]
