@@ -113,6 +113,8 @@ HONEST = {
     ),
     "no ids of special tokens where llama.cpp assumes the same": Row(PIECES, drop(f"{GGML}bos_token_id", f"{GGML}eos_token_id", f"{GGML}unknown_token_id"), OLD),
     "another padding token": Row(BYTE_PAIRS, put(f"{GGML}padding_token_id", Field(U32, 8)), f"{TRAINERS}, such as Unsloth"),
+    "no padding token": Row(BYTE_PAIRS, drop(f"{GGML}padding_token_id"), TRAINERS),
+    "a padding token where no file names one": Row(PIECES, put(f"{GGML}padding_token_id", Field(U32, 0)), TRAINERS),
     "`cls_token_id`": Row(BYTE_PAIRS, put(f"{GGML}cls_token_id", Field(U32, 6)), OLD),
     "`rope.dimension_count`, `vocab_size` said or not": Row(PIECES, drop("llama.rope.dimension_count", "llama.vocab_size"), OLD),
     "rope base not said where llama.cpp assumes it": Row(PIECES, drop("llama.rope.freq_base"), OLD),

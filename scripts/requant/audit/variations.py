@@ -22,6 +22,7 @@ TOKENS, SCORES, TYPES, PRE = (f"{GGML}{key}" for key in ("tokens", "scores", "to
 MERGES, PADDING_ID = f"{GGML}merges", f"{GGML}padding_token_id"
 BYTE_PAIRS, PIECES = "gpt2", "llama"
 """Values of ``tokenizer.ggml.model``."""
+PADS_NOTHING = "tools for training change it, and llama.cpp pads nothing with it"
 UNREAD = {BYTE_PAIRS: (SCORES,), PIECES: (MERGES, PRE)}
 """Keys that llama.cpp passes over, by tokenizer."""
 NEVER_READ = (f"{GGML}cls_token_id", "tokenizer.huggingface.json")
@@ -105,6 +106,8 @@ def unread(key: str, sides: Sides) -> bool:
 
 def why_added(key: str, actual: Field, sides: Sides) -> str | None:
     """Why a key that was not expected changes nothing, if so."""
+    if key == PADDING_ID:
+        return f"is not written by this converter: {PADS_NOTHING}"
     if unread(key, sides):
         return "is not written by this converter, and not read by llama.cpp"
     if actual == assumed(key, sides):
@@ -116,6 +119,8 @@ def why_absent(key: str, wanted: Field, sides: Sides) -> str | None:
     """Why the absence of an expected key is honest, if so."""
     if key in sides.expected.optional:
         return "is absent, as in files of other versions of the converter"
+    if key == PADDING_ID:
+        return f"is absent: {PADS_NOTHING}"
     if unread(key, sides):
         return "is absent, and not read by llama.cpp"
     if wanted == assumed(key, sides):
@@ -135,7 +140,7 @@ def why_other(key: str, wanted: Field, actual: Field, places: set[int] | None, s
     if (wanted.type, wanted.item) != (actual.type, actual.item):
         return None
     if key == PADDING_ID:
-        return "differs, as tools for training change it, and llama.cpp pads nothing with it"
+        return f"differs: {PADS_NOTHING}"
     if unread(key, sides) and key != PRE:
         return "differs, and is not read by llama.cpp"
     if key == NAMES and _texts(wanted) == _texts(actual):
