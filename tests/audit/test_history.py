@@ -78,6 +78,20 @@ def test_nobody_is_asked_where_nothing_differs_or_the_weights_are_here(
     assert not hub.seen("*/commits/*")
 
 
+def test_a_gguf_has_no_history_of_small_files(
+    hub: LoopbackHub, library: Ask, tmp_path: Path, small_gguf: bytes
+) -> None:
+    for number, data in enumerate((b"one", b"two")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "model.gguf").write_bytes(small_gguf)
+        (folder / "note.txt").write_bytes(data)
+        hub.add_model(REPO, folder)
+    told = library(TELL, f"hf://{REPO}", FIRST)
+    assert told.startswith("PlaceError: changed")
+    assert "revision" not in told and not hub.seen("*/commits/*")
+
+
 def test_as_many_as_are_bearable(commits: list[Snapshot], library: Ask) -> None:
     told = library(TELL, f"hf://{REPO}", FIRST, most=1)
     assert told.endswith("; nor what the other revision gives")

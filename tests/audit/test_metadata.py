@@ -120,6 +120,31 @@ def test_padding_of_a_gguf_as_the_source_may_be_typed_as_older_converters_did() 
     assert [(each.key, each.grade) for each in found] == [(key, Grade.SERIOUS)]
 
 
+def test_a_gguf_of_an_older_converter_as_the_source() -> None:
+    """A quant that a newer one made says more: what follows from the rest is harmless, sampling cannot be told."""
+    for files in (checkpoint(), VOCABULARIES["Llama 2"]):
+        newer = expected_metadata(files).values
+        newer = newer | {"general.sampling.temp": Field(ValueType.FLOAT32, 0.5)}
+        drop = ("general.type", "general.sampling.", "vocab_size", "rope.dimension_count", "add_bos_token", "_length")
+        older = {
+            key: value for key, value in newer.items() if not any(part in key for part in drop) or "context" in key
+        }
+        older |= {key: newer[key] for key in newer if "embedding_length" in key or "feed_forward" in key}
+        findings = compare_metadata(header(newer), expected_from_gguf(header(older))).findings
+        grades = {each.key: each.grade for each in findings}
+        sampling = {key for key in newer if key.startswith("general.sampling.")}
+        assert grades == dict.fromkeys(newer.keys() - older.keys(), Grade.HARMLESS) | dict.fromkeys(
+            sampling, Grade.UNCHECKED
+        )
+        wrong = newer | {f"{newer['general.architecture'].value}.vocab_size": Field(U32, 7)}
+        grades = {
+            each.key: each.grade for each in compare_metadata(header(wrong), expected_from_gguf(header(older))).findings
+        }
+        assert [key for key, grade in grades.items() if grade is Grade.SERIOUS] == [
+            f"{newer['general.architecture'].value}.vocab_size"
+        ]
+
+
 def test_code_llamas_ids_may_stand_there_and_no_others() -> None:
     expected = expected_metadata(VOCABULARIES["CodeLlama"])
     values = {key: value for key, value in expected.values.items() if key not in expected.implied}

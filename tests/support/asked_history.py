@@ -18,6 +18,6 @@ def tell(weights: str, files: Mapping[str, bytes], most: int = history.MOST) -> 
     named = open_weights(weights)
     with named.place:
         made = header(expected_metadata(files).values)
-        subject = Subject(named.place, named.place.open("config.json"), "x.gguf", made, infer(made), None)
+        subject = Subject(named.place, named.place.open(named.place.names[0]), "x.gguf", made, infer(made), None)
         answer: MetadataAnswer = answer_metadata(subject, named, frozenset())
     raise PlaceError(f"{answer.status}: {answer.sentence}")

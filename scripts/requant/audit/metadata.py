@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from requant.audit.variations import Sides, lately, why_absent, why_added, why_other
+from requant.audit.variations import Sides, from_gguf, why_absent, why_added, why_other
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header
@@ -78,7 +78,7 @@ class NamedImatrix:
 def expected_from_gguf(weights: Header) -> ExpectedMetadata:
     """Expect what llama-quantize keeps of ``weights``, the unquantized GGUF: everything that it does not set itself."""
     kept = {key: value for key, value in weights.metadata.items() if not belongs(key, *SET_BY_QUANTIZE)}
-    return ExpectedMetadata(kept, optional={key for key in kept if lately(key)})
+    return from_gguf(kept)
 
 
 def compare_metadata(subject: Header, expected: ExpectedMetadata) -> MetadataComparison:

@@ -22,6 +22,7 @@ TOKENS, SCORES, TYPES, PRE = (f"{GGML}{key}" for key in ("tokens", "scores", "to
 MERGES, PADDING_ID = f"{GGML}merges", f"{GGML}padding_token_id"
 BYTE_PAIRS, PIECES = "gpt2", "llama"
 """Values of ``tokenizer.ggml.model``."""
+SAMPLING = "general.sampling."
 PADS_NOTHING = "tools for training change it, and llama.cpp pads nothing with it"
 UNREAD = {BYTE_PAIRS: (SCORES,), PIECES: (MERGES, PRE)}
 """Keys that llama.cpp passes over, by tokenizer."""
@@ -40,7 +41,9 @@ ASSUMED_FLOATS = {
     "rope.freq_base": 10000.0, "rope.scaling.yarn_ext_factor": -1.0, "rope.scaling.yarn_attn_factor": 1.0,
     "rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.attn_factor": 1.0,
 }  # fmt: skip
-SIZES = ("attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count")
+SIZES = (
+    "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count", "vocab_size",
+)  # fmt: skip
 """What follows from other sizes where it is not said."""
 
 PADDING = re.compile(r"\[PAD\d{1,7}\]|<dummy\d{5}>")
@@ -73,6 +76,8 @@ def assumed(key: str, sides: Sides) -> Field | None:
     start, _, rest = key.partition(".")
     if start == architecture and rest in ASSUMED_FLOATS:
         return Field(ValueType.FLOAT32, ASSUMED_FLOATS[rest])
+    if key == "general.type":
+        return Field(ValueType.STRING, "model")
     if key == f"{architecture}.attention.causal":
         return Field(ValueType.BOOL, True)
     if start == architecture and rest in SIZES:
@@ -92,6 +97,9 @@ def _assumed_size(rest: str, architecture: str, sides: Sides) -> Field:
     size = sides.number(f"{architecture}.embedding_length") // heads if heads else 0
     if rest == "attention.head_count_kv":
         size = heads
+    elif rest == "vocab_size":
+        tokens = sides.subject.get(TOKENS)
+        size = len(tokens.value) if tokens is not None and isinstance(tokens.value, list) else 0
     elif rest == "rope.dimension_count":
         size = sides.number(f"{architecture}.attention.key_length") or size
     return Field(ValueType.UINT32, size)
@@ -177,6 +185,11 @@ def _texts(field: Field) -> list[str]:
     return sorted(map(str, field.value)) if isinstance(field.value, list) else []
 
 
-def lately(key: str) -> bool:
-    """Whether older converters left ``key`` out, so that a GGUF that is named as the weights may have it alone."""
-    return belongs(key, "general.sampling.", "general.type")
+def from_gguf(kept: Mapping[str, Field]) -> ExpectedMetadata:
+    """Expect ``kept``, the keys of a GGUF that is named as the weights; another converter may have made the subject.
+
+    Older ones say nothing of sampling, so what a subject of a newer one says of it cannot be told from a change.
+    """
+    sampling = {key for key in kept if belongs(key, SAMPLING)}
+    unknown = {} if sampling else {SAMPLING: "the named GGUF says nothing of sampling, only the checkpoint would tell"}
+    return ExpectedMetadata(dict(kept), optional=sampling, unknown=unknown)
