@@ -39,10 +39,7 @@ from support.workplace import TOOLCHAIN, Workplace
 
 DESCRIPTIVE = ("general.base_model.", "general.license", "general.tags", "general.languages")
 """Keys that a README.md gives."""
-UNCHECKED = {
-    "Llama-3.2-1B-Instruct": ["tokenizer.ggml.pre"],
-    "Mistral, sharded": ["tokenizer.chat_templates"],
-}  # fmt: skip
+UNCHECKED = {"Llama-3.2-1B-Instruct": ["tokenizer.ggml.pre"]}
 """Keys that no audit without a tokenizer can tell."""
 TREE = TOOLCHAINS / TOOLCHAIN / "source"
 
