@@ -23,7 +23,7 @@ from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
 from requant.release.attestation import PAYLOAD_TYPE, build_statement
 from support import small_checkpoint, vocabularies
-from support.gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
+from support.gguf_files import array, gguf_bytes, legacy_imatrix, pair, string, tensor, write_imatrix
 from support.small_release import write_release
 
 ROWS = 16
@@ -184,6 +184,10 @@ def seeds(target: str) -> tuple[bytes, ...]:
         "gguf": (MODEL, gguf_bytes([pair("k", 10, bytes(8))])),
         "metadata": (MODEL,),
         "imatrix": (_release()["matrix"],),
+        "legacy_imatrix": (
+            legacy_imatrix({"a": (2, np.arange(3)), "b": (1, np.zeros(1))}, 2, "x.txt"),
+            legacy_imatrix({"a": (0, np.arange(3))}),
+        ),
         "safetensors": (*SHARDS.values(), save({"s": np.array(1, np.float32), "e": np.zeros((2, 0), np.int64)})),
         "index": (text({"metadata": {"total_size": 32}, "weight_map": MAP}),),
         "config": (text(CONFIG), text(LLAMA), text({**LLAMA, "rope_scaling": YARN})),

@@ -18,13 +18,15 @@ from fuzz import seeds
 from requant.audit.claims import infer
 from requant.audit.metadata import compare_making, compare_metadata, expected_from_gguf
 from requant.audit.recipe import Made, about_label, answer_mix, with_findings
+from requant.audit.sanity import Sanity, sanity_of
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
 from requant.conversion.pieces import MODEL
 from requant.documents.file_names import ATTESTATION, CARD, MANIFEST, SUMS
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
-from requant.formats.imatrix import check_run, read_imatrix
+from requant.formats.imatrix import check_run, importance, read_imatrix
+from requant.formats.legacy_imatrix import START, is_legacy
 from requant.formats.ranged import as_file
 from requant.formats.safetensors import INDEX, read_checkpoint, read_safetensors, rows_as_float32
 from requant.formats.sentencepiece import read_pieces
@@ -102,6 +104,19 @@ def imatrix(data: bytes) -> None:
         found = read_imatrix(io.BytesIO(data), "x.gguf")
         assert all(np.isfinite(entry.in_sum2).all() for entry in found.entries.values())
         check_run(found, 2, 8, "calibration.txt")
+
+
+def legacy_imatrix(data: bytes) -> None:
+    """An importance matrix in the old format, and how it looks."""
+    with refusals():
+        if not is_legacy(data[:START]):
+            return
+        found = read_imatrix(io.BytesIO(data), "x.dat")
+        importances = {name: importance(entry) for name, entry in found.entries.items()}
+        assert all(np.isfinite(values).all() for values in importances.values())
+        numbers = Sanity(len(importances), sanity_of(importances, {}))
+        assert all(finding.sentence.isprintable() for finding in numbers.findings())
+        canonical(numbers.document())
 
 
 def safetensors(data: bytes) -> None:
@@ -243,6 +258,7 @@ def _verify(folder: Path) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
-        gguf, metadata, imatrix, safetensors, index, config, tokenizer, pieces, sums, manifest, attestation, statement,
+        gguf, metadata, imatrix, legacy_imatrix, safetensors, index, config, tokenizer, pieces, sums, manifest, attestation,
+        statement,
     )
 }  # fmt: skip
