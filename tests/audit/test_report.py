@@ -18,6 +18,7 @@ from requant.audit.metadata import Grade
 from requant.audit.recipe import RecipeAnswer, with_findings
 from requant.audit.render import rendered
 from requant.audit.report import Report
+from requant.audit.sanity import Sanity, sanity_of
 from requant.audit.status import Mix
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
@@ -267,12 +268,14 @@ def test_people_see_the_first_and_how_many_more(report: Report, more: int) -> No
 
 
 @pytest.mark.parametrize(("grade", "verdict", "code"), [
-    (Grade.HARMLESS, Plausibility.PLAUSIBLE, 0), (Grade.UNCHECKED, Plausibility.PLAUSIBLE, 0),
+    (Grade.HARMLESS, Plausibility.PLAUSIBLE, 0), (Grade.UNCHECKED, Plausibility.UNCHECKED, 3),
     (Grade.SERIOUS, Plausibility.MISMATCH, 1),
 ])  # fmt: skip
 def test_a_matrix_alone(grade: Grade, verdict: Plausibility, code: int) -> None:
-    report = ImatrixReport("imatrix.gguf", "0" * 64, "weights", (finding(grade),))
+    numbers = Sanity(1, sanity_of({"a.weight": np.ones(64, np.float32)}, {}))
+    report = ImatrixReport("imatrix.gguf", "0" * 64, "weights", (finding(grade),), numbers)
     shown = rendered(report)
     assert (report.verdict, report.exit_code, shown.markdown) == (verdict, code, None)
     assert shown.text.splitlines()[0] == f"{verdict}: imatrix.gguf {verdict.words} on weights"
+    assert "effective columns 32 of 32 (a.weight)" in shown.text
     assert parse(canonical(shown.document), "report.json") == shown.document

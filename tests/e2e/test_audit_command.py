@@ -64,7 +64,9 @@ def test_the_same_seed_draws_the_same_rows(audit: Audit, released: Path, generat
 
 
 def test_the_imatrix_is_needed(audit: Audit, released: Path, generated: Path) -> None:
-    (released / "imatrix.gguf").rename(released / "hidden.gguf")
+    hidden = released / "hidden"
+    hidden.mkdir()
+    (released / "imatrix.gguf").rename(hidden / "imatrix.gguf")
     code, said, report = audit(released / QUANT, "--source", generated, "--full")
     unchecked = PASSED | {"weights": "unchecked", "recipe": "unchecked", "coverage": "full"}
     assert (code, statuses(report)) == (3, unchecked), said
@@ -72,7 +74,7 @@ def test_the_imatrix_is_needed(audit: Audit, released: Path, generated: Path) ->
     assert report["answers"]["coverage"]["sentence"].startswith("none of 162,176 rows was read")
     plain = [tensor["name"] for tensor in report["tensors"] if tensor["verdict"] == "exact"]
     assert plain and all(name.endswith("norm.weight") for name in plain)
-    code, said, report = audit(released / QUANT, "--source", generated, "--imatrix", released / "hidden.gguf", "--full")
+    code, said, report = audit(released / QUANT, "--source", generated, "--imatrix", hidden / "imatrix.gguf", "--full")
     assert (code, statuses(report)) == (0, PASSED | {"coverage": "full"}), said
 
 

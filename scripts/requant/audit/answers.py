@@ -14,13 +14,14 @@ from secrets import randbits
 import numpy as np
 
 from requant.audit.history import Origins, find_origins
-from requant.audit.imatrix import HashedImatrix
+from requant.audit.imatrix import HashedImatrix, look_at_matrix
 from requant.audit.material import Material
 from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata, reads
 from requant.audit.named_weights import NamedWeights
 from requant.audit.passage import Padding
 from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
 from requant.audit.sample import LEAST, caught, draw, runs
+from requant.audit.sanity import Sanity, sanity_of
 from requant.audit.status import Metadata, Reading
 from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep, audit_tensors
@@ -33,6 +34,7 @@ from requant.ground.progress import progress
 from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
 from requant.quantization.quantizer import Quantizer
+from requant.quantization.verdict import Verdict
 from requant.toolchain.quantizers import open_quantizer
 
 CHANCE = 0.01
@@ -209,13 +211,14 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
 
 
 def answer_recipe(
-    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, weighed: bool | None,
+    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, sweep: Sweep,
     allowed: frozenset[str] = frozenset(),
 ) -> RecipeAnswer:  # fmt: skip
-    """What was it made with: which mix of types, which importance matrix.
+    """What was it made with: which mix of types, which importance matrix, and is that one like measured ones.
 
-    ``weighed`` says whether by ``imatrix``, ``None`` where that could not be found out: then nothing is said of it.
+    Where ``sweep`` could not find out whether by ``imatrix``, nothing is said of it.
     """
+    weighed = sweep.weighed
     used = imatrix if weighed else None
     # Where nothing could be found out, its word is all that there is.
     given = used is not None or (subject.with_imatrix and (imatrix is None or weighed is None))
@@ -230,7 +233,23 @@ def answer_recipe(
     findings = [*mix.findings, *about_label(subject.header), *compare_making(subject.header, named)]
     if imatrix is not None and weighed is not None:
         findings += _about_matrix(subject, imatrix, weighed)
+    if used is not None:
+        sanity = _sanity(used, sweep)
+        mix = replace(mix, sanity=sanity)
+        findings += look_at_matrix(used, weights.tensors.shapes)
+        findings += sanity.findings()
     return with_findings(mix, used, findings, allowed)
+
+
+def _sanity(imatrix: HashedImatrix, sweep: Sweep) -> Sanity:
+    """How the importance matrix of a quant looks, and what it did to the tensors that derive from the weights."""
+    importances = imatrix.importances()
+    compared = [audit for audit in sweep.tensors if audit.searched and audit.tally.blocks]
+    ratios = {audit.tensor.name: audit.unweighted.ratio for audit in compared if audit.verdict is not Verdict.MISMATCH}
+    errors = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    touched = {each.tensor.name: importances[each.tensor.name] for each in compared if each.tensor.name in importances}
+    left_out = tuple(audit.tensor.name for audit in compared if audit.weighed and audit.tensor.name not in importances)
+    return Sanity(len(importances), sanity_of(touched, errors), left_out)
 
 
 def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> Iterator[MetadataFinding]:

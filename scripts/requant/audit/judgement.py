@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from requant.audit.plausibility import UNMEASURED
+from requant.audit.sanity import Unweighted
 from requant.formats.ggml import PLAIN, GGMLType, Indices
 from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Rows, Tally
@@ -53,7 +54,7 @@ class TensorAudit:
     """One tensor of the subject: what was found, and in the end a verdict.
 
     ``selected`` are the rows to look at, ``None`` for all; ``held`` are these rows once they have been read. ``reason``
-    says why a tensor is unchecked, or what is wrong with it as a whole.
+    says why a tensor is unchecked, or what is wrong with it as a whole. ``unweighted`` is what importances did to it.
     """
 
     tensor: Tensor
@@ -62,6 +63,7 @@ class TensorAudit:
     reason: str | None = None
     verdict: Verdict = Verdict.UNCHECKED
     held: Rows | None = None
+    unweighted: Unweighted = field(default_factory=Unweighted)
 
     @property
     def rows(self) -> int:

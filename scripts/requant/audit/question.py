@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
 from requant.audit.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
+from requant.audit.matrices import only_matrix
 from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
 from requant.audit.report import Identity, Report
 from requant.audit.subject import Subject, open_subject
-from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
 from requant.places.place import Place, open_place
@@ -67,7 +67,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         weights = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(kept_tree(pin), tokenizer))
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
-        recipe = answer_recipe(subject, weights, imatrix, sweep.weighed, question.allowed)
+        recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed)
         metadata = answer_metadata(subject, weights, question.allowed)
         identity = Identity(sweep.sha256, _recorded(subject))
         command = tuple(_again(question, subject, weights, matrix, coverage.seed))
@@ -120,17 +120,22 @@ def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
 
 
 def _imatrix(named: Place | None, subject: Subject) -> HashedImatrix | None:
-    """The importance matrix that was ``named``, or lies beside the subject.
+    """The importance matrix that was ``named``, or one beside the subject that is of its shape.
 
     Whether it was used is found out. One that the subject says nothing of, and that cannot be read, was not.
     """
-    file = subject.matrix if named is None else named.open(named.file or IMATRIX)
-    try:
-        return None if file is None else read_hashed(file)
-    except (FormatError, UnsupportedError):
-        if named is not None or subject.with_imatrix:
-            raise
-        return None
+    if named is not None:
+        return read_hashed(only_matrix(named))
+    for file in subject.matrices():
+        try:
+            found = read_hashed(file)
+        except (FormatError, UnsupportedError):
+            if subject.with_imatrix:
+                raise
+            continue
+        if found.fits(subject.header):
+            return found
+    return None
 
 
 def _again(

@@ -249,6 +249,7 @@ def _mix(recipe: RecipeAnswer) -> dict[str, Any]:
 def _materials(report: Report) -> dict[str, Any]:
     """What was held against what."""
     subject, weights, identity, imatrix = report.subject, report.weights, report.identity, report.recipe.imatrix
+    numbers = report.recipe.sanity.document() if report.recipe.sanity else {}
     return {
         "subject": {
             "name": subject.name.rpartition("/")[2],
@@ -267,7 +268,7 @@ def _materials(report: Report) -> dict[str, Any]:
             "named_by": "user" if report.named else "subject, trusted" if report.trusted else "subject",
             "rounded_through": report.sweep.via.name,
         },
-        "imatrix": None if imatrix is None else {"name": imatrix.name, "sha256": imatrix.sha256},
+        "imatrix": None if imatrix is None else {"name": imatrix.name, "sha256": imatrix.sha256, **numbers},
         "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
     }
 
@@ -298,6 +299,7 @@ def _tensor(audit: TensorAudit, coverage: Coverage) -> dict[str, Any]:
         "unexplained": tally.unexplained,
         "epsilon": f"{tally.epsilon:.3g}",
         "error_ratio": ratio(audit),
+        "unweighted_ratio": None if audit.unweighted.ratio is None else f"{audit.unweighted.ratio:.4g}",
         "examples": [
             {"row": odd.row, "column": odd.column, "bytes": odd.differing, "of": odd.size, "ratio": f"{odd.ratio:.6g}"}
             for odd in tally.odd

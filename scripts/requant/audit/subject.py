@@ -4,24 +4,24 @@ A subject with our manifest names its weights, its importance matrix and its lla
 header is asked, and what was inferred from it is said.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from requant.audit.claims import Inferred, infer
-from requant.documents.file_names import IMATRIX, MANIFEST
+from requant.audit.matrices import MOST_LOOKED_AT, holds_matrix, matrices_beside
+from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import LONGEST, SCHEMA, Manifest, require_form
 from requant.formats.gguf import Header, read_header
-from requant.formats.imatrix import is_imatrix
+from requant.formats.imatrix import is_imatrix, legacy_header, starts_as_legacy
 from requant.formats.ranged import LocalFile, Ranged, as_file, read_whole
 from requant.ground.canonical import parse
-from requant.ground.errors import FormatError, PlaceError, UnsupportedError
+from requant.ground.errors import PlaceError, UnsupportedError
 from requant.places.place import Place, open_place
 from requant.places.remote import Network
 
 NOT_QUANTS = ("imatrix", "mmproj")
 """GGUFs whose names begin so hold no language model."""
-MOST_LOOKED_AT = 8
-"""GGUFs of a folder whose headers are read to find out what they are."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,13 @@ class Subject:
         repositories = [model.repository for model in self.inferred.base_models if model.repository]
         return f"hf://{repositories[0]}" if len(repositories) == 1 else None
 
-    @property
-    def matrix(self) -> Ranged | None:
-        """The importance matrix beside it, if there is one: called so, or some other GGUF that says that it is one."""
-        if found := _sibling(self.place, self.file, self.name, IMATRIX):
-            return found
-        folder = PurePosixPath(self.name).parent
-        others = [
-            name
-            for name in self.place.names
-            if name.endswith(".gguf") and "imatrix" in name.lower() and PurePosixPath(name).parent == folder
-        ]
-        files = [self.place.open(name) for name in others[:MOST_LOOKED_AT] if name != self.name]
-        return next((file for file in files if _holds_imatrix(file)), None)
+    def matrices(self) -> Iterator[Ranged]:
+        """The importance matrices beside it, the likeliest first.
+
+        Raises:
+            SourceError: when a file cannot be read.
+        """
+        return matrices_beside(self.place, self.name, self.file, self.inferred.imatrix_file, self.with_imatrix)
 
 
 def open_subject(text: str, network: Network | None = None) -> Subject:
@@ -84,7 +78,8 @@ def open_subject(text: str, network: Network | None = None) -> Subject:
     try:
         path = place.file or _only_quant(place)
         file = place.open(path)
-        header = read_header(as_file(file), file.name)
+        old = starts_as_legacy(as_file(file))
+        header = legacy_header(file.name, file.size) if old else read_header(as_file(file), file.name)
         split = header.metadata.get("split.count")
         if split is not None and split.value not in (0, 1):
             raise UnsupportedError(f"{file.name} is one part of a split model: join it with llama-gguf-split --merge")
@@ -101,21 +96,13 @@ def _only_quant(place: Place) -> str:
     names = [name for name in place.names if name.endswith(".gguf")]
     quants = [name for name in names if not PurePosixPath(name).name.lower().startswith(NOT_QUANTS)]
     if 1 < len(quants) <= MOST_LOOKED_AT:
-        quants = [name for name in quants if not _holds_imatrix(place.open(name))]
+        quants = [name for name in quants if not holds_matrix(place.open(name))]
     if not names:
         raise PlaceError(f"{place.shown} holds no GGUF file: name the folder, repository or file of a quant")
     if len(quants) != 1:
         shown = ", ".join(quants[:3]) or names[0]
         raise PlaceError(f"{place.shown} holds {len(quants):,} quants ({shown}): name the file that is meant")
     return quants[0]
-
-
-def _holds_imatrix(file: Ranged) -> bool:
-    """Whether a GGUF says that it is an importance matrix, however it is called."""
-    try:
-        return is_imatrix(read_header(as_file(file), file.name))
-    except FormatError:
-        return False
 
 
 def _sibling(place: Place, file: Ranged, path: str, name: str) -> Ranged | None:

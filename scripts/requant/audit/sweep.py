@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from requant.audit.judgement import TensorAudit, differs_throughout, judge
 from requant.audit.making import probe
 from requant.audit.material import Material
 from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
+from requant.audit.sanity import Unweighted, look
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.ground.digests import CHUNK
@@ -54,11 +55,15 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found in one batch of a tensor; ``reason`` says why it could not be compared."""
+    """What was found in one batch of a tensor; ``reason`` says why it could not be compared.
+
+    ``unweighted`` is what importances did to some of its rows.
+    """
 
     audit: TensorAudit
     tally: Tally
     reason: str | None = None
+    unweighted: Unweighted = field(default_factory=Unweighted)
 
 
 def audit_tensors(
@@ -122,7 +127,7 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = f"{tensor.type.name} needs importances, and the importance matrix has none for it"
     elif importance is not None and importance.shape != tensor.shape[:1]:
         columns = f"{importance.size:,} columns, the tensor has {tensor.shape[0]:,}"
-        audit.reason, audit.verdict = f"its importances are of {columns}", Verdict.MISMATCH
+        audit.reason = f"its importances are of {columns}, so it was made with another importance matrix"
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
     return audit
@@ -134,12 +139,13 @@ def _pass(
 ) -> None:  # fmt: skip
     """Compare all selected rows, several batches at a time."""
     for audit in audits:
-        audit.tally = Tally()
+        audit.tally, audit.unweighted = Tally(), Unweighted()
     batches = _batches(audits) if passage is None else _passing(audits, passage, jobs)
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for found in _compared(pool, 2 * jobs, partial(_compare, material, making), batches):
                 found.audit.tally.add(found.tally)
+                found.audit.unweighted.add(found.unweighted)
                 found.audit.reason = found.audit.reason or found.reason
                 progress(found.tally.rows * found.audit.tensor.shape[0])
         except BaseException:
@@ -229,7 +235,8 @@ def _compare(
     weights = ways.weights(ways.makings[0], rows)
     if rows.type is not GGMLType.F32 and (why := derivable(weights, rows.importance)):
         return Compared(audit, Tally(), why)
-    return Compared(audit, compare_rows(ways, rows))
+    unweighted = look(material.quantizer(making.arithmetic), replace(rows, weights=weights), audit.indices)
+    return Compared(audit, compare_rows(ways, rows), unweighted=unweighted)
 
 
 def _compare_computed(rows: Rows, tolerance: float) -> tuple[Tally, str | None]:

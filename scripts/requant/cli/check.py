@@ -31,7 +31,7 @@ from requant.ground.exit_codes import ExitCode
     "--imatrix",
     metavar="FILE",
     shell_complete=as_file,
-    help="The importance matrix; by default imatrix.gguf beside the subject.",
+    help="The importance matrix, imatrix.gguf or an old imatrix.dat; by default one beside SUBJECT.",
 )
 @click.option("--full", is_flag=True, help="Check every row of every tensor instead of a sample.")
 @click.option("--rows", type=click.IntRange(1, 1 << 24), help="Rows to draw for a sample.  [default: 1024]")

@@ -42,6 +42,8 @@ def facts(document: Document) -> Iterator[tuple[str, str]]:
     unread = "SHA-256 of its files not computed"
     yield "weights", f"{source['address']} ({source['form']}), {named_by(source)}{via}, {unread}"
     yield "imatrix", "none" if imatrix is None else f"{imatrix['name']}, SHA-256 {imatrix['sha256']}"
+    if imatrix is not None and "sentence" in imatrix:
+        yield "", imatrix["sentence"]
     yield "tensors", tensors(document)
     if any(tensor["verdict"] == Verdict.NEAR for tensor in document["tensors"]):
         yield "near", near_bound(document)
