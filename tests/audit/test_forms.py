@@ -25,6 +25,7 @@ from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.question import Question, audit
 from requant.audit.render import Rendered, rendered
 from requant.audit.report import Identity, Report
+from requant.audit.sanity import Sanity, sanity_of
 from requant.ground.canonical import canonical, parse
 from requant.quantization.verdict import Verdict
 from support.command import run
@@ -112,7 +113,8 @@ def trapped(report: Report, text: str) -> Rendered:
     )
     document: dict[str, Any] = shown.document
     document["subject"] |= {"name": text, "address": f"./{text}", "type": text}
-    document["imatrix"], document["source"]["address"] = {"name": text, "sha256": "0" * 64}, text
+    numbers = {"sentence": text, "dead": {"tensor": text, "value": "0.97"}}
+    document["imatrix"], document["source"]["address"] = {"name": text, "sha256": "0" * 64, **numbers}, text
     document["headline"] = f"{text}: {document['headline']}"
     document["command"][2], document["mix"]["command"] = text, ["llama-quantize", text]
     return Rendered(as_text(document), document, as_markdown(document))
@@ -145,6 +147,22 @@ def test_text_of_strangers_does_nothing_in_the_page(report: Report, text: str) -
     [policy] = [node.attributes["content"] for node in nodes if node.attributes.get("http-equiv")]
     assert policy is not None and policy.startswith("default-src 'none'")
     assert not any("\u202e" in part for part in page)
+
+
+def test_how_a_matrix_looks_is_shown(report: Report) -> None:
+    document = rendered(report).document
+    numbers = Sanity(1, sanity_of({"blk.7.x.weight": np.ones(64, np.float32)}, {"blk.8.y.weight": 1.25}))
+    document["imatrix"] = {"name": "imatrix.gguf", "sha256": "0" * 64, **numbers.document()}
+    for shown in (as_text(document), as_markdown(document)):
+        assert re.search(r"effective columns 32 of 32 .*7.*x.*unweighted error 1.25 times", " ".join(shown.split()))
+    page = as_page(document)
+    for words in (
+        "effective columns: 32 of 32",
+        "有效列：32 列中的 32 列",
+        "unweighted error: 1.25 times",
+        "的 1.25 倍",
+    ):
+        assert words in page
 
 
 DIGESTS: dict[str, tuple[str | None, dict[str, str], str]] = {
