@@ -173,7 +173,7 @@ def _is_left_by_hubs(path: Path) -> bool:
 
 
 def _check(release: _Release) -> Iterator[Disagreement]:
-    """Everything that ``requant/manifest/v1`` promises."""
+    """Everything that a manifest promises."""
     manifest, looks = release.manifest, release.looks
     yield from disagreements(manifest)
     wanted = sorted([*manifest.files, CARD, MANIFEST, *({EVALUATION} & release.sums.keys())])
