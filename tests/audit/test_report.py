@@ -160,7 +160,7 @@ def test_the_headline_begins_with_what_fails(report: Report) -> None:
     parts = [
         "the metadata is changed: general.name is not what the named weights give",
         "a custom mix; general.name differs",
-        f"every tensor derives exactly from {report.weights.place.shown} (fused arithmetic)",
+        f"every tensor derives exactly from {report.weights.place.shown.public} (fused arithmetic)",
         "all 1 row was read",
     ]
     changed = both(told(SERIOUS), recipe(CUSTOM, OPEN))(report)
@@ -200,7 +200,7 @@ SENTENCES: dict[str, tuple[Callable[[Report], Report], str, str]] = {
 @pytest.mark.parametrize(("change", "question", "sentence"), SENTENCES.values(), ids=SENTENCES)
 def test_sentences(report: Report, change: Callable[[Report], Report], question: str, sentence: str) -> None:
     [answer] = [each for each in change(report).answers if each.question == question]
-    assert answer.sentence == sentence.format(report.weights.place.shown)
+    assert answer.sentence == sentence.format(report.weights.place.shown.public)
 
 
 def test_one_reason_for_many_tensors_is_said_once(report: Report) -> None:

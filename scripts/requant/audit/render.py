@@ -17,6 +17,7 @@ from requant.audit.report import Report, as_document, counts, headline, ratio
 from requant.ground.exit_codes import ExitCode
 from requant.ground.markdown import escaped, literal
 from requant.ground.text import counted, in_units, listed
+from requant.places.addresses import public
 from requant.quantization.verdict import Verdict
 from requant.quantization.witnesses import EPSILONS
 
@@ -75,10 +76,10 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     """What was checked against what, by name and value."""
     subject, sweep, identity, imatrix = report.subject, report.sweep, report.identity, report.recipe.imatrix
     digest = "" if identity.sha256 is None else f", SHA-256 {identity.sha256} (all of it was read)"
-    yield "subject", f"{subject.file.name}, {in_units(subject.file.size)}{digest}"
+    yield "subject", f"{public(subject.file.name)}, {in_units(subject.file.size)}{digest}"
     for who, said in identity.said.items():
         yield who, f"says that the subject's SHA-256 is {said}" + ("" if identity.sha256 else ", which was not checked")
-    yield "weights", f"{report.weights.place.shown} ({report.weights.form}), {report.namer}"
+    yield "weights", f"{report.weights.place.shown.public} ({report.weights.form}), {report.namer}"
     yield "imatrix", "none" if imatrix is None else f"{imatrix.name}, SHA-256 {imatrix.sha256}"
     yield "llama.cpp", f"{report.toolchain.commit[:12]}, arithmetic {sweep.arithmetic}"
     yield "tensors", ", ".join(f"{count:,} {verdict}" for verdict, count in counts(report).items() if count) or "none"

@@ -127,7 +127,7 @@ class Report:
 
 def weights_sentence(report: Report) -> str:
     """Whether the tensors derive from the weights, in words."""
-    at = report.weights.place.shown
+    at = report.weights.place.shown.public
     tensors = report.sweep.tensors
     names = {verdict: [audit.tensor.name for audit in tensors if audit.verdict is verdict] for verdict in Verdict}
     if wrong := names[Verdict.MISMATCH]:

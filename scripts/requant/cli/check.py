@@ -10,6 +10,7 @@ from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out, keep_inputs
 from requant.documents.reports import write_text
 from requant.ground.exit_codes import ExitCode
+from requant.ground.logs import log_to
 
 
 @click.command(
@@ -80,8 +81,7 @@ def audit(
 
         read_private_key(key)
     chosen = None if full else rows or ROWS
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    log_to([logging.StreamHandler(sys.stderr)])
     allowed = frozenset(allow_unchecked)
     report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact, trust_subject, allowed))
     found = rendered(report)

@@ -51,7 +51,7 @@ class GGUFWeights:
     def unchecked(self, name: str) -> str | None:
         """Only unquantized tensors can be derived from."""
         kind = self._tensors[name].type
-        return None if kind in PLAIN else f"{self.shown} holds it as {kind.name}: name the unquantized weights"
+        return None if kind in PLAIN else f"the weights hold it as {kind.name}: name the unquantized weights"
 
     def rows(self, name: str, indices: Indices) -> Floats:
         """Rows of a tensor, exactly."""

@@ -4,12 +4,36 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from requant.ground.errors import AccessError, SourceError
+from requant.ground.text import bare, without_secrets
 
 if TYPE_CHECKING:
     import httpx2
+
+SCHEME = re.compile(r"(?i)[a-z][a-z0-9+.-]*://")
+
+
+class Label(str):
+    """What is shown of a place. It holds no secrets, whatever it is made of: no password, no query.
+
+    ``public`` may be published too: of what lies on this machine it names the last part of the path and no more.
+    """
+
+    public: str
+
+    def __new__(cls, text: str, public: str | None = None) -> Self:
+        """Make it of an address, or of a text that may hold some."""
+        # An address is one as a whole, spaces in it or not.
+        found = super().__new__(cls, bare(text) if SCHEME.match(text) else without_secrets(text))
+        found.public = str(found) if public is None else without_secrets(public)
+        return found
+
+
+def public(name: str) -> str:
+    """What of a place's or a file's name may be published: all of it, but of a path on this machine the end."""
+    return name.public if isinstance(name, Label) else name
 
 
 @dataclass(frozen=True)
@@ -76,16 +100,9 @@ def withheld(endpoint: str, url: "httpx2.URL", status: int, variable: str) -> Ac
     """
     there = f"{url.scheme}://{url.host}{'' if url.port is None else f':{url.port}'}"
     return AccessError(
-        f"{endpoint} redirects to {there}, which refuses access ({status}), and no token goes to another host: "
+        f"{Label(endpoint)} redirects to {there}, which refuses access ({status}), and no token goes to another host: "
         f"name {there} in {variable}"
     )
-
-
-def without_secrets(url: str) -> str:
-    """A URL for messages: no password, and no query, where signed addresses carry their signature."""
-    scheme, _, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _is_loopback(host: str) -> bool:

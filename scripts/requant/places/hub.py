@@ -37,14 +37,16 @@ from huggingface_hub.utils._headers import build_hf_headers
 
 from requant.ground.digests import GIT_ID, Known, check_file
 from requant.ground.errors import AccessError, SourceError
+from requant.ground.logs import tell_here
 from requant.ground.text import first_line
 from requant.places import retry
-from requant.places.addresses import Address, redirected
+from requant.places.addresses import Address, Label, redirected
 from requant.places.data_sets import import_datasets
 from requant.places.hub_client import HubClient
 from requant.places.repository import Advice, Sentence, Snapshot, explaining
 
 set_client_factory(HubClient)
+tell_here("huggingface_hub")
 
 T = TypeVar("T")
 SECONDS = 30.0
@@ -103,9 +105,9 @@ class HubRepository:
     advice: Advice = PINNED
 
     @property
-    def shown(self) -> str:
+    def shown(self) -> Label:
         """What messages call it."""
-        return f"{self.repo}@{(self.revision or 'main')[:12]} on {constants.ENDPOINT}"
+        return Label(f"{self.repo}@{(self.revision or 'main')[:12]} on {Label(constants.ENDPOINT)}")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """What the Hub records of these files: size, and SHA-256 (LFS) or git blob id.

@@ -7,7 +7,6 @@ only where a hub is named, so files on this machine need none of them.
 """
 
 import os
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from urllib.parse import unquote
 from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
-from requant.places.addresses import Address, checked, without_secrets
+from requant.places.addresses import Address, Label, checked
 from requant.places.pages import spelled
 from requant.places.remote import Connections, Network, RemoteFile
 from requant.places.repository import NAME, PATH, Snapshot
@@ -33,14 +32,15 @@ MAX_FILES = 100_000
 class Place(ABC):
     """Files that belong together, and how to read them; to be closed, or used as a context manager.
 
-    ``shown`` is for messages and holds no secrets. ``names`` are relative paths with slashes, sorted. ``file`` is the
-    one that was named, if one was. ``revision`` is the full commit id that everything is read from, if one is known.
+    ``shown`` is for messages, ``shown.public`` for what may be published. ``names`` are relative paths with slashes,
+    sorted. ``file`` is the one that was named, if one was. ``revision`` is the full commit id that everything is read
+    from, if one is known.
     """
 
     is_local = False
     revision: str | None = None
 
-    def __init__(self, shown: str, names: list[str], file: str | None) -> None:
+    def __init__(self, shown: Label, names: list[str], file: str | None) -> None:
         self.shown, self.names, self.file = shown, names, file
         self._recorded: Mapping[str, Known] = {}
         self._opened: dict[str, Ranged] = {}
@@ -98,7 +98,9 @@ class LocalPlace(Place):
             names = _plain(shown, _files_below(path, shown)) if is_folder else [path.name]
         except (OSError, ValueError) as error:
             raise PlaceError(f"{shown} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
-        super().__init__(shown, names, None if is_folder else path.name)
+        kind = "folder" if is_folder else "file"
+        public = f"the local {kind} {path.absolute().name or '/'}"
+        super().__init__(Label(shown, public), names, None if is_folder else path.name)
         self._path = path
         if self.file is not None:
             self.open(self.file)
@@ -106,14 +108,14 @@ class LocalPlace(Place):
     def _found(self, name: str) -> Ranged:
         if self.file is not None:
             return self.keep(LocalFile(self._path))
-        return self.keep(LocalFile(self._path / name, f"{self.shown.rstrip('/')}/{name}"))
+        return self.keep(LocalFile(self._path / name, Label(f"{self.shown.rstrip('/')}/{name}", name)))
 
 
 class AddressPlace(Place):
     """One file on a web server."""
 
     def __init__(self, text: str, network: Network | None) -> None:
-        shown = without_secrets(text)
+        shown = Label(text)
         self._address = checked(Address(text), shown)
         path = shown.partition("://")[2].partition("/")[2]
         name = unquote(path).rpartition("/")[2]
@@ -171,7 +173,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
         raise PlaceError(f"{scheme[:16]}:// is no known kind of place: {FORMS}")
     found = PATH.fullmatch(rest)
     if not found:
-        raise PlaceError(f"{re.split('[?#]', text, maxsplit=1)[0][:256]} names no repository: {FORMS}")
+        raise PlaceError(f"{Label(text)[:256]} names no repository: {FORMS}")
     if scheme == "hf":
         from requant.places.hub import snapshot
     else:
