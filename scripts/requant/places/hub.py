@@ -35,7 +35,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from requant.ground.digests import GIT_ID, Known, check_file
+from requant.ground.digests import GIT_ID, Known, check_file, open_partial
 from requant.ground.errors import AccessError, SourceError
 from requant.ground.logs import tell_here
 from requant.ground.text import first_line
@@ -173,12 +173,11 @@ class HubRepository:
         url = self._url(name)
         # The size of the file itself: a compressed transfer would announce another one.
         metadata = get_hf_file_metadata(url)
-        part.parent.mkdir(parents=True, exist_ok=True)
         done = part.stat().st_size if part.exists() else 0
         if metadata.size is not None and done > metadata.size:
             part.unlink()
             done = 0
-        with part.open("ab") as file:
+        with open_partial(part) as file:
             http_get(
                 url,
                 file,
