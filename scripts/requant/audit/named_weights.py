@@ -27,7 +27,8 @@ class NamedWeights:
     """Weights and what follows from them.
 
     ``form`` is ``GGUF`` or ``checkpoint``. ``types`` are those before quantization, by tensor. ``expected`` is ``None``
-    where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name.
+    where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name,
+    ``files`` the names of those that hold the tensors.
     """
 
     place: Place
@@ -38,6 +39,7 @@ class NamedWeights:
     expected: ExpectedMetadata | None
     unknown: str | None
     texts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    files: tuple[str, ...] = ()
 
 
 def open_weights(text: str, network: Network | None = None) -> NamedWeights:
@@ -71,8 +73,9 @@ def _gguf(place: Place, name: str) -> NamedWeights:
     header = read_header(as_file(file), file.name)
     types = {tensor.name: tensor.type for tensor in header.tensors}
     return NamedWeights(
-        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None
-    )
+        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None,
+        files=(name,),
+    )  # fmt: skip
 
 
 def _model(header: Header) -> Model:
@@ -106,7 +109,7 @@ def _checkpoint(place: Place) -> NamedWeights:
     except (UnsupportedError, FormatError) as error:
         # It stands in reports, where no path of this machine may.
         unknown = str(error).replace(f"{place.shown.rstrip('/')}/", "") if place.is_local else str(error)
-    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown, texts)
+    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown, texts, stored.files)
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

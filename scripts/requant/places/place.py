@@ -34,11 +34,12 @@ class Place(ABC):
 
     ``shown`` is for messages, ``shown.public`` for what may be published. ``names`` are relative paths with slashes,
     sorted. ``file`` is the one that was named, if one was. ``revision`` is the full commit id that everything is read
-    from, if one is known.
+    from, if one is known; ``spelled`` is how the repository at that commit is named, if it is one.
     """
 
     is_local = False
     revision: str | None = None
+    spelled: str | None = None
 
     def __init__(self, shown: Label, names: list[str], file: str | None) -> None:
         self.shown, self.names, self.file = shown, names, file
@@ -132,9 +133,10 @@ class AddressPlace(Place):
 class RepositoryPlace(Place):
     """All files of a hub's repository at one commit, or one that was named among them."""
 
-    def __init__(self, snapshot: Snapshot, file: str | None, network: Network | None) -> None:
+    def __init__(self, snapshot: Snapshot, spelled: str, file: str | None, network: Network | None) -> None:
         shown = snapshot.repository.shown
         super().__init__(shown, _plain(shown, snapshot.files), file)
+        self.spelled = spelled if snapshot.commit is None else f"{spelled}@{snapshot.commit}"
         self.revision, self._repository, self._recorded = snapshot.commit, snapshot.repository, snapshot.files
         for name in self.names:
             if not _is_possible(self._recorded[name]):
@@ -178,7 +180,8 @@ def open_place(text: str, network: Network | None = None) -> Place:
         from requant.places.hub import snapshot
     else:
         from requant.places.modelscope import snapshot
-    return RepositoryPlace(snapshot(found["repo"], found["revision"]), found["file"], network)
+    at = snapshot(found["repo"], found["revision"])
+    return RepositoryPlace(at, f"{scheme}://{found['repo']}", found["file"], network)
 
 
 def as_weights(text: str) -> str:
