@@ -4,7 +4,7 @@ What they are asked of are the opened things: the subject, the named weights, an
 one. No answer knows of another, but that the weights are compared as far as the coverage goes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
@@ -205,11 +205,12 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
 
 def answer_recipe(
     subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, weighed: bool | None,
-    allowed: frozenset[str] = frozenset(),
+    allowed: frozenset[str] = frozenset(), claims: Sequence[MetadataFinding] = (),
 ) -> RecipeAnswer:  # fmt: skip
     """What was it made with: which mix of types, which importance matrix.
 
     ``weighed`` says whether by ``imatrix``, ``None`` where that could not be found out: then nothing is said of it.
+    ``claims`` are what a manifest says otherwise than was found.
     """
     used = imatrix if weighed else None
     # Where nothing could be found out, its word is all that there is.
@@ -225,7 +226,7 @@ def answer_recipe(
     findings = [*mix.findings, *about_label(subject.header), *compare_making(subject.header, named)]
     if imatrix is not None and weighed is not None:
         findings += _about_matrix(subject, imatrix, weighed)
-    return with_findings(mix, used, findings, allowed)
+    return with_findings(mix, used, [*findings, *claims], allowed)
 
 
 def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> Iterator[MetadataFinding]:
@@ -236,10 +237,6 @@ def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> It
     elif weighed and not subject.with_imatrix:
         sentence = f"{imatrix.name} is at hand, of which its header says nothing"
         yield MetadataFinding(IMATRIX, Grade.HARMLESS, ABSENT, imatrix.sha256, sentence)
-    if weighed and subject.manifest and imatrix.sha256 != subject.manifest.imatrix.file.sha256:
-        wanted = subject.manifest.imatrix.file.sha256
-        sentence = "the importance matrix is not the one that the manifest names"
-        yield MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence)
 
 
 def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[str]) -> MetadataAnswer:
