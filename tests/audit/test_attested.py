@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from requant.cli.main import main
-from requant.documents.entries import tensors, weights_root
+from requant.documents.entries import tensors
 from requant.documents.schemas import fault
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import read_header
+from requant.formats.weights_root import weights_root
 from requant.pipeline.describe import describe, tensor_entries
 from requant.release.attestation import STATEMENT, sign, sign_bundle
 from requant.release.derivation import OLDER, derivation_statements

@@ -14,8 +14,9 @@ import pytest
 from requant.audit.hashed_weights import HashedWeights
 from requant.audit.named_weights import open_weights
 from requant.conversion.weights import GGUFWeights, Weights
-from requant.documents.entries import tensors, weights_root
+from requant.documents.entries import tensors
 from requant.formats.ggml import GGMLType as T
+from requant.formats.weights_root import weights_root
 from requant.pipeline.describe import describe, tensor_entries
 from support.gguf_files import bf16
 from support.quants import opened, written

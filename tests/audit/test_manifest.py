@@ -16,10 +16,11 @@ from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.named_weights import open_weights
 from requant.audit.subject import open_subject
 from requant.audit.sweep import Sweep
-from requant.documents.entries import tensors, weights_root
+from requant.documents.entries import tensors
 from requant.documents.file_names import MANIFEST
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, GGMLType
+from requant.formats.weights_root import weights_root
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Known
 from requant.pipeline.describe import describe, tensor_entries

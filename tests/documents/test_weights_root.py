@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from requant.documents.consistency import disagreements
-from requant.documents.entries import TensorEntry, weights_root
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import SCHEMA, SCHEMAS, Manifest, alike, read_manifest
+from requant.formats.weights_root import TensorEntry, weights_root
 from requant.ground.canonical import canonical, parse
 from requant.ground.errors import FormatError
 from support.checkout import ROOT

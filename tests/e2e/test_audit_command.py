@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from requant.documents.entries import weights_root
 from requant.documents.manifest import Manifest, read_manifest
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
+from requant.formats.weights_root import weights_root
 from support.command import Audit, installed
 from support.hub import Fault, LoopbackHub
 from support.relabelled import half, number, relabelled, text

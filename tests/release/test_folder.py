@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from requant.documents.entries import weights_root
 from requant.documents.file_names import SUMS
 from requant.documents.manifest import SCHEMA
 from requant.documents.records import file_entry, write_record
+from requant.formats.weights_root import weights_root
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_file
 from requant.ground.errors import DiskError, FormatError, MismatchError, RequantError, StaleError

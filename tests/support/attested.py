@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from requant.documents.entries import tensors, weights_root
+from requant.documents.entries import tensors
 from requant.formats.gguf_digests import key_digests
+from requant.formats.weights_root import weights_root
 from requant.ground.digests import digest_file
 from requant.pipeline.describe import describe, tensor_entries
 

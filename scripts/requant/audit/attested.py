@@ -17,11 +17,12 @@ from requant.audit.hashed_weights import HashedWeights
 from requant.audit.named_weights import open_weights
 from requant.conversion.weights import Weights
 from requant.documents.consistency import Disagreement
-from requant.documents.entries import TensorEntry, tensors, weights_root
+from requant.documents.entries import tensors
 from requant.documents.records import file_entry
 from requant.documents.schemas import fault
 from requant.formats.gguf import quoted
 from requant.formats.gguf_digests import key_digests
+from requant.formats.weights_root import TensorEntry, weights_root
 from requant.ground.digests import GIT_ID, SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
 from requant.ground.progress import progress

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from requant.conversion.weights import Weights
-from requant.documents.entries import TensorEntry, weights_root
 from requant.formats.ggml import Floats, GGMLType, Indices
+from requant.formats.weights_root import TensorEntry, weights_root
 
 
 @dataclass

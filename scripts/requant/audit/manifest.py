@@ -14,13 +14,14 @@ from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.consistency import disagreements
-from requant.documents.entries import File, TensorEntry
+from requant.documents.entries import File
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import Manifest, QuantEntry
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic
 from requant.formats.gguf import Tensor
 from requant.formats.gguf_values import cut
+from requant.formats.weights_root import TensorEntry
 from requant.ground.digests import Known, digest_bytes
 from requant.ground.text import listed, shown
 from requant.quantization.mix import FILE_TYPES

@@ -13,10 +13,10 @@ from requant.audit.status import worst
 from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep
 from requant.conversion.metadata import EXISTENCE
-from requant.documents.entries import TensorEntry, weights_root
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
 from requant.formats.gguf_digests import key_digests
+from requant.formats.weights_root import TensorEntry, weights_root
 from requant.ground.digests import digest_bytes
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, listed

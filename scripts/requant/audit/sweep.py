@@ -19,9 +19,9 @@ from requant.audit.judgement import TensorAudit, differs_throughout, judge
 from requant.audit.making import probe
 from requant.audit.material import Material
 from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
-from requant.documents.entries import TensorEntry
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
+from requant.formats.weights_root import TensorEntry
 from requant.ground.digests import CHUNK
 from requant.quantization.derivation import Making, Rows, Tally, compare_rows, derivable
 from requant.quantization.verdict import Verdict

@@ -103,7 +103,7 @@ def audit(
 
 @click.command(
     cls=Verb,
-    short_help="Does a release agree with itself, or a file with what was signed?",
+    short_help="Do a release or a file agree with their papers?",
     examples=["requant verify release", "requant verify release --key release.key.pub --json report.json"],
 )
 @click.argument("release", type=PATH)

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from requant.documents.entries import File, weights_root
+from requant.documents.entries import File
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import Manifest
 from requant.formats.gguf import quoted
+from requant.formats.weights_root import weights_root
 from requant.ground.canonical import canonical
 from requant.ground.text import shown
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from requant.documents.entries import File, Step, TensorEntry, tensors
+from requant.documents.entries import File, Step, tensors
 from requant.documents.file_names import MANIFEST
 from requant.documents.inputs import Inputs
 from requant.documents.schemas import fault
+from requant.formats.weights_root import TensorEntry
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Digest, read_small
 from requant.ground.errors import FormatError, UnsupportedError
