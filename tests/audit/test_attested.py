@@ -128,6 +128,18 @@ def test_only_the_signer_that_was_named(file: Path, statement: Path, key: Path, 
     assert (done.exit_code, "its bytes were changed" in done.output, "forged" in done.output) == (1, True, False)
 
 
+def test_of_several_statements_the_one_about_the_file(
+    file: Path, statement: Path, key: Path, public: Path, tmp_path: Path
+) -> None:
+    other = quant(tmp_path / "other.gguf", "another")
+    sign_bundle(derivation_statements(passed_report(other), WHEN), key, tmp_path / "s")
+    both = tmp_path / "both"
+    both.write_bytes((tmp_path / "s").read_bytes() + statement.read_bytes())
+    for path in (file, other):
+        done = verified(path, "--statement", both, "--key", public)
+        assert (done.exit_code, f"attested: {path.name}: all is well" in done.output) == (0, True), done.output
+
+
 MEANT: dict[str, tuple[str, int, str]] = {
     "the repository": ("org/W", 0, "agrees"),
     "the commit": (f"org/W@{COMMIT}", 0, "agrees"),

@@ -34,6 +34,7 @@ from requant.release.derivation import DERIVATION, OLDER, SCHEMA
 from requant.release.keys import read_public_key
 from requant.release.verify_verdict import Share, Verification
 
+LONGEST_HEADLINE = 2000
 BATCH = 1 << 20
 """Weights that are read at a time."""
 REPOSITORY = re.compile(r"(?P<place>(?:hf|ms)://[^@]+)(?:@(?P<revision>.+))?")
@@ -57,17 +58,17 @@ def verify_statement(file: Path, path: Path, key: Path | None, source: str | Non
     findings: list[Disagreement] = []
     if not file.is_file():
         raise FormatError(f"{file} is not a file that can be read: check the path")
+    sha256 = digest_file(file).sha256
     try:
-        statement = _statement(read_small(path, LONGEST), public, path.name)
+        statement = _statement(read_small(path, LONGEST), public, path.name, sha256)
     except AttestationError as error:
         # What it says is said by nobody who was asked for.
-        findings.append(Disagreement(path.name, "a statement signed by the key", printable(str(error))))
-        return _verdict(file, digest_file(file).sha256, findings)
+        return _verdict(file, sha256, [Disagreement(path.name, "a statement signed by the key", printable(str(error)))])
     predicate = _predicate(statement)
-    notes = [f"attested: {printable(str(predicate['headline']))}"]
+    headline = str(predicate["headline"])[:LONGEST_HEADLINE]
+    notes = [f"attested: {headline if headline.isprintable() else repr(headline)}"]
     unchecked = [] if public else [NOBODY]
     named = subjects(statement)
-    sha256 = digest_file(file).sha256
     count = 0
     if sha256 not in named.values():
         count, found = _other_bytes(file, sha256, named, predicate)
@@ -102,26 +103,28 @@ def _verdict(
     )
 
 
-def _statement(data: bytes, key: SSlibKey | None, name: str) -> Statement:
-    """The one statement about an audit in a bundle, signed by the key if there is one.
+def _statement(data: bytes, key: SSlibKey | None, name: str, sha256: str) -> Statement:
+    """The statement about an audit in a bundle, signed by the key if there is one; of several the one about the file.
 
     Raises:
         AttestationError: when the key signed none of them.
     """
     failed: AttestationError | None = None
+    found: list[Statement] = []
     for envelope in bundled(data, name):
         _, statement = read_envelope(envelope, name)
         if statement["predicateType"] not in (DERIVATION, OLDER):
             continue
         try:
-            statement = statement if key is None else verify_with(key, envelope, name)
+            found.append(statement if key is None else verify_with(key, envelope, name))
         except AttestationError as error:
             failed = error
-            continue
-        if statement["predicateType"] == DERIVATION and (wrong := fault(statement["predicate"], SCHEMA, name)):
-            raise FormatError(printable(wrong))
-        return statement
-    raise failed or FormatError(f"{name} holds no statement about an audit: name what requant audit --attest wrote")
+    if not found:
+        raise failed or FormatError(f"{name} holds no statement about an audit: name what requant audit --attest wrote")
+    statement = next((each for each in found if sha256 in subjects(each).values()), found[0])
+    if statement["predicateType"] == DERIVATION and (wrong := fault(statement["predicate"], SCHEMA, name)):
+        raise FormatError(printable(wrong))
+    return statement
 
 
 def _predicate(statement: Statement) -> Mapping[str, Any]:
