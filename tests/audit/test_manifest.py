@@ -157,6 +157,9 @@ class Elsewhere(Place):
         self.spelled, self.names = spelled, ["config.json", "model.safetensors"]
         self._recorded = {name: Known(len(name), sha256) for name in self.names}
 
+    def pinned(self, name: str | None) -> str:
+        return str(self.spelled)
+
     def _found(self, name: str) -> Any:
         raise AssertionError("nothing is opened")
 

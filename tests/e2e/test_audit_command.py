@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
+from requant.audit.forms.page import as_page
 from requant.documents.manifest import Manifest, read_manifest
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
@@ -37,9 +38,7 @@ def statuses(report: dict[str, Any]) -> dict[str, str]:
 def test_a_full_audit_of_the_release(audit: Audit, demo: Workplace, generated: Path) -> None:
     code, said, report = audit(demo.release, "--source", generated, "--full")
     assert (code, statuses(report), report["arithmetic"]) == (0, PASSED | {"coverage": "full"}, "strict"), said
-    assert said.startswith(
-        f"{QUANT}: every tensor derives exactly from the local folder generated (strict arithmetic); "
-    )
+    assert said.startswith(f"{QUANT}: every tensor derives exactly from {generated.name} (strict arithmetic); ")
     assert report["headline"].endswith("; all 162,176 rows were read")
     assert {tensor["verdict"] for tensor in report["tensors"]} == {"exact"}
     assert [finding for finding in report["findings"] if finding["grade"] != "harmless"] == []
@@ -150,9 +149,7 @@ def test_one_flipped_bit(audit: Audit, released: Path, generated: Path) -> None:
     [odd] = [tensor for tensor in report["tensors"] if tensor["verdict"] != "exact"]
     assert (odd["name"], odd["verdict"], odd["unexplained"]) == ("blk.2.ffn_up.weight", "mismatch", 1)
     assert odd["examples"][0] | {"ratio": ""} == {"row": 0, "column": 0, "bytes": 1, "of": 144, "ratio": ""}
-    assert said.startswith(
-        f"{QUANT}: 1 of 46 tensors does not derive from the local folder generated: blk.2.ffn_up.weight; "
-    )
+    assert said.startswith(f"{QUANT}: 1 of 46 tensors does not derive from {generated.name}: blk.2.ffn_up.weight; ")
 
 
 def test_a_label_less_makes_nothing_unchecked(audit: Audit, released: Path, generated: Path) -> None:
@@ -241,6 +238,9 @@ def test_over_the_loopback_hub(audit: Audit, demo: Workplace, generated: Path, t
             assert 0 < report["run"]["bytes_fetched"] < 40_000_000
             if not address.startswith("ms"):
                 assert report["source"]["revision"] == source.commit
+                assert report["source"]["address"] == f"hf://{known}" == report["command"][4]
+            if address.startswith("hf"):
+                assert report["command"][2] == f"hf://some/Tiny-GGUF@{subject.commit}/{QUANT}", "what a branch was"
         hub.faults.add(Fault("/cdn/*", kind="status", status=503))
         code, said, report = audit("hf://some/Tiny-GGUF", "--source", known, "--rows", "100", **env)
         assert (code, report) == (3, {}), said
@@ -284,10 +284,15 @@ def test_markdown_shows_and_does_nothing(audit: Audit, released: Path, generated
     flipped(released / QUANT, "blk.2.ffn_up.weight")
     evil = text("<script>alert(1)</script> [x](http://evil) | `")
     changed = relabelled(released / QUANT, released / "changed.gguf", {"tokenizer.chat_template": evil})
-    audit(changed, "--source", generated, "--full", "--markdown", tmp_path / "report.md")
+    forms = ("--markdown", tmp_path / "report.md", "--html", tmp_path / "report.html")
+    _, _, report = audit(changed, "--source", generated, "--full", *forms)
+    page = (tmp_path / "report.html").read_text()
+    assert page == as_page(report) and "<script" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text())
-    assert "<strong>changed.gguf: 1 of 46 tensors does not derive from " in html
-    assert "; the metadata is changed: tokenizer.chat_template is not what the named weights give; " in html
+    assert "<strong><code>changed.gguf</code>: 1 of 46 tensors does not derive from " in html
+    assert (
+        "; the metadata is changed: <code>tokenizer.chat_template</code> is not what the named weights give; " in html
+    )
     assert "blk.2.ffn_up.weight" in html and "<script>" not in html and "href" not in html
     assert html.count("<table>") == 4, "answers, facts, tensors, metadata"
 

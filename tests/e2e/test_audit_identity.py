@@ -42,9 +42,8 @@ def test_a_manifest_that_claims_another_digest(audit: Audit, demo: Workplace, ge
     assert code == 1, said
     assert f"the manifest gives SHA-256 {'e' * 64}" in report["headline"]
     code, said, report = audit(folder, "--source", generated, "--rows", "9")
-    assert report["subject"]["sha256"] is None and "which was not checked" in said, (
-        "a sample did not read it all, and says so"
-    )
+    assert report["subject"]["sha256"] is None, "a sample did not read it all, and says so"
+    assert "only recorded, not computed here" in " ".join(said.split())
     assert (code, report["answers"]["recipe"]["status"]) == (1, "contradicted"), "but its steps made another file"
     for step in manifest["steps"]:
         for file in step["products"]:

@@ -1,12 +1,9 @@
 """requant.places.addresses: no plain http from afar, no token for another origin, no secret in a message."""
 
-from pathlib import Path
-
 import pytest
 
 from requant.ground.errors import SourceError
 from requant.places.addresses import Address, Label, checked, redirected
-from requant.places.place import open_place
 
 ADDRESSES: dict[str, tuple[Address, str]] = {
     "https": (Address("https://example.com/x"), ""),
@@ -80,7 +77,7 @@ def test_never_from_https_to_http(location: str) -> None:
     ],
 )
 def test_messages_hold_no_secrets(text: str) -> None:
-    assert Label(text) == Label(text).public == "https://host/a/b"
+    assert Label(text) == "https://host/a/b"
     assert Label(f"({text}), on {text}.") == "(https://host/a/b), on https://host/a/b."
     assert str(SourceError(f"{text}: gone")) == "https://host/a/b: gone"
 
@@ -90,14 +87,3 @@ def test_secrets_that_look_like_something_else(user: str) -> None:
     """What cannot be told from a password is left out, at the price of the host."""
     shown = Label(f"https://{user}host/a")
     assert "sec" not in shown and "ret" not in shown
-
-
-def test_what_lies_here_is_named_without_its_path(tmp_path: Path) -> None:
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "x.gguf").write_bytes(b"x")
-    for text, public in (
-        (f"{tmp_path}/weights/", "the local folder weights"),
-        (f"{tmp_path}/weights/x.gguf", "the local file x.gguf"),
-    ):
-        with open_place(text) as place:
-            assert (place.shown, place.shown.public) == (text, public)

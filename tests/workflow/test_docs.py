@@ -20,7 +20,9 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from requant.audit.forms.tensor_map import MISSING
 from requant.audit.imatrix import Plausibility
+from requant.audit.limits import Limit
 from requant.audit.metadata import Grade
 from requant.audit.status import Metadata, Mix, Reading
 from requant.formats.ggml import Arithmetic
@@ -122,7 +124,7 @@ def test_every_word_of_an_audit_is_explained() -> None:
     """In a table of its own question, or where its kind is."""
     text = (ROOT / "docs" / "verdicts.md").read_text()
     rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-    assert {str(word) for words in (Verdict, Mix, Metadata, Reading) for word in words} <= rows
+    assert {str(word) for words in (Verdict, Mix, Metadata, Reading, Limit) for word in words} | {MISSING} <= rows
     others = {str(word) for words in (Plausibility, Grade, Arithmetic) for word in words}
     assert {word for word in others if f"`{word}`" not in text} == set()
 

@@ -19,7 +19,6 @@ from requant.ground.digests import digest_bytes
 from requant.ground.errors import UnsupportedError
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import table
-from requant.places.addresses import public
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class HashedImatrix:
 
     @property
     def name(self) -> str:
-        """The file's, as it may be published."""
-        return public(self.content.name)
+        """The file's, for messages."""
+        return self.content.name
 
     def importances(self) -> dict[str, Floats]:
         """What llama-quantize multiplies with, for dense weights: ``[columns]`` each.

@@ -107,8 +107,7 @@ def _checkpoint(place: Place) -> NamedWeights:
         texts = read_texts(place)
         expected = expected_metadata(texts)
     except (UnsupportedError, FormatError) as error:
-        # It stands in reports, where no path of this machine may.
-        unknown = str(error).replace(f"{place.shown.rstrip('/')}/", "") if place.is_local else str(error)
+        unknown = str(error)
     return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown, texts, stored.files)
 
 

@@ -1,8 +1,10 @@
 """One audit from its words to its outcome: open what is named, infer what is not, ask the four questions, sum up."""
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
@@ -13,9 +15,8 @@ from requant.audit.report import Identity, Report
 from requant.audit.subject import Subject, open_subject
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
-from requant.formats.ranged import Ranged
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
-from requant.places.place import open_place
+from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Network
 from requant.toolchain.gguf_py import pre_tokenizer
 from requant.toolchain.quantizers import kept_tree
@@ -50,7 +51,7 @@ def audit(question: Question) -> Report | ImatrixReport:
     Raises:
         RequantError: when something named cannot be read (``UnsupportedError``: not be checked).
     """
-    begun = time.monotonic()
+    begun, clock = datetime.now(UTC), time.monotonic()
     network, closing = Network(jobs=question.jobs or JOBS), ExitStack()
     with closing:
         subject = open_subject(question.subject, network)
@@ -60,7 +61,10 @@ def audit(question: Question) -> Report | ImatrixReport:
         if subject.is_imatrix:
             return audit_imatrix(read_hashed(subject.file), weights)
         pin = _toolchain(question, subject)
-        imatrix = _imatrix(question, subject, network, closing)
+        matrix = None if question.imatrix is None else open_place(question.imatrix, network)
+        if matrix is not None:
+            closing.callback(matrix.close)
+        imatrix = _imatrix(matrix, subject)
         weights = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(kept_tree(pin), tokenizer))
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
@@ -68,6 +72,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         recipe = answer_recipe(subject, weights, imatrix, sweep.weighed, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
         identity = Identity(sweep.sha256, _recorded(subject))
+        command = tuple(_again(question, subject, weights, matrix, coverage.seed))
     return Report(
         subject=subject,
         weights=weights,
@@ -81,8 +86,10 @@ def audit(question: Question) -> Report | ImatrixReport:
         trusted=question.trust_subject,
         inferred=_inferred(question, subject, weights),
         exact=question.exact,
+        command=command,
         traffic=network.traffic,
-        seconds=time.monotonic() - begun,
+        begun=begun,
+        seconds=time.monotonic() - clock,
     )
 
 
@@ -114,23 +121,36 @@ def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
     return next((pin for pin in pins.values() if pin.commit == commit), next(iter(pins.values())))
 
 
-def _imatrix(question: Question, subject: Subject, network: Network, closing: ExitStack) -> HashedImatrix | None:
-    """The importance matrix that was named, or lies beside the subject.
+def _imatrix(named: Place | None, subject: Subject) -> HashedImatrix | None:
+    """The importance matrix that was ``named``, or lies beside the subject.
 
     Whether it was used is found out. One that the subject says nothing of, and that cannot be read, was not.
     """
-    if question.imatrix is not None:
-        place = open_place(question.imatrix, network)
-        closing.callback(place.close)
-        file: Ranged | None = place.open(place.file or IMATRIX)
-    else:
-        file = subject.matrix
+    file = subject.matrix if named is None else named.open(named.file or IMATRIX)
     try:
         return None if file is None else read_hashed(file)
     except (FormatError, UnsupportedError):
-        if question.imatrix is not None or subject.with_imatrix:
+        if named is not None or subject.with_imatrix:
             raise
         return None
+
+
+def _again(
+    question: Question, subject: Subject, weights: NamedWeights, matrix: Place | None, seed: int | None
+) -> Iterator[str]:
+    """The command that asks the same again, wherever it is read: of local paths it has the last names."""
+    yield from ("requant", "audit", subject.place.pinned(subject.name))
+    if question.weights is not None:
+        yield from ("--source", weights.place.pinned(weights.place.file))
+    if matrix is not None:
+        yield from ("--imatrix", matrix.pinned(matrix.file))
+    yield from ("--full",) if question.rows is None else ("--rows", str(question.rows), "--seed", str(seed))
+    yield from ("--exact",) if question.exact else ()
+    yield from ("--trust-subject",) if question.trust_subject else ()
+    for key in sorted(question.allowed):
+        yield from ("--allow-unchecked", key)
+    if question.toolchain is not None:
+        yield from ("--toolchain", question.toolchain)
 
 
 def _recorded(subject: Subject) -> dict[str, str]:

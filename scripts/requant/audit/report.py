@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from requant import __version__
 from requant.audit.answers import Coverage, MetadataAnswer
 from requant.audit.judgement import TensorAudit
+from requant.audit.limits import Limit
 from requant.audit.metadata import MetadataFinding
 from requant.audit.named_weights import NamedWeights
 from requant.audit.recipe import RecipeAnswer
@@ -15,6 +18,7 @@ from requant.audit.sweep import Sweep
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
+from requant.formats.ggml import Arithmetic
 from requant.formats.gguf_digests import key_digests
 from requant.formats.weights_root import TensorEntry, weights_root
 from requant.ground.digests import digest_bytes
@@ -56,8 +60,8 @@ class Report:
     """What an audit found: four answers, and beside them what was held against what.
 
     ``named`` says that the user named the weights, ``trusted`` that the subject's word for them is taken. ``inferred``
-    are sentences about what nobody named. ``exact`` says that only exact bytes may pass. ``seconds`` is the time that
-    it took, ``traffic`` what was fetched in it.
+    are sentences about what nobody named. ``exact`` says that only exact bytes may pass. ``command`` asks the same
+    again. ``begun`` is when, in UTC, ``seconds`` the time that it took, ``traffic`` what was fetched in it.
     """
 
     subject: Subject
@@ -72,7 +76,9 @@ class Report:
     trusted: bool
     inferred: tuple[str, ...]
     exact: bool
+    command: tuple[str, ...]
     traffic: Traffic
+    begun: datetime
     seconds: float
 
     @property
@@ -119,7 +125,7 @@ class Report:
     def namer(self) -> str:
         """Who named the weights, in words."""
         if self.named:
-            return "named by you"
+            return "named by the user"
         trust = "trusted with --trust-subject" if self.trusted else "which proves nothing: name them with --source"
         return f"named by the subject itself, {trust}"
 
@@ -128,10 +134,33 @@ class Report:
         """The keys that could not be checked and that the user let pass."""
         return self.metadata.passed | self.recipe.allowed
 
+    @property
+    def arithmetic(self) -> Arithmetic | None:
+        """The one that the quant is in; ``None`` where nothing that could tell fits."""
+        compared = [audit for audit in self.sweep.tensors if audit.tally.blocks]
+        telling = [audit for audit in compared if audit.searched] or compared
+        fits = any(audit.verdict.exit_code is ExitCode.OK for audit in telling)
+        return self.sweep.arithmetic if fits else None
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What this report does not say."""
+        codes = {answer.exit_code for answer in self.answers}
+        named = self.named or self.trusted
+        bounds = {
+            Limit.SAMPLE: self.coverage.rows_read < self.coverage.rows_in_all,
+            Limit.UNCHECKED: ExitCode.UNCHECKED in codes or bool(self.allowed),
+            Limit.WHY: self.exit_code is ExitCode.AGAINST,
+            Limit.SUBJECT: not named,
+            Limit.NEAR: self.verdict is Verdict.NEAR,
+            Limit.GOOD: True,
+        }
+        return tuple(limit for limit, holds in bounds.items() if holds)
+
 
 def weights_sentence(report: Report) -> str:
     """Whether the tensors derive from the weights, in words."""
-    at = report.weights.place.shown.public
+    at = report.weights.place.shown
     tensors = report.sweep.tensors
     names = {verdict: [audit.tensor.name for audit in tensors if audit.verdict is verdict] for verdict in Verdict}
     if wrong := names[Verdict.MISMATCH]:
@@ -151,7 +180,8 @@ def weights_sentence(report: Report) -> str:
     if names[Verdict.NEAR]:
         refused = ", which --exact refuses" if report.exact else ""
         return f"{every} derives from {at}, some as another compiler rounds{refused}"
-    return f"{every} derives exactly from {at} ({report.sweep.arithmetic} arithmetic)"
+    arithmetic = f" ({report.arithmetic} arithmetic)" if report.arithmetic else ""
+    return f"{every} derives exactly from {at}{arithmetic}"
 
 
 def headline(report: Report) -> str:
@@ -173,7 +203,11 @@ def as_document(report: Report) -> dict[str, Any]:
         "schema": AUDIT,
         "exit_code": int(report.exit_code),
         "headline": headline(report),
-        "answers": {each.question: {"status": each.word, "sentence": each.sentence} for each in report.answers},
+        "answers": {
+            each.question: {"status": each.word, "exit_code": int(each.exit_code), "sentence": each.sentence}
+            for each in report.answers
+        },
+        "limits": [{"about": str(limit), "sentence": limit.sentence} for limit in report.limits],
         "policy": {
             "exact": report.exact,
             "trust_subject": report.trusted,
@@ -184,26 +218,33 @@ def as_document(report: Report) -> dict[str, Any]:
         "rows_in_all": coverage.rows_in_all,
         **_materials(report),
         "mix": _mix(report.recipe),
-        "arithmetic": str(sweep.arithmetic),
+        "arithmetic": report.arithmetic and str(report.arithmetic),
         "counts": counts(report),
         "blocks": {"searched": sweep.blocks, "differing": sweep.differing},
         "missing": list(sweep.missing),
         "tensors": [
             {**_tensor(audit, coverage), "sha256": sweep.digests.get(audit.tensor.name)} for audit in sweep.tensors
         ],
-        "findings": [
-            {"key": each.key, "grade": str(each.grade), "expected": each.expected, "actual": each.actual,
-             "sentence": each.sentence}
-            for each in report.findings
-        ],
+        "findings": _findings("recipe", report.recipe.findings) + _findings("metadata", report.metadata.findings),
         "allowed": sorted(report.allowed),
         "inferred": list(report.inferred),
+        "requant": __version__,
+        "command": list(report.command),
         "run": {
+            "begun": report.begun.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "seconds": f"{report.seconds:.3f}",
             "bytes_fetched": report.traffic.fetched,
             "requests": report.traffic.requests,
         },
     }  # fmt: skip
+
+
+def _findings(question: str, findings: tuple[MetadataFinding, ...]) -> list[dict[str, str]]:
+    return [
+        {"question": question, "key": each.key, "grade": str(each.grade), "expected": each.expected,
+         "actual": each.actual, "sentence": each.sentence}
+        for each in findings
+    ]  # fmt: skip
 
 
 def _mix(recipe: RecipeAnswer) -> dict[str, Any]:
@@ -221,6 +262,7 @@ def _materials(report: Report) -> dict[str, Any]:
     return {
         "subject": {
             "name": subject.name.rpartition("/")[2],
+            "address": subject.place.pinned(subject.name),
             "size": subject.file.size,
             "sha256": identity.sha256,
             "weights_root": _root(report),
@@ -233,7 +275,8 @@ def _materials(report: Report) -> dict[str, Any]:
             "type": subject.inferred.file_type_name,
         },
         "source": {
-            "name": weights.place.shown if not weights.place.is_local else weights.form,
+            "name": weights.place.shown,
+            "address": weights.place.pinned(weights.place.file),
             "place": weights.place.spelled,
             "form": weights.form,
             "weights_root": report.sweep.source_root,
@@ -242,7 +285,7 @@ def _materials(report: Report) -> dict[str, Any]:
             "named_by": "user" if report.named else "subject, trusted" if report.trusted else "subject",
             "rounded_through": report.sweep.via.name,
         },
-        "imatrix": None if imatrix is None else {"sha256": imatrix.sha256},
+        "imatrix": None if imatrix is None else {"name": imatrix.name, "sha256": imatrix.sha256},
         "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
     }
 

@@ -51,13 +51,14 @@ from requant.ground.logs import log_to
 @click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
 @as_json
 @click.option("--markdown", metavar="FILE", type=Output(), help="Write a summary to FILE, for a discussion page.")
+@click.option("--html", "page", metavar="FILE", type=Output(), help="Write all of it to FILE, as one page to look at.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Batches, and connections, at a time.")
 @click.option("--attest", metavar="FILE", type=Output(), help="Write a signed statement of a passed full audit.")
 @click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
 def audit(
     subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
     trust_subject: bool, allow_unchecked: tuple[str, ...], toolchain: str | None, out: Path | None,
-    markdown: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
+    markdown: Path | None, page: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
 ) -> None:  # fmt: skip
     """Ask four questions of the quant SUBJECT: weights, recipe, metadata, coverage.
 
@@ -76,7 +77,7 @@ def audit(
         raise click.UsageError("--full checks all rows: leave out --rows and --seed")
     if (attest is None) is not (key is None) or (attest is not None and not full):
         raise click.UsageError("--attest needs --key and --full")
-    keep_inputs((subject, source, imatrix, key), (out, markdown, attest))
+    keep_inputs((subject, source, imatrix, key), (out, markdown, page, attest))
     if key is not None:
         from requant.release.keys import read_private_key
 
@@ -86,11 +87,13 @@ def audit(
     allowed = frozenset(allow_unchecked)
     report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact, trust_subject, allowed))
     found = rendered(report)
-    if found.markdown is None and (markdown is not None or attest is not None):
-        raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
+    if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
+        raise click.UsageError("--markdown, --html and --attest are for quants, SUBJECT is an importance matrix")
     hand_out(found.text, found.document, out)
     if markdown is not None and found.markdown is not None:
         write_text(markdown, found.markdown)
+    if page is not None and found.page is not None:
+        write_text(page, found.page)
     if attest is not None and key is not None and report.exit_code == ExitCode.OK:
         from requant.release.attestation import sign_bundle
         from requant.release.derivation import derivation_statements

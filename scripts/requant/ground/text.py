@@ -59,6 +59,19 @@ def bare(address: str) -> str:
     return f"{scheme}://{host}{re.split('[?#]', slash + path, maxsplit=1)[0] if plain == authority else ''}"
 
 
+def plain(value: Any) -> Any:
+    """The document with ``�`` for each character that does not print, such as marks that turn a text around.
+
+    >>> plain({"name": "a\\u202eb", "size": 7})
+    {'name': 'a�b', 'size': 7}
+    """
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else "�" for letter in value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, Sequence) else value
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Such as ``" (did you mean Q4_K_M?)"`` where ``word`` is almost one of ``known``, in any case; else nothing."""
     names = {name.lower(): name for name in known}

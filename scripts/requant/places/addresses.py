@@ -16,24 +16,12 @@ SCHEME = re.compile(r"(?i)[a-z][a-z0-9+.-]*://")
 
 
 class Label(str):
-    """What is shown of a place. It holds no secrets, whatever it is made of: no password, no query.
+    """What a place is called. It holds no secrets, whatever it is made of: no password, no query."""
 
-    ``public`` may be published too: of what lies on this machine it names the last part of the path and no more.
-    """
-
-    public: str
-
-    def __new__(cls, text: str, public: str | None = None) -> Self:
+    def __new__(cls, text: str) -> Self:
         """Make it of an address, or of a text that may hold some."""
         # An address is one as a whole, spaces in it or not.
-        found = super().__new__(cls, bare(text) if SCHEME.match(text) else without_secrets(text))
-        found.public = str(found) if public is None else without_secrets(public)
-        return found
-
-
-def public(name: str) -> str:
-    """What of a place's or a file's name may be published: all of it, but of a path on this machine the end."""
-    return name.public if isinstance(name, Label) else name
+        return super().__new__(cls, bare(text) if SCHEME.match(text) else without_secrets(text))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import httpx2
 from huggingface_hub import (
@@ -99,6 +99,7 @@ class HubRepository:
     ``None`` is the default branch.
     """
 
+    scheme: ClassVar[str] = "hf"
     repo: str
     revision: str | None
     repo_type: str = "model"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 from modelscope_hub import HubApi
@@ -54,6 +54,7 @@ class _RefusedError(HubError):
 class ModelScopeRepository:
     """One model repository at one commit, or at ``master`` where every file has a pinned digest."""
 
+    scheme: ClassVar[str] = "ms"
     repo: str
     revision: str = "master"
     advice: Advice = PINNED

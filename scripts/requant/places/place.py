@@ -32,9 +32,10 @@ MAX_FILES = 100_000
 class Place(ABC):
     """Files that belong together, and how to read them; to be closed, or used as a context manager.
 
-    ``shown`` is for messages, ``shown.public`` for what may be published. ``names`` are relative paths with slashes,
-    sorted. ``file`` is the one that was named, if one was. ``revision`` is the full commit id that everything is read
-    from, if one is known; ``spelled`` is how the repository at that commit is named, if it is one.
+    ``shown`` is for messages and reports: it holds no secrets, of a path on this machine only the end. ``names`` are
+    relative paths with slashes, sorted. ``file`` is the one that was named, if one was. ``revision`` is the full commit
+    id that everything is read from, if one is known; ``spelled`` is how the repository at that commit is named, if it
+    is one.
     """
 
     is_local = False
@@ -63,6 +64,10 @@ class Place(ABC):
             if name not in self._opened:
                 self._opened[name] = self._found(name)
             return self._opened[name]
+
+    @abstractmethod
+    def pinned(self, name: str | None) -> str:
+        """How anybody names one of the files, or with ``None`` the place, again: at its revision, without secrets."""
 
     def expected(self, name: str) -> Known | None:
         """What a hub records of a file: its size, and its SHA-256 or git blob id."""
@@ -95,21 +100,24 @@ class LocalPlace(Place):
         try:
             is_folder = path.is_dir()
             if not is_folder and not path.exists():
-                raise PlaceError(f"{shown} does not exist: {FORMS}")
+                raise PlaceError(f"{path} does not exist: {FORMS}")
             names = _plain(shown, _files_below(path, shown)) if is_folder else [path.name]
         except (OSError, ValueError) as error:
-            raise PlaceError(f"{shown} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
-        kind = "folder" if is_folder else "file"
-        public = f"the local {kind} {path.absolute().name or '/'}"
-        super().__init__(Label(shown, public), names, None if is_folder else path.name)
+            raise PlaceError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
+        super().__init__(Label(shown), names, None if is_folder else path.name)
         self._path = path
         if self.file is not None:
             self.open(self.file)
 
+    def pinned(self, name: str | None) -> str:
+        """The end of the path: where it lies on this machine is nobody's business."""
+        here = f"./{last_part(self._path)}"
+        return here if name is None or self.file is not None else f"{here}/{name}"
+
     def _found(self, name: str) -> Ranged:
         if self.file is not None:
             return self.keep(LocalFile(self._path))
-        return self.keep(LocalFile(self._path / name, Label(f"{self.shown.rstrip('/')}/{name}", name)))
+        return self.keep(LocalFile(self._path / name, f"{self.shown.rstrip('/')}/{name}"))
 
 
 class AddressPlace(Place):
@@ -125,6 +133,10 @@ class AddressPlace(Place):
         super().__init__(shown, _plain(shown, [name]), name)
         self._connections = Connections(network)
         self._closing.callback(self._connections.close)
+
+    def pinned(self, name: str | None) -> str:  # noqa: ARG002 - there is but one
+        """The address, without what signs it."""
+        return self.shown
 
     def _found(self, name: str) -> Ranged:  # noqa: ARG002 - there is but one
         return RemoteFile(self.shown, lambda: self._address, self._connections)
@@ -148,6 +160,11 @@ class RepositoryPlace(Place):
         self._connections = Connections(network)
         self._closing.callback(self._connections.close)
 
+    def pinned(self, name: str | None) -> str:
+        """Without the mirror; where the hub tells no commit, at the branch."""
+        at, end = self._repository, "" if name is None else f"/{name}"
+        return f"{at.scheme}://{at.repo}@{self.revision or at.revision}{end}"
+
     def _found(self, name: str) -> Ranged:
         locate = partial(self._repository.address, name)
         return RemoteFile(f"{name} of {self.shown}", locate, self._connections, self._recorded[name].size)
@@ -168,7 +185,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
     text = spelled(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return LocalPlace(Path(text), text)
+        return LocalPlace(Path(text), last_part(Path(text)))
     if scheme in ("http", "https"):
         return AddressPlace(text, network)
     if scheme not in ("hf", "ms"):
@@ -182,6 +199,11 @@ def open_place(text: str, network: Network | None = None) -> Place:
         from requant.places.modelscope import snapshot
     at = snapshot(found["repo"], found["revision"])
     return RepositoryPlace(at, f"{scheme}://{found['repo']}", found["file"], network)
+
+
+def last_part(path: Path) -> str:
+    """The name that a path ends in, however it is written."""
+    return os.path.basename(os.path.abspath(path)) or "/"  # noqa: PTH100, PTH119 - resolve would follow links
 
 
 def as_weights(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from requant.ground.digests import Known
 from requant.ground.errors import SourceError
@@ -69,7 +69,19 @@ class Repository(Protocol):
 
 
 class RemoteRepository(Repository, Protocol):
-    """A repository whose files can be read in ranges where they lie."""
+    """A repository whose files can be read in ranges where they lie: ``scheme://repo`` is how it is named."""
+
+    scheme: ClassVar[str]
+
+    @property
+    def repo(self) -> str:
+        """``owner/name``."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """A commit, or a branch."""
+        ...
 
     def address(self, name: str) -> Address:
         """Where one file can be read just now.
@@ -92,7 +104,7 @@ class FolderRepository:
     """A folder on this machine, which proves nothing of what it holds."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.shown = folder, Label(f"the folder {folder}", f"the local folder {folder.name}")
+        self.folder, self.shown = folder, Label(f"the folder {folder}")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Sizes only."""

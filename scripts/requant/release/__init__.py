@@ -13,7 +13,6 @@ __all__ = [
     "rebuild",
     "signing",
     "summary",
-    "templates",
     "verify",
     "verify_verdict",
 ]
