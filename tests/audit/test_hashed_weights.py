@@ -113,8 +113,9 @@ def test_a_checkpoint_has_the_digests_of_its_gguf(tmp_path: Path) -> None:
     text = json.dumps(header).encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with open_weights(f"{tmp_path}/").place as place:
-        weights = open_weights(place.shown).tensors
+    named = open_weights(f"{tmp_path}/")
+    with named.place:
+        weights = named.tensors
         found = hashed(weights, 3, 2)
         converted = written(tmp_path / "converted.gguf", {
             name: (kind := weights.plain(name), shape, as_stored(kind, weights.rows(name, np.arange(count(shape)))))
