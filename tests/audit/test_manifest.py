@@ -198,10 +198,10 @@ def test_files_of_weights_are_compared_where_they_are_the_same(
 
 def test_files_whose_existence_alone_is_looked_at(release: Path) -> None:
     bf16_as_found(release)
-    change(release, ("inputs.model.files.0.name", "tokenizer.model"), ("steps.0.materials.0.name", "tokenizer.model"))
+    change(release, ("inputs.model.files.0.name", "tekken.json"), ("steps.0.materials.0.name", "tekken.json"))
     opened = Opened(release)
     place = Elsewhere(None, "")
-    place.names = ["tokenizer.model"]
-    place._recorded = {"tokenizer.model": Known(len(TEXT), hashlib.sha256(TEXT).hexdigest())}
-    opened.weights = replace(opened.weights, place=place, texts={"tokenizer.model": b""})
+    place.names = ["tekken.json"]
+    place._recorded = {"tekken.json": Known(len(TEXT), hashlib.sha256(TEXT).hexdigest())}
+    opened.weights = replace(opened.weights, place=place, texts={"tekken.json": b""})
     assert opened.found == []

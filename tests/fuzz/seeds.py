@@ -24,7 +24,7 @@ from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
 from requant.release.attestation import PAYLOAD_TYPE, STATEMENT, build_statement
 from requant.release.derivation import DERIVATION, derivation_statements
-from support import small_checkpoint
+from support import small_checkpoint, vocabularies
 from support.attested import passed_report
 from support.gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
 from support.small_release import write_release
@@ -79,6 +79,15 @@ SLOW_OBJECT: dict[str, Any] = {
     "tokenizer_config.json": {**SETTINGS, "chat_template": None}, "chat_template.jinja": "{{ x }}\r\n",
     "config.json": {**LLAMA, "rope_scaling": YARN},
 }  # fmt: skip
+EMBEDDING_OBJECT: dict[str, Any] = {
+    **TOKENIZER_OBJECT, "modules.json": [{"type": "x.Pooling", "path": "1_Pooling"}],
+    "1_Pooling/config.json": {"pooling_mode_lasttoken": True, "pooling_mode": "mean"},
+}  # fmt: skip
+PIECES_OBJECT: dict[str, Any] = {
+    "tokenizer.json": vocabularies.fast([(267, "<|user|>", True)]), "tokenizer_config.json": vocabularies.SETTINGS,
+    "config.json": vocabularies.CONFIG,
+}  # fmt: skip
+PIECES = vocabularies.model_bytes([*vocabularies.PIECES[:4], *vocabularies.WORDS])
 
 
 def text(document: object) -> bytes:
@@ -202,7 +211,8 @@ def seeds(target: str) -> tuple[bytes, ...]:
         "safetensors": (*SHARDS.values(), save({"s": np.array(1, np.float32), "e": np.zeros((2, 0), np.int64)})),
         "index": (text({"metadata": {"total_size": 32}, "weight_map": MAP}),),
         "config": (text(CONFIG), text(LLAMA), text({**LLAMA, "rope_scaling": YARN})),
-        "tokenizer": (text(TOKENIZER_OBJECT), text(SLOW_OBJECT)),
+        "tokenizer": tuple(map(text, (TOKENIZER_OBJECT, SLOW_OBJECT, EMBEDDING_OBJECT, PIECES_OBJECT))),
+        "pieces": (PIECES,),
         "sums": (_release()["SHA256SUMS"], b"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb  a\n"),
         "manifest": (manifest(),),
         "attestation": (envelope(_release()["statement"]),),

@@ -21,12 +21,14 @@ from requant.audit.metadata import compare_making, compare_metadata, expected_fr
 from requant.audit.recipe import Made, about_label, answer_mix, with_findings
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
+from requant.conversion.pieces import MODEL
 from requant.documents.file_names import ATTESTATION, CARD, MANIFEST, SUMS
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import check_run, read_imatrix
 from requant.formats.ranged import as_file
 from requant.formats.safetensors import INDEX, read_checkpoint, read_safetensors, rows_as_float32
+from requant.formats.sentencepiece import read_pieces
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
@@ -157,6 +159,17 @@ def tokenizer(data: bytes) -> None:
             expected_metadata({**seeds.TOKENIZER_FILES, CONFIG: seeds.CONFIG_FILE, name: data})
 
 
+def pieces(data: bytes) -> None:
+    """A SentencePiece model, by itself and as the vocabulary of a checkpoint."""
+    with refusals():
+        for piece in read_pieces(data, MODEL):
+            assert piece.text
+            assert piece.text.encode()
+    with refusals():
+        expected = expected_metadata({**seeds.vocabularies.VOCABULARIES["added_tokens_decoder"], MODEL: data})
+        assert all(reason.isprintable() for reason in expected.unknown.values())
+
+
 def _contents(value: object) -> bytes:
     return (value if isinstance(value, str) else json.dumps(value)).encode(errors="surrogatepass")
 
@@ -250,7 +263,7 @@ def _verify(folder: Path) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
-        gguf, metadata, imatrix, safetensors, index, config, tokenizer, sums, manifest, attestation, statement, bundle,
-        derivation,
+        gguf, metadata, imatrix, safetensors, index, config, tokenizer, pieces, sums, manifest, attestation, statement,
+        bundle, derivation,
     )
 }  # fmt: skip

@@ -13,9 +13,10 @@ from secrets import randbits
 
 import numpy as np
 
+from requant.audit.history import Origins, find_origins
 from requant.audit.imatrix import HashedImatrix
 from requant.audit.material import Material
-from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata
+from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata, reads
 from requant.audit.named_weights import NamedWeights
 from requant.audit.passage import Padding
 from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
@@ -141,12 +142,14 @@ class Coverage:
 class MetadataAnswer:
     """What there is to say about the keys of the header; ``unchecked`` is why nothing could be compared.
 
-    ``allowed`` are keys that the user lets pass though they could not be checked.
+    ``allowed`` are keys that the user lets pass though they could not be checked. ``origins`` say which other revisions
+    give the changed ones.
     """
 
     findings: tuple[MetadataFinding, ...]
     unchecked: str | None = None
     allowed: frozenset[str] = frozenset()
+    origins: Origins = field(default_factory=Origins)
 
     @property
     def status(self) -> Metadata:
@@ -173,11 +176,13 @@ class MetadataAnswer:
         keys = {grade: [each.key for each in self.findings if each.grade is grade] for grade in Grade}
         if changed := keys[Grade.SERIOUS]:
             are = "is" if len(changed) == 1 else "are"
-            return f"the metadata is changed: {listed(changed)} {are} not what the named weights give"
+            where = self.origins.sentence(changed)
+            return f"the metadata is changed: {listed(changed)} {are} not what the named weights give{where}"
         if self.unchecked is not None:
             return f"the metadata could not be checked: {self.unchecked}"
-        harmless = len(keys[Grade.HARMLESS])
-        but = f", but for {counted(harmless, 'harmless difference')}" if harmless else ""
+        harmless, read = keys[Grade.HARMLESS], [key for key in keys[Grade.HARMLESS] if reads(key)]
+        but = f", but for {counted(len(harmless), 'harmless difference')}" if harmless else ""
+        but += f" ({listed(read)} among what llama.cpp reads)" if read else ""
         parts = [f"the metadata is what the named weights give{but}"]
         if lost := [key for key in keys[Grade.UNCHECKED] if key not in self.passed]:
             parts = [f"{listed(lost)} could not be checked", f"the rest of {parts[0]}"]
@@ -243,7 +248,10 @@ def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[
     """Does the header say what the converter writes for these weights?"""
     if weights.expected is None:
         return MetadataAnswer((), weights.unknown, allowed)
-    return MetadataAnswer(compare_metadata(subject.header, weights.expected).findings, None, allowed)
+    findings = compare_metadata(subject.header, weights.expected).findings
+    changed = [finding.key for finding in findings if finding.grade is Grade.SERIOUS]
+    origins = find_origins(changed, subject.header, weights) if changed else Origins()
+    return MetadataAnswer(findings, None, allowed, origins)
 
 
 def answer_weights(

@@ -7,7 +7,7 @@ from requant.audit.metadata import expected_from_gguf
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, ROPE_TOLERANCE, plan, read_config
 from requant.conversion.metadata import TEXT_LIMIT, expected_metadata, read_texts
-from requant.conversion.vocabulary import GGML, TOKENIZER
+from requant.conversion.special_tokens import GGML, TOKENIZER
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.conversion.writer import changed_by_transformers
 from requant.formats.ggml import GGMLType, ValueType
@@ -28,7 +28,8 @@ class NamedWeights:
 
     ``form`` is ``GGUF`` or ``checkpoint``. ``types`` are those before quantization, by tensor. ``expected`` is ``None``
     where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name,
-    ``files`` the names of those that hold the tensors.
+    ``files`` the names of those that hold the tensors. ``notes`` are sentences about what is odd in its files, and
+    changes nothing.
     """
 
     place: Place
@@ -39,6 +40,7 @@ class NamedWeights:
     expected: ExpectedMetadata | None
     unknown: str | None
     texts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
 
@@ -97,7 +99,7 @@ def _checkpoint(place: Place) -> NamedWeights:
         raise PlaceError(f"{place.shown} holds no {CONFIG}: name the folder or repository of a checkpoint, or a GGUF")
     stored = read_checkpoint(place, place.file)
     config = read_config(read_whole(place.open(CONFIG), TEXT_LIMIT, "a config.json"))
-    made = plan(config, stored.tensors)
+    made = plan(config, stored.tensors, stored.unnamed)
     weights = CheckpointWeights(stored, made, ROPE_TOLERANCE)
     types = {name: origin.type for name, origin in made.tensors.items()}
     types |= dict.fromkeys(made.computed, GGMLType.F32)
@@ -108,7 +110,9 @@ def _checkpoint(place: Place) -> NamedWeights:
         expected = expected_metadata(texts)
     except (UnsupportedError, FormatError) as error:
         unknown = str(error)
-    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown, texts, stored.files)
+    return NamedWeights(
+        place, "checkpoint", weights, types, model, expected, unknown, texts, stored.notes, stored.files
+    )
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

@@ -103,11 +103,11 @@ def _weights_named(question: Question, subject: Subject) -> str:
 
 
 def _inferred(question: Question, subject: Subject, weights: NamedWeights) -> tuple[str, ...]:
-    """What nobody named: where there is a manifest, that says it all."""
+    """What nobody named, where no manifest says it all; and what is odd about the weights' files."""
     if subject.manifest:
-        return ()
+        return weights.notes
     taken = f"the weights are taken from {weights.place.shown}, as the file names them"
-    return (*subject.inferred.sentences, *([taken] if question.weights is None else []))
+    return (*subject.inferred.sentences, *([taken] if question.weights is None else []), *weights.notes)
 
 
 def _toolchain(question: Question, subject: Subject) -> ToolchainPin:

@@ -60,8 +60,9 @@ class Report:
     """What an audit found: four answers, and beside them what was held against what.
 
     ``named`` says that the user named the weights, ``trusted`` that the subject's word for them is taken. ``inferred``
-    are sentences about what nobody named. ``exact`` says that only exact bytes may pass. ``command`` asks the same
-    again. ``begun`` is when, in UTC, ``seconds`` the time that it took, ``traffic`` what was fetched in it.
+    are sentences about what nobody named, and what is odd about the weights' files. ``exact`` says that only exact
+    bytes may pass. ``command`` asks the same again. ``begun`` is when, in UTC, ``seconds`` the time that it took,
+    ``traffic`` what was fetched in it.
     """
 
     subject: Subject

@@ -14,5 +14,6 @@ __all__ = [
     "pickles",
     "ranged",
     "safetensors",
+    "sentencepiece",
     "weights_root",
 ]

@@ -43,7 +43,7 @@ from requant.places import retry
 from requant.places.addresses import Address, Label, redirected
 from requant.places.data_sets import import_datasets
 from requant.places.hub_client import HubClient
-from requant.places.repository import Advice, Sentence, Snapshot, explaining
+from requant.places.repository import Advice, Commit, Sentence, Snapshot, explaining
 
 set_client_factory(HubClient)
 tell_here("huggingface_hub")
@@ -162,6 +162,28 @@ class HubRepository:
             headers = {key: value for key, value in build_hf_headers().items() if key.lower() == "authorization"}
         hub = Address(url, headers, constants.ENDPOINT.startswith("http://"))
         return redirected(hub, found.location, f"{name} of {self.shown}")
+
+    def history(self) -> list[Commit]:
+        """All commits of the default branch, or, where this one is none of them, those up to this one; newest first.
+
+        Raises:
+            SourceError: when the Hub refuses or does not answer, or not with such.
+        """
+        found = self._commits(None)
+        if self.revision is not None and all(commit.id != self.revision for commit in found):
+            found = self._commits(self.revision)
+        return found
+
+    def at(self, commit: str) -> Snapshot:
+        """The same repository at another commit; raises as ``snapshot``."""
+        return snapshot(self.repo, commit)
+
+    def _commits(self, revision: str | None) -> list[Commit]:
+        with self.explaining(FOREIGN):
+            listed = retried(lambda: HfApi().list_repo_commits(self.repo, revision=revision, repo_type=self.repo_type))
+            if not all(GIT_ID.fullmatch(info.commit_id) for info in listed):
+                raise ValueError("no commit id")
+            return [Commit(info.commit_id, f"{info.created_at:%Y-%m-%d}") for info in listed]
 
     def explaining(self, *more: Sentence) -> AbstractContextManager[None]:
         """Turn the client's exceptions into one sentence that says what to do."""

@@ -16,7 +16,7 @@ from requant.ground.digests import GIT_ID, Known
 from requant.ground.errors import SourceError
 from requant.ground.logs import tell_here
 from requant.places.addresses import Address, Label, may_share, redirected, withheld
-from requant.places.repository import Advice, Sentence, Snapshot, explaining
+from requant.places.repository import Advice, Commit, Sentence, Snapshot, explaining
 
 tell_here("modelscope_hub")
 
@@ -99,6 +99,14 @@ class ModelScopeRepository:
         token = client.token
         headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
         return Address(url, headers, client.endpoint.startswith("http://"))
+
+    def history(self) -> list[Commit]:
+        """ModelScope's client does not tell."""
+        return []
+
+    def at(self, commit: str) -> Snapshot:
+        """The same repository at another commit; raises as ``listing``."""
+        return snapshot(self.repo, commit)
 
     def cached(self, name: str) -> Path | None:  # noqa: ARG002 - the protocol's argument
         """ModelScope's cache is not looked at."""

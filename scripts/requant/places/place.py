@@ -23,7 +23,7 @@ from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, Label, checked
 from requant.places.pages import spelled
 from requant.places.remote import Connections, Network, RemoteFile
-from requant.places.repository import NAME, PATH, Snapshot
+from requant.places.repository import NAME, PATH, Commit, Snapshot
 
 FORMS = "write a path, hf://owner/name[@revision][/file], ms://owner/name[@revision][/file] or https://host/file"
 MAX_FILES = 100_000
@@ -72,6 +72,22 @@ class Place(ABC):
     def expected(self, name: str) -> Known | None:
         """What a hub records of a file: its size, and its SHA-256 or git blob id."""
         return self._recorded.get(name)
+
+    def history(self) -> list[Commit]:
+        """The commits before and after the one that everything is read from, newest first; none where none are known.
+
+        Raises:
+            SourceError: when the hub cannot be asked.
+        """
+        return []
+
+    def at(self, commit: str) -> "Place":
+        """The same repository at another commit of its ``history``, to be closed by itself.
+
+        Raises:
+            SourceError: when the hub cannot be asked.
+        """
+        raise AssertionError(commit)
 
     def keep(self, file: LocalFile) -> LocalFile:
         """Close a file of this machine together with this place."""
@@ -145,11 +161,11 @@ class AddressPlace(Place):
 class RepositoryPlace(Place):
     """All files of a hub's repository at one commit, or one that was named among them."""
 
-    def __init__(self, snapshot: Snapshot, spelled: str, file: str | None, network: Network | None) -> None:
+    def __init__(self, snapshot: Snapshot, file: str | None, network: Network | None) -> None:
         shown = snapshot.repository.shown
         super().__init__(shown, _plain(shown, snapshot.files), file)
-        self.spelled = spelled if snapshot.commit is None else f"{spelled}@{snapshot.commit}"
         self.revision, self._repository, self._recorded = snapshot.commit, snapshot.repository, snapshot.files
+        self.spelled = self.pinned(None)
         for name in self.names:
             if not _is_possible(self._recorded[name]):
                 raise SourceError(
@@ -157,13 +173,21 @@ class RepositoryPlace(Place):
                 )
         if file is not None and file not in self.names:
             raise PlaceError(f"{shown} holds no {file[:256]!r}: correct the name")
-        self._connections = Connections(network)
+        self._network, self._connections = network, Connections(network)
         self._closing.callback(self._connections.close)
 
     def pinned(self, name: str | None) -> str:
         """Without the mirror; where the hub tells no commit, at the branch."""
         at, end = self._repository, "" if name is None else f"/{name}"
         return f"{at.scheme}://{at.repo}@{self.revision or at.revision}{end}"
+
+    def history(self) -> list[Commit]:
+        """What the hub tells."""
+        return self._repository.history()
+
+    def at(self, commit: str) -> "RepositoryPlace":
+        """The whole repository, over the same network."""
+        return RepositoryPlace(self._repository.at(commit), None, self._network)
 
     def _found(self, name: str) -> Ranged:
         locate = partial(self._repository.address, name)
@@ -197,8 +221,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
         from requant.places.hub import snapshot
     else:
         from requant.places.modelscope import snapshot
-    at = snapshot(found["repo"], found["revision"])
-    return RepositoryPlace(at, f"{scheme}://{found['repo']}", found["file"], network)
+    return RepositoryPlace(snapshot(found["repo"], found["revision"]), found["file"], network)
 
 
 def last_part(path: Path) -> str:

@@ -68,6 +68,13 @@ class Repository(Protocol):
         ...
 
 
+class Commit(NamedTuple):
+    """One commit of a repository: its full id, and the day of it as ``YYYY-MM-DD``."""
+
+    id: str
+    day: str
+
+
 class RemoteRepository(Repository, Protocol):
     """A repository whose files can be read in ranges where they lie: ``scheme://repo`` is how it is named."""
 
@@ -85,6 +92,22 @@ class RemoteRepository(Repository, Protocol):
 
     def address(self, name: str) -> Address:
         """Where one file can be read just now.
+
+        Raises:
+            SourceError: when it cannot be asked.
+        """
+        ...
+
+    def history(self) -> list[Commit]:
+        """The commits before and after this one, newest first; none where the hub does not tell.
+
+        Raises:
+            SourceError: when it cannot be asked.
+        """
+        ...
+
+    def at(self, commit: str) -> "Snapshot":
+        """The same repository at another commit.
 
         Raises:
             SourceError: when it cannot be asked.
