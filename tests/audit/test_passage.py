@@ -43,6 +43,7 @@ def test_every_byte_once_and_in_order(step: int, jobs: int) -> None:
         mine = [(start, piece) for found, start, piece in pieces if found == name]
         assert b"".join(piece for _, piece in mine) == wanted
         assert [start for start, _ in mine] == list(range(0, len(wanted), step))
+        assert passage.digests[name] == hashlib.sha256(wanted).hexdigest()
     assert passage.padding == Padding(32, 0, 32), "a gap of zeros that no alignment asks for"
 
 

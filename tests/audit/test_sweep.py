@@ -141,7 +141,7 @@ ODD: dict[str, tuple[Tensors, Tensors, Mapping[str, Floats] | None, Verdict, str
     # what is other in the quant, what is other in the weights, importances, and what is said of A
     "another shape": ({A: (T.Q4_1, (COLUMNS, 2), bytes(2 * 160))}, {}, {}, Verdict.MISMATCH, "has the shape [256, 2], the weights have [256, 600]"),
     "a type that is not derived": ({A: (T.MXFP4, (COLUMNS, ROWS), bytes(ROWS * 136))}, {}, {}, Verdict.UNCHECKED, "MXFP4 is not derived by this version"),
-    "quantized weights": ({}, {A: (T.Q8_0, (COLUMNS, ROWS), bytes(ROWS * 272))}, {}, Verdict.UNCHECKED, "weights.gguf holds it as Q8_0: name the unquantized weights"),
+    "quantized weights": ({}, {A: (T.Q8_0, (COLUMNS, ROWS), bytes(ROWS * 272))}, {}, Verdict.UNCHECKED, "the weights hold it as Q8_0: name the unquantized weights"),
     "an unknown matrix": ({}, {}, None, Verdict.UNCHECKED, "was made with an importance matrix that is not at hand: name it with --imatrix"),
     "no importances": ({A: (T.IQ2_XXS, (COLUMNS, ROWS), bytes(ROWS * 66))}, {}, {}, Verdict.UNCHECKED, "IQ2_XXS needs importances, and the importance matrix has none for it"),
     "importances of another matrix": ({}, {}, {A: np.ones(9, np.float32)}, Verdict.UNCHECKED, "its importances are of 9 columns, the tensor has 256, so it was made with another importance matrix"),

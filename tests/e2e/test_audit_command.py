@@ -16,8 +16,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from requant.audit.forms.page import as_page
+from requant.documents.manifest import Manifest, read_manifest
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
+from requant.formats.weights_root import weights_root
 from support.command import Audit, installed
 from support.hub import Fault, LoopbackHub
 from support.relabelled import half, number, relabelled, text
@@ -300,13 +302,30 @@ def test_markdown_shows_and_does_nothing(audit: Audit, released: Path, generated
 def test_attested_and_verified(audit: Audit, demo: Workplace, generated: Path, tmp_path: Path) -> None:
     key, statement = tmp_path / "key.pem", tmp_path / "audit.intoto.json"
     assert subprocess.run([REQUANT, "new-key", str(key)], capture_output=True).returncode == 0
-    code, said, report = audit(demo.release, "--source", generated, "--full", "--attest", statement, "--key", key)
+    page = tmp_path / "report.md"
+    options = ["--full", "--attest", statement, "--key", key, "--markdown", page]
+    code, said, report = audit(demo.release, "--source", generated, *options)
     assert code == 0, said
-    from requant.release.attestation import DERIVATION, subjects, verify_envelope
+    assert report["source"]["weights_root"] == weights_root(demo_manifest(demo).bf16.tensors), "as of the BF16 GGUF"
+    assert report["subject"]["weights_root"] == weights_root(demo_manifest(demo).quants[0].tensors)
+    for path in (statement, page):
+        assert str(demo.folder) not in path.read_text(), "no path of this machine is published"
+    options = ["--statement", statement, "--key", tmp_path / "key.pem.pub", "--source", generated]
+    for file, code, words in (
+        (demo.release / QUANT, 0, "agrees: none of 1 file differs"),
+        (repaired(demo, tmp_path), 3, "weights as attested, metadata changed: tokenizer.chat_template"),
+    ):
+        done = subprocess.run([REQUANT, "verify", file, *options], capture_output=True, text=True)
+        assert (done.returncode, words in done.stdout) == (code, True), done.stdout + done.stderr
 
-    found = verify_envelope(statement.read_bytes(), tmp_path / "key.pem.pub")
-    assert found["predicateType"] == DERIVATION
-    assert subjects(found) == {QUANT: report["subject"]["sha256"]}
+
+def demo_manifest(demo: Workplace) -> Manifest:
+    return read_manifest(demo.release / "manifest.json")
+
+
+def repaired(demo: Workplace, folder: Path) -> Path:
+    """As a publisher mends a chat template later."""
+    return relabelled(demo.release / QUANT, folder / QUANT, {"tokenizer.chat_template": text("{{ messages }}")})
 
 
 def test_a_failed_audit_is_not_attested(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:

@@ -42,8 +42,16 @@ def test_a_manifest_that_claims_another_digest(audit: Audit, demo: Workplace, ge
     assert code == 1, said
     assert f"the manifest gives SHA-256 {'e' * 64}" in report["headline"]
     code, said, report = audit(folder, "--source", generated, "--rows", "9")
-    assert (code, report["subject"]["sha256"]) == (0, None), "a sample did not read it all, and says so"
+    assert report["subject"]["sha256"] is None, "a sample did not read it all, and says so"
     assert "only recorded, not computed here" in " ".join(said.split())
+    assert (code, report["answers"]["recipe"]["status"]) == (1, "contradicted"), "but its steps made another file"
+    for step in manifest["steps"]:
+        for file in step["products"]:
+            if file["name"] == QUANT:
+                file["sha256"] = "e" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    code, said, report = audit(folder, "--source", generated, "--rows", "9")
+    assert (code, report["answers"]["recipe"]["status"]) == (0, "stock"), said
 
 
 def spaced(source: Path, out: Path, alignment: int, fill: bytes) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -21,8 +22,10 @@ from requant.documents.manifest import read_manifest
 from requant.documents.sums import read_sums
 from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
-from requant.release.attestation import PAYLOAD_TYPE, build_statement
+from requant.release.attestation import PAYLOAD_TYPE, STATEMENT, build_statement
+from requant.release.derivation import DERIVATION, derivation_statements
 from support import small_checkpoint, vocabularies
+from support.attested import passed_report
 from support.gguf_files import array, gguf_bytes, legacy_imatrix, pair, string, tensor, write_imatrix
 from support.small_release import write_release
 
@@ -178,6 +181,27 @@ def envelope(statement: bytes) -> bytes:
 
 
 @cache
+def _predicate() -> dict[str, Any]:
+    """What an audit attests of ``MODEL``."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "x.gguf")
+        path.write_bytes(MODEL)
+        return dict(derivation_statements(passed_report(path), datetime(2026, 11, 28, tzinfo=UTC))[0]["predicate"])
+
+
+def attested(predicate: object) -> dict[str, object]:
+    """A statement about another file with such a predicate."""
+    subject = [{"name": "x.gguf", "digest": {"sha256": "a" * 64}}]
+    return {"_type": STATEMENT, "subject": subject, "predicateType": DERIVATION, "predicate": predicate}
+
+
+def bundle() -> bytes:
+    """Two statements on a line each."""
+    envelopes = [json.loads(envelope(canonical(attested(each)))) for each in (_predicate(), {})]
+    return b"".join(json.dumps(each, sort_keys=True, separators=(",", ":")).encode() + b"\n" for each in envelopes)
+
+
+@cache
 def seeds(target: str) -> tuple[bytes, ...]:
     """The valid inputs of one target."""
     return {
@@ -197,4 +221,6 @@ def seeds(target: str) -> tuple[bytes, ...]:
         "manifest": (manifest(),),
         "attestation": (envelope(_release()["statement"]),),
         "statement": (_release()["statement"],),
+        "bundle": (bundle(),),
+        "derivation": (canonical(_predicate()),),
     }[target]

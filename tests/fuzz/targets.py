@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from fuzz import seeds
+from requant.audit.attested import verify_statement
 from requant.audit.claims import infer
 from requant.audit.metadata import compare_making, compare_metadata, expected_from_gguf
 from requant.audit.recipe import Made, about_label, answer_mix, with_findings
@@ -217,6 +218,25 @@ def attestation(data: bytes) -> None:
                 _verify(folder)
 
 
+def bundle(data: bytes) -> None:
+    """A bundle of statements about an audit, held against a file that none of them knows."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "x.gguf").write_bytes(seeds.MODEL)
+        for form in _forms(data):
+            (folder / "bundle").write_bytes(form)
+            with refusals():
+                found = verify_statement(folder / "x.gguf", folder / "bundle", None, "0" * 64)
+                assert as_text(found) and canonical(as_document(found))
+
+
+def derivation(data: bytes) -> None:
+    """The predicate of such a statement, under a signature."""
+    for form in _forms(data):
+        with suppress(RequantError):
+            bundle(seeds.envelope(canonical(seeds.attested(parse(form, "predicate")))))
+
+
 def statement(data: bytes) -> None:
     """A statement, under a signature that is right."""
     for form in _forms(data):
@@ -259,6 +279,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
         gguf, metadata, imatrix, legacy_imatrix, safetensors, index, config, tokenizer, pieces, sums, manifest, attestation,
-        statement,
+        statement, bundle, derivation,
     )
 }  # fmt: skip

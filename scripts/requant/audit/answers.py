@@ -4,7 +4,7 @@ What they are asked of are the opened things: the subject, the named weights, an
 one. No answer knows of another, but that the weights are compared as far as the coverage goes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
@@ -212,11 +212,12 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
 
 def answer_recipe(
     subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, sweep: Sweep,
-    allowed: frozenset[str] = frozenset(),
+    allowed: frozenset[str] = frozenset(), claims: Sequence[MetadataFinding] = (),
 ) -> RecipeAnswer:  # fmt: skip
     """What was it made with: which mix of types, which importance matrix, and is that one like measured ones.
 
-    Where ``sweep`` could not find out whether by ``imatrix``, nothing is said of it.
+    Where ``sweep`` could not find out whether by ``imatrix``, nothing is said of it. ``claims`` are what a manifest
+    says otherwise than was found.
     """
     weighed = sweep.weighed
     used = imatrix if weighed else None
@@ -238,7 +239,7 @@ def answer_recipe(
         mix = replace(mix, sanity=sanity)
         findings += look_at_matrix(used, weights.tensors.shapes)
         findings += sanity.findings()
-    return with_findings(mix, used, findings, allowed)
+    return with_findings(mix, used, [*findings, *claims], allowed)
 
 
 def _sanity(imatrix: HashedImatrix, sweep: Sweep) -> Sanity:
@@ -260,10 +261,6 @@ def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> It
     elif weighed and not subject.with_imatrix:
         sentence = f"{imatrix.name} is at hand, of which its header says nothing"
         yield MetadataFinding(IMATRIX, Grade.HARMLESS, ABSENT, imatrix.sha256, sentence)
-    if weighed and subject.manifest and imatrix.sha256 != subject.manifest.imatrix.file.sha256:
-        wanted = subject.manifest.imatrix.file.sha256
-        sentence = "the importance matrix is not the one that the manifest names"
-        yield MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence)
 
 
 def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[str]) -> MetadataAnswer:

@@ -27,8 +27,9 @@ class NamedWeights:
     """Weights and what follows from them.
 
     ``form`` is ``GGUF`` or ``checkpoint``. ``types`` are those before quantization, by tensor. ``expected`` is ``None``
-    where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name.
-    ``notes`` are sentences about what is odd in its files, and changes nothing.
+    where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name,
+    ``files`` the names of those that hold the tensors. ``notes`` are sentences about what is odd in its files, and
+    changes nothing.
     """
 
     place: Place
@@ -40,6 +41,7 @@ class NamedWeights:
     unknown: str | None
     texts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def open_weights(text: str, network: Network | None = None) -> NamedWeights:
@@ -73,8 +75,9 @@ def _gguf(place: Place, name: str) -> NamedWeights:
     header = read_header(as_file(file), file.name)
     types = {tensor.name: tensor.type for tensor in header.tensors}
     return NamedWeights(
-        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None
-    )
+        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None,
+        files=(name,),
+    )  # fmt: skip
 
 
 def _model(header: Header) -> Model:
@@ -107,7 +110,9 @@ def _checkpoint(place: Place) -> NamedWeights:
         expected = expected_metadata(texts)
     except (UnsupportedError, FormatError) as error:
         unknown = str(error)
-    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown, texts, stored.notes)
+    return NamedWeights(
+        place, "checkpoint", weights, types, model, expected, unknown, texts, stored.notes, stored.files
+    )
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

@@ -35,11 +35,14 @@ class Padding:
 
 @dataclass
 class Passage:
-    """The way through a file; ``sha256`` and ``padding`` are whole when ``pieces`` has ended."""
+    """The way through a file; ``sha256``, ``padding`` and the ``digests`` of all tensors, each of its own bytes,
+    are whole when ``pieces`` has ended.
+    """
 
     file: Ranged
     header: Header
     sha256: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
     padding: Padding = Padding()
     _head: list[bytes] = field(default_factory=list)
 
@@ -54,7 +57,7 @@ class Passage:
             FormatError, SourceError: when it cannot be read; FormatError also when its header is no longer the one
                 that was parsed.
         """
-        sha256 = hashlib.sha256()
+        sha256, parts = hashlib.sha256(), {tensor.name: hashlib.sha256() for tensor in self.header.tensors}
         with ThreadPoolExecutor(jobs) as pool:
             waiting: deque[tuple[int, Tensor | None, Future[bytes]]] = deque()
             plan = self._plan(step)
@@ -62,14 +65,15 @@ class Passage:
                 for start, stop, tensor in plan:
                     waiting.append((start, tensor, pool.submit(self.file.read, start, stop - start)))
                     if len(waiting) > max(AHEAD, jobs):
-                        yield from self._passed(*waiting.popleft(), sha256)
+                        yield from self._passed(*waiting.popleft(), sha256, parts)
                 while waiting:
-                    yield from self._passed(*waiting.popleft(), sha256)
+                    yield from self._passed(*waiting.popleft(), sha256, parts)
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         self._require_header()
         self.sha256 = sha256.hexdigest()
+        self.digests = {name: part.hexdigest() for name, part in parts.items()}
 
     def _plan(self, step: Callable[[Tensor], int]) -> Iterator[tuple[int, int, Tensor | None]]:
         for start, stop, tensor in regions(self.header):
@@ -78,11 +82,13 @@ class Passage:
                 yield position, min(position + size, stop), tensor
 
     def _passed(
-        self, start: int, tensor: Tensor | None, reading: "Future[bytes]", sha256: "hashlib._Hash"
-    ) -> Iterator[tuple[Tensor, int, bytes]]:
+        self, start: int, tensor: Tensor | None, reading: "Future[bytes]", sha256: "hashlib._Hash",
+        parts: "dict[str, hashlib._Hash]",
+    ) -> Iterator[tuple[Tensor, int, bytes]]:  # fmt: skip
         data = reading.result()
         sha256.update(data)
         if tensor is not None:
+            parts[tensor.name].update(data)
             yield tensor, start - tensor.offset, data
         elif start < self.header.data_offset:
             self._head.append(data)
@@ -95,7 +101,7 @@ class Passage:
         head, self._head = b"".join(self._head), []
         again = read_header(as_file(_Remembered(self.file, head)), self.file.name)
         if again != self.header:
-            raise changed_meanwhile(self.file)
+            raise changed_meanwhile(self.file.name)
 
 
 def look_between(file: Ranged, header: Header, seed: int) -> Padding:
@@ -142,6 +148,6 @@ class _Remembered:
         return [self.read(offset, length) for offset, length in ranges]
 
 
-def changed_meanwhile(file: Ranged) -> FormatError:
+def changed_meanwhile(name: str) -> FormatError:
     """What to raise where bytes are no longer those that were seen before."""
-    return FormatError(f"{file.name} changed while it was read: leave it alone and try again")
+    return FormatError(f"{name} changed while it was read: leave it alone and try again")

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
 from requant.audit.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
+from requant.audit.manifest import compare_claims
 from requant.audit.matrices import only_matrix
 from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
 from requant.audit.report import Identity, Report
@@ -67,7 +68,8 @@ def audit(question: Question) -> Report | ImatrixReport:
         weights = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(kept_tree(pin), tokenizer))
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
-        recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed)
+        claims = compare_claims(subject, weights, sweep, imatrix if sweep.weighed else None, pin)
+        recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
         identity = Identity(sweep.sha256, _recorded(subject))
         command = tuple(_again(question, subject, weights, matrix, coverage.seed))

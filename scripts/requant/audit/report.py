@@ -1,6 +1,6 @@
 """What an audit found: the four answers with what they rest on, and all of it as a document for machines."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,9 +15,13 @@ from requant.audit.recipe import RecipeAnswer
 from requant.audit.status import worst
 from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep
+from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
 from requant.formats.ggml import Arithmetic
+from requant.formats.gguf_digests import key_digests
+from requant.formats.weights_root import TensorEntry, weights_root
+from requant.ground.digests import digest_bytes
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, listed
 from requant.places.remote import Traffic
@@ -205,6 +209,11 @@ def as_document(report: Report) -> dict[str, Any]:
             for each in report.answers
         },
         "limits": [{"about": str(limit), "sentence": limit.sentence} for limit in report.limits],
+        "policy": {
+            "exact": report.exact,
+            "trust_subject": report.trusted,
+            "allow_unchecked": sorted(report.metadata.allowed),
+        },
         "seed": coverage.seed,
         "rows": coverage.rows_read,
         "rows_in_all": coverage.rows_in_all,
@@ -214,7 +223,9 @@ def as_document(report: Report) -> dict[str, Any]:
         "counts": counts(report),
         "blocks": {"searched": sweep.blocks, "differing": sweep.differing},
         "missing": list(sweep.missing),
-        "tensors": [_tensor(audit, coverage) for audit in sweep.tensors],
+        "tensors": [
+            {**_tensor(audit, coverage), "sha256": sweep.digests.get(audit.tensor.name)} for audit in sweep.tensors
+        ],
         "findings": _findings("recipe", report.recipe.findings) + _findings("metadata", report.metadata.findings),
         "allowed": sorted(report.allowed),
         "inferred": list(report.inferred),
@@ -256,6 +267,11 @@ def _materials(report: Report) -> dict[str, Any]:
             "address": subject.place.pinned(subject.name),
             "size": subject.file.size,
             "sha256": identity.sha256,
+            "weights_root": _root(report),
+            "metadata": [
+                {"key": key, "sha256": sha256}
+                for key, sha256 in (key_digests(subject.header) if identity.sha256 else {}).items()
+            ],
             "recorded": dict(sorted(identity.said.items())),
             "revision": subject.place.revision,
             "type": subject.inferred.file_type_name,
@@ -263,7 +279,10 @@ def _materials(report: Report) -> dict[str, Any]:
         "source": {
             "name": weights.place.shown,
             "address": weights.place.pinned(weights.place.file),
+            "place": weights.place.spelled,
             "form": weights.form,
+            "weights_root": report.sweep.source_root,
+            "files": [*_source_files(weights)],
             "revision": weights.place.revision,
             "named_by": "user" if report.named else "subject, trusted" if report.trusted else "subject",
             "rounded_through": report.sweep.via.name,
@@ -271,6 +290,28 @@ def _materials(report: Report) -> dict[str, Any]:
         "imatrix": None if imatrix is None else {"name": imatrix.name, "sha256": imatrix.sha256, **numbers},
         "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
     }
+
+
+def _root(report: Report) -> str | None:
+    """One digest for all tensors of the subject, if all were read."""
+    digests = report.sweep.digests
+    if not digests:
+        return None
+    found = (audit.tensor for audit in report.sweep.tensors)
+    return weights_root(TensorEntry(each.name, each.type.name, each.shape, digests[each.name]) for each in found)
+
+
+def _source_files(weights: NamedWeights) -> Iterator[dict[str, Any]]:
+    """The files that were read; only small ones pass as a whole, so that they have a SHA-256."""
+    read = {name: data for name, data in weights.texts.items() if name not in EXISTENCE}
+    for name in sorted({*weights.files, *read}):
+        known = weights.place.expected(name)
+        yield {
+            "name": name,
+            "size": len(read[name]) if name in read else weights.place.open(name).size,
+            "sha256": digest_bytes(read[name]).sha256 if name in read else None,
+            "recorded": known and known.sha256,
+        }
 
 
 def counts(report: Report) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from requant.audit.claims import Inferred, infer
 from requant.audit.matrices import MOST_LOOKED_AT, holds_matrix, matrices_beside
 from requant.documents.file_names import MANIFEST
-from requant.documents.manifest import LONGEST, SCHEMA, Manifest, require_form
+from requant.documents.manifest import LONGEST, SCHEMAS, Manifest, require_form
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import is_imatrix, legacy_header, starts_as_legacy
 from requant.formats.ranged import LocalFile, Ranged, as_file, read_whole
@@ -120,7 +120,7 @@ def _manifest(file: Ranged | None) -> Manifest | None:
     if file is None:
         return None
     document = parse(read_whole(file, LONGEST, "a manifest"), file.name)
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") not in SCHEMAS:
         return None
     require_form(document)
     return Manifest.of(document)

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from requant.audit.hashed_weights import HashedWeights
 from requant.audit.judgement import TensorAudit, differs_throughout, judge
 from requant.audit.making import probe
 from requant.audit.material import Material
@@ -21,6 +22,7 @@ from requant.audit.passage import Padding, Passage, changed_meanwhile, look_betw
 from requant.audit.sanity import Unweighted, look
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
+from requant.formats.weights_root import TensorEntry
 from requant.ground.digests import CHUNK
 from requant.quantization.derivation import Making, Rows, Tally, compare_rows, derivable
 from requant.quantization.verdict import Verdict
@@ -38,8 +40,9 @@ class Sweep:
 
     ``arithmetic``, ``via`` and ``weighed`` are those that the file was found to be in. ``missing`` are weights that it
     lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between
-    the tensors, ``sha256`` that of the whole file where all of it was read. ``weighed`` is ``None`` where neither with
-    nor without the importances at hand anything fits.
+    the tensors, ``sha256`` that of the whole file where all of it was read, and ``digests`` those of its tensors by
+    name; ``source`` are the weights that were read whole, and ``source_root`` is one digest for them if none is left
+    out. ``weighed`` is ``None`` where neither with nor without the importances at hand anything fits.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -51,6 +54,9 @@ class Sweep:
     weighed: bool | None = True
     padding: Padding = field(default_factory=Padding)
     sha256: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    source: tuple[TensorEntry, ...] = ()
+    source_root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,11 @@ def audit_tensors(
     if selected is not None:
         material.hold(checked, jobs)
     making = probe(material, checked)
-    passage = None if selected is not None else Passage(material.subject, material.header)
-    _pass(material, checked, making, jobs, progress, passage)
-    making = _reconsidered(material, checked, making, jobs, passage)
+    whole = None if selected is not None else _Whole.of(material)
+    _pass(material, checked, making, jobs, progress, whole)
+    making = _reconsidered(material, checked, making, jobs, whole)
     judge(audits, selected is not None)
-    padding = passage.padding if passage else look_between(material.subject, material.header, seed)
+    padding = whole.passage.padding if whole else look_between(material.subject, material.header, seed)
     return Sweep(
         tensors=tuple(audits),
         arithmetic=making.arithmetic,
@@ -102,8 +108,23 @@ def audit_tensors(
         differing=_differing(checked),
         weighed=None if differs_throughout(audits) else making.weighed,
         padding=padding,
-        sha256=passage.sha256 if passage else None,
+        sha256=whole.passage.sha256 if whole else None,
+        digests=whole.passage.digests if whole else {},
+        source=whole.weights.entries if whole else (),
+        source_root=whole.weights.root if whole else None,
     )
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What is read as a whole, and hashed: the quant and the weights."""
+
+    passage: Passage
+    weights: HashedWeights
+
+    @classmethod
+    def of(cls, material: Material) -> "_Whole":
+        return cls(Passage(material.subject, material.header), HashedWeights(material.weights))
 
 
 def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices] | None) -> TensorAudit:
@@ -135,15 +156,16 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
 
 def _pass(
     material: Material, audits: list[TensorAudit], making: Making, jobs: int, progress: Progress,
-    passage: Passage | None,
+    whole: _Whole | None,
 ) -> None:  # fmt: skip
     """Compare all selected rows, several batches at a time."""
     for audit in audits:
         audit.tally, audit.unweighted = Tally(), Unweighted()
-    batches = _batches(audits) if passage is None else _passing(audits, passage, jobs)
+    batches = _batches(audits) if whole is None else _passing(audits, whole.passage, jobs)
+    read = material if whole is None else replace(material, weights=whole.weights)
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for found in _compared(pool, 2 * jobs, partial(_compare, material, making), batches):
+            for found in _compared(pool, 2 * jobs, partial(_compare, read, making), batches):
                 found.audit.tally.add(found.tally)
                 found.audit.unweighted.add(found.unweighted)
                 found.audit.reason = found.audit.reason or found.reason
@@ -168,7 +190,7 @@ def _compared(
 
 
 def _reconsidered(
-    material: Material, audits: list[TensorAudit], making: Making, jobs: int, passage: Passage | None
+    material: Material, audits: list[TensorAudit], making: Making, jobs: int, whole: _Whole | None
 ) -> Making:
     """Compare all rows once more, made in the way that explains most differences, and keep what fits better.
 
@@ -180,10 +202,12 @@ def _reconsidered(
     if 2 * max(others.values(), default=0) <= differing:
         return making
     [(turned, _)] = others.most_common(1)
-    again = passage and Passage(material.subject, material.header)
+    again = whole and _Whole.of(material)
     _pass(material, audits, turned, jobs, lambda _: None, again)
-    if passage and again and again.sha256 != passage.sha256:
-        raise changed_meanwhile(material.subject)
+    if whole and again and again.passage.sha256 != whole.passage.sha256:
+        raise changed_meanwhile(material.subject.name)
+    if whole and again and again.weights.entries != whole.weights.entries:
+        raise changed_meanwhile(material.weights.shown)
     if _differing(audits) < differing:
         return turned
     for audit, tally in zip(audits, tallies, strict=True):

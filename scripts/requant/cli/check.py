@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out, keep_inputs
 from requant.documents.reports import write_text
 from requant.ground.exit_codes import ExitCode
+from requant.ground.logs import log_to
 
 
 @click.command(
@@ -81,8 +83,7 @@ def audit(
 
         read_private_key(key)
     chosen = None if full else rows or ROWS
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    log_to([logging.StreamHandler(sys.stderr)])
     allowed = frozenset(allow_unchecked)
     report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact, trust_subject, allowed))
     found = rendered(report)
@@ -94,9 +95,10 @@ def audit(
     if page is not None and found.page is not None:
         write_text(page, found.page)
     if attest is not None and key is not None and report.exit_code == ExitCode.OK:
-        from requant.release.attestation import audit_statement, sign
+        from requant.release.attestation import sign_bundle
+        from requant.release.derivation import derivation_statements
 
-        sign(audit_statement(found.document), key, attest)
+        sign_bundle(derivation_statements(found.document, datetime.now(UTC)), key, attest)
     elif attest is not None:
         click.echo(f"{attest} was not written: only a passed audit is attested", err=True)
     sys.exit(report.exit_code)
@@ -104,20 +106,43 @@ def audit(
 
 @click.command(
     cls=Verb,
-    short_help="Does a release agree with itself?",
+    short_help="Do a release or a file agree with their papers?",
     examples=["requant verify release", "requant verify release --key release.key.pub --json report.json"],
 )
 @click.argument("release", type=PATH)
 @click.option("--key", metavar="FILE", type=PATH, help="The public key that the attestation must be signed with.")
+@click.option(
+    "--statement",
+    metavar="FILE",
+    type=PATH,
+    help="The statement of an audit; RELEASE is then the file that it is about.",
+)
+@click.option(
+    "--source",
+    metavar="WEIGHTS",
+    shell_complete=as_file,
+    help="The weights that the statement must be about: OWNER/NAME[@COMMIT], a weights root, a folder, or a GGUF.",
+)
 @as_json
-def verify(release: Path, key: Path | None, out: Path | None) -> None:
+def verify(release: Path, key: Path | None, statement: Path | None, source: str | None, out: Path | None) -> None:
     """List the files of RELEASE, and check that its digests, manifest, card and attestation agree.
 
-    No weights are needed. Of a folder without manifest.json only the digests are checked.
+    No weights are needed. Of a folder without manifest.json only the digests are checked. With --statement, check
+    that RELEASE, one file, is what an audit attested; nothing is derived again.
     """
-    from requant.release.verify import verify_release
     from requant.release.verify_verdict import as_document, as_text
 
-    found = verify_release(release, key)
+    if statement is not None:
+        from requant.audit.attested import verify_statement
+
+        keep_inputs((release, key, statement, source), (out,))
+        log_to([logging.StreamHandler(sys.stderr)])
+        found = verify_statement(release, statement, key, source)
+    elif source is not None or release.is_file():
+        raise click.UsageError("a file is verified with --statement, and --source belongs to it")
+    else:
+        from requant.release.verify import verify_release
+
+        found = verify_release(release, key)
     hand_out(as_text(found), as_document(found), out)
     sys.exit(found.exit_code)

@@ -7,6 +7,7 @@ this almost anywhere.
 __all__ = [
     "ggml",
     "gguf",
+    "gguf_digests",
     "gguf_regions",
     "gguf_values",
     "imatrix",
@@ -14,4 +15,5 @@ __all__ = [
     "ranged",
     "safetensors",
     "sentencepiece",
+    "weights_root",
 ]

@@ -35,16 +35,18 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from requant.ground.digests import GIT_ID, Known, check_file
+from requant.ground.digests import GIT_ID, Known, check_file, open_partial
 from requant.ground.errors import AccessError, SourceError
+from requant.ground.logs import tell_here
 from requant.ground.text import first_line
 from requant.places import retry
-from requant.places.addresses import Address, redirected
+from requant.places.addresses import Address, Label, redirected
 from requant.places.data_sets import import_datasets
 from requant.places.hub_client import HubClient
 from requant.places.repository import Advice, Commit, Sentence, Snapshot, explaining
 
 set_client_factory(HubClient)
+tell_here("huggingface_hub")
 
 T = TypeVar("T")
 SECONDS = 30.0
@@ -104,9 +106,9 @@ class HubRepository:
     advice: Advice = PINNED
 
     @property
-    def shown(self) -> str:
+    def shown(self) -> Label:
         """What messages call it."""
-        return f"{self.repo}@{(self.revision or 'main')[:12]} on {constants.ENDPOINT}"
+        return Label(f"{self.repo}@{(self.revision or 'main')[:12]} on {Label(constants.ENDPOINT)}")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """What the Hub records of these files: size, and SHA-256 (LFS) or git blob id.
@@ -194,12 +196,11 @@ class HubRepository:
         url = self._url(name)
         # The size of the file itself: a compressed transfer would announce another one.
         metadata = get_hf_file_metadata(url)
-        part.parent.mkdir(parents=True, exist_ok=True)
         done = part.stat().st_size if part.exists() else 0
         if metadata.size is not None and done > metadata.size:
             part.unlink()
             done = 0
-        with part.open("ab") as file:
+        with open_partial(part) as file:
             http_get(
                 url,
                 file,

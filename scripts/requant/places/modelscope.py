@@ -14,8 +14,11 @@ from requests import Response, TooManyRedirects
 
 from requant.ground.digests import GIT_ID, Known
 from requant.ground.errors import SourceError
-from requant.places.addresses import Address, may_share, redirected, withheld, without_secrets
+from requant.ground.logs import tell_here
+from requant.places.addresses import Address, Label, may_share, redirected, withheld
 from requant.places.repository import Advice, Commit, Sentence, Snapshot, explaining
+
+tell_here("modelscope_hub")
 
 API = "/api/v1/"
 """What ModelScope is asked has it in its path; what it redirects to, a storage, has not."""
@@ -57,9 +60,9 @@ class ModelScopeRepository:
     advice: Advice = PINNED
 
     @property
-    def shown(self) -> str:
+    def shown(self) -> Label:
         """What messages call it."""
-        return f"{self.repo}@{self.revision[:12]} on ModelScope"
+        return Label(f"{self.repo}@{self.revision[:12]} on ModelScope")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Size and SHA-256 that ModelScope records of these files.
@@ -161,7 +164,7 @@ def _look(endpoint: str, token: str | None, answer: Response, **_: Any) -> None:
     if answer.is_redirect:
         here = Address(answer.url, plain=url.scheme == "http")
         try:
-            redirected(here, answer.headers["Location"], without_secrets(answer.url))
+            redirected(here, answer.headers["Location"], Label(answer.url))
         except SourceError as error:
             raise _RefusedError(error) from error
     elif answer.status_code in REFUSALS and token and API in url.path and not may_share(httpx2.URL(endpoint), url):

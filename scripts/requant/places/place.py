@@ -7,7 +7,6 @@ only where a hub is named, so files on this machine need none of them.
 """
 
 import os
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from urllib.parse import unquote
 from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
-from requant.places.addresses import Address, checked, without_secrets
+from requant.places.addresses import Address, Label, checked
 from requant.places.pages import spelled
 from requant.places.remote import Connections, Network, RemoteFile
 from requant.places.repository import NAME, PATH, Commit, Snapshot
@@ -35,13 +34,15 @@ class Place(ABC):
 
     ``shown`` is for messages and reports: it holds no secrets, of a path on this machine only the end. ``names`` are
     relative paths with slashes, sorted. ``file`` is the one that was named, if one was. ``revision`` is the full commit
-    id that everything is read from, if one is known.
+    id that everything is read from, if one is known; ``spelled`` is how the repository at that commit is named, if it
+    is one.
     """
 
     is_local = False
     revision: str | None = None
+    spelled: str | None = None
 
-    def __init__(self, shown: str, names: list[str], file: str | None) -> None:
+    def __init__(self, shown: Label, names: list[str], file: str | None) -> None:
         self.shown, self.names, self.file = shown, names, file
         self._recorded: Mapping[str, Known] = {}
         self._opened: dict[str, Ranged] = {}
@@ -119,7 +120,7 @@ class LocalPlace(Place):
             names = _plain(shown, _files_below(path, shown)) if is_folder else [path.name]
         except (OSError, ValueError) as error:
             raise PlaceError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
-        super().__init__(shown, names, None if is_folder else path.name)
+        super().__init__(Label(shown), names, None if is_folder else path.name)
         self._path = path
         if self.file is not None:
             self.open(self.file)
@@ -139,7 +140,7 @@ class AddressPlace(Place):
     """One file on a web server."""
 
     def __init__(self, text: str, network: Network | None) -> None:
-        shown = without_secrets(text)
+        shown = Label(text)
         self._address = checked(Address(text), shown)
         path = shown.partition("://")[2].partition("/")[2]
         name = unquote(path).rpartition("/")[2]
@@ -164,6 +165,7 @@ class RepositoryPlace(Place):
         shown = snapshot.repository.shown
         super().__init__(shown, _plain(shown, snapshot.files), file)
         self.revision, self._repository, self._recorded = snapshot.commit, snapshot.repository, snapshot.files
+        self.spelled = self.pinned(None)
         for name in self.names:
             if not _is_possible(self._recorded[name]):
                 raise SourceError(
@@ -214,7 +216,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
         raise PlaceError(f"{scheme[:16]}:// is no known kind of place: {FORMS}")
     found = PATH.fullmatch(rest)
     if not found:
-        raise PlaceError(f"{re.split('[?#]', text, maxsplit=1)[0][:256]} names no repository: {FORMS}")
+        raise PlaceError(f"{Label(text)[:256]} names no repository: {FORMS}")
     if scheme == "hf":
         from requant.places.hub import snapshot
     else:

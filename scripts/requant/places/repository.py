@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.ground.text import first_line
-from requant.places.addresses import Address
+from requant.places.addresses import Address, Label
 
 # No hub takes a name that begins or ends otherwise, or has two dashes or dots on end, and the Hub none over 96 letters.
 _PART = r"\w(?:(?:(?!--|\.\.)[\w.-]){0,94}\w)?"
@@ -35,7 +35,7 @@ class Repository(Protocol):
     """Files under one name at one commit."""
 
     @property
-    def shown(self) -> str:
+    def shown(self) -> Label:
         """What messages call it."""
         ...
 
@@ -127,7 +127,7 @@ class FolderRepository:
     """A folder on this machine, which proves nothing of what it holds."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.shown = folder, f"the folder {folder}"
+        self.folder, self.shown = folder, Label(f"the folder {folder}")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Sizes only."""

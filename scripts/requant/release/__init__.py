@@ -6,6 +6,7 @@
 __all__ = [
     "attestation",
     "card",
+    "derivation",
     "folder",
     "keys",
     "method",
