@@ -31,7 +31,7 @@ from requant.quantization.verdict import Verdict
 from support.command import run
 from support.gguf_files import write_model
 from support.html import Node, Tree
-from support.reports import CUSTOM, EVIL, EXACT, MISMATCH, NEAR, UNCHECKED, finding, tensors
+from support.reports import CONSISTENT, CUSTOM, EVIL, EXACT, MISMATCH, NEAR, UNCHECKED, finding, tensors
 
 SAMPLE = Coverage(7, {}, 1, 2)
 
@@ -201,8 +201,25 @@ def test_one_reason_is_said_once_whatever_the_numbers(report: Report) -> None:
 def test_what_an_outcome_does_not_say(report: Report) -> None:
     about = [each["about"] for each in rendered(everything(report)).document["limits"]]
     assert about == [limit for limit in Limit if limit is not Limit.NEAR]
+    said = rendered(with_tensors(CONSISTENT)(report)).document["limits"]
+    assert [each["about"] for each in said] == ["unchecked", "consistent", "good"]
     assert [each["about"] for each in rendered(with_tensors(NEAR)(report)).document["limits"]] == ["near", "good"]
     assert [each["about"] for each in rendered(report).document["limits"]] == ["good"]
+
+
+def test_a_consistent_tensor_is_told_in_numbers(report: Report) -> None:
+    shown = rendered(with_tensors(EXACT, CONSISTENT, CONSISTENT)(report))
+    for text in (shown.text, shown.markdown or ""):
+        text = " ".join(text.split())
+        assert "none of 512 quants contradicts its weight; squared errors are 1.12 to 1.12 times those" in text
+        assert "in single blocks up to 1.75 times; parts of scale 0: 2" in text
+        assert "error at most 1.125 of that without importances, 1.75 of it in one block" in text
+    exact, consistent, _ = shown.document["tensors"]
+    assert exact["consistency"] is None
+    assert consistent["consistency"] == {
+        "quants": 256, "off": 0, "contradicted": 0, "flat": 1, "error_ratio": "1.125", "worst_ratio": "1.75",
+        "first_off": [],
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -273,16 +290,16 @@ def test_counts_agree_with_what_is_listed(report: Report) -> None:
     assert "1 serious" in recipe and "unchecked" not in recipe.replace("could not be", "")
     assert "1 serious · 1 unchecked · 1 harmless" in metadata
     assert "Harmless differences (1)" in words_of(shown.page)
-    said = "1 exact, 1 near, 1 mismatch, 1 unchecked, 2 missing"
+    said = "1 exact, 1 near, 1 consistent, 1 mismatch, 1 unchecked, 2 missing"
     assert said in shown.text and said in shown.markdown
-    assert "1 exact · 1 near · 1 mismatch · 1 unchecked · 2 missing" in words_of(shown.page)
+    assert "1 exact · 1 near · 1 consistent · 1 mismatch · 1 unchecked · 2 missing" in words_of(shown.page)
     signs = Counter(
         word
         for node in Tree(shown.page).root.all()
         if "cell" in (kinds := (node.attributes.get("class") or "").split())
         for word in kinds[1:]
     )
-    assert signs == {"exact": 1, "near": 1, "mismatch": 1, "unchecked": 1, "missing": 2}
+    assert signs == {"exact": 1, "near": 1, "consistent": 1, "mismatch": 1, "unchecked": 1, "missing": 2}
 
 
 def test_tables_behind_the_picture(report: Report) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from requant.audit.imatrix import HashedImatrix, read_hashed
-from requant.audit.judgement import TensorAudit
 from requant.audit.manifest import compare_claims
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.named_weights import open_weights
 from requant.audit.subject import open_subject
 from requant.audit.sweep import Sweep
+from requant.audit.tensor import TensorAudit
 from requant.documents.entries import tensors
 from requant.documents.file_names import MANIFEST
 from requant.documents.pins import ToolchainPin

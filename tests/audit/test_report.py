@@ -25,7 +25,7 @@ from requant.formats.gguf import Tensor
 from requant.ground.canonical import canonical, parse
 from requant.ground.markdown import inert
 from requant.quantization.verdict import Verdict
-from support.reports import CUSTOM, EVIL, EXACT, MISMATCH, NEAR, STOCK, UNCHECKED, finding, tensors
+from support.reports import CONSISTENT, CUSTOM, EVIL, EXACT, MISMATCH, NEAR, STOCK, UNCHECKED, finding, tensors
 
 
 def found(*verdicts: Verdict, missing: tuple[str, ...] = ()) -> Callable[[Report], Report]:
@@ -58,6 +58,7 @@ OUTCOMES: dict[str, tuple[Callable[[Report], Report], dict[str, str], int]] = {
     "another compiler": (found(EXACT, NEAR), {"weights": "near"}, 0),
     "another compiler, where only exact passes": (both(found(EXACT, NEAR), asked(exact=True)), {"weights": "near"}, 1),
     "exact, where only that passes": (asked(exact=True), {}, 0),
+    "one of an unknown matrix": (found(EXACT, NEAR, CONSISTENT), {"weights": "consistent"}, 3),
     "one unchecked": (found(EXACT, NEAR, UNCHECKED), {"weights": "unchecked"}, 3),
     "one mismatch": (found(UNCHECKED, EXACT, MISMATCH, NEAR), {"weights": "mismatch"}, 1),
     "a tensor less": (found(EXACT, missing=("b.weight",)), {"weights": "mismatch"}, 1),
@@ -128,6 +129,7 @@ SENTENCES: dict[str, tuple[Callable[[Report], Report], str, str]] = {
     "many": (found(*[MISMATCH] * 5), "weights", "5 of 5 tensors do not derive from {}: a.weight, a.weight, a.weight and 2 more"),
     "missing": (found(EXACT, missing=("b.weight",)), "weights", "1 tensor of {} is missing: b.weight"),
     "more missing": (found(EXACT, missing=("b", "c")), "weights", "2 tensors of {} are missing: b, c"),
+    "consistent": (found(EXACT, CONSISTENT), "weights", "1 of 2 tensors follow from {} as far as can be told without the importance matrix that it was made with: a.weight; what it decides, the scales, is not checked"),
     "near": (found(NEAR), "weights", "every tensor derives from {}, some as another compiler rounds"),
     "near refused": (both(found(NEAR), asked(exact=True)), "weights", "every tensor derives from {}, some as another compiler rounds, which --exact refuses"),
     "a sample": (asked(coverage=Coverage(7, {}, 1, 2)), "weights", "every row that was read derives exactly from {} (fused arithmetic)"),
@@ -167,7 +169,7 @@ def test_words_of_the_document_are_plain(report: Report) -> None:
     words += [answer["status"] for answer in document["answers"].values()]
     assert {type(word) for word in (*words, *document["counts"])} == {str}
     assert type(document["exit_code"]) is int
-    assert document["counts"] == {"exact": 1, "near": 1, "mismatch": 1, "unchecked": 1}
+    assert document["counts"] == {"exact": 1, "near": 1, "consistent": 1, "mismatch": 1, "unchecked": 1}
 
 
 def test_findings_of_both_answers_in_their_order(report: Report) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.judgement import TensorAudit, judge, rate, surprisingly_many
+from requant.audit.judgement import judge, rate, surprisingly_many
 from requant.audit.material import Material
 from requant.audit.sample import draw, runs
 from requant.audit.sweep import Sweep
+from requant.audit.tensor import TensorAudit
 from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from requant.audit.answers import Coverage, MetadataAnswer
-from requant.audit.judgement import TensorAudit
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.named_weights import open_weights
 from requant.audit.recipe import RecipeAnswer
@@ -17,16 +16,18 @@ from requant.audit.report import Identity, Report
 from requant.audit.status import Mix
 from requant.audit.subject import open_subject
 from requant.audit.sweep import Sweep
+from requant.audit.tensor import TensorAudit
 from requant.documents.pins import TABLE, read_pins
 from requant.formats.ggml import Arithmetic
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.places.remote import Traffic
+from requant.quantization.consistency import Consistency
 from requant.quantization.derivation import Odd, Tally
 from requant.quantization.verdict import Verdict
 from support.quants import written
 
-EXACT, NEAR, MISMATCH, UNCHECKED = Verdict
+EXACT, NEAR, CONSISTENT, MISMATCH, UNCHECKED = Verdict
 STOCK = RecipeAnswer(Mix.STOCK, "the types are those of the stock mix Q4_1", "Q4_1", 5.0, 5.0)
 CUSTOM = RecipeAnswer(Mix.CUSTOM, "a custom mix", "Q4_1", 5.5, 5.0, ("llama-quantize", "--tensor-type", "a|b=q8_0"))
 EVIL = "[bold]<b>*a*|`x`</b>.weight"
@@ -35,9 +36,11 @@ EVIL = "[bold]<b>*a*|`x`</b>.weight"
 def tensors(*verdicts: Verdict, name: str = "a.weight") -> tuple[TensorAudit, ...]:
     """Tensors with these verdicts, and as many odd blocks as they ask for."""
     differs = {"rows": 1, "blocks": 8, "derived_error": 1.0}
+    found = Consistency(256, flat=1, blocks=8, error=4.5, derived_error=4.0, power=99.0, worst=1.75)
     tallies = {
         EXACT: Tally(1, 8), UNCHECKED: Tally(),
         NEAR: Tally(**differs, differing=1, witnessed=1, epsilon=2.0**-23, error=1.5),
+        CONSISTENT: Tally(**differs, differing=8, unexplained=8, consistency=found),
         MISMATCH: Tally(**differs, differing=2, unexplained=2, error=3.0, odd=[Odd(3, 32, 1, 20, 3.0)]),
     }  # fmt: skip
     return tuple(

@@ -284,11 +284,7 @@ def answer_weights(
         UnsupportedError: when it was made with an importance matrix of experts.
         ToolError: when an arithmetic cannot be had.
     """
-    importances: Mapping[str, Floats] | None = {}
-    if imatrix is not None:
-        importances = imatrix.importances()
-    elif subject.with_imatrix:
-        importances = None
+    importances: Mapping[str, Floats] = {} if imatrix is None else imatrix.importances()
     material = Material(subject.file, subject.header, weights.tensors, importances, _opener(pin))
     jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
     total = sum(map(coverage.weights_of, subject.header.tensors))

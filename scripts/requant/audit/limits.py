@@ -21,6 +21,7 @@ class Limit(StrEnum):
     WHY = "why", "It is not known why something is not as it should be: a mistake and an intent look alike."
     SUBJECT = "subject", "The subject named its own weights: whoever forges a quant can do that, too."
     NEAR = "near", "In blocks that differ as rounding would, a few bits were free to choose."
+    CONSISTENT = "consistent", "The scales of what is consistent were not derived: they were free to choose."
     GOOD = (
         "good",
         "Nothing is said of whether what was named, weights or importance matrix, is good, safe or the vendor's.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from requant.audit.judgement import TensorAudit
+from requant.audit.tensor import TensorAudit
 from requant.conversion.weights import Weights, read_rows
 from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, Indices
 from requant.formats.gguf import Header
@@ -19,15 +19,14 @@ from requant.quantization.quantizer import Quantizer
 class Material:
     """What a quant is made of, and the quant: everything that is read.
 
-    ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each; ``None`` where the quant
-    was made with an importance matrix that is not at hand. Whether they were used is found out. ``quantizer`` opens an
-    arithmetic.
+    ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each, as far as they are at hand.
+    Whether they were used is found out. ``quantizer`` opens an arithmetic.
     """
 
     subject: Ranged
     header: Header
     weights: Weights
-    importances: Mapping[str, Floats] | None
+    importances: Mapping[str, Floats]
     quantizer: Callable[[Arithmetic], Quantizer]
 
     def ways(self, audit: TensorAudit, making: Making) -> Ways:
@@ -67,4 +66,4 @@ class Material:
         name = audit.tensor.name
         weights = self.weights.rows(name, indices)
         actual = read_rows(self.subject, audit.tensor, indices) if actual is None else actual
-        return Rows(audit.tensor.type, weights, (self.importances or {}).get(name), actual, indices)
+        return Rows(audit.tensor.type, weights, self.importances.get(name), actual, indices)

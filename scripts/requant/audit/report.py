@@ -7,7 +7,6 @@ from typing import Any
 
 from requant import __version__
 from requant.audit.answers import Coverage, MetadataAnswer
-from requant.audit.judgement import TensorAudit
 from requant.audit.limits import Limit
 from requant.audit.metadata import MetadataFinding
 from requant.audit.named_weights import NamedWeights
@@ -15,6 +14,7 @@ from requant.audit.recipe import RecipeAnswer
 from requant.audit.status import worst
 from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep
+from requant.audit.tensor import TensorAudit
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
@@ -25,6 +25,7 @@ from requant.ground.digests import digest_bytes
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, listed
 from requant.places.remote import Traffic
+from requant.quantization.consistency import Consistency
 from requant.quantization.verdict import Verdict
 
 
@@ -95,7 +96,7 @@ class Report:
             return Verdict.MISMATCH
         if Verdict.UNCHECKED in verdicts or not verdicts:
             return Verdict.UNCHECKED
-        return Verdict.NEAR if Verdict.NEAR in verdicts else Verdict.EXACT
+        return next((each for each in (Verdict.CONSISTENT, Verdict.NEAR) if each in verdicts), Verdict.EXACT)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -154,6 +155,7 @@ class Report:
             Limit.WHY: self.exit_code is ExitCode.AGAINST,
             Limit.SUBJECT: not named,
             Limit.NEAR: self.verdict is Verdict.NEAR,
+            Limit.CONSISTENT: any(audit.verdict is Verdict.CONSISTENT for audit in self.sweep.tensors),
             Limit.GOOD: True,
         }
         return tuple(limit for limit, holds in bounds.items() if holds)
@@ -177,6 +179,12 @@ def weights_sentence(report: Report) -> str:
         why = f" ({reasons.pop()})" if len(reasons) == 1 and None not in reasons else ""
         count = f"{len(lost):,} of {counted(len(tensors), 'tensor')}"
         return f"{count} could not be checked against {at}: {listed(lost)}{why}"
+    if known := names[Verdict.CONSISTENT]:
+        them = "it was" if len(known) == 1 else "they were"
+        return (
+            f"{len(known):,} of {counted(len(tensors), 'tensor')} follow from {at} as far as can be told without the "
+            f"importance matrix that {them} made with: {listed(known)}; what it decides, the scales, is not checked"
+        )
     every = "every tensor" if report.coverage.seed is None else "every row that was read"
     if names[Verdict.NEAR]:
         refused = ", which --exact refuses" if report.exact else ""
@@ -345,6 +353,19 @@ def _tensor(audit: TensorAudit, coverage: Coverage) -> dict[str, Any]:
             {"row": odd.row, "column": odd.column, "bytes": odd.differing, "of": odd.size, "ratio": f"{odd.ratio:.6g}"}
             for odd in tally.odd
         ],
+        "consistency": _consistency(tally.consistency) if tally.consistency.quants else None,
+    }
+
+
+def _consistency(found: Consistency) -> dict[str, Any]:
+    return {
+        "quants": found.quants,
+        "off": found.off,
+        "contradicted": found.contradicted,
+        "flat": found.flat,
+        "error_ratio": f"{found.ratio:.6g}",
+        "worst_ratio": f"{found.worst:.6g}",
+        "first_off": [{"row": row, "column": column} for row, column in found.places],
     }
 
 

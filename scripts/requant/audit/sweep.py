@@ -15,16 +15,17 @@ from functools import partial
 import numpy as np
 
 from requant.audit.hashed_weights import HashedWeights
-from requant.audit.judgement import TensorAudit, differs_throughout, judge
+from requant.audit.judgement import differs_throughout, judge
 from requant.audit.making import probe
 from requant.audit.material import Material
 from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.audit.sanity import Unweighted, look
-from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
+from requant.audit.tensor import TensorAudit
+from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry
 from requant.ground.digests import CHUNK
-from requant.quantization.derivation import Making, Rows, Tally, compare_rows, derivable
+from requant.quantization.derivation import Making, Rows, Tally, compare_evenly, compare_rows, derivable
 from requant.quantization.verdict import Verdict
 
 BATCH = 1 << 20
@@ -131,8 +132,7 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     """Decide whether and which rows of a tensor can be checked; ``reason`` says why not."""
     audit, name = TensorAudit(tensor), tensor.name
     shape = material.weights.shapes.get(name)
-    importances = material.importances
-    importance = None if importances is None else importances.get(name)
+    importance = material.importances.get(name)
     if shape is None:
         audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
     elif shape != tensor.shape:
@@ -142,10 +142,6 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = f"{tensor.type.name} is not derived by this version"
     elif why := material.weights.unchecked(name):
         audit.reason = why
-    elif tensor.type not in PLAIN and importances is None:
-        audit.reason = "was made with an importance matrix that is not at hand: name it with --imatrix"
-    elif tensor.type in NEEDS_IMPORTANCE and importance is None:
-        audit.reason = f"{tensor.type.name} needs importances, and the importance matrix has none for it"
     elif importance is not None and importance.shape != tensor.shape[:1]:
         columns = f"{importance.size:,} columns, the tensor has {tensor.shape[0]:,}"
         audit.reason = f"its importances are of {columns}, so it was made with another importance matrix"
@@ -252,13 +248,13 @@ def _compare(
 ) -> Compared:
     """Compare one batch."""
     rows, ways = material.rows(audit, indices, making, actual), material.ways(audit, making)
-    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
-        return Compared(audit, Tally(), f"{rows.type.name} needs importances, and the rest was made without")
     if tolerance := material.weights.tolerance(audit.tensor.name):
         return Compared(audit, *_compare_computed(rows, tolerance))
     weights = ways.weights(ways.makings[0], rows)
     if rows.type is not GGMLType.F32 and (why := derivable(weights, rows.importance)):
         return Compared(audit, Tally(), why)
+    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
+        return Compared(audit, compare_evenly(ways, rows))
     unweighted = look(material.quantizer(making.arithmetic), replace(rows, weights=weights), audit.indices)
     return Compared(audit, compare_rows(ways, rows), unweighted=unweighted)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from requant.audit.metadata import Grade
+from requant.audit.unknown_importances import LIKELY, LIKELY_OF_GRIDS
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, in_units, listed
 from requant.quantization.verdict import Verdict
@@ -14,6 +15,7 @@ from requant.quantization.witnesses import EPSILONS
 MOST = 20
 """Rows of a list that are shown where space is short; machines get all of them."""
 QUESTIONS = ("weights", "recipe", "metadata", "coverage")
+RATIOS = ("error_ratio", "worst_ratio")
 WORST_FIRST = (ExitCode.AGAINST, ExitCode.UNCHECKED, ExitCode.OK)
 Document = Mapping[str, Any]
 
@@ -47,6 +49,8 @@ def facts(document: Document) -> Iterator[tuple[str, str]]:
     yield "tensors", tensors(document)
     if any(tensor["verdict"] == Verdict.NEAR for tensor in document["tensors"]):
         yield "near", near_bound(document)
+    if consistent := [tensor for tensor in document["tensors"] if tensor["verdict"] == Verdict.CONSISTENT]:
+        yield "consistent", consistent_bound(consistent)
     arithmetic = f", arithmetic {document['arithmetic']}" if document["arithmetic"] else ""
     yield "by", f"requant {document['requant']}, llama.cpp {document['toolchain']['commit']}{arithmetic}"
     run = document["run"]
@@ -109,11 +113,28 @@ def near_bound(document: Document) -> str:
     )
 
 
+def consistent_bound(tensors: Sequence[Document]) -> str:
+    """What ``consistent`` means here, in numbers."""
+    found = [tensor["consistency"] for tensor in tensors]
+    ratios = [float(each["error_ratio"]) for each in found]
+    return (
+        f"none of {sum(each['quants'] for each in found):,} quants contradicts its weight; squared errors are "
+        f"{min(ratios):.3g} to {max(ratios):.3g} times those of a derivation without importances "
+        f"({LIKELY:g} allowed, {LIKELY_OF_GRIDS:g} of IQ2 and IQ3), in single blocks up to "
+        f"{max(float(each['worst_ratio']) for each in found):.3g} times; "
+        f"parts of scale 0: {sum(each['flat'] for each in found):,}"
+    )
+
+
 def explained(tensor: Document) -> str:
     """What there is to say about one tensor that is not exact."""
     differing, unexplained = tensor["differing"], tensor["unexplained"]
     if not differing:
         return tensor["reason"] or ""
+    if tensor["verdict"] == Verdict.CONSISTENT:
+        most, worst = (float(tensor["consistency"][name]) for name in RATIOS)
+        said = f"error at most {most:.4g} of that without importances, {worst:.3g} of it in one block"
+        return "; ".join([said, *([tensor["reason"]] if tensor["reason"] else [])])
     differ, their = ("differs", "its") if differing == 1 else ("differ", "their")
     parts = [f"{differing:,} of {counted(tensor['blocks'], 'block')} {differ}"]
     if unexplained:
@@ -122,7 +143,8 @@ def explained(tensor: Document) -> str:
         parts.append(f"{rounded:,} as rounding would (changes up to {float(tensor['epsilon']):.2g})")
     if tensor["error_ratio"] is not None:
         parts.append(f"{their} error is {float(tensor['error_ratio']):.4g} of the derived")
-    parts += [f"first at row {odd['row']:,}, column {odd['column']:,}" for odd in tensor["examples"][:1]]
+    places = (tensor["consistency"] or {}).get("first_off") or tensor["examples"]
+    parts += [f"first at row {each['row']:,}, column {each['column']:,}" for each in places[:1]]
     return "; ".join(parts + ([tensor["reason"]] if tensor["reason"] else []))
 
 
@@ -166,7 +188,12 @@ def _as_one(tensors: Sequence[dict[str, Any]]) -> Document:
     sums = ("blocks", "differing", "unexplained", "witnessed", "otherwise")
     found: dict[str, Any] = {key: sum(tensor[key] for tensor in tensors) for key in sums}
     found["epsilon"] = max((tensor["epsilon"] for tensor in tensors), key=float)
-    return first | found | ({"error_ratio": None, "examples": []} if others else {})
+    if others:
+        found |= {"error_ratio": None, "examples": [], "consistency": None}
+    if first["verdict"] == Verdict.CONSISTENT:
+        said = [tensor["consistency"] for tensor in tensors]
+        found["consistency"] = {name: max((each[name] for each in said), key=float) for name in RATIOS}
+    return first | found
 
 
 def _findings(document: Document) -> list[tuple[str, ...]]:
