@@ -1,6 +1,5 @@
 """What a difference between importance matrices does to a quant: quantize with each, count the bytes that differ."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
@@ -13,6 +12,7 @@ import numpy as np
 from requant.documents.records import THREADS, read_record
 from requant.formats.ggml import PLAIN
 from requant.formats.gguf import Header, Tensor, quoted, read_exactly, read_header
+from requant.ground.cores import cores
 from requant.ground.digests import CHUNK
 from requant.ground.disk import require_space
 from requant.ground.errors import DiskError, FormatError, RecipeError, StaleError, ToolError, naming
@@ -154,7 +154,7 @@ def _quantize(built: Built, work: WorkFolder, label: str, imatrix: Path, kind: s
                 bar.total = int(match[2])
                 bar.update(int(match[1]) - bar.n)
 
-        run = Run(len(os.sched_getaffinity(0)), work.path / f"{label}.log")
+        run = Run(cores(), work.path / f"{label}.log")
         built.run(work, command, run, watch=watch, explain=_explain)
     return work.path / f"{label}.gguf"
 

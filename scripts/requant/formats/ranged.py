@@ -6,6 +6,7 @@ Whoever parses a file sees only ``Ranged``, so a check works on a published file
 import io
 import os
 import stat
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,8 @@ from requant.ground.errors import FormatError, PlaceError, SourceError
 FIRST_WINDOW = 1 << 18
 LAST_WINDOW = 1 << 23
 """Bytes that ``as_file`` reads at once: few at first, most headers are short, then twice as many each time."""
+# A pipe without a writer would block for ever, were it opened first and looked at then. No system has all three.
+OPENING = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 class Ranged(Protocol):
@@ -66,10 +69,9 @@ class LocalFile:
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path, self.name = path, name or path.name
-        self._descriptor = -1
+        self._descriptor, self._seeking = -1, threading.Lock()
         try:
-            # A pipe without a writer would block for ever, were it opened first and looked at then.
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._descriptor = os.open(path, OPENING)
             found = os.fstat(self._descriptor)
         except (OSError, ValueError) as error:
             self.close()
@@ -86,7 +88,7 @@ class LocalFile:
         pieces = []
         while length:
             try:
-                piece = os.pread(self._descriptor, length, offset)
+                piece = self._piece(length, offset)
             except OSError as error:
                 raise SourceError(f"{self.name} cannot be read ({error.strerror}): check the disk") from error
             if not piece:
@@ -94,6 +96,13 @@ class LocalFile:
             pieces.append(piece)
             offset, length = offset + len(piece), length - len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _piece(self, length: int, offset: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, length, offset)
+        with self._seeking:  # on Windows, where a file has one position for all threads
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, min(length, 1 << 30))
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Give the bytes of several ``(offset, length)``; raises as ``Ranged.read_many``."""

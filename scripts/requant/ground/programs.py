@@ -4,7 +4,6 @@ Tools write their arguments into their output (``quantize.imatrix.file``, ``imat
 every command is built from names inside the work folder and never from absolute paths.
 """
 
-import fcntl
 import io
 import logging
 import os
@@ -36,6 +35,7 @@ KEPT = (
     "NVIDIA_VISIBLE_DEVICES",
     "CCACHE_DIR",
     "REQUANT_LEVEL",
+    "SYSTEMROOT",
 )
 KEPT_FOR_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 TAIL = 40
@@ -132,6 +132,9 @@ def work_folder(path: Path, *, keep: bool = False) -> Iterator[WorkFolder]:
 
     A lock beside it makes two jobs, or a rerun and the orphaned tool of a killed run, take turns.
     """
+    # Windows has none, and no tool is run there.
+    import fcntl
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock_path = path.with_name(f".{path.name}.lock")
     with lock_path.open("w") as lock:
@@ -159,11 +162,13 @@ def clean_environment(extra: Mapping[str, str], *, network: bool = False) -> dic
     return kept | {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"} | dict(extra)
 
 
-def capture(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> str:
+def capture(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, seconds: float | None = None
+) -> str:
     """Run a short command and return its standard output, without the white space at its end.
 
     Raises:
-        ToolError: naming the command and its last line of output.
+        ToolError: naming the command and its last line of output, or that it took longer than ``seconds``.
     """
     try:
         done = subprocess.run(
@@ -173,7 +178,10 @@ def capture(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = N
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
+            timeout=seconds,
         )
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"{command[0]} took more than {seconds:,} seconds: run it by hand to see why") from error
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be started ({error.strerror}): install it") from error
     if done.returncode != 0:

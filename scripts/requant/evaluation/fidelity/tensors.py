@@ -4,7 +4,6 @@ The relative error is ``sqrt(sum v (q - w)**2 / sum v w**2)`` over a tensor's we
 once plain (``v = 1``) and once weighted by the importance of each column.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import prod, sqrt
@@ -19,6 +18,7 @@ from requant.formats.ggml import PLAIN, Floats, Indices
 from requant.formats.gguf import Tensor, read_header
 from requant.formats.imatrix import Entry, importance, read_imatrix
 from requant.formats.ranged import LocalFile
+from requant.ground.cores import cores
 from requant.ground.errors import FormatError
 from requant.ground.progress import progress
 from requant.quantization.quantizer import Quantizer
@@ -64,7 +64,7 @@ def _compare(
         found = quantizer.dequantize(tensor.type, read_rows(file, tensor, indices), tensor.shape[0])
         return ((found - original) ** 2).sum(0), (original**2).sum(0)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         parts = list(pool.map(sums, _batches(tensor)))
     # Columns first, then everything in one order: the same digits with any number of threads.
     lost, all_of_it = (np.sum(column, 0) for column in zip(*parts, strict=True))
