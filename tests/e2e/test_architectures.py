@@ -31,7 +31,7 @@ from requant.ground.digests import Digest, digest_file
 from requant.ground.programs import work_folder
 from requant.pipeline.write_gguf import open_conversion, write_gguf
 from requant.places.place import LocalPlace
-from requant.toolchain.gguf_py import pre_tokenizer
+from requant.toolchain.pre_tokenizers import PreTokenizers
 from support.checkout import TOOLCHAINS
 from support.checkpoints import MODELS, give_tokenizer, write_checkpoint, write_llama_tokenizer
 from support.relabelled import relabelled, text
@@ -136,8 +136,11 @@ def test_a_pre_tokenizer_is_recognised_by_upstreams_list(demo: Workplace, tmp_pa
         write_gguf(work, open_conversion(files), "model", TREE, "own.gguf", tmp_path / "log")
     weights = open_weights(str(folder))
     with weights.place:
-        asked = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(TREE, tokenizer))
-        strange = with_pre_tokenizer(weights, lambda _: pre_tokenizer(TREE, b"{}"))
+        known = PreTokenizers.of_package()
+        asked, strange = (
+            with_pre_tokenizer(weights, known.name),
+            with_pre_tokenizer(weights, lambda _: known.name(b"{}")),
+        )
     assert asked.expected and weights.expected and strange == weights
     header = read_header(tmp_path / "work" / "own.gguf")
     before, after = (compare_metadata(header, each.expected) for each in (weights, asked) if each.expected)

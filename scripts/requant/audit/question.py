@@ -18,8 +18,7 @@ from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Network
-from requant.toolchain.gguf_py import pre_tokenizer
-from requant.toolchain.quantizers import kept_tree
+from requant.toolchain.pre_tokenizers import PreTokenizers
 
 ROWS = 1024
 """Rows that a sampled audit draws by default: an alteration of 0.5 % of all rows is missed once in 170 times."""
@@ -65,7 +64,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         if matrix is not None:
             closing.callback(matrix.close)
         imatrix = _imatrix(matrix, subject)
-        weights = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(kept_tree(pin), tokenizer))
+        weights = with_pre_tokenizer(weights, PreTokenizers.of_package().name)
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
         claims = compare_claims(subject, weights, sweep, imatrix if sweep.weighed else None, pin)

@@ -10,6 +10,7 @@ __all__ = [
     "gguf_py",
     "instrument",
     "perplexity",
+    "pre_tokenizers",
     "quantizers",
     "serving",
     "tree",

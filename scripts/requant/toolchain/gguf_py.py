@@ -6,17 +6,17 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from requant.formats.gguf import Field
-from requant.ground.errors import FormatError, ToolError
-from requant.ground.programs import WorkFolder, capture, work_folder
+from requant.ground.errors import FormatError
+from requant.ground.programs import WorkFolder
+from requant.toolchain.pre_tokenizers import BASE, PreTokenizers
 
+TOKENIZER = "tokenizer.json"
 PROGRAM = Path(__file__).with_name("write_header.py")
-BASE = "conversion/base.py"
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class HeaderRequest:
     tensors: Iterable[tuple[str, tuple[int, ...], str]]
     pre: bool
 
-    def as_json(self, source: str, templates: bool) -> dict[str, Any]:
-        """The request as ``write_header.py`` reads it."""
+    def as_json(self, pre: str | None, templates: bool) -> dict[str, Any]:
+        """The request as ``write_header.py`` reads it; ``pre`` is the pre-tokenizer's name."""
         return {
             "folder": self.folder,
             "architecture": self.architecture,
@@ -44,7 +44,7 @@ class HeaderRequest:
             "tokenizer": [_plain(*entry) for entry in self.tokenizer],
             "last": [_plain(*entry) for entry in self.last],
             "tensors": [[name, [*reversed(shape)], kind] for name, shape, kind in self.tensors],
-            "pre": source if self.pre else None,
+            "pre": pre,
             "templates": templates,
         }
 
@@ -58,26 +58,12 @@ def write_header(work: WorkFolder, tree: Path, request: HeaderRequest, log: Path
     """
     work.link(tree, "llama.cpp")
     work.link(PROGRAM, PROGRAM.name)
-    document = request.as_json(f"llama.cpp/{BASE}", has_template_files(work.path / request.folder))
+    folder = work.path / request.folder
+    document = request.as_json(_pre_tokenizer(tree, folder) if request.pre else None, has_template_files(folder))
     (work.path / "request.json").write_text(json.dumps(document), encoding="utf-8")
     env = {"PYTHONPATH": "llama.cpp/gguf-py", "PYTHONHASHSEED": "0"}
     work.run([sys.executable, PROGRAM.name, "request.json", "header"], log, env=env, explain=_explain)
     return (work.path / "header").read_bytes()
-
-
-def pre_tokenizer(tree: Path, tokenizer: bytes) -> str | None:
-    """What upstream calls the pre-tokenizer of a tokenizer.json; ``None`` where it knows none that does the same.
-
-    The stranger's file is read by a process of its own.
-    """
-    with TemporaryDirectory() as folder, work_folder(Path(folder) / "work") as work:
-        (work.path / "tokenizer.json").write_bytes(tokenizer)
-        root = tree.resolve()
-        command = [sys.executable, str(PROGRAM), "--pre", str(root / BASE), "."]
-        try:
-            return capture(command, work.path, {"PYTHONPATH": str(root / "gguf-py")})
-        except ToolError:
-            return None
 
 
 def has_template_files(folder: Path) -> bool:
@@ -87,14 +73,20 @@ def has_template_files(folder: Path) -> bool:
     return (folder / "additional_chat_templates").is_dir() and not own
 
 
+def _pre_tokenizer(tree: Path, folder: Path) -> str:
+    known = PreTokenizers.of_source((tree / BASE).read_text(encoding="utf-8"))
+    name = known.name((folder / TOKENIZER).read_bytes())
+    if name is None:
+        raise FormatError("the pinned llama.cpp does not recognise the model's tokenizer: pin a newer one")
+    return name
+
+
 def _plain(key: str, field: Field) -> list[Any]:
     value = field.value.tolist() if isinstance(field.value, np.ndarray) else field.value
     return [key, field.type.name, value]
 
 
 def _explain(said: str) -> str | None:
-    if "was not recognized" in said:
-        raise FormatError("the pinned llama.cpp does not recognise the model's tokenizer: pin a newer one")
     if match := re.search(r"(?:\w+Error|\w+Exception): (.+)", said):
         return f"upstream's gguf-py refused the model: {match[1].strip()}"
     return None
