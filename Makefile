@@ -16,7 +16,7 @@ RUNS ?= 1000000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda fuzz lint fix bench rehearsal report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda fuzz lint fix wasm bench rehearsal report lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -102,6 +102,10 @@ fix: setup-test
 	@PYTHONPATH=scripts:tests $(BIN)/python tests/workflow/test_docs.py --fix
 	@PYTHONPATH=scripts:tests $(BIN)/python tests/workflow/test_house.py --fix
 	@$(BIN)/ruff format --quiet scripts
+
+# Writes what the package carries of llama.cpp, workflow/upstream, from the first one of the pin table; fetches it once.
+wasm: setup-test
+	@$(BIN)/python -m requant.toolchain.wasm_module
 
 report: setup
 	@$(SNAKEMAKE) --configfile config/tiny.yaml --report results/Tiny-Qwen3/report.zip
