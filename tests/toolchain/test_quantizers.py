@@ -1,8 +1,34 @@
-"""requant.toolchain.quantizers: each arithmetic has a fingerprint, and a variant that computes so."""
+"""requant.toolchain.quantizers: each arithmetic has a fingerprint, and a variant or a module that computes so."""
 
+from pathlib import Path
+
+import pytest
+
+from requant.documents.pins import TABLE, read_pins
 from requant.formats.ggml import Arithmetic
-from requant.toolchain.quantizers import FINGERPRINTS
+from requant.ground.errors import ToolError
+from requant.toolchain import quantizers
+from requant.toolchain.quantizers import FINGERPRINTS, SMALL, lacking, open_quantizer
 from requant.toolchain.variants import variant
+from requant.toolchain.wasm_library import WasmLibrary
+
+FIRST, OLDER = read_pins(TABLE, "the pin table").toolchains.values()
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which nothing was built; gives the folder that is its PATH, where nothing lies."""
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "path").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "path"
+
+
+def programs(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).symlink_to("/bin/true")
 
 
 def test_every_arithmetic_can_be_built_and_proven() -> None:
@@ -11,3 +37,70 @@ def test_every_arithmetic_can_be_built_and_proven() -> None:
     for arithmetic in Arithmetic:
         assert variant(arithmetic.value).name == arithmetic
         assert arithmetic.other is not arithmetic is arithmetic.other.other
+
+
+def test_without_a_compiler_the_module_is_strict(bare: Path) -> None:
+    """However much there is to do; and nothing is fetched or written for it."""
+    for work in (None, 0, 100 * SMALL):
+        assert isinstance(open_quantizer(Arithmetic.STRICT, FIRST, work), WasmLibrary)
+    assert lacking(Arithmetic.STRICT, FIRST) is None
+    assert not (bare.parent / "cache").exists()
+
+
+MISSING = {
+    "nothing": ((), "no git is on the PATH, which proves llama.cpp's source: install it"),
+    "git": (("git",), "no C compiler (gcc) is on the PATH: install one (Debian: apt install g++)"),
+    "another compiler": (("git", "cc", "c++", "clang"), "no C compiler (gcc) is on the PATH"),
+}
+
+
+@pytest.mark.parametrize(("names", "words"), MISSING.values(), ids=list(MISSING))
+def test_fused_needs_gcc(bare: Path, names: tuple[str, ...], words: str) -> None:
+    programs(bare, *names)
+    why = lacking(Arithmetic.FUSED, FIRST)
+    assert why is not None
+    assert words in why
+    with pytest.raises(ToolError) as error:
+        open_quantizer(Arithmetic.FUSED, FIRST)
+    assert str(error.value) == why
+    assert not (bare.parent / "cache").exists(), "a source was fetched in vain"
+
+
+def test_the_module_stands_for_its_own_llama_cpp_alone(bare: Path) -> None:
+    assert "git" in (lacking(Arithmetic.STRICT, OLDER) or "")
+    with pytest.raises(ToolError, match="no git is on the PATH"):
+        open_quantizer(Arithmetic.STRICT, OLDER)
+
+
+def test_a_compiler_is_for_much_work(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building takes half a minute: little is derived by the module before that is over."""
+    programs(bare, "git", "gcc", "g++", "cc", "c++")
+    built = []
+    monkeypatch.setattr(quantizers, "_build", lambda *arguments: built.append(arguments))
+    assert isinstance(open_quantizer(Arithmetic.STRICT, FIRST, SMALL), WasmLibrary)
+    assert not built
+    for work in (None, SMALL + 1):
+        with pytest.raises(OSError, match=r"build\.json"):  # which the build would have written
+            open_quantizer(Arithmetic.STRICT, FIRST, work)
+    assert len(built) == 2
+    assert lacking(Arithmetic.STRICT, OLDER) is None
+
+
+def test_a_module_that_computes_otherwise_is_refused(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FINGERPRINTS, Arithmetic.STRICT, "0" * 64)
+    with pytest.raises(ToolError, match=r"quantizer\.wasm does not compute in the strict arithmetic"):
+        open_quantizer(Arithmetic.STRICT, FIRST)
+
+
+def test_a_processor_without_fused_instructions(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(arithmetic: Arithmetic) -> None:
+        raise ToolError("this processor lacks AVX2 or FMA")
+
+    monkeypatch.setattr(quantizers, "require_processor", refuse)
+    assert lacking(Arithmetic.FUSED, FIRST) == "this processor lacks AVX2 or FMA"
+
+
+def test_elsewhere_than_on_linux_nothing_is_built(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(bare, "git", "gcc", "g++", "cc", "c++")
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert (lacking(Arithmetic.FUSED, FIRST) or "").startswith("fused is built on Linux only")

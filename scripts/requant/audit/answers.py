@@ -35,7 +35,7 @@ from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
 from requant.quantization.quantizer import Quantizer
 from requant.quantization.verdict import Verdict
-from requant.toolchain.quantizers import open_quantizer
+from requant.toolchain.quantizers import lacking, open_quantizer
 
 CHANCE = 0.01
 """Chance of missing a change, for which a sample's bound is given."""
@@ -285,9 +285,10 @@ def answer_weights(
         ToolError: when an arithmetic cannot be had.
     """
     importances: Mapping[str, Floats] = {} if imatrix is None else imatrix.importances()
-    material = Material(subject.file, subject.header, weights.tensors, importances, _opener(pin))
-    jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
     total = sum(map(coverage.weights_of, subject.header.tensors))
+    had_not = {each: why for each in Arithmetic if (why := lacking(each, pin))}
+    material = Material(subject.file, subject.header, weights.tensors, importances, _opener(pin, total), had_not)
+    jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
     with progress(total, "comparing", "weights", scale=True) as bar:
 
         def advance(count: int) -> None:
@@ -296,5 +297,5 @@ def answer_weights(
         return audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0)
 
 
-def _opener(pin: ToolchainPin) -> Callable[[Arithmetic], Quantizer]:
-    return cache(lambda arithmetic: open_quantizer(arithmetic, pin))
+def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], Quantizer]:
+    return cache(lambda arithmetic: open_quantizer(arithmetic, pin, work))

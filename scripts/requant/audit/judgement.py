@@ -6,8 +6,8 @@ from math import log
 from typing import NamedTuple
 
 from requant.audit.tensor import TensorAudit
-from requant.audit.unknown_importances import dense, importances_differ, judge_rounding
-from requant.formats.ggml import GGMLType
+from requant.audit.unknown_importances import THROUGHOUT, dense, importances_differ, judge_rounding
+from requant.formats.ggml import Arithmetic, GGMLType
 from requant.quantization.consistency import LIMITS
 from requant.quantization.verdict import Verdict
 
@@ -36,6 +36,7 @@ SURPRISE = log(1000)
 ALONE = "differs where rounding could explain it, in a file that is exact otherwise"
 TOO_FEW = "too few blocks differ to tell another compiler's rounding from an alteration"
 TOO_MANY = "every difference has a witness, but more blocks differ than with any compiler that was measured"
+UNTRIED = "differs in so few blocks that the {} arithmetic could explain it, which this machine has not"
 ELSEWHERE = "every difference has a witness, but other types differ in fewer blocks than with any compiler"
 OUT_OF_REACH = 1 / 150
 """Of blocks that another compiler made otherwise, four times the share that was seen to have no witness: where sums of
@@ -48,8 +49,10 @@ NO_WITNESS = (
 )
 
 
-def judge(audits: Sequence[TensorAudit], sampled: bool) -> None:
+def judge(audits: Sequence[TensorAudit], sampled: bool, lacking: Mapping[Arithmetic, str] | None = None) -> None:
     """Give every tensor its verdict, by what was found in it and in the file as a whole.
+
+    What an arithmetic could explain that this machine is ``lacking`` is unchecked, for the reason that stands there.
 
     One file is in one arithmetic. So differences that a witness explains are another compiler's only if the file has
     about as many of them, type by type, as compilers make. Where much of a tensor differs, its importances may be
@@ -62,6 +65,9 @@ def judge(audits: Sequence[TensorAudit], sampled: bool) -> None:
             continue
         if not tally.differing:
             audit.verdict = Verdict.EXACT
+        elif lacking and audit.searched and not surprisingly_many(tally.differing, THROUGHOUT * tally.blocks):
+            [(arithmetic, why), *_] = lacking.items()
+            audit.reason = audit.reason or f"{UNTRIED.format(arithmetic)}: {why}"
         elif importances_differ(audit, audits, sampled):
             verdict, reason = judge_rounding(audit, audits)
             if audit.reason is None or verdict is Verdict.MISMATCH:

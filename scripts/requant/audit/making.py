@@ -7,7 +7,7 @@ import numpy as np
 
 from requant.audit.material import Material
 from requant.audit.tensor import TensorAudit
-from requant.formats.ggml import NEEDS_IMPORTANCE, Arithmetic, GGMLType, Indices
+from requant.formats.ggml import NEEDS_IMPORTANCE, GGMLType, Indices
 from requant.quantization.derivation import Making, derivable
 
 PROBE = 1 << 17
@@ -26,7 +26,7 @@ def probe(material: Material, audits: list[TensorAudit]) -> Making:
         Making(arithmetic, via, weighed)
         for weighed in ((True, False) if material.importances else (True,))
         for via in material.weights.vias
-        for arithmetic in Arithmetic
+        for arithmetic in material.arithmetics
     ]
     best, fewest = makings[0], None
     for making in makings:

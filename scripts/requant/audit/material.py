@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,8 @@ class Material:
     """What a quant is made of, and the quant: everything that is read.
 
     ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each, as far as they are at hand.
-    Whether they were used is found out. ``quantizer`` opens an arithmetic.
+    Whether they were used is found out. ``quantizer`` opens an arithmetic; ``lacking`` says of those that this machine
+    has not why.
     """
 
     subject: Ranged
@@ -28,12 +29,18 @@ class Material:
     weights: Weights
     importances: Mapping[str, Floats]
     quantizer: Callable[[Arithmetic], Quantizer]
+    lacking: Mapping[Arithmetic, str] = field(default_factory=dict)
+
+    @property
+    def arithmetics(self) -> list[Arithmetic]:
+        """Those that can be tried."""
+        return [each for each in Arithmetic if each not in self.lacking]
 
     def ways(self, audit: TensorAudit, making: Making) -> Ways:
         """How a tensor may have been made, ``making`` first; a conversion leaves vectors alone."""
         vias = self.weights.vias if len(audit.tensor.shape) > 1 else (GGMLType.F32,)
         first = making if making.via in vias else replace(making, via=GGMLType.F32)
-        others = [replace(making, arithmetic=arithmetic, via=via) for via in vias for arithmetic in Arithmetic]
+        others = [replace(making, arithmetic=arithmetic, via=via) for via in vias for arithmetic in self.arithmetics]
         return Ways(self.quantizer, (first, *(each for each in others if each != first)))
 
     def rows(self, audit: TensorAudit, indices: Indices, making: Making, actual: Bytes | None = None) -> Rows:

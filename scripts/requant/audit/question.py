@@ -15,10 +15,12 @@ from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tok
 from requant.audit.report import Identity, Report
 from requant.audit.subject import Subject, open_subject
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
+from requant.formats.ggml import Arithmetic
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Network
 from requant.toolchain.pre_tokenizers import PreTokenizers
+from requant.toolchain.quantizers import lacking
 
 ROWS = 1024
 """Rows that a sampled audit draws by default: an alteration of 0.5 % of all rows is missed once in 170 times."""
@@ -116,8 +118,9 @@ def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
             raise RecipeError(f"--toolchain is {question.toolchain!r}; write one of {', '.join(pins)}")
         return pins[question.toolchain]
     commit = subject.manifest.inputs.toolchain.commit if subject.manifest else None
-    # Any pin derives the same bytes as far as is known; one that is built already is best.
-    return next((pin for pin in pins.values() if pin.commit == commit), next(iter(pins.values())))
+    # Any pin derives the same bytes as far as is known; the one that made the subject is best, if it can be had here.
+    made = (pin for pin in pins.values() if pin.commit == commit and not lacking(Arithmetic.STRICT, pin))
+    return next(made, next(iter(pins.values())))
 
 
 def _imatrix(named: Place | None, subject: Subject) -> HashedImatrix | None:

@@ -5,7 +5,6 @@ that still differ are explained by another way, by a witness, or not at all. ``r
 into verdicts. Neither knows where the files lie or how results are shown.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
@@ -24,6 +23,7 @@ from requant.audit.tensor import TensorAudit
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry
+from requant.ground.cores import cores
 from requant.ground.digests import CHUNK
 from requant.quantization.derivation import Making, Rows, Tally, compare_evenly, compare_rows, derivable
 from requant.quantization.verdict import Verdict
@@ -91,14 +91,14 @@ def audit_tensors(
     """
     audits = [_prepared(material, tensor, selected) for tensor in material.header.tensors]
     checked = [audit for audit in audits if audit.reason is None]
-    jobs = jobs or len(os.sched_getaffinity(0))
+    jobs = jobs or cores()
     if selected is not None:
         material.hold(checked, jobs)
     making = probe(material, checked)
     whole = None if selected is not None else _Whole.of(material)
     _pass(material, checked, making, jobs, progress, whole)
     making = _reconsidered(material, checked, making, jobs, whole)
-    judge(audits, selected is not None)
+    judge(audits, selected is not None, material.lacking)
     padding = whole.passage.padding if whole else look_between(material.subject, material.header, seed)
     return Sweep(
         tensors=tuple(audits),

@@ -93,8 +93,8 @@ def trial_of(model: Path | None, quant: str | None, tool: Path | None) -> Trial 
 
 
 def pinned_quantizer() -> Quantizer:
-    """The strict library of the pin table's first llama.cpp; raises as ``open_quantizer``."""
-    return open_quantizer(Arithmetic.STRICT, next(iter(read_pins(TABLE, "the pin table").toolchains.values())))
+    """The strict arithmetic of the pin table's first llama.cpp, to dequantize with; raises as ``open_quantizer``."""
+    return open_quantizer(Arithmetic.STRICT, next(iter(read_pins(TABLE, "the pin table").toolchains.values())), work=0)
 
 
 def diff(a: Path, b: Path, quantizer: Open = pinned_quantizer, trial: Trial | None = None) -> Diff:

@@ -86,6 +86,19 @@ def build_library(tree: Path, name: str, folder: Path, commit: str, run: Run) ->
         _install(work.path / "out" / "bin", folder, {"libggml-base.so": LIBRARY}, document, folder / "build.json")
 
 
+def missing_for(name: str) -> str | None:
+    """What building a variant lacks on this machine, and what to do; ``None`` where it can be tried."""
+    if sys.platform != "linux":
+        return f"{name} is built on Linux only: use a machine or a container with it"
+    if shutil.which("git") is None:
+        return "no git is on the PATH, which proves llama.cpp's source: install it (Debian: apt install git)"
+    try:
+        _compilers(variant(name))
+    except ToolError as error:
+        return str(error)
+    return None
+
+
 def open_built(record: Path) -> Built:
     """Read a build record and check that its files are still the ones that were built.
 

@@ -1,8 +1,9 @@
 """The two arithmetics that a quant is derived in: ``libggml-base``, strict and fused, built on first use and kept.
 
 An auditor needs only eleven source files of llama.cpp, built in half a minute. They are kept in the user's cache folder
-(``XDG_CACHE_HOME``). A compiler is not believed: before a library is used it must give, for a fixed set of weights, the
-bytes that its arithmetic is known to give (``FINGERPRINTS``).
+(``XDG_CACHE_HOME``). Where that half minute is not worth it, or there is no compiler, the strict arithmetic comes from
+the WebAssembly module in the package. Neither is believed: before one is used it must give, for a fixed set of weights,
+the bytes that its arithmetic is known to give (``FINGERPRINTS``).
 """
 
 import hashlib
@@ -14,12 +15,14 @@ import numpy as np
 
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, GGMLType
+from requant.ground.cores import cores
 from requant.ground.errors import ToolError
 from requant.ground.programs import Run
-from requant.toolchain.build import LIBRARY, build_library, open_built
+from requant.toolchain.build import LIBRARY, build_library, missing_for, open_built
 from requant.toolchain.ggml_library import GGMLLibrary
 from requant.toolchain.tree import fetch_toolchain, proven_tree
 from requant.toolchain.variants import ON_ARM64
+from requant.toolchain.wasm_library import COMMIT, WasmLibrary
 
 logger = logging.getLogger(__name__)
 
@@ -34,30 +37,50 @@ FINGERPRINT_TYPES = (
     GGMLType.IQ4_NL, GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1,
 )  # fmt: skip
 ROWS, COLUMNS = 64, 512
+SMALL = 1 << 29
+"""Weights up to which the module has derived them before a library is fetched, built and as far."""
+
+Library = GGMLLibrary | WasmLibrary
 
 
-def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin) -> GGMLLibrary:
-    """The library of one arithmetic and one llama.cpp commit, fetched and built where it is not there yet.
+def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None = None) -> Library:
+    """One arithmetic of one llama.cpp: the library where it is built, else the module, or a library that is built now.
+
+    Args:
+        arithmetic: which one.
+        pin: which llama.cpp.
+        work: how many weights are to be derived, where that is known.
 
     Raises:
         SourceError, FormatError: when the source cannot be had or is another one.
-        StaleError: when the source or the library was changed since.
-        ToolError: when there is no compiler, the processor is too old, or the library computes otherwise.
+        StaleError: when the source, the library or the module was changed since.
+        ToolError: when there is no compiler, the processor is too old, or what was opened computes otherwise.
     """
+    record, small = _record(arithmetic, pin), work is not None and work <= SMALL
+    if not record.exists() and _is_packaged(arithmetic, pin) and (small or missing_for(arithmetic.value)):
+        module = WasmLibrary()
+        _prove(module, module.path, "install g++ or another version of wasmtime")
+        return module
     require_processor(arithmetic)
-    folder = toolchains() / pin.name
-    record = folder / "library" / arithmetic / "build.json"
     if not record.exists():
-        _build(arithmetic, pin, folder, record.parent)
+        if why := missing_for(arithmetic.value):
+            raise ToolError(why)
+        _build(arithmetic, pin, record.parent)
     open_built(record)
     library = GGMLLibrary(arithmetic, record.with_name(LIBRARY))
-    found = fingerprint(library)
-    if found != FINGERPRINTS[arithmetic]:
-        raise ToolError(
-            f"{record.with_name(LIBRARY)} does not compute in the {arithmetic} arithmetic (fingerprint {found[:16]}): "
-            "install GCC 11 or newer, remove that folder and run again"
-        )
+    _prove(library, record.with_name(LIBRARY), "install GCC 11 or newer, remove that folder")
     return library
+
+
+def lacking(arithmetic: Arithmetic, pin: ToolchainPin) -> str | None:
+    """Why this machine has no such arithmetic, and what to do; ``None`` where it can be opened."""
+    if _is_packaged(arithmetic, pin):
+        return None
+    try:
+        require_processor(arithmetic)
+    except ToolError as error:
+        return str(error)
+    return None if _record(arithmetic, pin).exists() else missing_for(arithmetic.value)
 
 
 def tool_quantizer(record: Path) -> GGMLLibrary:
@@ -105,15 +128,33 @@ def kept_tree(pin: ToolchainPin) -> Path:
     return proven_tree(source)
 
 
-def _build(arithmetic: Arithmetic, pin: ToolchainPin, folder: Path, target: Path) -> None:
+def _record(arithmetic: Arithmetic, pin: ToolchainPin) -> Path:
+    return toolchains() / pin.name / "library" / arithmetic / "build.json"
+
+
+def _is_packaged(arithmetic: Arithmetic, pin: ToolchainPin) -> bool:
+    return arithmetic is WasmLibrary.arithmetic and pin.commit == COMMIT
+
+
+def _build(arithmetic: Arithmetic, pin: ToolchainPin, target: Path) -> None:
     tree = kept_tree(pin)
-    run = Run(len(os.sched_getaffinity(0)), folder / "logs" / f"library_{arithmetic}.log")
+    run = Run(cores(), toolchains() / pin.name / "logs" / f"library_{arithmetic}.log")
     logger.info("building libggml-base in the %s arithmetic, once", arithmetic)
     # The variant that computes so has the same name.
     build_library(tree, arithmetic.value, target, pin.commit, run)
 
 
-def fingerprint(library: GGMLLibrary) -> str:
+def _prove(library: Library, path: Path, advice: str) -> None:
+    """Raise ``ToolError`` with ``advice`` when a library does not compute in its arithmetic."""
+    found = fingerprint(library)
+    if found != FINGERPRINTS[library.arithmetic]:
+        raise ToolError(
+            f"{path} does not compute in the {library.arithmetic} arithmetic (fingerprint {found[:16]}): "
+            f"{advice} and run again"
+        )
+
+
+def fingerprint(library: Library) -> str:
     """SHA-256 of the bytes that the library makes of fixed weights, in every type, without and with importances."""
     # Philox gives these words on every machine; sums of four bytes look enough like weights.
     stream = np.random.Philox(key=2507)
