@@ -90,12 +90,12 @@ def missing_for(name: str) -> str | None:
     """What building a variant lacks on this machine, and what to do; ``None`` where it can be tried."""
     if sys.platform != "linux":
         return f"{name} is built on Linux only: use a machine or a container with it"
-    if shutil.which("git") is None:
-        return "no git is on the PATH, which proves llama.cpp's source: install it (Debian: apt install git)"
     try:
         _compilers(variant(name))
     except ToolError as error:
         return str(error)
+    if shutil.which("git") is None:
+        return "no git is on the PATH, which proves llama.cpp's source: install it (Debian: apt install git)"
     return None
 
 
