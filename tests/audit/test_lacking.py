@@ -23,7 +23,7 @@ WEIGHTS = {name: (kind, numbers(seed, ROWS, COLUMNS)) for seed, (name, kind) in 
 EXACT, MISMATCH, UNCHECKED = Verdict.EXACT, Verdict.MISMATCH, Verdict.UNCHECKED
 WHY = "no C compiler (gcc) is on the PATH: install one"
 REASON = (
-    "differs in few blocks; the fused arithmetic could explain them, and cannot be had here: "
+    "differs in some blocks; the fused arithmetic could explain them, and cannot be had here: "
     "no C compiler (gcc) is on the PATH: install one"
 )
 

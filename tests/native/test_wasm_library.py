@@ -19,7 +19,7 @@ from requant.toolchain import wasm_module
 from requant.toolchain.pre_tokenizers import BASE, PreTokenizers
 from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
 from requant.toolchain.wasm_library import COMMIT, MODULE, PIECE, SHA256, WasmLibrary
-from support.checkout import TOOLCHAINS, alone
+from support.checkout import TOOLCHAINS
 from support.quants import NEWER, kept, numbers
 
 ROWS, COLUMNS = 6, 512
@@ -41,10 +41,7 @@ def test_it_is_made_of_the_pinned_source(tmp_path: Path, monkeypatch: pytest.Mon
     tree = TOOLCHAINS / NEWER / "source"
     assert next(iter(read_pins(TABLE, "the pin table").toolchains.values())).commit == COMMIT, "make wasm"
     assert hashlib.sha256(MODULE.read_bytes()).hexdigest() == SHA256
-    with alone():
-        wasm_module.build_module(
-            tree, tmp_path / "built.wasm", TOOLCHAINS / NEWER / "foreign" / "zig", tmp_path / "log"
-        )
+    wasm_module.build_module(tree, tmp_path / "built.wasm", TOOLCHAINS / NEWER / "foreign" / "zig", tmp_path / "log")
     assert (tmp_path / "built.wasm").read_bytes() == MODULE.read_bytes()
     assert PreTokenizers.of_source((tree / BASE).read_text(encoding="utf-8")) == PreTokenizers.of_package()
 

@@ -36,7 +36,7 @@ SURPRISE = log(1000)
 ALONE = "differs where rounding could explain it, in a file that is exact otherwise"
 TOO_FEW = "too few blocks differ to tell another compiler's rounding from an alteration"
 TOO_MANY = "every difference has a witness, but more blocks differ than with any compiler that was measured"
-UNTRIED = "differs in few blocks; the {} arithmetic could explain them, and cannot be had here"
+UNTRIED = "differs in some blocks; the {} arithmetic could explain them, and cannot be had here"
 ELSEWHERE = "every difference has a witness, but other types differ in fewer blocks than with any compiler"
 OUT_OF_REACH = 1 / 150
 """Of blocks that another compiler made otherwise, four times the share that was seen to have no witness: where sums of
