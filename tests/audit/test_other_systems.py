@@ -45,7 +45,7 @@ def test_an_audit(tmp_path: Path, options: tuple[str, ...], changed: bool) -> No
     path = os.pathsep.join([PYTHONPATH, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "support" / "elsewhere.py", "audit", quant, "--source", weights, *options,
-         "--json", tmp_path / "report.json"],
+         "--json", tmp_path / "report.json", "--html", tmp_path / "page.html"],
         env={"PATH": str(tmp_path / "path"), "PYTHONPATH": path, **home}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == (1 if changed else 3), done.stdout + done.stderr  # these files say nothing of a model
