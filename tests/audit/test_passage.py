@@ -38,7 +38,7 @@ def passed(data: bytes, step: int, jobs: int = 2) -> tuple[Passage, list[tuple[s
 def test_every_byte_once_and_in_order(step: int, jobs: int) -> None:
     data = file_with(bytes(32))
     passage, pieces = passed(data, step, jobs)
-    assert passage.sha256 == hashlib.sha256(data).hexdigest()
+    assert passage.digests == (hashlib.sha256(data).hexdigest(),)
     for name, wanted in (("a.weight", bytes(range(96))), ("b.weight", b"\7" * 32)):
         mine = [(start, piece) for found, start, piece in pieces if found == name]
         assert b"".join(piece for _, piece in mine) == wanted
@@ -52,7 +52,7 @@ def test_a_large_file_passes_in_pieces(tmp_path: Path) -> None:
     with LocalFile(tmp_path / "x.gguf") as file:
         passage = Passage(file, parse(data))
         assert [found.name for found, _, _ in passage.pieces(lambda _: CHUNK, 2)] == ["a.weight", "b.weight"]
-    assert (passage.sha256, passage.padding.size) == (hashlib.sha256(data).hexdigest(), 3 * CHUNK)
+    assert (passage.digests, passage.padding.size) == ((hashlib.sha256(data).hexdigest(),), 3 * CHUNK)
 
 
 @pytest.mark.parametrize(("gap", "alignment", "first"), [
@@ -107,7 +107,7 @@ def test_the_digest_is_that_of_the_bytes_that_were_handed_out() -> None:
     later = data[:-1] + b"\1"
     passage = Passage(Changing(data, later), parse(data))
     pieces = b"".join(piece for found, _, piece in passage.pieces(lambda _: 4096, 2) if found.name == "b.weight")
-    assert (pieces, passage.sha256) == (b"\7" * 31 + b"\1", hashlib.sha256(later).hexdigest())
+    assert (pieces, passage.digests) == (b"\7" * 31 + b"\1", (hashlib.sha256(later).hexdigest(),))
 
 
 def test_a_file_that_shrinks_is_one_sentence(tmp_path: Path) -> None:

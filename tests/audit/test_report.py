@@ -19,7 +19,7 @@ from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.named_weights import open_weights
 from requant.audit.recipe import RecipeAnswer, with_findings
 from requant.audit.render import MOST, rendered
-from requant.audit.report import Identity, Report
+from requant.audit.report import FileIdentity, Identity, Report
 from requant.audit.status import Mix
 from requant.audit.subject import open_subject
 from requant.audit.sweep import Sweep
@@ -70,7 +70,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Report]:
         recipe=STOCK,
         metadata=MetadataAnswer(()),
         coverage=Coverage(None, None, 1, 1),
-        identity=Identity("0" * 64),
+        identity=Identity((FileIdentity("quant.gguf", 1, "0" * 64),)),
         named=True,
         trusted=False,
         inferred=(),

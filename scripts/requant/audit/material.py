@@ -9,7 +9,7 @@ import numpy as np
 from requant.audit.judgement import TensorAudit
 from requant.conversion.weights import Weights, read_rows
 from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, Indices
-from requant.formats.gguf import Header
+from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
 from requant.quantization.derivation import Making, Rows, Ways
 from requant.quantization.quantizer import Quantizer
@@ -19,9 +19,9 @@ from requant.quantization.quantizer import Quantizer
 class Material:
     """What a quant is made of, and the quant: everything that is read.
 
-    ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each; ``None`` where the quant
-    was made with an importance matrix that is not at hand. Whether they were used is found out. ``quantizer`` opens an
-    arithmetic.
+    ``importances`` maps weights to what llama-quantize multiplies with, ``[experts, columns]`` each, a dense weight
+    being one expert; ``None`` where the quant was made with an importance matrix that is not at hand. Whether they were
+    used is found out. ``quantizer`` opens an arithmetic.
     """
 
     subject: Ranged
@@ -38,12 +38,15 @@ class Material:
         return Ways(self.quantizer, (first, *(each for each in others if each != first)))
 
     def rows(self, audit: TensorAudit, indices: Indices, making: Making, actual: Bytes | None = None) -> Rows:
-        """Some of the rows to look at, with the importances if ``making`` has them; ``actual`` saves reading it."""
+        """Some rows of one expert, with its importances if ``making`` has them; ``actual`` saves reading it."""
         if audit.held is None:
             rows = self._stored(audit, indices, actual)
         else:
             rows = audit.held.at(np.searchsorted(audit.held.indices, indices))
-        return rows if making.weighed else replace(rows, importance=None)
+        importances = (self.importances or {}).get(audit.tensor.name) if making.weighed else None
+        if importances is None or not len(indices):
+            return rows
+        return replace(rows, importance=importances[_experts(audit.tensor, indices[:1])[0]])
 
     def hold(self, audits: list[TensorAudit], jobs: int) -> None:
         """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting.
@@ -64,7 +67,17 @@ class Material:
                 raise
 
     def _stored(self, audit: TensorAudit, indices: Indices, actual: Bytes | None = None) -> Rows:
-        name = audit.tensor.name
-        weights = self.weights.rows(name, indices)
+        weights = self.weights.rows(audit.tensor.name, indices)
         actual = read_rows(self.subject, audit.tensor, indices) if actual is None else actual
-        return Rows(audit.tensor.type, weights, (self.importances or {}).get(name), actual, indices)
+        return Rows(audit.tensor.type, weights, None, actual, indices)
+
+
+def by_expert(tensor: Tensor, indices: Indices) -> list[Indices]:
+    """The places in ``indices``, which are sorted, of each expert's rows: llama-quantize quantizes every one apart."""
+    return np.split(np.arange(len(indices)), np.flatnonzero(np.diff(_experts(tensor, indices))) + 1)
+
+
+def _experts(tensor: Tensor, rows: Indices) -> Indices:
+    """Which expert rows belong to: that of the third dimension, where there is one."""
+    found: Indices = rows // (*tensor.shape, 1)[1]
+    return found

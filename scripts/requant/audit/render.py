@@ -73,11 +73,15 @@ def ordered(report: Report) -> list[MetadataFinding]:
 
 def facts(report: Report) -> Iterator[tuple[str, str]]:
     """What was checked against what, by name and value."""
-    subject, sweep, identity, imatrix = report.subject, report.sweep, report.identity, report.recipe.imatrix
-    digest = "" if identity.sha256 is None else f", SHA-256 {identity.sha256} (all of it was read)"
-    yield "subject", f"{subject.file.name}, {in_units(subject.file.size)}{digest}"
-    for who, said in identity.said.items():
-        yield who, f"says that the subject's SHA-256 is {said}" + ("" if identity.sha256 else ", which was not checked")
+    subject, sweep, imatrix = report.subject, report.sweep, report.recipe.imatrix
+    if len(report.identity.files) > 1:
+        yield "subject", f"{subject.file.name}, {in_units(subject.file.size)}"
+    for file in report.identity.files:
+        what, name = ("part", file.name) if len(report.identity.files) > 1 else ("subject", subject.file.name)
+        digest = "" if file.sha256 is None else f", SHA-256 {file.sha256} (all of it was read)"
+        yield what, f"{name}, {in_units(file.size)}{digest}"
+        for who, said in file.said.items():
+            yield who, f"says that the {what}'s SHA-256 is {said}" + ("" if file.sha256 else ", which was not checked")
     yield "weights", f"{report.weights.place.shown} ({report.weights.form}), {report.namer}"
     yield "imatrix", "none" if imatrix is None else f"{imatrix.name}, SHA-256 {imatrix.sha256}"
     yield "llama.cpp", f"{report.toolchain.commit[:12]}, arithmetic {sweep.arithmetic}"

@@ -21,9 +21,11 @@ from requant.quantization.verdict import Verdict
 
 
 @dataclass(frozen=True)
-class Identity:
-    """The subject's SHA-256: of all bytes, if they were read; and what others say that it is, by who says so."""
+class FileIdentity:
+    """One of the subject's files: its SHA-256, if all bytes were read, and what others ``said`` that it is, by who."""
 
+    name: str
+    size: int
     sha256: str | None = None
     said: Mapping[str, str] = field(default_factory=dict)
 
@@ -35,6 +37,25 @@ class Identity:
             for who, said in self.said.items()
             if self.sha256 not in (None, said)
         ]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The subject's files: one, or the parts of a split model."""
+
+    files: tuple[FileIdentity, ...]
+
+    @property
+    def sha256(self) -> str | None:
+        """That of the one file; ``None`` where there are several, or not all was read."""
+        return self.files[0].sha256 if len(self.files) == 1 else None
+
+    @property
+    def contradictions(self) -> list[str]:
+        """Of all files."""
+        if len(self.files) == 1:
+            return self.files[0].contradictions
+        return [f"of {file.name}, {sentence}" for file in self.files for sentence in file.contradictions]
 
 
 @dataclass(frozen=True)
@@ -212,7 +233,8 @@ def _materials(report: Report) -> dict[str, Any]:
             "name": subject.name.rpartition("/")[2],
             "size": subject.file.size,
             "sha256": identity.sha256,
-            "recorded": dict(sorted(identity.said.items())),
+            "recorded": dict(sorted(identity.files[0].said.items())) if len(identity.files) == 1 else {},
+            "parts": [_part(file) for file in identity.files] if len(identity.files) > 1 else [],
             "revision": subject.place.revision,
             "type": subject.inferred.file_type_name,
         },
@@ -225,6 +247,11 @@ def _materials(report: Report) -> dict[str, Any]:
         "imatrix": None if imatrix is None else {"sha256": imatrix.sha256},
         "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
     }
+
+
+def _part(file: FileIdentity) -> dict[str, Any]:
+    recorded = dict(sorted(file.said.items()))
+    return {"name": file.name, "size": file.size, "sha256": file.sha256, "recorded": recorded}
 
 
 def counts(report: Report) -> dict[str, int]:

@@ -8,35 +8,37 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from requant.audit.claims import Inferred, infer
+from requant.audit.model_file import MOST_LOOKED_AT, holds_imatrix, model_file, require_model
 from requant.documents.file_names import IMATRIX, MANIFEST
 from requant.documents.manifest import LONGEST, SCHEMA, Manifest, require_form
-from requant.formats.gguf import Header, read_header
+from requant.formats.gguf import Header
+from requant.formats.gguf_parts import part_names, read_gguf
 from requant.formats.imatrix import is_imatrix
-from requant.formats.ranged import LocalFile, Ranged, as_file, read_whole
+from requant.formats.ranged import LocalFile, Ranged, read_whole
 from requant.ground.canonical import parse
-from requant.ground.errors import FormatError, PlaceError, UnsupportedError
-from requant.places.place import Place, open_place
+from requant.places.place import Place, named, open_place
 from requant.places.remote import Network
-
-NOT_QUANTS = ("imatrix", "mmproj")
-"""GGUFs whose names begin so hold no language model."""
-MOST_LOOKED_AT = 8
-"""GGUFs of a folder whose headers are read to find out what they are."""
 
 
 @dataclass(frozen=True)
 class Subject:
     """One GGUF, opened.
 
-    ``name`` is its file name, ``manifest`` our manifest beside it if there is one that describes this file.
+    ``names`` are those of its files: one, or all parts. ``manifest`` is our manifest beside it if there is one that
+    describes this file.
     """
 
     place: Place
     file: Ranged
-    name: str
+    names: tuple[str, ...]
     header: Header
     inferred: Inferred
     manifest: Manifest | None
+
+    @property
+    def name(self) -> str:
+        """That of its file, of the first one if there are several."""
+        return self.names[0]
 
     @property
     def is_imatrix(self) -> bool:
@@ -60,7 +62,7 @@ class Subject:
     @property
     def matrix(self) -> Ranged | None:
         """The importance matrix beside it, if there is one: called so, or some other GGUF that says that it is one."""
-        if found := _sibling(self.place, self.file, self.name, IMATRIX):
+        if found := _sibling(self.place, self.name, IMATRIX):
             return found
         folder = PurePosixPath(self.name).parent
         others = [
@@ -69,57 +71,34 @@ class Subject:
             if name.endswith(".gguf") and "imatrix" in name.lower() and PurePosixPath(name).parent == folder
         ]
         files = [self.place.open(name) for name in others[:MOST_LOOKED_AT] if name != self.name]
-        return next((file for file in files if _holds_imatrix(file)), None)
+        return next((file for file in files if holds_imatrix(file)), None)
 
 
 def open_subject(text: str, network: Network | None = None) -> Subject:
-    """Open what is to be audited; close its ``place`` afterwards.
+    """Open what is to be audited, all parts of it; close its ``place`` afterwards.
 
     Raises:
         SourceError: when it cannot be found or reached.
-        FormatError: when it is no GGUF, or its manifest is damaged.
-        UnsupportedError: when it is one part of several.
+        FormatError: when it is no GGUF, a part of it is missing or another's, or its manifest is damaged.
+        UnsupportedError: when it says that it is no language model.
     """
-    place = open_place(text, network)
+    place = open_place(named(text), network)
     try:
-        path = place.file or _only_quant(place)
-        file = place.open(path)
-        header = read_header(as_file(file), file.name)
-        split = header.metadata.get("split.count")
-        if split is not None and split.value not in (0, 1):
-            raise UnsupportedError(f"{file.name} is one part of a split model: join it with llama-gguf-split --merge")
-        manifest = _manifest(_sibling(place, file, path, MANIFEST))
-        name = PurePosixPath(path).name
+        path = model_file(place)
+        file, header = read_gguf(place, path)
+        require_model(header)
+        names = tuple(part_names(path)) if header.parts else (path,)
+        manifest = _manifest(_sibling(place, names[0], MANIFEST))
+        name = PurePosixPath(names[0]).name
         described = manifest is not None and any(quant.file.name == name for quant in manifest.quants)
-        return Subject(place, file, path, header, infer(header), manifest if described else None)
+        return Subject(place, file, names, header, infer(header), manifest if described else None)
     except BaseException:
         place.close()
         raise
 
 
-def _only_quant(place: Place) -> str:
-    names = [name for name in place.names if name.endswith(".gguf")]
-    quants = [name for name in names if not PurePosixPath(name).name.lower().startswith(NOT_QUANTS)]
-    if 1 < len(quants) <= MOST_LOOKED_AT:
-        quants = [name for name in quants if not _holds_imatrix(place.open(name))]
-    if not names:
-        raise PlaceError(f"{place.shown} holds no GGUF file: name the folder, repository or file of a quant")
-    if len(quants) != 1:
-        shown = ", ".join(quants[:3]) or names[0]
-        raise PlaceError(f"{place.shown} holds {len(quants):,} quants ({shown}): name the file that is meant")
-    return quants[0]
-
-
-def _holds_imatrix(file: Ranged) -> bool:
-    """Whether a GGUF says that it is an importance matrix, however it is called."""
-    try:
-        return is_imatrix(read_header(as_file(file), file.name))
-    except FormatError:
-        return False
-
-
-def _sibling(place: Place, file: Ranged, path: str, name: str) -> Ranged | None:
-    beside = PurePosixPath(path).with_name(name).as_posix()
+def _sibling(place: Place, path: str, name: str) -> Ranged | None:
+    beside, file = PurePosixPath(path).with_name(name).as_posix(), place.open(path)
     if beside in place.names:
         return place.open(beside)
     if isinstance(file, LocalFile) and place.file is not None:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 
 import numpy as np
 
 from requant.audit.judgement import TensorAudit, differs_throughout, judge
 from requant.audit.making import probe
-from requant.audit.material import Material
+from requant.audit.material import Material, by_expert
 from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
@@ -37,8 +38,8 @@ class Sweep:
 
     ``arithmetic``, ``via`` and ``weighed`` are those that the file was found to be in. ``missing`` are weights that it
     lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between
-    the tensors, ``sha256`` that of the whole file where all of it was read. ``weighed`` is ``None`` where neither with
-    nor without the importances at hand anything fits.
+    the tensors, ``digests`` the SHA-256 of each of its files where all was read. ``weighed`` is ``None`` where neither
+    with nor without the importances at hand anything fits.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -49,7 +50,7 @@ class Sweep:
     differing: int
     weighed: bool | None = True
     padding: Padding = field(default_factory=Padding)
-    sha256: str | None = None
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def audit_tensors(
         differing=_differing(checked),
         weighed=None if differs_throughout(audits) else making.weighed,
         padding=padding,
-        sha256=passage.sha256 if passage else None,
+        digests=passage.digests if passage else (),
     )
 
 
@@ -109,6 +110,8 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     importance = None if importances is None else importances.get(name)
     if shape is None:
         audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
+    elif not tensor.type.is_known:
+        audit.reason = f"is of type {int(tensor.type)}, which llama.cpp does not read: nobody knows where it ends"
     elif shape != tensor.shape:
         audit.reason = f"has the shape {list(tensor.shape)}, the weights have {list(shape)}"
         audit.verdict = Verdict.MISMATCH
@@ -120,12 +123,16 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = "was made with an importance matrix that is not at hand: name it with --imatrix"
     elif tensor.type in NEEDS_IMPORTANCE and importance is None:
         audit.reason = f"{tensor.type.name} needs importances, and the importance matrix has none for it"
-    elif importance is not None and importance.shape != tensor.shape[:1]:
-        columns = f"{importance.size:,} columns, the tensor has {tensor.shape[0]:,}"
-        audit.reason, audit.verdict = f"its importances are of {columns}", Verdict.MISMATCH
+    elif importance is not None and importance.shape != (wanted := (prod(tensor.shape[2:]), tensor.shape[0])):
+        audit.reason = f"its importances are of {_columns(*importance.shape)}, the tensor has {_columns(*wanted)}"
+        audit.verdict = Verdict.MISMATCH
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
     return audit
+
+
+def _columns(experts: int, columns: int) -> str:
+    return f"{columns:,} columns" if experts == 1 else f"{experts:,} experts with {columns:,} columns"
 
 
 def _pass(
@@ -176,7 +183,7 @@ def _reconsidered(
     [(turned, _)] = others.most_common(1)
     again = passage and Passage(material.subject, material.header)
     _pass(material, audits, turned, jobs, lambda _: None, again)
-    if passage and again and again.sha256 != passage.sha256:
+    if passage and again and again.digests != passage.digests:
         raise changed_meanwhile(material.subject)
     if _differing(audits) < differing:
         return turned
@@ -194,7 +201,7 @@ def _batches(audits: list[TensorAudit]) -> Iterator[Batch]:
     for audit in audits:
         indices, height = audit.indices, _height(audit.tensor)
         for start in range(0, len(indices), height):
-            yield audit, indices[start : start + height], None
+            yield from _of_experts(audit, indices[start : start + height], None)
 
 
 def _passing(audits: list[TensorAudit], passage: Passage, jobs: int) -> Iterator[Batch]:
@@ -209,7 +216,13 @@ def _passing(audits: list[TensorAudit], passage: Passage, jobs: int) -> Iterator
             width = row_bytes(tensor.type, tensor.shape[0])
             first = start // width
             rows = np.frombuffer(data, np.uint8).reshape(-1, width)
-            yield audit, np.arange(first, first + len(rows)), rows
+            yield from _of_experts(audit, np.arange(first, first + len(rows)), rows)
+
+
+def _of_experts(audit: TensorAudit, indices: Indices, actual: Bytes | None) -> Iterator[Batch]:
+    """A batch for each expert that the rows belong to."""
+    for places in by_expert(audit.tensor, indices):
+        yield audit, indices[places], None if actual is None else actual[places]
 
 
 def _height(tensor: Tensor) -> int:

@@ -118,13 +118,17 @@ def audit_statement(report: Mapping[str, Any]) -> Statement:
         raise AttestationError(f"only a passed audit can be attested, this one ended with {report.get('exit_code')!r}")
     subject = report.get("subject")
     known: Mapping[str, Any] = subject if isinstance(subject, Mapping) else {}
-    name, sha256 = known.get("name"), known.get("sha256")
-    digested = isinstance(sha256, str) and SHA256.fullmatch(sha256)
-    if not (isinstance(name, str) and name and digested):
+    files = known.get("parts") or [known]
+    if not all(_is_digested(file) for file in files):
         raise AttestationError("the audited file was not read whole: audit it with --full")
     canonical(report)
-    subjects = [_resource(name, sha256)]
+    subjects = [_resource(file["name"], file["sha256"]) for file in files]
     return {"_type": STATEMENT, "subject": subjects, "predicateType": DERIVATION, "predicate": dict(report)}
+
+
+def _is_digested(file: Mapping[str, Any]) -> bool:
+    name, sha256 = file.get("name"), file.get("sha256")
+    return isinstance(name, str) and bool(name) and isinstance(sha256, str) and SHA256.fullmatch(sha256) is not None
 
 
 def sign(statement: Mapping[str, Any], key: Path, out: Path) -> str:
