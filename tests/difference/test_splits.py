@@ -55,7 +55,7 @@ def test_a_split_model_against_the_whole(whole: Path, tmp_path: Path) -> None:
 def test_a_missing_part_is_said_of_its_side(whole: Path, tmp_path: Path) -> None:
     a, b = (split(whole, tmp_path / name, [2, 2, 1], "M") for name in "ab")
     b[1].unlink()
-    said = "B: M-00003-of-00003.gguf is one of 3 parts, of which 1 are missing (M-00002-of-00003.gguf): get all of them"
+    said = "B: M-00003-of-00003.gguf is one of 3 parts, of which 1 is missing (M-00002-of-00003.gguf): get all of them"
     with pytest.raises(FormatError, match=re.escape(said)):
         diff(a[0], b[2], never)
 

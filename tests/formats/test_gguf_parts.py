@@ -94,8 +94,8 @@ def again(part: Path, pairs: list[bytes], infos: list[bytes] = INFOS) -> None:
 
 KEYS = split_keys(1, 3, 5)
 WRONG: dict[str, tuple[Callable[[list[Path]], object], str]] = {
-    "a missing part": (lambda parts: parts[1].unlink(), "is one of 3 parts, of which 1 are missing (M-00002-of-00003.gguf): get all of them"),
-    "no first part": (lambda parts: parts[0].unlink(), "is one of 3 parts, of which 1 are missing (M-00001-of-00003.gguf): get all of them"),
+    "a missing part": (lambda parts: parts[1].unlink(), "is one of 3 parts, of which 1 is missing (M-00002-of-00003.gguf): get all of them"),
+    "no first part": (lambda parts: parts[0].unlink(), "is one of 3 parts, of which 1 is missing (M-00001-of-00003.gguf): get all of them"),
     "another part under its name": (lambda parts: parts[1].write_bytes(parts[2].read_bytes()), "M-00002-of-00003.gguf has split.no 2, expected 1: it is no part of here/M-00001-of-00003.gguf"),
     "another first": (lambda parts: parts[0].write_bytes(parts[2].read_bytes()), "M-00001-of-00003.gguf has split.no 2, expected 0"),
     "a part of more": (lambda parts: again(parts[1], split_keys(1, 4, 5)), "M-00002-of-00003.gguf has split.count 4, expected 3"),

@@ -73,8 +73,9 @@ def read_gguf(files: Files, name: str) -> tuple[Ranged, Header]:
         example = f"NAME-00001-of-{max(count, 2):05}{SUFFIX}" if count > 1 else f"NAME{SUFFIX}"
         _fail(header, f"is {said} by its header, and not by its name: give it the form {example}")
     if lost := sorted(set(names) - set(files.names)):
+        are = "is" if len(lost) == 1 else "are"
         raise FormatError(
-            f"{file.name} is one of {count:,} parts, of which {len(lost):,} are missing "
+            f"{file.name} is one of {count:,} parts, of which {len(lost):,} {are} missing "
             f"({', '.join(PurePosixPath(each).name for each in lost[:3])}): get all of them"
         )
     with ThreadPoolExecutor(JOBS) as threads:
