@@ -108,9 +108,8 @@ def answer_mix(made: Made) -> RecipeAnswer:
     if foreign:
         are = "is of a type" if len(foreign) == 1 else "are of types"
         bits = at_most_bits(made.tensors)
-        why = f"{listed(foreign)} {are} that llama.cpp does not read"
-        said = f"the types are not those of any stock mix, with at most {bits:.2f} bits per weight: {why}"
-        answer = RecipeAnswer(Mix.UNCHECKED, said, bits=bits)
+        said = f"the types are not those of any stock mix, with at most {bits:.2f} bits per weight: {listed(foreign)}"
+        answer = RecipeAnswer(Mix.UNCHECKED, f"{said} {are} that llama.cpp does not read", bits=bits)
     elif why := _why_unchecked(made, found, stock):
         said = f"the types were not compared with a stock mix, they have {bits:.2f} bits per weight: {why}"
         answer = RecipeAnswer(Mix.UNCHECKED, said, bits=bits)

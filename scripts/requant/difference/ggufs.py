@@ -165,9 +165,9 @@ def _describe(tensor: Tensor | None) -> str:
 
 def _layout(headers: Sequence[Header], shared: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Change]:
     a, b = headers
-    files = [len([*files_of(header)]) for header in headers]
-    for place, *numbers in (
-        ("number of files", *files), ("GGUF version", a.version, b.version), ("alignment", a.alignment, b.alignment),
+    files = len([*files_of(a)]), len([*files_of(b)])
+    for place, numbers in (
+        ("number of files", files), ("GGUF version", (a.version, b.version)), ("alignment", (a.alignment, b.alignment)),
     ):  # fmt: skip
         if numbers[0] != numbers[1]:
             yield Change(place, *(f"{number:,}" for number in numbers))

@@ -88,16 +88,13 @@ class GGMLType(IntEnum):
     Q2_0 = 42, 64, 18
 
     @classmethod
-    def of(cls, number: int) -> Self:
+    def of(cls, number: int) -> "GGMLType":
         """The type of a number; one that llama.cpp dropped or never had gets a member of no known size.
 
         >>> GGMLType.of(12).name, GGMLType.of(32).name, GGMLType.of(144).name, GGMLType.of(144).is_known
         ('Q4_K', 'Q4_0_4_8', 'TYPE_144', False)
         """
-        try:
-            return cls(number)
-        except ValueError:
-            return cls._unknown(number)
+        return GGML_TYPES[number] if number in GGML_TYPES else cls._unknown(number)
 
     @classmethod
     @cache
@@ -134,6 +131,7 @@ class Arithmetic(StrEnum):
         return Arithmetic.FUSED if self is Arithmetic.STRICT else Arithmetic.STRICT
 
 
+GGML_TYPES = {int(kind): kind for kind in GGMLType}
 VALUE_TYPES = {int(kind): kind for kind in ValueType}
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
