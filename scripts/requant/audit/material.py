@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -72,9 +73,10 @@ class Material:
         return Rows(audit.tensor.type, weights, None, actual, indices)
 
 
-def by_expert(tensor: Tensor, indices: Indices) -> list[Indices]:
-    """The places in ``indices``, which are sorted, of each expert's rows: llama-quantize quantizes every one apart."""
-    return np.split(np.arange(len(indices)), np.flatnonzero(np.diff(_experts(tensor, indices))) + 1)
+def by_expert(tensor: Tensor, indices: Indices) -> list[slice]:
+    """Where in ``indices``, which are sorted, each expert's rows stand: llama-quantize quantizes every one apart."""
+    breaks = np.flatnonzero(np.diff(_experts(tensor, indices))) + 1
+    return [slice(first, last) for first, last in pairwise([0, *breaks.tolist(), len(indices)])]
 
 
 def _experts(tensor: Tensor, rows: Indices) -> Indices:

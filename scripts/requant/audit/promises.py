@@ -137,8 +137,8 @@ def hold(label: int | None, name: str, matrices: Matrices) -> Iterator[MetadataF
 
 
 def _broken(promise: Promise, matrices: Matrices) -> str | None:
-    """Why a promise is not kept; nothing where it is, or where nobody knows what any mix gives such a model."""
-    if promise.number in matrices.equal or not matrices.stock:
+    """Why a promise is not kept; nothing where it is."""
+    if promise.number in matrices.equal:
         return None
     fits = {fitting(promise.base, width, rules) for width in matrices.columns for rules in (FALLBACKS, OLDER_FALLBACKS)}
     if promise.number is not None:
