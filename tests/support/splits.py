@@ -30,7 +30,7 @@ def split(path: Path, folder: Path, groups: Sequence[int], stem: str | None = No
     assert header.alignment == 32 and sum(groups) == len(header.tensors)
     keys = data[24 : _end_of_keys(header.tensors, data)]
     tensors, parts = iter(header.tensors), []
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, size in enumerate(groups):
         mine = [next(tensors) for _ in range(size)]
         pairs = split_keys(number, len(groups), len(header.tensors))

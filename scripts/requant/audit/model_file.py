@@ -39,7 +39,7 @@ def model_file(place: Place) -> str:
     names = models(place.names)
     if not names:
         raise PlaceError(f"{place.shown} holds no GGUF file: name the folder, repository or file of a quant")
-    found = [name for name in names if not PurePosixPath(name).name.lower().startswith(OTHERS)]
+    found = candidates = [name for name in names if not PurePosixPath(name).name.lower().startswith(OTHERS)]
     if place.quant is not None:
         called = re.compile(rf"(?<![A-Za-z0-9]){re.escape(place.quant)}(?![A-Za-z0-9_])", re.IGNORECASE)
         found = [name for name in found if called.search(name)]
@@ -47,7 +47,7 @@ def model_file(place: Place) -> str:
         found = [name for name in found if not holds_imatrix(place.open(name))]
     if len(found) == 1:
         return found[0]
-    listed = found or names
+    listed = found or candidates or names
     shown = ", ".join(listed[:MOST_SHOWN]) + (f" and {len(listed) - MOST_SHOWN:,} more" * (len(listed) > MOST_SHOWN))
     called_so = f" called {place.quant}" if place.quant is not None else ""
     count = f"{counted(len(found), 'quant')}{called_so}" + ("" if found else ", only")
