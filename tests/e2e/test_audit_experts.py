@@ -23,8 +23,10 @@ from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import importance, read_imatrix
 from support import experts
 from support.checkout import shared_cache
+from support.command import Audit
 from support.gguf_files import tensor
 from support.hollow import TOOL
+from support.hub import LoopbackHub
 from support.quants import contents, kept, replaced
 from support.splits import split
 from support.workplace import Workplace
@@ -171,6 +173,29 @@ def test_split_on_both_sides(scene: Scene, source_parts: list[Path], tmp_path: P
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_both_sides_on_the_hub(audit: Audit, scene: Scene, source_parts: list[Path], tmp_path: Path) -> None:
+    """Weights and quant each among others of its repository, named as a page or another program would name them."""
+    quants = tmp_path / "quants"
+    split(scene.quant, quants / "Q4_K_M", [12, 14], "Small-Q4_K_M")
+    for name in ("Small-Q8_0.gguf", "mmproj-F16.gguf"):
+        shutil.copy(scene.quant, quants / name)
+    shutil.copy(scene.folder / "imatrix.gguf", quants / "Q4_K_M")
+    shutil.copytree(source_parts[0].parent, tmp_path / "weights" / "BF16")
+    shutil.copy(scene.weights[GGMLType.F16], tmp_path / "weights")
+    with LoopbackHub() as hub:
+        hub.add_model("some/Small-GGUF", quants)
+        commit = hub.add_model("some/Small", tmp_path / "weights").commit
+        env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+        source = f"hf://some/Small@{commit}/BF16/{source_parts[1].name}"
+        code, said, report = audit("some/Small-GGUF:Q4_K_M", "--source", source, "--full", **env)
+        assert (code, report["counts"]["exact"]) == (3, 26), said
+        assert [part["sha256"] for part in report["subject"]["parts"]] == [
+            part["recorded"]["the hub"] for part in report["subject"]["parts"]
+        ]
+        code, said, _ = audit(f"{hub.url}/some/Small-GGUF", "--source", source, **env)
+        assert code == 2 and "holds 2 quants (Q4_K_M/Small-Q4_K_M-00001-of-00002.gguf, Small-Q8_0.gguf)" in said, said
 
 
 def test_a_changed_row_in_a_later_part(scene: Scene, tmp_path: Path) -> None:

@@ -142,6 +142,19 @@ def test_the_audit_statement_is_the_report(key: Path, public: Path, tmp_path: Pa
 
 
 SUBJECT = REPORT["subject"]
+PARTS = [
+    {"name": f"x-0000{number}-of-00002.gguf", "size": 9, "sha256": str(number) * 64, "recorded": {}}
+    for number in (1, 2)
+]
+SPLIT = SUBJECT | {"name": PARTS[0]["name"], "sha256": None, "parts": PARTS}
+
+
+def test_a_split_model_is_a_subject_for_each_file() -> None:
+    statement = audit_statement({**REPORT, "subject": SPLIT})
+    assert statement["subject"] == [{"name": part["name"], "digest": {"sha256": part["sha256"]}} for part in PARTS]
+    Statement.copy_from_pb(ParseDict(statement, StatementMessage())).validate()
+
+
 NO_PROOF: dict[str, tuple[dict[str, Any], str]] = {
     "a sample": ({"seed": 7}, "only a full audit can be attested, this one looked at a sample"),
     "a sample drawn with 0": ({"seed": 0}, "only a full audit can be attested, this one looked at a sample"),
@@ -153,6 +166,7 @@ NO_PROOF: dict[str, tuple[dict[str, Any], str]] = {
     "a short digest": ({"subject": SUBJECT | {"sha256": "abc"}}, "was not read whole"),
     "only a digest that a hub records": ({"subject": SUBJECT | {"sha256": None, "recorded": {"the Hub": DIGEST}}}, "was not read whole"),
     "no name": ({"subject": SUBJECT | {"name": ""}}, "was not read whole"),
+    "a part without a digest": ({"subject": SPLIT | {"parts": [PARTS[0], PARTS[1] | {"sha256": None}]}}, "was not read whole"),
     "no subject": ({"subject": None}, "was not read whole"),
     "an older report": ({"schema": "requant/audit/v1"}, "the report has schema 'requant/audit/v1', not requant/audit/v2: audit again"),
     "another report": ({"schema": "requant/audit/v9"}, "the report has schema 'requant/audit/v9'"),
