@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from requant.formats.gguf_parts import read_gguf
-from requant.ground.errors import FormatError, SourceError
+from requant.ground.errors import FormatError, PlaceError, SourceError
 from requant.places.place import Place, open_place
 from requant.places.remote import Network
 from support.gguf_files import write_model
@@ -25,6 +25,20 @@ def folder(tmp_path: Path) -> Path:
     split(write_model(tmp_path / "M.gguf", VALUES), tmp_path / "M-GGUF" / "BF16", [0, 2, 3])
     (tmp_path / "M-GGUF" / "README.md").write_text("a page\n")
     return tmp_path / "M-GGUF"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_brings_the_others(tmp_path: Path, name: str) -> None:
+    for part in (NAMES[0], NAMES[2], "other-00002-of-00003.gguf"):
+        (tmp_path / part).write_bytes(part.encode())
+    if name == NAMES[1]:
+        with pytest.raises(PlaceError, match="does not exist"):
+            open_place(f"{tmp_path}/{name}")
+        return
+    with open_place(f"{tmp_path}/{name}") as place:
+        assert (place.names, place.file) == ([NAMES[0], NAMES[2]], name)
+        for part in place.names:
+            assert place.open(part).read(0, len(part)) == part.encode()
 
 
 def read(place: Place, name: str) -> dict[str, bytes]:
