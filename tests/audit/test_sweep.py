@@ -144,9 +144,9 @@ ODD: dict[str, tuple[Tensors, Tensors, Mapping[str, Floats] | None, Verdict, str
     "quantized weights": ({}, {A: (T.Q8_0, (COLUMNS, ROWS), bytes(ROWS * 272))}, {}, Verdict.UNCHECKED, "weights.gguf holds it as Q8_0: name the unquantized weights"),
     "an unknown matrix": ({}, {}, None, Verdict.UNCHECKED, "was made with an importance matrix that is not at hand: name it with --imatrix"),
     "no importances": ({A: (T.IQ2_XXS, (COLUMNS, ROWS), bytes(ROWS * 66))}, {}, {}, Verdict.UNCHECKED, "IQ2_XXS needs importances, and the importance matrix has none for it"),
-    "importances of another matrix": ({}, {}, {A: np.ones((1, 9), np.float32)}, Verdict.MISMATCH, "its importances are of 9 columns, the tensor has 256 columns"),
+    "importances of another matrix": ({}, {}, {A: np.ones(9, np.float32)}, Verdict.MISMATCH, "its importances are of 9 columns, the tensor has 256"),
     "not a number": ({}, {A: (T.F32, (COLUMNS, ROWS), NAN.tobytes())}, {}, Verdict.UNCHECKED, "the weights hold NaN, infinity or a number beyond 2**20"),
-    "infinite importances": ({}, {}, {A: np.full((1, COLUMNS), np.inf, np.float32)}, Verdict.UNCHECKED, "the importance matrix holds a number beyond 2**40"),
+    "infinite importances": ({}, {}, {A: np.full(COLUMNS, np.inf, np.float32)}, Verdict.UNCHECKED, "the importance matrix holds a number beyond 2**40"),
 }  # fmt: skip
 
 

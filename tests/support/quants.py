@@ -180,7 +180,7 @@ def requantized(
 
 
 def read_importances(path: Path) -> dict[str, Floats]:
-    """What llama-quantize multiplies with, by dense weight, from an importance matrix: ``[columns]`` each."""
+    """What llama-quantize multiplies with, by weight, from an importance matrix."""
     return {name: importance(entry)[0] for name, entry in read_imatrix(path).entries.items()}
 
 
@@ -192,8 +192,7 @@ def whole(weights: Weights, name: str) -> Floats:
 def audited(
     subject: Path, weights: Weights, importances: Mapping[str, Floats], selected: Mapping[str, Indices] | None = None
 ) -> Sweep:
-    """Run the core of the audit, of dense weights."""
+    """Run the core of the audit."""
     file, header = opened(subject)
-    each = {name: columns[None] for name, columns in importances.items()}
     with file:
-        return audit_tensors(Material(file, header, weights, each, kept), selected, None, lambda _: None)
+        return audit_tensors(Material(file, header, weights, importances, kept), selected, None, lambda _: None)

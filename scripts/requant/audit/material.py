@@ -20,9 +20,9 @@ from requant.quantization.quantizer import Quantizer
 class Material:
     """What a quant is made of, and the quant: everything that is read.
 
-    ``importances`` maps weights to what llama-quantize multiplies with, ``[experts, columns]`` each, a dense weight
-    being one expert; ``None`` where the quant was made with an importance matrix that is not at hand. Whether they were
-    used is found out. ``quantizer`` opens an arithmetic.
+    ``importances`` maps weights to what llama-quantize multiplies with, ``[experts, columns]`` each, or ``[columns]``
+    of a dense weight; ``None`` where the quant was made with an importance matrix that is not at hand. Whether they
+    were used is found out. ``quantizer`` opens an arithmetic.
     """
 
     subject: Ranged
@@ -47,7 +47,8 @@ class Material:
         importances = (self.importances or {}).get(audit.tensor.name) if making.weighed else None
         if importances is None or not len(indices):
             return rows
-        return replace(rows, importance=importances[_experts(audit.tensor, indices[:1])[0]])
+        [expert] = _experts(audit.tensor, indices[:1])
+        return replace(rows, importance=importances.reshape(-1, audit.tensor.shape[0])[expert])
 
     def hold(self, audits: list[TensorAudit], jobs: int) -> None:
         """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting.

@@ -123,16 +123,12 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = "was made with an importance matrix that is not at hand: name it with --imatrix"
     elif tensor.type in NEEDS_IMPORTANCE and importance is None:
         audit.reason = f"{tensor.type.name} needs importances, and the importance matrix has none for it"
-    elif importance is not None and importance.shape != (wanted := (prod(tensor.shape[2:]), tensor.shape[0])):
-        audit.reason = f"its importances are of {_columns(*importance.shape)}, the tensor has {_columns(*wanted)}"
+    elif importance is not None and importance.size != (wanted := tensor.shape[0] * prod(tensor.shape[2:])):
+        audit.reason = f"its importances are of {importance.size:,} columns, the tensor has {wanted:,}"
         audit.verdict = Verdict.MISMATCH
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
     return audit
-
-
-def _columns(experts: int, columns: int) -> str:
-    return f"{columns:,} columns" if experts == 1 else f"{experts:,} experts with {columns:,} columns"
 
 
 def _pass(
