@@ -159,7 +159,7 @@ def _surprise(found: int, expected: float) -> float:
     return expected - found + (found * log(found / expected) if found else 0.0)
 
 
-def differs_throughout(audits: list[TensorAudit]) -> bool:
+def differs_throughout(audits: Sequence[TensorAudit]) -> bool:
     """Whether nothing that importances touch is near its derivation: then it is not known whose importances it had."""
     tallies = [audit.tally for audit in audits if audit.weighed]
     return bool(tallies) and all(tally.unexplained > THROUGHOUT * tally.blocks for tally in tallies)
