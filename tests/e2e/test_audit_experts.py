@@ -181,7 +181,7 @@ def test_both_sides_on_the_hub(audit: Audit, scene: Scene, source_parts: list[Pa
     split(scene.quant, quants / "Q4_K_M", [12, 14], "Small-Q4_K_M")
     for name in ("Small-Q8_0.gguf", "mmproj-F16.gguf"):
         shutil.copy(scene.quant, quants / name)
-    shutil.copy(scene.folder / "imatrix.gguf", quants / "Q4_K_M")
+    shutil.copy(scene.folder / "imatrix.gguf", quants / "Small-imatrix.gguf")
     shutil.copytree(source_parts[0].parent, tmp_path / "weights" / "BF16")
     shutil.copy(scene.weights[GGMLType.F16], tmp_path / "weights")
     with LoopbackHub() as hub:

@@ -61,16 +61,20 @@ class Subject:
 
     @property
     def matrix(self) -> Ranged | None:
-        """The importance matrix beside it, if there is one: called so, or some other GGUF that says that it is one."""
+        """The importance matrix beside it, if there is one: called so, or some other GGUF that says that it is one.
+
+        Split quants lie in folders of their own, and their matrix above them.
+        """
         if found := _sibling(self.place, self.name, IMATRIX):
             return found
-        folder = PurePosixPath(self.name).parent
+        folders = (PurePosixPath(self.name).parent, PurePosixPath())
         others = [
             name
+            for folder in dict.fromkeys(folders)
             for name in self.place.names
             if name.endswith(".gguf") and "imatrix" in name.lower() and PurePosixPath(name).parent == folder
         ]
-        files = [self.place.open(name) for name in others[:MOST_LOOKED_AT] if name != self.name]
+        files = [self.place.open(name) for name in others[:MOST_LOOKED_AT] if name not in self.names]
         return next((file for file in files if holds_imatrix(file)), None)
 
 
