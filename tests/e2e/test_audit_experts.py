@@ -29,7 +29,7 @@ from support.hollow import TOOL
 from support.hub import LoopbackHub
 from support.quants import contents, kept, replaced
 from support.splits import split
-from support.workplace import Workplace
+from support.workplace import QUANT, Workplace
 
 MADE = {"weights": "exact", "recipe": "unchecked", "metadata": "equal", "coverage": "full"}
 """Of the architecture no stock mix is known, so nobody is accused of his."""
@@ -173,6 +173,16 @@ def test_split_on_both_sides(scene: Scene, source_parts: list[Path], tmp_path: P
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_split_release_passes(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:
+    """Of an architecture whose mix is known, nothing keeps 0 away, and whatever is written is no part of it."""
+    parts = split(released / QUANT, tmp_path / "split", [20, 26])
+    shutil.copy(released / "imatrix.gguf", tmp_path / "split")
+    code, said, report = audit(parts[1], "--source", generated, "--rows", "20")
+    assert (code, len(report["subject"]["parts"])) == (0, 2), said
+    code, said, _ = audit(parts[1], "--source", generated, "--markdown", parts[0])
+    assert code == 2 and f"{parts[0]} is read by this command" in said.replace("\n", " ")
 
 
 def test_both_sides_on_the_hub(audit: Audit, scene: Scene, source_parts: list[Path], tmp_path: Path) -> None:
