@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from requant.audit.judgement import ALONE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, UNDECIDED, TensorAudit, judge
+from requant.audit.judgement import ALONE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, judge
+from requant.audit.tensor import TensorAudit
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Tally
 from requant.quantization.verdict import Verdict
 
 BLOCKS = 100_000
-EXACT, NEAR, MISMATCH, UNCHECKED = Verdict
+EXACT, NEAR, CONSISTENT, MISMATCH, UNCHECKED = Verdict
 LEAST, MOST = RATES[T.Q4_K]
 USUAL = round(BLOCKS * (LEAST * MOST) ** 0.5)
 """Blocks of such a tensor that another compiler makes otherwise."""
@@ -42,7 +43,6 @@ FILES: dict[str, tuple[Sequence[TensorAudit], Sequence[Verdict], str | None]] = 
     "one of a small file": ([audit(1, blocks=1000)], [UNCHECKED], TOO_FEW),
     "seven of a small file": ([audit(7, blocks=1000)], [UNCHECKED], TOO_FEW),
     "eight of a small file": ([audit(8, blocks=1000)], [NEAR], None),
-    "nearly all of each": ([audit(0, 99_000), audit(10, 60_000), audit(0, 50_001)], [UNCHECKED] * 3, UNDECIDED),
     "nearly all of two": ([audit(0, 99_000), audit(0, 60_000), audit(0, 50_000)], [MISMATCH] * 3, None),
     "a type that clang makes alike": (
         [audit(kind=T.IQ4_XS), audit(USUAL, kind=T.Q6_K)], [EXACT, NEAR], None,
@@ -63,7 +63,7 @@ def test_files(name: str, sampled: bool) -> None:
     assert [each.verdict for each in audits] == expected
     more = ": draw more rows, or --full" if sampled and why == TOO_FEW else ""
     for each in audits:
-        plain = each.verdict in (EXACT, NEAR) or (each.tally.unexplained and why != UNDECIDED)
+        plain = each.verdict in (EXACT, NEAR) or each.tally.unexplained
         assert each.reason == (None if plain or why is None else why + more)
 
 

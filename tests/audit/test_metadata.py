@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from requant.audit.metadata import Grade, compare_metadata, expected_from_gguf
+from requant.audit.answers import MetadataAnswer
+from requant.audit.metadata import Grade, compare_metadata, expected_from_gguf, reads
+from requant.audit.status import Metadata
 from requant.conversion.metadata import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.formats.gguf_values import WIDTH, differing, shown
+from support.metadata_changes import HONEST, TAMPERED, Row
 from support.relabelled import text
 from support.small_checkpoint import (
     ADDED,
@@ -26,6 +29,7 @@ from support.small_checkpoint import (
     item,
     subject,
 )
+from support.vocabularies import VOCABULARIES
 
 pytestmark = pytest.mark.usefixtures("small_vocabulary")
 
@@ -71,49 +75,115 @@ def test_vocab_and_merges_give_the_same_but_for_what_the_other_file_tells() -> N
     assert all(fast.values[key] == value for key, value in slow.values.items())
 
 
+def judged(row: Row) -> tuple[MetadataAnswer, set[str]]:
+    """The answer about a header that the row changed, and the keys that are not simply equal."""
+    expected = expected_metadata(row.files)
+    assert not expected.unknown
+    before = {key: value for key, value in expected.values.items() if key not in expected.implied}
+    assert compare_metadata(header(before), expected).findings == ()
+    after = dict(before)
+    row.change(after)
+    findings = compare_metadata(header(after), expected).findings
+    touched = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    for each in findings:
+        assert each.sentence.startswith(each.key) and each.expected != each.actual
+        for words in (each.expected, each.actual, each.sentence):
+            assert words.isprintable() and len(words) <= 2 * WIDTH
+    return MetadataAnswer(findings), touched
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_honest_files_hold_is_harmless_and_said(name: str) -> None:
+    answer, touched = judged(HONEST[name])
+    assert {finding.key: finding.grade for finding in answer.findings} == dict.fromkeys(touched, Grade.HARMLESS)
+    assert answer.status is Metadata.HARMLESS and "harmless difference" in answer.sentence
+    read = sorted(key for key in touched if reads(key))
+    assert len(read) > 3 or all(key in answer.sentence for key in read)
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_what_is_planted_is_found(name: str) -> None:
+    answer, touched = judged(TAMPERED[name])
+    assert {finding.key for finding in answer.findings if finding.grade is Grade.SERIOUS} == touched
+    assert answer.status is Metadata.CHANGED
+    assert any(key in answer.sentence for key in touched)
+
+
+def test_padding_of_a_gguf_as_the_source_may_be_typed_as_older_converters_did() -> None:
+    expected = expected_metadata(checkpoint())
+    key, older = "tokenizer.ggml.token_type", dict(expected.values)
+    HONEST["`[PAD…]` typed user-defined instead of unused"].change(older)
+    found = compare_metadata(header(expected.values), expected_from_gguf(header(older))).findings
+    assert [(each.key, each.grade) for each in found] == [(key, Grade.HARMLESS)]
+    changed = older | {key: item(expected.values[key], 8, 1)}
+    found = compare_metadata(header(changed), expected_from_gguf(header(older))).findings
+    assert [(each.key, each.grade) for each in found] == [(key, Grade.SERIOUS)]
+
+
+def test_a_gguf_of_an_older_converter_as_the_source() -> None:
+    """A quant that a newer one made says more: what follows from the rest is harmless, sampling cannot be told."""
+    for files in (checkpoint(), VOCABULARIES["Llama 2"]):
+        newer = expected_metadata(files).values
+        newer = newer | {"general.sampling.temp": Field(ValueType.FLOAT32, 0.5)}
+        drop = ("general.type", "general.sampling.", "vocab_size", "rope.dimension_count", "add_bos_token", "_length")
+        older = {
+            key: value for key, value in newer.items() if not any(part in key for part in drop) or "context" in key
+        }
+        older |= {key: newer[key] for key in newer if "embedding_length" in key or "feed_forward" in key}
+        findings = compare_metadata(header(newer), expected_from_gguf(header(older))).findings
+        grades = {each.key: each.grade for each in findings}
+        sampling = {key for key in newer if key.startswith("general.sampling.")}
+        assert grades == dict.fromkeys(newer.keys() - older.keys(), Grade.HARMLESS) | dict.fromkeys(
+            sampling, Grade.UNCHECKED
+        )
+        wrong = newer | {f"{newer['general.architecture'].value}.vocab_size": Field(U32, 7)}
+        grades = {
+            each.key: each.grade for each in compare_metadata(header(wrong), expected_from_gguf(header(older))).findings
+        }
+        assert [key for key, grade in grades.items() if grade is Grade.SERIOUS] == [
+            f"{newer['general.architecture'].value}.vocab_size"
+        ]
+
+
+def test_code_llamas_ids_may_stand_there_and_no_others() -> None:
+    expected = expected_metadata(VOCABULARIES["CodeLlama"])
+    values = {key: value for key, value in expected.values.items() if key not in expected.implied}
+    for number, grades in ((32007, []), (32008, [Grade.SERIOUS])):
+        found = compare_metadata(header(values | {"tokenizer.ggml.prefix_token_id": Field(U32, number)}), expected)
+        assert [each.grade for each in found.findings] == grades
+
+
+def test_what_is_unsure_beside_padding_is_unchecked() -> None:
+    expected = expected_metadata(checkpoint(added_tokens__json={"<x>": 8}))
+    key = "tokenizer.ggml.tokens"
+    changed = item(item(expected.values[key], 8, "<y>"), 15, "[PAD1]")
+    for field, grade in ((changed, Grade.UNCHECKED), (item(changed, 0, "z"), Grade.SERIOUS)):
+        found = compare_metadata(header(expected.values | {key: field}), expected).findings
+        assert [(each.key, each.grade) for each in found] == [(key, grade)]
+
+
+def test_tables_hold_both_kinds_of_vocabularies() -> None:
+    for rows in (HONEST, TAMPERED):
+        models = {expected_metadata(row.files).values["tokenizer.ggml.model"].value for row in rows.values()}
+        assert models == {"gpt2", "llama"}
+
+
 Change = Callable[[dict[str, Field]], Field | None]
 CHANGES: dict[str, tuple[str, Change, Grade | None]] = {
-    "template": ("tokenizer.chat_template", lambda kv: text(TEMPLATE.replace("use", "ignore")), Grade.SERIOUS),
-    "template's last line end": ("tokenizer.chat_template", lambda kv: text(TEMPLATE.rstrip()), Grade.SERIOUS),
-    "no template": ("tokenizer.chat_template", lambda kv: None, Grade.SERIOUS),
-    "another template": ("tokenizer.chat_template.tool_use", lambda kv: text("x"), Grade.SERIOUS),
-    "token": ("tokenizer.ggml.tokens", lambda kv: item(kv["tokenizer.ggml.tokens"], 3, "ba"), Grade.SERIOUS),
-    "special token": ("tokenizer.ggml.tokens", lambda kv: item(kv["tokenizer.ggml.tokens"], 7, "<|end|>"), Grade.SERIOUS),
-    "padding token": ("tokenizer.ggml.tokens", lambda kv: item(kv["tokenizer.ggml.tokens"], 15, "<|x|>"), Grade.SERIOUS),
-    "token type": ("tokenizer.ggml.token_type", lambda kv: item(kv["tokenizer.ggml.token_type"], 8, 3), Grade.SERIOUS),
-    "merge": ("tokenizer.ggml.merges", lambda kv: item(kv["tokenizer.ggml.merges"], 1, "a bc"), Grade.SERIOUS),
     "fewer merges": ("tokenizer.ggml.merges", lambda kv: replace(kv["tokenizer.ggml.merges"], value=["a b"]), Grade.SERIOUS),
-    "pre": ("tokenizer.ggml.pre", lambda kv: text("gpt-2"), Grade.SERIOUS),
-    "eos": ("tokenizer.ggml.eos_token_id", lambda kv: Field(U32, 6), Grade.SERIOUS),
-    "no eos": ("tokenizer.ggml.eos_token_id", lambda kv: None, Grade.SERIOUS),
-    "eot": ("tokenizer.ggml.eot_token_id", lambda kv: Field(U32, 7), Grade.SERIOUS),
-    "add bos": ("tokenizer.ggml.add_bos_token", lambda kv: Field(ValueType.BOOL, True), Grade.SERIOUS),
-    "no add_bos": ("tokenizer.ggml.add_bos_token", lambda kv: None, Grade.HARMLESS),
-    "no add_eos": ("tokenizer.ggml.add_eos_token", lambda kv: None, Grade.HARMLESS),
-    "space before": ("tokenizer.ggml.add_space_prefix", lambda kv: Field(ValueType.BOOL, True), Grade.SERIOUS),
-    "rope base": ("qwen3.rope.freq_base", lambda kv: Field(ValueType.FLOAT32, 5e6), Grade.SERIOUS),
     "rope base of another type": ("qwen3.rope.freq_base", lambda kv: Field(ValueType.FLOAT64, 1e6), Grade.SERIOUS),
-    "no rope base": ("qwen3.rope.freq_base", lambda kv: None, Grade.SERIOUS),
-    "rope scaling": ("qwen3.rope.scaling.type", lambda kv: text("yarn"), Grade.SERIOUS),
     "rope dimensions as assumed": ("qwen3.rope.dimension_count", lambda kv: Field(U32, 64), None),
     "other rope dimensions": ("qwen3.rope.dimension_count", lambda kv: Field(U32, 32), Grade.SERIOUS),
-    "epsilon": ("qwen3.attention.layer_norm_rms_epsilon", lambda kv: Field(ValueType.FLOAT32, 1e-5), Grade.SERIOUS),
-    "context": ("qwen3.context_length", lambda kv: Field(U32, 8192), Grade.SERIOUS),
     "heads": ("qwen3.attention.head_count", lambda kv: Field(U32, 2), Grade.SERIOUS),
-    "sliding window": ("qwen3.attention.sliding_window", lambda kv: Field(U32, 128), Grade.SERIOUS),
-    "architecture": ("general.architecture", lambda kv: text("qwen2"), Grade.SERIOUS),
     "no architecture": ("general.architecture", lambda kv: None, Grade.SERIOUS),
     "type": ("general.type", lambda kv: text("adapter"), Grade.SERIOUS),
-    "no type": ("general.type", lambda kv: None, Grade.HARMLESS),
-    "sampling": ("general.sampling.temp", lambda kv: Field(ValueType.FLOAT32, 2.0), Grade.SERIOUS),
-    "more sampling": ("general.sampling.min_p", lambda kv: Field(ValueType.FLOAT32, 0.5), Grade.SERIOUS),
-    "no sampling": ("general.sampling.temp", lambda kv: None, Grade.HARMLESS),
-    "name": ("general.name", lambda kv: text("Large"), Grade.HARMLESS),
-    "url": ("general.url", lambda kv: text("https://x.y"), Grade.HARMLESS),
     "tags": ("general.tags", lambda kv: Field(ValueType.ARRAY, ["x"], ValueType.STRING), Grade.HARMLESS),
     "alignment": ("general.alignment", lambda kv: Field(U32, 64), Grade.HARMLESS),
-    "unknown": ("acme.secret", lambda kv: Field(U32, 1), Grade.HARMLESS),
     "of another architecture": ("llama.block_count", lambda kv: Field(U32, 1), Grade.HARMLESS),
+    "causal as assumed": ("qwen3.attention.causal", lambda kv: Field(ValueType.BOOL, True), Grade.HARMLESS),
+    "not causal": ("qwen3.attention.causal", lambda kv: Field(ValueType.BOOL, False), Grade.SERIOUS),
+    "no key-value heads": ("qwen3.attention.head_count_kv", lambda kv: None, Grade.SERIOUS),
+    "padding id of another type": ("tokenizer.ggml.padding_token_id", lambda kv: Field(ValueType.INT32, 6), Grade.SERIOUS),
 }  # fmt: skip
 
 
@@ -128,13 +198,8 @@ def test_a_change(key: str, change: Change, grade: Grade | None) -> None:
     assert found.keys() - {"general.name", key} == set()
     if grade is None:
         assert key in comparison.equal and key not in found
-        return
-    finding = found[key]
-    assert (finding.grade, key in comparison.equal) == (grade, False)
-    assert finding.sentence.startswith(key) and "\n" not in finding.sentence
-    assert finding.expected != finding.actual
-    for shown_text in (finding.expected, finding.actual, finding.sentence):
-        assert shown_text.isprintable() and len(shown_text) <= 2 * WIDTH
+    else:
+        assert (found[key].grade, key in comparison.equal) == (grade, False)
 
 
 def test_keys_of_the_claimed_architecture_are_serious_too() -> None:
@@ -175,7 +240,7 @@ def test_a_gguf_as_the_source() -> None:
     del renamed["general.sampling.temp"]
     found = compare_metadata(header(renamed), expected_from_gguf(source))
     assert [(finding.key, finding.grade) for finding in found.findings] == [
-        ("qwen3.block_count", Grade.SERIOUS), ("general.name", Grade.HARMLESS), ("general.sampling.temp", Grade.SERIOUS),
+        ("qwen3.block_count", Grade.SERIOUS), ("general.name", Grade.HARMLESS), ("general.sampling.temp", Grade.HARMLESS),
     ]  # fmt: skip
 
 

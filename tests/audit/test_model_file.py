@@ -55,7 +55,7 @@ def test_a_quant_by_its_name(place: Place, tag: str, name: str) -> None:
 
 LISTED = "M-Q4_K_M.gguf, M-Q5_K_M.gguf, UD/M-UD-Q4_K_XL-00001-of-00002.gguf"
 UNCLEAR = {
-    None: f"M-GGUF holds 3 quants ({LISTED}): name the file, such as M-GGUF/M-Q4_K_M.gguf",
+    None: f"M-GGUF holds 3 quants ({LISTED}): name the file, such as ./M-GGUF/M-Q4_K_M.gguf",
     "Q4_K": f"M-GGUF holds 0 quants called Q4_K, only ({LISTED.replace('UD', 'M-calibrated.gguf, UD', 1)}): name the file, such",
     "M": f"M-GGUF holds 3 quants called M ({LISTED}): name the file",
 }
@@ -105,7 +105,7 @@ def test_names_of_a_repository(folder: Path, clients: LoopbackHub) -> None:
             assert (place.quant, place.file, model_file(place)) == ("Q5_K_M", None, "M-Q5_K_M.gguf")
     with open_place("hf://some/M-GGUF@main") as place, pytest.raises(PlaceError) as caught:
         model_file(place)
-    assert str(caught.value).endswith("name the file, such as hf://some/M-GGUF@main/M-Q4_K_M.gguf")
+    assert str(caught.value).endswith(f"name the file, such as hf://some/M-GGUF@{commit}/M-Q4_K_M.gguf")
     subject = open_subject("some/M-GGUF:Q4_K_M")
     with subject.place:
         assert (subject.names, subject.place.revision) == (("M-Q4_K_M.gguf",), commit)

@@ -40,11 +40,12 @@ def passed(data: bytes, step: int, jobs: int = 2) -> tuple[Passage, list[tuple[s
 def test_every_byte_once_and_in_order(step: int, jobs: int) -> None:
     data = file_with(bytes(32))
     passage, pieces = passed(data, step, jobs)
-    assert passage.digests == (hashlib.sha256(data).hexdigest(),)
+    assert passage.sha256s == (hashlib.sha256(data).hexdigest(),)
     for name, wanted in (("a.weight", bytes(range(96))), ("b.weight", b"\7" * 32)):
         mine = [(start, piece) for found, start, piece in pieces if found == name]
         assert b"".join(piece for _, piece in mine) == wanted
         assert [start for start, _ in mine] == list(range(0, len(wanted), step))
+        assert passage.digests[name] == hashlib.sha256(wanted).hexdigest()
     assert passage.padding == Padding(32, 0, 32), "a gap of zeros that no alignment asks for"
 
 
@@ -54,7 +55,7 @@ def test_a_large_file_passes_in_pieces(tmp_path: Path) -> None:
     with LocalFile(tmp_path / "x.gguf") as file:
         passage = Passage(file, parse(data))
         assert [found.name for found, _, _ in passage.pieces(lambda _: CHUNK, 2)] == ["a.weight", "b.weight"]
-    assert (passage.digests, passage.padding.size) == ((hashlib.sha256(data).hexdigest(),), 3 * CHUNK)
+    assert (passage.sha256s, passage.padding.size) == ((hashlib.sha256(data).hexdigest(),), 3 * CHUNK)
 
 
 @pytest.mark.parametrize(("gap", "alignment", "first"), [
@@ -112,7 +113,7 @@ def test_every_part_has_a_digest_of_its_own(jobs: int) -> None:
         assert start == len(found.setdefault(each.name, b""))
         found[each.name] += piece
     assert found == {"c.weight": b"\1" * 36, "a.weight": bytes(range(96)), "b.weight": b"\7" * 32}
-    assert passage.digests == tuple(hashlib.sha256(part).hexdigest() for part in parts.data)
+    assert passage.sha256s == tuple(hashlib.sha256(part).hexdigest() for part in parts.data)
     assert passage.padding == Padding(28 + 32, 1, 32) == look_between(file, header, 1)
 
 
@@ -151,7 +152,7 @@ def test_the_digest_is_that_of_the_bytes_that_were_handed_out() -> None:
     later = data[:-1] + b"\1"
     passage = Passage(Changing(data, later), parse(data))
     pieces = b"".join(piece for found, _, piece in passage.pieces(lambda _: 4096, 2) if found.name == "b.weight")
-    assert (pieces, passage.digests) == (b"\7" * 31 + b"\1", (hashlib.sha256(later).hexdigest(),))
+    assert (pieces, passage.sha256s) == (b"\7" * 31 + b"\1", (hashlib.sha256(later).hexdigest(),))
 
 
 def test_a_file_that_shrinks_is_one_sentence(tmp_path: Path) -> None:

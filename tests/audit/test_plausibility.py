@@ -82,3 +82,25 @@ def test_no_chunks_at_all() -> None:
     findings = check_plausible(changed({}, 0), SHAPES, MATRICES)
     assert findings[0].key == "imatrix.chunk_count"
     assert {finding.key for finding in findings} == {"imatrix.chunk_count", DENSE, EXPERTS}
+
+
+def old(entries: dict[str, Entry]) -> Imatrix:
+    """In the old format, which knows neither tokens nor experts."""
+    flat = {name: Entry(each.in_sum2.reshape(1, -1), np.array([2], np.float32)) for name, each in entries.items()}
+    return Imatrix("imatrix.dat", [], 0, None, flat)
+
+
+def test_the_old_format_is_not_asked_for_tokens() -> None:
+    [finding] = check_plausible(old(honest().entries), SHAPES, MATRICES)
+    assert (finding.key, finding.grade) == ("imatrix.chunk_size", Grade.HARMLESS)
+    assert "the old format says nothing of tokens" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    "case", ["a weight is missing", "a norm", "other columns", "other experts", "nothing but zeros"]
+)
+def test_what_else_the_old_format_can_have_wrong_is_named(case: str) -> None:
+    make, key, grade, words = WRONG[case]
+    _, finding = check_plausible(old(make().entries), SHAPES, MATRICES)
+    assert (finding.key, finding.grade) == (key, grade)
+    assert words in finding.sentence

@@ -9,11 +9,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding, NamedImatrix, compare_making
 from requant.audit.promises import promised
 from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
+from requant.audit.sanity import MATRIX, Sanity, sanity_of
 from requant.audit.status import Mix
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.ggml import GGMLType as T
@@ -320,6 +322,7 @@ def test_a_false_count_is_evidence_of_the_recipe() -> None:
     assert found.sentence == "quantize.imatrix.chunks_count contradicts the named importance matrix"
 
 
+DEAD = (np.arange(256) % 32 == 0).astype(np.float32)
 COUNTS = ("quantize.imatrix.entries_count", "quantize.imatrix.chunks_count")
 
 
@@ -333,6 +336,33 @@ def test_counts_without_a_matrix_are_unchecked_unless_allowed() -> None:
     both = with_findings(mix, None, findings, frozenset(COUNTS))
     assert (both.status, both.allowed) == (Mix.STOCK, {*COUNTS})
     assert both.sentence.endswith("could not be checked, as was allowed")
+
+
+def test_a_matrix_that_is_not_like_others_is_unchecked_unless_allowed() -> None:
+    """Each number is told with its tensor; who allows it has them in the findings."""
+    numbers = Sanity(
+        2, sanity_of({"blk.0.attn_q.weight": DEAD}, {"blk.0.ffn_up.weight": 7.25}), ("blk.1.attn_q.weight",)
+    )
+    mix = replace(answer_mix(made("Q4_K_M")), sanity=numbers)
+    found = with_findings(mix, None, [*numbers.findings()])
+    assert (found.status, found.mix) == (Mix.UNCHECKED, "Q4_K_M")
+    for words in (
+        "1 matrix is quantized without importances, as llama-quantize was given none: blk.1.attn_q.weight",
+        "share of dead columns 0.969 in blk.0.attn_q.weight (at most 0.25)",
+        "effective columns 1 of 32 in blk.0.attn_q.weight (at least 1.5)",
+        "unweighted error 7.25 times that without a matrix in blk.0.ffn_up.weight (at most 2.5)",
+    ):
+        assert words in found.sentence
+    assert found.sentence.count("the importance matrix is not like measured ones") == 1
+    allowed = with_findings(mix, None, [*numbers.findings()], frozenset({MATRIX}))
+    assert (allowed.status, allowed.allowed) == (Mix.STOCK, {MATRIX})
+    assert allowed.sentence.endswith("; imatrix could not be checked, as was allowed")
+
+
+def test_beside_other_keys_the_matrix_is_named_once() -> None:
+    numbers = Sanity(1, sanity_of({"blk.0.attn_q.weight": DEAD}, {}))
+    found = with_findings(answer_mix(made("Q4_K_M")), None, [*compare_making(header(SUBJECT)), *numbers.findings()])
+    assert found.sentence.endswith(f"; {', '.join((*COUNTS, MATRIX))} could not be checked")
 
 
 def test_evidence_cannot_be_allowed() -> None:

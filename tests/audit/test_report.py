@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,73 +12,20 @@ import pytest
 from markdown_it import MarkdownIt
 
 from requant.audit.answers import Coverage, MetadataAnswer
+from requant.audit.forms.content import MOST
 from requant.audit.imatrix import ImatrixReport, Plausibility
-from requant.audit.judgement import TensorAudit
-from requant.audit.metadata import Grade, MetadataFinding
-from requant.audit.named_weights import open_weights
+from requant.audit.metadata import Grade
 from requant.audit.recipe import RecipeAnswer, with_findings
-from requant.audit.render import MOST, rendered
-from requant.audit.report import FileIdentity, Identity, Report
+from requant.audit.render import rendered
+from requant.audit.report import Report
+from requant.audit.sanity import Sanity, sanity_of
 from requant.audit.status import Mix
-from requant.audit.subject import open_subject
-from requant.audit.sweep import Sweep
-from requant.documents.pins import TABLE, read_pins
-from requant.formats.ggml import Arithmetic
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.ground.canonical import canonical, parse
-from requant.ground.markdown import escaped
-from requant.places.remote import Traffic
-from requant.quantization.derivation import Odd, Tally
+from requant.ground.markdown import inert
 from requant.quantization.verdict import Verdict
-from support.quants import written
-
-EXACT, NEAR, MISMATCH, UNCHECKED = Verdict
-STOCK = RecipeAnswer(Mix.STOCK, "the types are those of the stock mix Q4_1", "Q4_1", 5.0, 5.0)
-CUSTOM = RecipeAnswer(Mix.CUSTOM, "a custom mix", "Q4_1", 5.5, 5.0, ("llama-quantize", "--tensor-type", "a|b=q8_0"))
-EVIL = "[bold]<b>*a*|`x`</b>.weight"
-
-
-def tensors(*verdicts: Verdict, name: str = "a.weight") -> tuple[TensorAudit, ...]:
-    """Tensors with these verdicts, and as many odd blocks as they ask for."""
-    tallies = {
-        EXACT: Tally(1, 8), NEAR: Tally(1, 8, 1, 0, 1, 0, 2.0**-23, 1.5, 1.0), UNCHECKED: Tally(),
-        MISMATCH: Tally(1, 8, 2, 0, 0, 2, 0, 3.0, 1.0, [Odd(3, 32, 1, 20, 3.0)]),
-    }  # fmt: skip
-    return tuple(
-        TensorAudit(Tensor(name, (256, 1), T.Q4_1, 0, 160), tally=tallies[verdict], verdict=verdict)
-        for verdict in verdicts
-    )
-
-
-def finding(grade: Grade, key: str = "general.name") -> MetadataFinding:
-    return MetadataFinding(key, grade, "a", "b", f"{key} differs")
-
-
-@pytest.fixture
-def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Report]:
-    """A full audit that found nothing, on a wide terminal."""
-    monkeypatch.setenv("COLUMNS", "200")
-    subject = open_subject(str(written(tmp_path / "quant.gguf", {"a.weight": (T.Q4_1, (256, 1), bytes(160))})))
-    weights = open_weights(str(written(tmp_path / "f32.gguf", {"a.weight": (T.F32, (256, 1), bytes(1024))})))
-    yield Report(
-        subject=subject,
-        weights=weights,
-        toolchain=next(iter(read_pins(TABLE).toolchains.values())),
-        sweep=Sweep(tensors(EXACT), Arithmetic.FUSED, T.F32, (), 8, 0),
-        recipe=STOCK,
-        metadata=MetadataAnswer(()),
-        coverage=Coverage(None, None, 1, 1),
-        identity=Identity((FileIdentity("quant.gguf", 1, "0" * 64),)),
-        named=True,
-        trusted=False,
-        inferred=(),
-        exact=False,
-        traffic=Traffic(),
-        seconds=1.25,
-    )
-    subject.place.close()
-    weights.place.close()
+from support.reports import CONSISTENT, CUSTOM, EVIL, EXACT, MISMATCH, NEAR, STOCK, UNCHECKED, finding, tensors
 
 
 def found(*verdicts: Verdict, missing: tuple[str, ...] = ()) -> Callable[[Report], Report]:
@@ -112,6 +58,7 @@ OUTCOMES: dict[str, tuple[Callable[[Report], Report], dict[str, str], int]] = {
     "another compiler": (found(EXACT, NEAR), {"weights": "near"}, 0),
     "another compiler, where only exact passes": (both(found(EXACT, NEAR), asked(exact=True)), {"weights": "near"}, 1),
     "exact, where only that passes": (asked(exact=True), {}, 0),
+    "one of an unknown matrix": (found(EXACT, NEAR, CONSISTENT), {"weights": "consistent"}, 3),
     "one unchecked": (found(EXACT, NEAR, UNCHECKED), {"weights": "unchecked"}, 3),
     "one mismatch": (found(UNCHECKED, EXACT, MISMATCH, NEAR), {"weights": "mismatch"}, 1),
     "a tensor less": (found(EXACT, missing=("b.weight",)), {"weights": "mismatch"}, 1),
@@ -150,9 +97,9 @@ def test_outcomes(report: Report, change: Callable[[Report], Report], words: dic
     assert {question: found["status"] for question, found in document["answers"].items()} == answers
     assert document["exit_code"] == code
     assert "".join(shown.text.split()).startswith("".join(sentence.split()))
-    assert shown.markdown is not None and shown.markdown.splitlines()[0] == f"**{escaped(sentence)}**"
+    assert shown.markdown is not None and shown.markdown.splitlines()[0] == f"**{inert(sentence)}**"
     for question, found in document["answers"].items():
-        assert f"| {question} | {found['status']} | {escaped(found['sentence'])} |" in shown.markdown
+        assert f"| {question} | {found['status']} | {inert(found['sentence'])} |" in shown.markdown
     assert parse(canonical(document), "report.json") == document
 
 
@@ -182,6 +129,7 @@ SENTENCES: dict[str, tuple[Callable[[Report], Report], str, str]] = {
     "many": (found(*[MISMATCH] * 5), "weights", "5 of 5 tensors do not derive from {}: a.weight, a.weight, a.weight and 2 more"),
     "missing": (found(EXACT, missing=("b.weight",)), "weights", "1 tensor of {} is missing: b.weight"),
     "more missing": (found(EXACT, missing=("b", "c")), "weights", "2 tensors of {} are missing: b, c"),
+    "consistent": (found(EXACT, CONSISTENT), "weights", "1 of 2 tensors follow from {} as far as can be told without the importance matrix that it was made with: a.weight; what it decides, the scales, is not checked"),
     "near": (found(NEAR), "weights", "every tensor derives from {}, some as another compiler rounds"),
     "near refused": (both(found(NEAR), asked(exact=True)), "weights", "every tensor derives from {}, some as another compiler rounds, which --exact refuses"),
     "a sample": (asked(coverage=Coverage(7, {}, 1, 2)), "weights", "every row that was read derives exactly from {} (fused arithmetic)"),
@@ -210,7 +158,7 @@ def test_one_reason_for_many_tensors_is_said_once(report: Report) -> None:
     assert sentence.startswith("5 of 5 tensors could not be checked against ")
     assert sentence.endswith(": a.weight, a.weight, a.weight and 2 more (was not at hand)")
     assert shown.markdown is not None
-    row = "| `a.weight, a.weight, a.weight and 2 more` | Q4_1 | unchecked | was not at hand |"
+    row = "| `a.weight, a.weight, a.weight and 2 more` | `Q4_1` | unchecked | was not at hand |"
     assert shown.markdown.count("was not at hand") == 3 and row in shown.markdown
 
 
@@ -221,7 +169,7 @@ def test_words_of_the_document_are_plain(report: Report) -> None:
     words += [answer["status"] for answer in document["answers"].values()]
     assert {type(word) for word in (*words, *document["counts"])} == {str}
     assert type(document["exit_code"]) is int
-    assert document["counts"] == {"exact": 1, "near": 1, "mismatch": 1, "unchecked": 1}
+    assert document["counts"] == {"exact": 1, "near": 1, "consistent": 1, "mismatch": 1, "unchecked": 1}
 
 
 def test_findings_of_both_answers_in_their_order(report: Report) -> None:
@@ -247,7 +195,7 @@ def test_a_custom_mix_shows_its_command(report: Report) -> None:
         "name": "Q4_1", "bits": "5.5000", "stock_bits": "5.0000", "command": ["llama-quantize", "--tensor-type", "a|b=q8_0"],
     }  # fmt: skip
     assert "llama-quantize --tensor-type 'a|b=q8_0'" in shown.text
-    assert shown.markdown is not None and r"llama-quantize --tensor-type 'a\|b=q8\_0'" in shown.markdown
+    assert shown.markdown is not None and "```sh\nllama-quantize --tensor-type 'a|b=q8_0'\n```" in shown.markdown
 
 
 DRAWN = {"a.weight": np.arange(1000), "b.weight": np.arange(24)}
@@ -278,7 +226,8 @@ READ: dict[str, tuple[Coverage, str]] = {
 @pytest.mark.parametrize(("coverage", "sentence"), READ.values(), ids=READ)
 def test_how_much_was_read(report: Report, coverage: Coverage, sentence: str) -> None:
     document = rendered(replace(report, coverage=coverage)).document
-    assert document["answers"]["coverage"] == {"status": "sample" if coverage.seed else "full", "sentence": sentence}
+    status = "sample" if coverage.seed else "full"
+    assert document["answers"]["coverage"] == {"status": status, "exit_code": 0, "sentence": sentence}
     assert (document["seed"], document["rows"], document["rows_in_all"]) == (
         coverage.seed, coverage.rows_read, coverage.rows_in_all,
     )  # fmt: skip
@@ -321,12 +270,14 @@ def test_people_see_the_first_and_how_many_more(report: Report, more: int) -> No
 
 
 @pytest.mark.parametrize(("grade", "verdict", "code"), [
-    (Grade.HARMLESS, Plausibility.PLAUSIBLE, 0), (Grade.UNCHECKED, Plausibility.PLAUSIBLE, 0),
+    (Grade.HARMLESS, Plausibility.PLAUSIBLE, 0), (Grade.UNCHECKED, Plausibility.UNCHECKED, 3),
     (Grade.SERIOUS, Plausibility.MISMATCH, 1),
 ])  # fmt: skip
 def test_a_matrix_alone(grade: Grade, verdict: Plausibility, code: int) -> None:
-    report = ImatrixReport("imatrix.gguf", "0" * 64, "weights", (finding(grade),))
+    numbers = Sanity(1, sanity_of({"a.weight": np.ones(64, np.float32)}, {}))
+    report = ImatrixReport("imatrix.gguf", "0" * 64, "weights", (finding(grade),), numbers)
     shown = rendered(report)
     assert (report.verdict, report.exit_code, shown.markdown) == (verdict, code, None)
     assert shown.text.splitlines()[0] == f"{verdict}: imatrix.gguf {verdict.words} on weights"
+    assert "effective columns 32 of 32 (a.weight)" in shown.text
     assert parse(canonical(shown.document), "report.json") == shown.document

@@ -116,6 +116,7 @@ PLACES = {"a folder": ".", "below a file": "release/README.md/report.json"}
 VERBS = {
     "audit": ("audit", "release", "--source", "nowhere", "--json"),
     "audit, for a discussion": ("audit", "release", "--source", "nowhere", "--markdown"),
+    "audit, to look at": ("audit", "release", "--source", "nowhere", "--html"),
     "verify": ("verify", "release", "--json"),
     "diff": ("diff", "release", "release", "--json"),
     "evaluate": ("evaluate", "none", "--endpoint", "http://127.0.0.1:9", "--model", "m", "--out"),

@@ -203,4 +203,29 @@ def test_what_is_no_config(data: bytes) -> None:
 
 def test_a_config_is_read() -> None:
     assert read_config(b'{"rope_theta": 1e6}') == {"rope_theta": 1e6}
-    assert set(FAMILIES) == {"Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM"}
+    causal = {"Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM"}
+    assert set(FAMILIES) == causal | {"Qwen3Model", "Qwen2Model", "LlamaModel"}
+
+
+@pytest.mark.parametrize("name", ["Qwen3ForCausalLM", "Qwen3Model"])
+def test_a_model_stored_without_what_is_around_it(name: str) -> None:
+    """As Qwen3-Embedding is: the same tensors by shorter names."""
+    config = QWEN3 | {"architectures": [name]}
+    whole = plan(QWEN3).tensors
+    bare = {origin.name.removeprefix("model.") for origin in whole.values()}
+    found = plan(config, bare).tensors
+    assert {origin.name for origin in found.values()} == bare
+    assert {key: (each.shape, each.type) for key, each in found.items()} == {
+        key: (each.shape, each.type) for key, each in whole.items()
+    }
+    assert "output.weight" not in plan(config | {"tie_word_embeddings": name == "Qwen3ForCausalLM"}).tensors
+    with pytest.raises(FormatError, match=r"no tensor 'layers\.[01]\."):
+        plan(config, {"embed_tokens.weight", "norm.weight"})
+
+
+def test_what_may_belong_to_no_model_is_passed_over() -> None:
+    stored = {origin.name for origin in plan(QWEN3).tensors.values()}
+    assert plan(QWEN3, [*stored, "x"], ["x"]) == plan(QWEN3, stored)
+    assert "output.weight" in plan(QWEN3, [*stored, "lm_head.weight"], ["lm_head.weight"]).tensors
+    with pytest.raises(UnsupportedError, match="'x', which belongs to no model"):
+        plan(QWEN3, [*stored, "x"])

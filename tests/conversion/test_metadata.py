@@ -26,10 +26,14 @@ from support.small_checkpoint import (
     item,
     subject,
 )
+from support.vocabularies import SETTINGS as LLAMA_SETTINGS
+from support.vocabularies import VOCABULARIES
+from support.vocabularies import files as written
 
 pytestmark = pytest.mark.usefixtures("small_vocabulary")
 
 
+POOLING = {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}
 UNKNOWN = {
     "sentencepiece": (checkpoint(tokenizer__model=b""), "tokenizer.ggml.tokens"),
     "no tokenizer": (checkpoint(tokenizer__json=None), "tokenizer.ggml.tokens"),
@@ -40,19 +44,21 @@ UNKNOWN = {
     "other class": (checkpoint(tokenizer_config__json=SETTINGS | {"tokenizer_class": "LlamaTokenizerFast"}), "tokenizer.ggml.pre"),
     "named but missing token": (checkpoint(tokenizer_config__json=SETTINGS | {"unk_token": "<unk>"}), "tokenizer.ggml.tokens"),
     "bos asked for": (checkpoint(tokenizer_config__json=SETTINGS | {"add_bos_token": True}), "tokenizer.ggml.add_bos_token"),
-    "roberta": (checkpoint(tokenizer__json=TOKENIZER | {"post_processor": {"type": "RobertaProcessing"}}), "tokenizer.ggml.add_sep_token"),
+    "strange roberta": (checkpoint(tokenizer__json=TOKENIZER | {"post_processor": {"type": "RobertaProcessing", "cls": []}}), "tokenizer.ggml.add_sep_token"),
     "strange template": (checkpoint(tokenizer__json=TOKENIZER | {"post_processor": {"type": "TemplateProcessing", "single": [1]}}), "tokenizer.ggml.eos_token_id"),
     "lower case": (checkpoint(tokenizer__json=TOKENIZER | {"normalizer": {"type": "Lowercase"}}), "tokenizer.ggml.normalizer.lowercase"),
     "longrope": (checkpoint(config__json=CONFIG | {"rope_scaling": {"rope_type": "longrope"}}), "qwen3.rope.scaling.type"),
     "mrope": (checkpoint(config__json=CONFIG | {"rope_scaling": {"mrope_section": [1]}}), "qwen3.rope.freq_base"),
     "local rope": (checkpoint(config__json=CONFIG | {"local_rope_theta": 1e4}), "qwen3.rope.freq_base_swa"),
     "no context": (checkpoint(config__json={key: value for key, value in CONFIG.items() if key != "max_position_embeddings"}), "qwen3.context_length"),
-    "pooling": (checkpoint(modules__json=b"[]"), "qwen3.pooling_type"),
+    "pooling that is missing": (checkpoint(modules__json=[POOLING]), "qwen3.pooling_type"),
+    "pooling of another kind": (checkpoint(modules__json=[POOLING], **{"1_Pooling/config__json": {"pooling_mode_max_tokens": True}}), "qwen3.pooling_type"),
     "broken generation config": (checkpoint(generation_config__json=b"{"), "general.sampling.temp"),
     "strange temperature": (checkpoint(generation_config__json={"temperature": "hot"}), "general.sampling.temp"),
     "huge temperature": (checkpoint(generation_config__json={"temperature": 1e300}), "general.sampling.temp"),
     "fractional top_k": (checkpoint(generation_config__json={"top_k": 2.5}), "general.sampling.top_k"),
-    "several templates": (checkpoint(tokenizer_config__json=SETTINGS | {"chat_template": [{"name": "default", "template": "x"}]}), "tokenizer.chat_templates"),
+    "a tokenizer of Llama's that transformers makes anew": (VOCABULARIES["tokenizer.json alone"] | written(tokenizer_config__json=LLAMA_SETTINGS | {"add_prefix_space": True}), "tokenizer.ggml.tokens"),
+    "a negative id": (checkpoint(config__json=CONFIG | {"pad_token_id": -1}, tokenizer_config__json=SETTINGS | {"pad_token": None}), "tokenizer.ggml.padding_token_id"),
 }  # fmt: skip
 
 
@@ -135,9 +141,26 @@ def test_templates_in_files_of_their_own() -> None:
     ):  # fmt: skip
         values = expected_metadata(checkpoint(tokenizer_config__json=settings, **files)).values  # type: ignore[arg-type]
         assert values["tokenizer.chat_template"].value == expected
-    several = [{"name": "default", "template": "x"}, {"name": "tool use", "template": "y"}]
+    several = [
+        {"name": "default", "template": "x"},
+        {"name": "tool use", "template": "y"},
+        {"name": "a", "template": ""},
+    ]
     values = expected_metadata(checkpoint(tokenizer_config__json=bare | {"chat_template": several})).values
     assert (values["tokenizer.chat_template"].value, values["tokenizer.chat_template.tool_use"].value) == ("x", "y")
+    assert values["tokenizer.chat_templates"].value == ["a", "tool_use"]
+
+
+def test_pooling() -> None:
+    for settings, number in (
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": True}, 1),
+        ({"pooling_mode": "lasttoken"}, 3),
+    ):
+        given = {"1_Pooling/config__json": settings}
+        values = expected_metadata(
+            checkpoint(modules__json=[{"type": "x.Transformer", "path": ""}, POOLING], **given)
+        ).values
+        assert values["qwen3.pooling_type"] == Field(ValueType.UINT32, number)
 
 
 MODEL = TOKENIZER["model"]

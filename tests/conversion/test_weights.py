@@ -123,7 +123,7 @@ def test_only_unquantized_tensors_are_weights(path: Path) -> None:
     with file:
         weights = GGUFWeights(file, header)
         said = {name: weights.unchecked(name) for name in weights.shapes}
-    assert said.pop("quantized.weight") == "weights.gguf holds it as Q8_0: name the unquantized weights"
+    assert said.pop("quantized.weight") == "the weights hold it as Q8_0: name the unquantized weights"
     assert set(said.values()) == {None}
     assert weights.shapes["experts.weight"] == (32, 3, 3)
 

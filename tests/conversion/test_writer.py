@@ -1,6 +1,7 @@
 """requant.conversion.writer: what is not known well enough is upstream's to convert; the bytes are compared in e2e."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -45,3 +46,9 @@ def test_another_class_is_upstreams() -> None:
     files = checkpoint(tokenizer_config__json=SETTINGS | {"tokenizer_class": "LlamaTokenizerFast"})
     with pytest.raises(UnsupportedError, match="what transformers makes of a 'LlamaTokenizerFast' is not known"):
         conversion(files, weights())
+
+
+def test_what_the_index_does_not_name_is_refused_as_upstream_refuses_it() -> None:
+    odd = replace(weights(), unnamed=("x\x1b",))
+    with pytest.raises(UnsupportedError, match=r"^the weights holds 'x\\x1b', which its index does not name"):
+        conversion(checkpoint(**PLAIN), odd)

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requant.difference.imatrices import as_document, as_text, compare, difference
+from requant.documents.schemas import fault
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_file
 from requant.ground.errors import FormatError
-from support.gguf_files import write_imatrix
+from support.gguf_files import legacy_imatrix, write_imatrix
 
 DENSE = "blk.0.attn_q.weight"
 EXPERTS = "blk.0.ffn_up_exps.weight"
@@ -220,3 +221,36 @@ def test_bad_files_are_named(tmp_path: Path, a: Path, case: str) -> None:
 def test_the_first_file_is_named_too(tmp_path: Path, a: Path) -> None:
     with pytest.raises(FormatError, match=r"^A: .* cannot be read \(Is a directory\): check the path$"):
         compare(tmp_path, a)
+
+
+# The old format.
+
+
+def old(path: Path, changes: Mapping[str, np.ndarray] | None = None) -> Path:
+    """The same importances as of ``tensors``, divided by other numbers; experts lie one after the other."""
+    found = tensors()
+    squares = {name: found[f"{name}.in_sum2"] / found[f"{name}.counts"].reshape(-1, 1) for name in WEIGHTS}
+    values = {name: 2 * each.ravel() for name, each in squares.items()} | dict(changes or {})
+    path.write_bytes(legacy_imatrix({name: (2, each) for name, each in values.items()}, 2, "calibration.txt"))
+    return path
+
+
+def test_the_old_format_may_hold_the_same_importances(a: Path, tmp_path: Path) -> None:
+    found = compare(a, old(tmp_path / "b.dat"))
+    assert found.same
+    assert {weight.same_bytes for weight in found.weights} == {True}
+    assert found.notes == ("the old format of B has chunks where tokens are counted today: only importances compare",)
+    assert "2 chunks of unknown length" in as_text(found)
+    assert as_document(found)["files"]["B"]["chunk_size"] is None
+    assert fault(as_document(found), "compare", "report.json") is None
+
+
+def test_the_old_format_may_differ(a: Path, tmp_path: Path) -> None:
+    found = compare(a, old(tmp_path / "b.dat", {DENSE: np.arange(1, 9, dtype=np.float32)}))
+    assert {weight.name: weight.same_bytes for weight in found.weights} == {DENSE: False, EXPERTS: True}
+    assert compare(old(tmp_path / "c.dat"), old(tmp_path / "d.dat")).same
+
+
+def test_the_old_format_of_another_model_is_refused(a: Path, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="compare importance matrices of one model"):
+        compare(a, old(tmp_path / "b.dat", {EXPERTS: np.ones(13, np.float32)}))

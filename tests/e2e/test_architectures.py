@@ -39,10 +39,7 @@ from support.workplace import TOOLCHAIN, Workplace
 
 DESCRIPTIVE = ("general.base_model.", "general.license", "general.tags", "general.languages")
 """Keys that a README.md gives."""
-UNCHECKED = {
-    "Llama-3.2-1B-Instruct": ["tokenizer.ggml.pre"],
-    "Mistral, sharded": ["tokenizer.chat_templates"],
-}  # fmt: skip
+UNCHECKED = {"Llama-3.2-1B-Instruct": ["tokenizer.ggml.pre"]}
 """Keys that no audit without a tokenizer can tell."""
 TREE = TOOLCHAINS / TOOLCHAIN / "source"
 
@@ -88,7 +85,7 @@ def test_the_converter(demo: Workplace, upstream_converter: Path, tmp_path: Path
     header, found = convert(upstream_converter, folder, tmp_path / "model.gguf"), plan(model.config, weights)
     with LocalPlace(folder, name) as place:
         metadata = expected_metadata(read_texts(place))
-    assert found == plan(model.config)
+    assert found == plan(model.config) or model.bare
     require_planned(header, found)
     comparison = compare_metadata(header, metadata)
     unchecked = [finding for finding in comparison.findings if finding.grade is Grade.UNCHECKED]

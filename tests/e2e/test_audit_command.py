@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
+from requant.audit.forms.page import as_page
+from requant.documents.manifest import Manifest, read_manifest
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, read_header
+from requant.formats.weights_root import weights_root
 from support.command import Audit, installed
 from support.hub import Fault, LoopbackHub
 from support.relabelled import half, number, relabelled, text
@@ -35,7 +38,7 @@ def statuses(report: dict[str, Any]) -> dict[str, str]:
 def test_a_full_audit_of_the_release(audit: Audit, demo: Workplace, generated: Path) -> None:
     code, said, report = audit(demo.release, "--source", generated, "--full")
     assert (code, statuses(report), report["arithmetic"]) == (0, PASSED | {"coverage": "full"}, "strict"), said
-    assert said.startswith(f"{QUANT}: every tensor derives exactly from {generated} (strict arithmetic); ")
+    assert said.startswith(f"{QUANT}: every tensor derives exactly from {generated.name} (strict arithmetic); ")
     assert report["headline"].endswith("; all 162,176 rows were read")
     assert {tensor["verdict"] for tensor in report["tensors"]} == {"exact"}
     assert [finding for finding in report["findings"] if finding["grade"] != "harmless"] == []
@@ -63,7 +66,9 @@ def test_the_same_seed_draws_the_same_rows(audit: Audit, released: Path, generat
 
 
 def test_the_imatrix_is_needed(audit: Audit, released: Path, generated: Path) -> None:
-    (released / "imatrix.gguf").rename(released / "hidden.gguf")
+    hidden = released / "hidden"
+    hidden.mkdir()
+    (released / "imatrix.gguf").rename(hidden / "imatrix.gguf")
     code, said, report = audit(released / QUANT, "--source", generated, "--full")
     unchecked = PASSED | {"weights": "unchecked", "recipe": "unchecked", "coverage": "full"}
     assert (code, statuses(report)) == (3, unchecked), said
@@ -71,7 +76,7 @@ def test_the_imatrix_is_needed(audit: Audit, released: Path, generated: Path) ->
     assert report["answers"]["coverage"]["sentence"].startswith("none of 162,176 rows was read")
     plain = [tensor["name"] for tensor in report["tensors"] if tensor["verdict"] == "exact"]
     assert plain and all(name.endswith("norm.weight") for name in plain)
-    code, said, report = audit(released / QUANT, "--source", generated, "--imatrix", released / "hidden.gguf", "--full")
+    code, said, report = audit(released / QUANT, "--source", generated, "--imatrix", hidden / "imatrix.gguf", "--full")
     assert (code, statuses(report)) == (0, PASSED | {"coverage": "full"}), said
 
 
@@ -146,7 +151,7 @@ def test_one_flipped_bit(audit: Audit, released: Path, generated: Path) -> None:
     [odd] = [tensor for tensor in report["tensors"] if tensor["verdict"] != "exact"]
     assert (odd["name"], odd["verdict"], odd["unexplained"]) == ("blk.2.ffn_up.weight", "mismatch", 1)
     assert odd["examples"][0] | {"ratio": ""} == {"row": 0, "column": 0, "bytes": 1, "of": 144, "ratio": ""}
-    assert said.startswith(f"{QUANT}: 1 of 46 tensors does not derive from {generated}: blk.2.ffn_up.weight; ")
+    assert said.startswith(f"{QUANT}: 1 of 46 tensors does not derive from {generated.name}: blk.2.ffn_up.weight; ")
 
 
 def test_a_label_less_makes_nothing_unchecked(audit: Audit, released: Path, generated: Path) -> None:
@@ -235,6 +240,9 @@ def test_over_the_loopback_hub(audit: Audit, demo: Workplace, generated: Path, t
             assert 0 < report["run"]["bytes_fetched"] < 40_000_000
             if not address.startswith("ms"):
                 assert report["source"]["revision"] == source.commit
+                assert report["source"]["address"] == f"hf://{known}" == report["command"][4]
+            if address.startswith("hf"):
+                assert report["command"][2] == f"hf://some/Tiny-GGUF@{subject.commit}/{QUANT}", "what a branch was"
         hub.faults.add(Fault("/cdn/*", kind="status", status=503))
         code, said, report = audit("hf://some/Tiny-GGUF", "--source", known, "--rows", "100", **env)
         assert (code, report) == (3, {}), said
@@ -278,10 +286,15 @@ def test_markdown_shows_and_does_nothing(audit: Audit, released: Path, generated
     flipped(released / QUANT, "blk.2.ffn_up.weight")
     evil = text("<script>alert(1)</script> [x](http://evil) | `")
     changed = relabelled(released / QUANT, released / "changed.gguf", {"tokenizer.chat_template": evil})
-    audit(changed, "--source", generated, "--full", "--markdown", tmp_path / "report.md")
+    forms = ("--markdown", tmp_path / "report.md", "--html", tmp_path / "report.html")
+    _, _, report = audit(changed, "--source", generated, "--full", *forms)
+    page = (tmp_path / "report.html").read_text()
+    assert page == as_page(report) and "<script" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text())
-    assert "<strong>changed.gguf: 1 of 46 tensors does not derive from " in html
-    assert "; the metadata is changed: tokenizer.chat_template is not what the named weights give; " in html
+    assert "<strong><code>changed.gguf</code>: 1 of 46 tensors does not derive from " in html
+    assert (
+        "; the metadata is changed: <code>tokenizer.chat_template</code> is not what the named weights give; " in html
+    )
     assert "blk.2.ffn_up.weight" in html and "<script>" not in html and "href" not in html
     assert html.count("<table>") == 4, "answers, facts, tensors, metadata"
 
@@ -289,13 +302,30 @@ def test_markdown_shows_and_does_nothing(audit: Audit, released: Path, generated
 def test_attested_and_verified(audit: Audit, demo: Workplace, generated: Path, tmp_path: Path) -> None:
     key, statement = tmp_path / "key.pem", tmp_path / "audit.intoto.json"
     assert subprocess.run([REQUANT, "new-key", str(key)], capture_output=True).returncode == 0
-    code, said, report = audit(demo.release, "--source", generated, "--full", "--attest", statement, "--key", key)
+    page = tmp_path / "report.md"
+    options = ["--full", "--attest", statement, "--key", key, "--markdown", page]
+    code, said, report = audit(demo.release, "--source", generated, *options)
     assert code == 0, said
-    from requant.release.attestation import DERIVATION, subjects, verify_envelope
+    assert report["source"]["weights_root"] == weights_root(demo_manifest(demo).bf16.tensors), "as of the BF16 GGUF"
+    assert report["subject"]["weights_root"] == weights_root(demo_manifest(demo).quants[0].tensors)
+    for path in (statement, page):
+        assert str(demo.folder) not in path.read_text(), "no path of this machine is published"
+    options = ["--statement", statement, "--key", tmp_path / "key.pem.pub", "--source", generated]
+    for file, code, words in (
+        (demo.release / QUANT, 0, "agrees: none of 1 file differs"),
+        (repaired(demo, tmp_path), 3, "weights as attested, metadata changed: tokenizer.chat_template"),
+    ):
+        done = subprocess.run([REQUANT, "verify", file, *options], capture_output=True, text=True)
+        assert (done.returncode, words in done.stdout) == (code, True), done.stdout + done.stderr
 
-    found = verify_envelope(statement.read_bytes(), tmp_path / "key.pem.pub")
-    assert found["predicateType"] == DERIVATION
-    assert subjects(found) == {QUANT: report["subject"]["sha256"]}
+
+def demo_manifest(demo: Workplace) -> Manifest:
+    return read_manifest(demo.release / "manifest.json")
+
+
+def repaired(demo: Workplace, folder: Path) -> Path:
+    """As a publisher mends a chat template later."""
+    return relabelled(demo.release / QUANT, folder / QUANT, {"tokenizer.chat_template": text("{{ messages }}")})
 
 
 def test_a_failed_audit_is_not_attested(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:

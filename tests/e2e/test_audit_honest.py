@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.judgement import TensorAudit, judge, rate, surprisingly_many
+from requant.audit.judgement import judge, rate, surprisingly_many
 from requant.audit.material import Material
 from requant.audit.sample import draw, runs
 from requant.audit.sweep import Sweep
+from requant.audit.tensor import TensorAudit
 from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices
@@ -156,7 +157,7 @@ def test_quants_of_another_compiler_are_near(
 def test_differences_in_few_tensors(
     shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
 ) -> None:
-    """Clang rounds some types as GCC does: of such a mix, only the embedding differs, and that is no alteration."""
+    """Clang rounds some types nearly as GCC does: that nearly only the embedding differs is no alteration."""
     weights, quant = shorter
     clang = program("x86-64-v3 clang").quantize
     made = requantized(quant, weights, importances, clang, tmp_path / QUANT, {T.Q4_K: T.IQ4_XS})
@@ -164,7 +165,10 @@ def test_differences_in_few_tensors(
     with file:
         outcome = audited(made, GGUFWeights(file, header), importances)
     assert set(verdicts(outcome)) == {Verdict.EXACT, Verdict.NEAR}
-    assert {audit.tensor.type for audit in outcome.tensors if audit.verdict is Verdict.NEAR} == {T.Q6_K}
+    differing = Counter(dict.fromkeys((T.Q6_K, T.IQ4_XS), 0))
+    for audit in outcome.tensors:
+        differing[audit.tensor.type] += audit.tally.differing
+    assert differing[T.Q6_K] > 10 * differing[T.IQ4_XS]
 
 
 def counts_by_row(

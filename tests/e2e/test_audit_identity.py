@@ -42,8 +42,16 @@ def test_a_manifest_that_claims_another_digest(audit: Audit, demo: Workplace, ge
     assert code == 1, said
     assert f"the manifest gives SHA-256 {'e' * 64}" in report["headline"]
     code, said, report = audit(folder, "--source", generated, "--rows", "9")
-    assert (code, report["subject"]["sha256"]) == (0, None), "a sample did not read it all, and says so"
-    assert "which was not checked" in said
+    assert report["subject"]["sha256"] is None, "a sample did not read it all, and says so"
+    assert "only recorded, not computed here" in " ".join(said.split())
+    assert (code, report["answers"]["recipe"]["status"]) == (1, "contradicted"), "but its steps made another file"
+    for step in manifest["steps"]:
+        for file in step["products"]:
+            if file["name"] == QUANT:
+                file["sha256"] = "e" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    code, said, report = audit(folder, "--source", generated, "--rows", "9")
+    assert (code, report["answers"]["recipe"]["status"]) == (0, "stock"), said
 
 
 def spaced(source: Path, out: Path, alignment: int, fill: bytes) -> Path:
@@ -95,10 +103,7 @@ def test_a_matrix_of_which_the_header_says_nothing(audit: Audit, released: Path,
     assert report["imatrix"]["sha256"] == hashlib.sha256((released / "Model-imatrix.gguf").read_bytes()).hexdigest()
     (released / "Model-imatrix.gguf").write_bytes(b"GGUF, but damaged")
     code, said, report = audit(released / "Model-Q4_K_M.gguf", "--source", generated)
-    assert (code, report["answers"]["weights"]["status"], report["imatrix"]) == (3, "unchecked", None), said
-    assert "name the one it was made with by --imatrix" in said, (
-        "an honest quant whose matrix is unknown is not accused"
-    )
+    assert (code, report["answers"]["weights"]["status"], report["imatrix"]) == (3, "consistent", None), said
 
 
 def test_a_matrix_that_was_not_used(audit: Audit, demo: Workplace, released: Path, generated: Path) -> None:
@@ -126,5 +131,34 @@ def test_another_matrix_accuses_nobody(audit: Audit, released: Path, generated: 
     write_imatrix(released / "imatrix.gguf", tensors, ["later.txt"], 99, 512)
     code, said, report = audit(released / QUANT, "--source", generated)
     answers = {question: answer["status"] for question, answer in report["answers"].items()}
-    assert (code, answers["weights"], answers["recipe"], report["imatrix"]) == (3, "unchecked", "unchecked", None), said
-    assert "name the one it was made with by --imatrix" in said
+    assert (code, answers["weights"], answers["recipe"], report["imatrix"]) == (3, "consistent", "unchecked", None), (
+        said
+    )
+
+
+def test_a_matrix_that_is_not_at_hand(audit: Audit, released: Path, generated: Path) -> None:
+    """Its quants follow from the weights all the same, and a single changed one does not."""
+    (released / "imatrix.gguf").unlink()
+    quant = released / QUANT
+    for rows in (["--full"], ["--rows", "50", "--seed", "3"]):
+        code, said, report = audit(quant, "--source", generated, *rows)
+        answers = report["answers"]
+        assert (code, answers["weights"]["status"], report["counts"]["mismatch"]) == (3, "consistent", 0), said
+        assert "follow from" in report["headline"] and "scales, is not checked" in report["headline"]
+        assert answers["recipe"]["status"] != "contradicted", "what is not known is no evidence"
+        looked_at = [each for each in report["tensors"] if each["verdict"] == "consistent"]
+        assert {each["type"] for each in looked_at} == {"Q4_K", "Q6_K"}
+        for each in looked_at:
+            found = each["consistency"]
+            assert (found["quants"], found["off"]) == (each["rows"] * each["shape"][0], 0)
+            assert 0.9 < float(found["error_ratio"]) < 1.5 and 1 < float(found["worst_ratio"]) < 20
+    [place] = [each for each in read_header(quant).tensors if each.name == "blk.2.ffn_up.weight"]
+    data = bytearray(quant.read_bytes())
+    data[place.offset + 3 * 144 + 20] ^= 0x20
+    quant.write_bytes(data)
+    code, said, report = audit(quant, "--source", generated, "--full")
+    assert (code, report["counts"]["mismatch"]) == (1, 1), said
+    [wrong] = [each for each in report["tensors"] if each["verdict"] == "mismatch"]
+    assert wrong["consistency"]["off"] == 1
+    assert "quants are not what the weights round to, and the others are" in wrong["reason"]
+    assert wrong["consistency"]["first_off"] == [{"row": 3, "column": 36}] and "row 3, column 36" in said

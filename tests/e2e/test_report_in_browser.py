@@ -1,38 +1,22 @@
 """The report in a real browser: nothing to complain about, on a telephone, by night, and in both languages."""
 
 import copy
-import html
 import json
-import re
-import shutil
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from matplotlib.image import imread
 
 from requant.evaluation.page.page import write_report
 from requant.ground.canonical import canonical
+from support.browser import CHROMIUM, DARK, Browser, in_chinese
 from support.measured import evaluation
 from support.small_release import write_release
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
-DARK = "--blink-settings=preferredColorScheme=0"
 TYPES = {"Q8_0": 4.28, "Q6_K": 3.31, "Q5_K_M": 2.89, "Q4_K_M": 2.50, "IQ4_XS": 2.27}
 KINDS = ("attn_k", "attn_output", "attn_q", "attn_v", "ffn_down", "ffn_gate", "ffn_up")
-# What a person would see, asked for in a copy of the page that may run scripts.
-MEASURE = """
-const language = %s, seen = (node) => node.getClientRects().length > 0;
-document.getElementById("language-" + language).click();
-document.querySelectorAll("details").forEach((details) => { details.open = true; });
-const width = document.documentElement.clientWidth, found = { width, page: document.documentElement.scrollWidth };
-found.inside = innerWidth;
-found.shown = [...new Set([...document.querySelectorAll("body [lang]")].filter(seen).map((node) => node.getAttribute("lang")))];
-found.beyond = [...document.querySelectorAll("body *")].filter((node) => seen(node) && !node.closest(".scroll")
-  && !node.closest("fieldset") && node.getBoundingClientRect().right > width + 0.5).map((node) => node.outerHTML.slice(0, 200));
+# What figures add to what a page is asked.
+FIGURES = """
 found.cut = []; found.touching = []; found.sizes = []; found.texts = 0;
 for (const svg of document.querySelectorAll("svg")) {
   const name = svg.getAttribute("aria-labelledby"), frame = svg.getBoundingClientRect();
@@ -48,52 +32,7 @@ for (const svg of document.querySelectorAll("svg")) {
         found.touching.push(name + ": " + other + " | " + words);
   });
 }
-parent.document.documentElement.dataset.found = JSON.stringify(found);
 """
-
-
-@dataclass(frozen=True)
-class Browser:
-    """Chromium without a window, with a profile of its own."""
-
-    folder: Path
-
-    def run(self, page: Path, *options: str) -> tuple[str, list[str]]:
-        """Open the page; gives what the browser printed, and its complaints about the page."""
-        command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                   "--disable-dev-shm-usage", "--enable-logging=stderr", f"--user-data-dir={self.folder / 'profile'}",
-                   *options, page.as_uri()]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-
-    def measure(self, page: Path, language: str, width: int) -> dict[str, Any]:
-        """Put ``MEASURE`` into a copy of the page, and that into a frame: no window is narrower than 500."""
-        script = f"<script>{MEASURE % json.dumps(language)}</script></body>"
-        text = re.sub("<meta http-equiv=[^>]*>", "", page.read_text()).replace("</body>", script)
-        frame = page.with_name("frame.html")
-        frame.write_text(
-            f'<!DOCTYPE html><meta charset="utf-8"><iframe srcdoc="{html.escape(text)}" '
-            f'style="width: {width}px; height: 3000px; border: 0"></iframe>'
-        )
-        dom, complaints = self.run(frame, "--dump-dom", "--window-size=1400,3100")
-        assert complaints == []
-        match = re.search(' data-found="([^"]*)"', dom)
-        assert match
-        found: dict[str, Any] = json.loads(html.unescape(match[1]))
-        assert found["inside"] == width
-        return found
-
-    def look(self, page: Path, name: str, *options: str, width: int = 390) -> Any:
-        """A screenshot as numbers from 0 to 1: rows, columns, colours."""
-        path = self.folder / f"{name}.png"
-        _, complaints = self.run(page, f"--screenshot={path}", f"--window-size={width},3000", *options)
-        assert complaints == []
-        return imread(path)[..., :3]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    return Browser(tmp_path_factory.mktemp("browser"))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +81,7 @@ def test_nothing_to_complain_about(browser: Browser, report: Path) -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_it_fits_and_nothing_touches(language: str, width: int, browser: Browser, report: Path) -> None:
     """With every table open, and one language only."""
-    found = browser.measure(report, language, width)
+    found = browser.measure(report, language, width, FIGURES)
     assert found["page"] <= found["width"] == width and found["beyond"] == []
     assert found["shown"] == [language]
     assert found["cut"] == found["touching"] == []
@@ -158,11 +97,4 @@ def test_by_night_it_is_dark(browser: Browser, report: Path) -> None:
 
 
 def test_a_page_in_chinese_looks_different(browser: Browser, report: Path) -> None:
-    chinese = report.with_name("chinese.html")
-    text = report.read_text()
-    chinese.write_text(
-        text.replace(' id="language-en" checked', ' id="language-en"').replace(
-            'id="language-zh"', 'id="language-zh" checked'
-        )
-    )
-    assert (browser.look(chinese, "chinese") != browser.look(report, "english")).any()
+    assert (browser.look(in_chinese(report), "chinese") != browser.look(report, "english")).any()

@@ -14,11 +14,12 @@ import pytest
 from markupsafe import escape
 
 import requant
+from requant.documents.bilingual import Bilingual
 from requant.documents.evaluation import STREAMS
-from requant.evaluation.page.bilingual import Bilingual, word
 from requant.evaluation.page.canvas import translations
 from requant.evaluation.page.figures import draw_figures
 from requant.evaluation.page.page import write_report
+from requant.evaluation.page.words import word
 from requant.ground.canonical import canonical
 from requant.ground.errors import FormatError
 from support.html import Node, Tree

@@ -295,6 +295,20 @@ def test_many_files() -> None:
     assert list(read_checkpoint(below, f"sub/{INDEX}").tensors) == list(MAP)
 
 
+def test_what_an_index_says_beyond_its_map_is_noted() -> None:
+    """The converter goes by names alone, and transformers by the map."""
+    odd = {"metadata": {"total_size": TOTAL + 1}, "weight_map": {key: MAP[key] for key in list(MAP)[1:]}}
+    found = read_checkpoint(sharded(odd))
+    assert list(found.tensors) == list(MAP)
+    assert found.unnamed == (next(iter(MAP)),)
+    assert found.notes == (
+        f"{INDEX} gives a total_size other than the 1,260 bytes of its tensors",
+        f"{INDEX} does not name {next(iter(MAP))}, which its files hold",
+    )
+    for document in ({"metadata": 1, "weight_map": MAP}, {"metadata": {"total_size": TOTAL}, "weight_map": MAP}):
+        assert read_checkpoint(sharded(document)).notes == ()
+
+
 def mapped(**changes: Any) -> dict[str, Any]:
     return {"weight_map": {**MAP, **changes}}
 
@@ -314,13 +328,11 @@ FOLDERS: dict[str, tuple[Folder, str]] = {
     "a folder": (sharded(mapped(a="."), ), f"{INDEX} names the file '.', which is no safetensors file"),
     "a pickle": (sharded(mapped(a="x.bin"), **{"x.bin": b""}), f"{INDEX} names the file 'x.bin'"),
     "a missing file": (sharded(mapped(a="model-3.safetensors")), f"{INDEX} names the file 'model-3.safetensors'"),
-    "the wrong file": (sharded(mapped(a="model-2.safetensors")), f"model-1.safetensors holds 'a', against {INDEX}"),
+    "the wrong file": (sharded(mapped(a="model-2.safetensors")), f"model-1.safetensors holds 'a', which {INDEX} has elsewhere"),
     "a missing tensor": (sharded(mapped(d="model-2.safetensors")), f"model-2.safetensors lacks 'd', against {INDEX}"),
     "a tensor too many": (sharded({"weight_map": {**MAP, "c": "model-1.safetensors"}}), "model-1.safetensors lacks 'c'"),
     "twice": (sharded(**{"model-2.safetensors": save({"c": SINGLES, "a": SINGLES})}), "model-2.safetensors holds 'a'"),
     "a bad file": (sharded(**{"model-2.safetensors": b"x"}), "model-2.safetensors has 1 bytes"),
-    "metadata no object": (sharded({"metadata": 1, "weight_map": MAP}), "has metadata that are no object"),
-    "another total": (sharded({"metadata": {"total_size": TOTAL + 1}, "weight_map": MAP}), "total_size other than the 1,260"),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -21,9 +22,11 @@ from requant.documents.manifest import read_manifest
 from requant.documents.sums import read_sums
 from requant.formats.gguf import Header, read_header
 from requant.ground.canonical import canonical
-from requant.release.attestation import PAYLOAD_TYPE, build_statement
-from support import small_checkpoint
-from support.gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
+from requant.release.attestation import PAYLOAD_TYPE, STATEMENT, build_statement
+from requant.release.derivation import DERIVATION, derivation_statements
+from support import small_checkpoint, vocabularies
+from support.attested import passed_report
+from support.gguf_files import array, gguf_bytes, legacy_imatrix, pair, string, tensor, write_imatrix
 from support.small_release import write_release
 from support.splits import split_keys
 
@@ -77,6 +80,15 @@ SLOW_OBJECT: dict[str, Any] = {
     "tokenizer_config.json": {**SETTINGS, "chat_template": None}, "chat_template.jinja": "{{ x }}\r\n",
     "config.json": {**LLAMA, "rope_scaling": YARN},
 }  # fmt: skip
+EMBEDDING_OBJECT: dict[str, Any] = {
+    **TOKENIZER_OBJECT, "modules.json": [{"type": "x.Pooling", "path": "1_Pooling"}],
+    "1_Pooling/config.json": {"pooling_mode_lasttoken": True, "pooling_mode": "mean"},
+}  # fmt: skip
+PIECES_OBJECT: dict[str, Any] = {
+    "tokenizer.json": vocabularies.fast([(267, "<|user|>", True)]), "tokenizer_config.json": vocabularies.SETTINGS,
+    "config.json": vocabularies.CONFIG,
+}  # fmt: skip
+PIECES = vocabularies.model_bytes([*vocabularies.PIECES[:4], *vocabularies.WORDS])
 
 
 def text(document: object) -> bytes:
@@ -176,6 +188,27 @@ def envelope(statement: bytes) -> bytes:
 
 
 @cache
+def _predicate() -> dict[str, Any]:
+    """What an audit attests of ``MODEL``."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "x.gguf")
+        path.write_bytes(MODEL)
+        return dict(derivation_statements(passed_report(path), datetime(2026, 11, 28, tzinfo=UTC))[0]["predicate"])
+
+
+def attested(predicate: object) -> dict[str, object]:
+    """A statement about another file with such a predicate."""
+    subject = [{"name": "x.gguf", "digest": {"sha256": "a" * 64}}]
+    return {"_type": STATEMENT, "subject": subject, "predicateType": DERIVATION, "predicate": predicate}
+
+
+def bundle() -> bytes:
+    """Two statements on a line each."""
+    envelopes = [json.loads(envelope(canonical(attested(each)))) for each in (_predicate(), {})]
+    return b"".join(json.dumps(each, sort_keys=True, separators=(",", ":")).encode() + b"\n" for each in envelopes)
+
+
+@cache
 def seeds(target: str) -> tuple[bytes, ...]:
     """The valid inputs of one target."""
     return {
@@ -183,12 +216,19 @@ def seeds(target: str) -> tuple[bytes, ...]:
         "part": (PARTS["M-00002-of-00002.gguf"],),
         "metadata": (MODEL,),
         "imatrix": (_release()["matrix"],),
+        "legacy_imatrix": (
+            legacy_imatrix({"a": (2, np.arange(3)), "b": (1, np.zeros(1))}, 2, "x.txt"),
+            legacy_imatrix({"a": (0, np.arange(3))}),
+        ),
         "safetensors": (*SHARDS.values(), save({"s": np.array(1, np.float32), "e": np.zeros((2, 0), np.int64)})),
         "index": (text({"metadata": {"total_size": 32}, "weight_map": MAP}),),
         "config": (text(CONFIG), text(LLAMA), text({**LLAMA, "rope_scaling": YARN})),
-        "tokenizer": (text(TOKENIZER_OBJECT), text(SLOW_OBJECT)),
+        "tokenizer": tuple(map(text, (TOKENIZER_OBJECT, SLOW_OBJECT, EMBEDDING_OBJECT, PIECES_OBJECT))),
+        "pieces": (PIECES,),
         "sums": (_release()["SHA256SUMS"], b"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb  a\n"),
         "manifest": (manifest(),),
         "attestation": (envelope(_release()["statement"]),),
         "statement": (_release()["statement"],),
+        "bundle": (bundle(),),
+        "derivation": (canonical(_predicate()),),
     }[target]

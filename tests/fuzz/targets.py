@@ -15,18 +15,23 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from fuzz import seeds
+from requant.audit.attested import verify_statement
 from requant.audit.claims import infer
 from requant.audit.metadata import compare_making, compare_metadata, expected_from_gguf
 from requant.audit.recipe import Made, about_label, answer_mix, with_findings
+from requant.audit.sanity import Sanity, sanity_of
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
+from requant.conversion.pieces import MODEL
 from requant.documents.file_names import ATTESTATION, CARD, MANIFEST, SUMS
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
 from requant.formats.gguf_parts import files_of, read_gguf
-from requant.formats.imatrix import check_run, read_imatrix
+from requant.formats.imatrix import check_run, importance, read_imatrix
+from requant.formats.legacy_imatrix import START, is_legacy
 from requant.formats.ranged import as_file
 from requant.formats.safetensors import INDEX, read_checkpoint, read_safetensors, rows_as_float32
+from requant.formats.sentencepiece import read_pieces
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_bytes
 from requant.ground.errors import RequantError
@@ -112,6 +117,19 @@ def imatrix(data: bytes) -> None:
         check_run(found, 2, 8, "calibration.txt")
 
 
+def legacy_imatrix(data: bytes) -> None:
+    """An importance matrix in the old format, and how it looks."""
+    with refusals():
+        if not is_legacy(data[:START]):
+            return
+        found = read_imatrix(io.BytesIO(data), "x.dat")
+        importances = {name: importance(entry) for name, entry in found.entries.items()}
+        assert all(np.isfinite(values).all() for values in importances.values())
+        numbers = Sanity(len(importances), sanity_of(importances, {}))
+        assert all(finding.sentence.isprintable() for finding in numbers.findings())
+        canonical(numbers.document())
+
+
 def safetensors(data: bytes) -> None:
     """One safetensors file: its header, and all rows of the tensors that can be read."""
     with refusals():
@@ -166,6 +184,17 @@ def tokenizer(data: bytes) -> None:
             expected_metadata({**seeds.TOKENIZER_FILES, CONFIG: seeds.CONFIG_FILE, name: data})
 
 
+def pieces(data: bytes) -> None:
+    """A SentencePiece model, by itself and as the vocabulary of a checkpoint."""
+    with refusals():
+        for piece in read_pieces(data, MODEL):
+            assert piece.text
+            assert piece.text.encode()
+    with refusals():
+        expected = expected_metadata({**seeds.vocabularies.VOCABULARIES["added_tokens_decoder"], MODEL: data})
+        assert all(reason.isprintable() for reason in expected.unknown.values())
+
+
 def _contents(value: object) -> bytes:
     return (value if isinstance(value, str) else json.dumps(value)).encode(errors="surrogatepass")
 
@@ -197,6 +226,25 @@ def attestation(data: bytes) -> None:
                 _add_sums(folder)
                 (folder / ATTESTATION).write_bytes(form)
                 _verify(folder)
+
+
+def bundle(data: bytes) -> None:
+    """A bundle of statements about an audit, held against a file that none of them knows."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "x.gguf").write_bytes(seeds.MODEL)
+        for form in _forms(data):
+            (folder / "bundle").write_bytes(form)
+            with refusals():
+                found = verify_statement(folder / "x.gguf", folder / "bundle", None, "0" * 64)
+                assert as_text(found) and canonical(as_document(found))
+
+
+def derivation(data: bytes) -> None:
+    """The predicate of such a statement, under a signature."""
+    for form in _forms(data):
+        with suppress(RequantError):
+            bundle(seeds.envelope(canonical(seeds.attested(parse(form, "predicate")))))
 
 
 def statement(data: bytes) -> None:
@@ -240,6 +288,7 @@ def _verify(folder: Path) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
-        gguf, part, metadata, imatrix, safetensors, index, config, tokenizer, sums, manifest, attestation, statement,
+        gguf, part, metadata, imatrix, legacy_imatrix, safetensors, index, config, tokenizer, pieces, sums, manifest, attestation,
+        statement, bundle, derivation,
     )
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """Laws of requant.ground.digests: a file has its name only when it is whole, and a wrong file is told apart in words."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from requant.ground.digests import (
     digest_bytes,
     digest_file,
     named_when_whole,
+    open_partial,
     publish,
     write_bytes,
 )
-from requant.ground.errors import PinnedBytesError
+from requant.ground.errors import DiskError, PinnedBytesError
 from support.files import blob_id, known_bytes, names
 
 
@@ -74,7 +76,7 @@ def test_only_a_digest_proves_content() -> None:
 def test_a_whole_file_takes_the_name(tmp_path: Path) -> None:
     final = tmp_path / "deep" / "file"
     with named_when_whole(final) as temporary:
-        assert temporary.parent == final.parent, "a rename is atomic in one folder only"
+        assert temporary.parent.parent == final.parent, "a rename is atomic on one disk only"
         temporary.write_bytes(b"new")
         assert not final.exists()
     assert final.read_bytes() == b"new"
@@ -104,6 +106,7 @@ def test_the_rest_of_a_killed_run_is_not_used(tmp_path: Path) -> None:
     with named_when_whole(final) as temporary:
         pass_name = temporary
         temporary.write_bytes(b"first")
+    pass_name.parent.mkdir()
     pass_name.write_bytes(b"left by a killed run")
     with named_when_whole(final) as temporary:
         assert not temporary.exists()
@@ -126,3 +129,75 @@ def test_publish_and_write_bytes(tmp_path: Path) -> None:
     write_bytes(tmp_path / "c" / "small", b"y")
     assert (tmp_path / "c" / "small").read_bytes() == b"y"
     assert names(tmp_path) == ["a", "c"]
+
+
+# Links that somebody else has laid.
+
+
+def test_nothing_is_written_through_a_link_to_a_temporary_name(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    for there in (lambda part: part.symlink_to(victim), lambda part: part.symlink_to(tmp_path), Path.touch):
+        there(tmp_path / ".out.part")
+        write_bytes(tmp_path / "out", b"ours")
+    write_bytes(tmp_path / "out", b"ours")
+    assert (victim.read_bytes(), (tmp_path / "out").read_bytes()) == (b"precious", b"ours")
+    assert not (tmp_path / "out").is_symlink()
+
+
+def test_a_link_that_comes_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody waits for the moment between removing and making; then nothing is made."""
+    (tmp_path / "elsewhere").mkdir()
+    mkdir = Path.mkdir
+
+    def laid(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if path.name == ".out.part":
+            path.symlink_to(tmp_path / "elsewhere")
+        mkdir(path, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", laid)
+    with pytest.raises(FileExistsError):
+        write_bytes(tmp_path / "out", b"ours")
+    assert names(tmp_path / "elsewhere") == []
+
+
+def test_where_is_written_nobody_else_can_lay_anything(tmp_path: Path) -> None:
+    with named_when_whole(tmp_path / "out") as temporary:
+        assert (temporary.parent.stat().st_mode & 0o777, temporary.parent.parent) == (0o700, tmp_path)
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
+
+
+def test_a_name_that_is_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "out").symlink_to(tmp_path / "victim")
+    write_bytes(tmp_path / "out", b"ours")
+    assert ((tmp_path / "victim").read_bytes(), (tmp_path / "out").read_bytes()) == (b"precious", b"ours")
+
+
+@pytest.mark.parametrize(("anew", "content"), [(False, b"beginend"), (True, b"end")])
+def test_a_partial_file_goes_on_or_begins_anew(tmp_path: Path, anew: bool, content: bytes) -> None:
+    path = tmp_path / "deep" / "part"
+    for data in (b"begin", b"end"):
+        with open_partial(path, anew=anew) as file:
+            file.write(data)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_partial_file_is_no_link(tmp_path: Path, anew: bool, dangling: bool) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "part"
+    if not dangling:
+        victim.write_bytes(b"precious")
+    link.symlink_to(victim)
+    with pytest.raises(DiskError, match=r"part is a link, and nothing is written through links: remove it$"):
+        open_partial(link, anew=anew)
+    assert victim.exists() != dangling
+    assert dangling or victim.read_bytes() == b"precious"

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import pytest
 from markdown_it import MarkdownIt
 
-from requant.ground.markdown import code, escaped
+from requant.ground.markdown import code, escaped, inert, shell
 
 TEXTS = [
     "plain", "a | b | c", "`tick` ``two`` `", "*b* _i_ **s** ~~d~~ $x$", "<script>alert(1)</script><!--", "&lt;b&gt; &amp;",
     "[x](javascript:y)", "![x](y)", "[x]: /y", "https://example.org/a_b_c", "# heading", "---", "1. item", "1) item", "12.",
     "- item", "+5", "= x", "> quote", "```fence", "\\| \\", "\\", "ends with \\", "{{ 7 }}", "|", "``", "a`", "!", "~~~",
-    "blk.0.attn_q.weight", "chat_template: {% raw %}",
+    "blk.0.attn_q.weight", "chat_template: {% raw %}", "by @me, of (www.x.org/a_b) | a@b.c`d", "\\@me", "#1 or o/n#2.",
+    "`@a`b` @c", "'@a'", "@", "@|@", "a.b.", "..x",
 ]  # fmt: skip
 PLACES = {
     "a paragraph": "{}", "a list": "- {}", "bold": "**x{}x**", "a cell": "| a | b |\n|---|---|\n| {} | end |",
@@ -32,13 +33,19 @@ def shown(markdown: str) -> list[str]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("write", [escaped, code])
+@pytest.mark.parametrize("write", [escaped, code, inert])
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_reader_sees_the_text(text: str, write: Callable[[object], str], place: str) -> None:
     plain, found = shown(PLACES[place].format("word")), shown(PLACES[place].format(write(text)))
     assert found == [part.replace("word", text) for part in plain]
 
 
-@pytest.mark.parametrize("write", [escaped, code])
+@pytest.mark.parametrize("write", [escaped, code, inert])
 def test_lines_are_joined(write: Callable[[object], str]) -> None:
     assert write("one\n\n| two\r\n\u2028three ") == write("one | two three")
+
+
+@pytest.mark.parametrize("command", ["requant audit x", "a `b` ```c``` ~~~", "a ````", "--x '<b>'"])
+def test_a_command_stands_in_a_block_of_its_own(command: str) -> None:
+    [token] = MarkdownIt("commonmark").parse("\n".join(shell(command)))
+    assert (token.type, token.info, token.content) == ("fence", "sh", f"{command}\n")

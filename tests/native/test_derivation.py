@@ -173,6 +173,8 @@ def test_tallies_add_up() -> None:
     assert [odd.row for odd in once.odd] == INDICES[rows[:MOST_EXAMPLES]].tolist()
     assert parts.error == pytest.approx(once.error)
     parts.error, parts.derived_error = once.error, once.derived_error
+    assert parts.consistency.off == once.consistency.off > 0
+    parts.consistency = once.consistency
     assert parts == once
 
 

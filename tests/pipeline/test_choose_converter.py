@@ -31,13 +31,22 @@ def test_another_llama_cpp(folder: Path) -> None:
     assert chosen(folder, "1" * 40) == (True, f"requant writes what llama.cpp {COMMIT[:12]} writes, not 111111111111")
 
 
-def test_an_index_that_counts_otherwise_is_upstreams_to_judge(folder: Path) -> None:
-    """Many were written with shared tensors counted twice; upstream's converter does not look."""
-    index = folder / "source" / "model.safetensors.index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"metadata": {"total_size": 1}}))
-    upstream, reason = chosen(folder)
-    assert upstream
-    assert "gives a total_size other than" in reason
+def test_an_odd_index_is_as_upstream_takes_it(
+    tmp_path: Path,
+) -> None:
+    """Many were written with shared tensors counted twice; upstream's converter refuses the other kind itself."""
+    source = tmp_path / "source"
+    source.mkdir()
+    names = [*write_checkpoint(source, MODELS["tokenizer.json with more, of pieces"])]
+    write_record(source / "source.json", {})
+    (source / "model.safetensors").rename(source / "model-00001-of-00001.safetensors")
+    for left, outcome in (0, (False, "")), (1, (True, f"holds '{names[0]}', which its index does not name")):
+        places = dict.fromkeys(names[left:], "model-00001-of-00001.safetensors")
+        index = {"metadata": {"total_size": 1}, "weight_map": places}
+        (source / "model.safetensors.index.json").write_text(json.dumps(index))
+        upstream, reason = chosen(tmp_path)
+        assert upstream == outcome[0], reason
+        assert outcome[1] in (reason or "")
 
 
 def test_templates_in_the_settings_keep_their_order(tmp_path: Path) -> None:

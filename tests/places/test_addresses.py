@@ -3,7 +3,7 @@
 import pytest
 
 from requant.ground.errors import SourceError
-from requant.places.addresses import Address, checked, redirected, without_secrets
+from requant.places.addresses import Address, Label, checked, redirected
 
 ADDRESSES: dict[str, tuple[Address, str]] = {
     "https": (Address("https://example.com/x"), ""),
@@ -77,4 +77,13 @@ def test_never_from_https_to_http(location: str) -> None:
     ],
 )
 def test_messages_hold_no_secrets(text: str) -> None:
-    assert without_secrets(text) == "https://host/a/b"
+    assert Label(text) == "https://host/a/b"
+    assert Label(f"({text}), on {text}.") == "(https://host/a/b), on https://host/a/b."
+    assert str(SourceError(f"{text}: gone")) == "https://host/a/b: gone"
+
+
+@pytest.mark.parametrize("user", ["user:sec/ret@", "user:sec?ret@", "user:12#secret@", "sec ret:x@", "a:b@secret@"])
+def test_secrets_that_look_like_something_else(user: str) -> None:
+    """What cannot be told from a password is left out, at the price of the host."""
+    shown = Label(f"https://{user}host/a")
+    assert "sec" not in shown and "ret" not in shown

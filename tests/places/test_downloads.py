@@ -188,6 +188,22 @@ def test_a_transfer_that_breaks_off_goes_on(hub: LoopbackHub, clients: LoopbackH
     assert [each.range for each in hub.seen("/cdn/*", "GET")] == [None, f"bytes={10 * MIB}-"]
 
 
+@pytest.mark.parametrize("source", ["hub", "folder"])
+@pytest.mark.parametrize("whole", [False, True], ids=["a beginning", "right already"])
+def test_nothing_is_written_through_a_link(
+    online: HubRepository, folder: Path, pinned: dict[str, Known], out: Path, tmp_path: Path, source: str, whole: bool
+) -> None:
+    """Not even one to the very bytes that are wanted: what is fetched shall lie in the folder."""
+    victim = tmp_path / "victim"
+    victim.write_bytes((folder / SHARD).read_bytes() if whole else b"precious")
+    before = victim.read_bytes()
+    out.mkdir()
+    (out / SHARD).symlink_to(victim)
+    with pytest.raises(DiskError, match="is a link, and nothing is written through links: remove it"):
+        fetched(pinned, online if source == "hub" else FolderRepository(folder), out)
+    assert victim.read_bytes() == before
+
+
 def test_wrong_bytes_are_refused_and_fetched_again(
     online: HubRepository, hub: LoopbackHub, pinned: dict[str, Known], out: Path
 ) -> None:

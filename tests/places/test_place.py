@@ -50,7 +50,7 @@ def test_a_folder(folder: Path) -> None:
         assert (place.file, place.revision, place.is_local, place.expected(SHARD)) == (None, None, True, None)
         shard = place.open(SHARD)
         assert isinstance(shard, LocalFile)
-        assert (shard.name, shard.path, shard.read(1, 2)) == (f"{folder}/{SHARD}", folder / SHARD, b"\1\2")
+        assert (shard.name, shard.path, shard.read(1, 2)) == (f"tiny/{SHARD}", folder / SHARD, b"\1\2")
         assert place.open(SHARD) is shard
     with pytest.raises(SourceError, match="cannot be read"):
         shard.read(0, 1)

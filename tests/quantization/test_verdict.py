@@ -7,7 +7,7 @@ from requant.quantization.verdict import Verdict
 
 CODES = {
     Verdict.EXACT: ExitCode.OK, Verdict.NEAR: ExitCode.OK, Verdict.MISMATCH: ExitCode.AGAINST,
-    Verdict.UNCHECKED: ExitCode.UNCHECKED,
+    Verdict.UNCHECKED: ExitCode.UNCHECKED, Verdict.CONSISTENT: ExitCode.UNCHECKED,
 }  # fmt: skip
 
 
@@ -16,4 +16,4 @@ def test_every_verdict_has_its_exit_code() -> None:
 
 
 def test_a_verdict_is_its_word() -> None:
-    assert [*Verdict] == ["exact", "near", "mismatch", "unchecked"] == json.loads(json.dumps([*Verdict]))
+    assert [*Verdict] == ["exact", "near", "consistent", "mismatch", "unchecked"] == json.loads(json.dumps([*Verdict]))

@@ -21,17 +21,18 @@ from securesystemslib.signer import SSlibKey
 from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.sums import read_sums
 from requant.ground.canonical import canonical, parse
-from requant.ground.errors import AttestationError, FormatError, RequantError
+from requant.ground.errors import AttestationError, FormatError
 from requant.release.attestation import (
-    DERIVATION,
     LONGEST,
     PAYLOAD_TYPE,
     STATEMENT,
-    audit_statement,
     build_statement,
+    bundled,
     sign,
+    sign_bundle,
     verify_envelope,
 )
+from requant.release.derivation import DERIVATION
 from requant.release.keys import new_key, read_private_key, read_public_key
 from requant.release.signing import sign_release
 
@@ -42,13 +43,6 @@ SMALL = {
     "predicateType": DERIVATION,
     "predicate": {"verdict": "exact"},
 }
-ANSWERS = {"weights": "exact", "recipe": "stock", "metadata": "harmless", "coverage": "full"}
-REPORT: dict[str, Any] = {
-    "schema": "requant/audit/v2", "exit_code": 0, "headline": "x.gguf: all is well", "seed": None, "rows": 4096,
-    "answers": {name: {"status": word, "sentence": "it is well"} for name, word in ANSWERS.items()},
-    "subject": {"name": "x.gguf", "size": 9, "sha256": DIGEST, "recorded": {}}, "source": {}, "imatrix": None,
-    "toolchain": {}, "counts": {"exact": 3}, "allowed": [], "tensors": [], "findings": [],
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -130,56 +124,6 @@ def test_files_of_a_hub_carry_their_address(release: Path) -> None:
     uris = {resource["name"]: resource.get("uri") for resource in found}
     assert uris["model/config.json"] is None, "a package's file did not come from the hub"
     assert uris["package/llm-Small"] == "pkg:pypi/llm-small@0.1"
-
-
-def test_the_audit_statement_is_the_report(key: Path, public: Path, tmp_path: Path) -> None:
-    statement = audit_statement(REPORT)
-    assert statement["subject"] == [{"name": "x.gguf", "digest": {"sha256": DIGEST}}]
-    assert (statement["predicateType"], statement["predicate"]) == (DERIVATION, REPORT)
-    Statement.copy_from_pb(ParseDict(statement, StatementMessage())).validate()
-    sign(statement, key, tmp_path / "out")
-    assert verify_envelope((tmp_path / "out").read_bytes(), public) == statement
-
-
-SUBJECT = REPORT["subject"]
-PARTS = [
-    {"name": f"x-0000{number}-of-00002.gguf", "size": 9, "sha256": str(number) * 64, "recorded": {}}
-    for number in (1, 2)
-]
-SPLIT = SUBJECT | {"name": PARTS[0]["name"], "sha256": None, "parts": PARTS}
-
-
-def test_a_split_model_is_a_subject_for_each_file() -> None:
-    statement = audit_statement({**REPORT, "subject": SPLIT})
-    assert statement["subject"] == [{"name": part["name"], "digest": {"sha256": part["sha256"]}} for part in PARTS]
-    Statement.copy_from_pb(ParseDict(statement, StatementMessage())).validate()
-
-
-NO_PROOF: dict[str, tuple[dict[str, Any], str]] = {
-    "a sample": ({"seed": 7}, "only a full audit can be attested, this one looked at a sample"),
-    "a sample drawn with 0": ({"seed": 0}, "only a full audit can be attested, this one looked at a sample"),
-    "evidence": ({"exit_code": 1}, "only a passed audit can be attested, this one ended with 1"),
-    "unchecked, or weights that only the file named": ({"exit_code": 3}, "this one ended with 3"),
-    "an end of another kind": ({"exit_code": "0"}, "this one ended with '0'"),
-    "no end": ({"exit_code": None}, "this one ended with None"),
-    "no digest": ({"subject": SUBJECT | {"sha256": None}}, "was not read whole"),
-    "a short digest": ({"subject": SUBJECT | {"sha256": "abc"}}, "was not read whole"),
-    "only a digest that a hub records": ({"subject": SUBJECT | {"sha256": None, "recorded": {"the Hub": DIGEST}}}, "was not read whole"),
-    "no name": ({"subject": SUBJECT | {"name": ""}}, "was not read whole"),
-    "a part without a digest": ({"subject": SPLIT | {"parts": [PARTS[0], PARTS[1] | {"sha256": None}]}}, "was not read whole"),
-    "no subject": ({"subject": None}, "was not read whole"),
-    "an older report": ({"schema": "requant/audit/v1"}, "the report has schema 'requant/audit/v1', not requant/audit/v2: audit again"),
-    "another report": ({"schema": "requant/audit/v9"}, "the report has schema 'requant/audit/v9'"),
-    "a float": ({"rows": 0.5}, "rows is the float 0.5; write an integer or text"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("change", "words"), NO_PROOF.values(), ids=list(NO_PROOF))
-def test_what_proves_nothing_is_not_attested(change: dict[str, Any], words: str) -> None:
-    with pytest.raises(RequantError) as error:
-        audit_statement({**REPORT, **change})
-    assert words in str(error.value)
-    assert str(error.value).isprintable()
 
 
 def test_securesystemslib_accepts_the_envelope(signed: bytes, public: Path) -> None:
@@ -283,3 +227,49 @@ def test_a_payload_under_the_signature_of_another(signed: bytes, public: Path) -
     other = canonical({**SMALL, "predicate": {"verdict": "near"}})
     with pytest.raises(AttestationError, match="its bytes were changed"):
         verify_envelope(canonical({**document, "payload": base64.b64encode(other).decode()}), public)
+
+
+# Bundles.
+
+OTHER = {**SMALL, "predicateType": "https://example.com/other"}
+
+
+@pytest.fixture(scope="module")
+def bundle(key: Path) -> bytes:
+    out = key.with_name("bundle")
+    assert sign_bundle([SMALL, OTHER], key, out) == read_private_key(key).public_key.keyid
+    return out.read_bytes()
+
+
+def test_a_bundle_has_an_envelope_on_each_line(bundle: bytes, public: Path) -> None:
+    """As in-toto's specification has it; other tools read it line by line."""
+    found = SSlibKey.from_crypto(load_pem_public_key(public.read_bytes()))
+    for line, statement in zip(bundle.splitlines(), (SMALL, OTHER), strict=True):
+        envelope = Envelope.from_dict(json.loads(line))
+        assert [*envelope.verify([found], 1)] == [found.keyid]
+        assert json.loads(envelope.payload) == statement
+    assert [verify_envelope(each, public) for each in bundled(bundle, "x")] == [SMALL, OTHER]
+
+
+def test_a_single_envelope_is_a_bundle_too(signed: bytes) -> None:
+    assert bundled(signed, "x") == [signed]
+
+
+def test_what_others_added_is_passed_over(bundle: bytes) -> None:
+    first, second = bundle.splitlines(keepends=True)
+    added = b"\n".join([b"", b"not JSON", b"[1]", b'{"payload": 1}', b"\xff\xfe", b""])
+    assert bundled(first + added + second, "x") == bundled(bundle, "x")
+    assert bundled(second, "x") == bundled(bundle, "x")[1:]
+    # One text for one envelope: nobody can change a byte that the signature does not cover.
+    assert bundled(first.replace(b":", b": ", 1) + second, "x") == bundled(bundle, "x")[1:]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"{}\n", b"[" * 999, b"{" * 99 + b"\n"])
+def test_no_bundle(data: bytes) -> None:
+    with pytest.raises(FormatError, match=r"^x holds no statement in a DSSE envelope: get the file again$"):
+        bundled(data, "x")
+
+
+def test_a_bundle_that_is_too_long() -> None:
+    with pytest.raises(FormatError, match=f"^x has more than the {LONGEST:,} bytes allowed"):
+        bundled(b" " * (LONGEST + 1), "x")

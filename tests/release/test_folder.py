@@ -13,6 +13,7 @@ import pytest
 from requant.documents.file_names import SUMS
 from requant.documents.manifest import SCHEMA
 from requant.documents.records import file_entry, write_record
+from requant.formats.weights_root import weights_root
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_file
 from requant.ground.errors import DiskError, FormatError, MismatchError, RequantError, StaleError
@@ -152,7 +153,7 @@ def test_the_manifest_is_the_same_from_the_same_records(tmp_path: Path) -> None:
             "features": ["avx2"],
             "step": {"name": "calibrate"},
         },
-        "quant": {"file": {}, "step": {"name": "quantize"}},
+        "quant": {"file": {}, "tensors": [], "step": {"name": "quantize"}},
     }
     for name, record in records.items():
         write_record(tmp_path / f"{name}.json", record)
@@ -193,7 +194,7 @@ def manifest(arithmetic: str = "native", features: tuple[str, ...] = ("avx2",), 
         builds,
         {"file": "m", "step": step("convert")},
         {"file": "i", "arithmetic": arithmetic, "features": list(features), "settings": {}, "step": step("calibrate")},
-        [{"file": "q", "type": "Q4_K_M", "step": step("quantize")}],
+        [{"file": "q", "type": "Q4_K_M", "tensors": [], "step": step("quantize")}],
     )
 
 
@@ -202,7 +203,7 @@ def test_what_a_manifest_holds() -> None:
     assert document["schema"] == SCHEMA
     assert document["recipe"]["document"] == RECIPE
     assert [each["name"] for each in document["steps"]] == ["convert", "calibrate", "quantize"]
-    assert document["quants"] == [{"file": "q", "type": "Q4_K_M"}]
+    assert document["quants"] == [{"file": "q", "type": "Q4_K_M", "tensors": [], "weights_root": weights_root([])}]
     assert document["model"] == {"file": "m"}
     assert parse(canonical(document), "manifest.json") == document
 

@@ -14,6 +14,7 @@ from safetensors import TensorSpec, serialize
 from requant.conversion.layout import plan
 from requant.conversion.vocabulary import CONTROL
 from requant.formats.gguf import read_header
+from support.vocabularies import VOCABULARIES
 
 SLOW_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "generation_config.json")
 LLAMA3_ROPE = {
@@ -27,13 +28,18 @@ DTYPES = {"F32": ("<f4", "float32"), "F16": ("<f2", "float16"), "BF16": ("<u2", 
 
 
 class Model(NamedTuple):
-    """One checkpoint: its config.json, how its weights are stored, its tokenizer, and other files by name."""
+    """One checkpoint: its config.json, how its weights are stored, its tokenizer, and other files by name.
+
+    The tokenizer is ``slow``, ``fast``, ``llama-bpe`` or among the ``files``. Names of tensors are ``bare`` where the model
+    is stored without what is around it.
+    """
 
     config: dict[str, Any]
     dtype: str = "BF16"
     shards: int = 1
     tokenizer: str = "slow"
     files: Mapping[str, bytes] = {}
+    bare: bool = False
 
 
 def config(architecture: str, model_type: str, **changes: Any) -> dict[str, Any]:
@@ -73,6 +79,14 @@ MODELS = {
                rope_parameters={"rope_type": "default", "rope_theta": 5000000}),
         "F32", 1, "fast", {"chat_template.json": b'{"chat_template": "{{ json }}"}'},
     ),
+    "Qwen3-Embedding": Model(
+        config("Qwen3ForCausalLM", "qwen3", head_dim=16, tie_word_embeddings=True), files={
+            "modules.json": b'[{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]',
+            "1_Pooling/config.json": b'{"pooling_mode_mean_tokens": false, "pooling_mode_lasttoken": true}',
+        }, bare=True,
+    ),
+    **{f"{name}, of pieces": Model(json.loads(VOCABULARIES[name]["config.json"]), tokenizer="pieces", files=VOCABULARIES[name])
+       for name in ("tokenizer.json with more", "CodeLlama")},
 }  # fmt: skip
 
 
@@ -81,7 +95,8 @@ def write_checkpoint(folder: Path, model: Model) -> dict[str, npt.NDArray[np.flo
     random, weights = np.random.default_rng(0), {}
     for origin in plan(model.config).tensors.values():
         values = random.standard_normal(origin.shape[::-1], np.float32)
-        weights[origin.name] = _stored(values, model.dtype)
+        name = origin.name.removeprefix("model.") if model.bare else origin.name
+        weights[name] = _stored(values, model.dtype)
     names = sorted(weights)
     shards = [names[start :: model.shards] for start in range(model.shards)]
     files = [f"model-{number + 1:05}-of-{len(shards):05}.safetensors" for number in range(len(shards))]
@@ -130,7 +145,7 @@ def give_tokenizer(folder: Path, model: Model, qwen: Path, tree: Path, python: P
         (folder / "vocab.json").unlink()
         for name, data in kept.items():
             (folder / name).write_bytes(data)
-    else:
+    elif model.tokenizer == "slow":
         for file in SLOW_FILES:
             shutil.copy(qwen / file, folder / file)
 

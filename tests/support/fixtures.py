@@ -16,11 +16,13 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 
+from requant.audit.report import Report
 from requant.conversion import vocabulary
 from requant.evaluation.behaviour import sandbox
 from requant.evaluation.behaviour.endpoint import Endpoint
 from requant.ground.errors import UnsupportedError
 from requant.release.keys import new_key
+from support.browser import Browser
 from support.checkout import PLACE, ROOT, TOOLCHAINS, alone, shared_cache
 from support.command import CODE, PYTHONPATH, Audit
 from support.endpoint import ScriptedEndpoint
@@ -30,10 +32,24 @@ from support.gguf_files import write_small
 from support.hub import LoopbackHub, Snapshot
 from support.hub.clients import Client
 from support.jails import MARK, jailed, wait_for
+from support.reports import good_report
 from support.small_checkpoint import BASE, MERGES
 from support.small_release import write_release
 from support.upstream import Upstream, upstream_in
 from support.workplace import QUANT, Workplace, prepare, tiny_recipe
+
+
+@pytest.fixture
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Report]:
+    """A full audit that found nothing, on a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with good_report(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    return Browser(tmp_path_factory.mktemp("browser"))
 
 
 @pytest.fixture

@@ -105,6 +105,25 @@ def write_imatrix(
     return path
 
 
+def legacy_imatrix(
+    entries: Mapping[str, tuple[int, Array]], chunks: int | None = None, dataset: str | bytes | None = None
+) -> bytes:
+    """An importance matrix in the old format: of each weight the number that its values are divided by, and these.
+
+    Without ``chunks`` it ends as the oldest files do; without ``dataset`` as some others.
+    """
+
+    def text(raw: str | bytes) -> bytes:
+        data = raw.encode() if isinstance(raw, str) else raw
+        return struct.pack("<i", len(data)) + data
+
+    found = struct.pack("<i", len(entries))
+    for name, (calls, values) in entries.items():
+        found += text(name) + struct.pack("<ii", calls, values.size) + values.astype("<f4").tobytes()
+    found += b"" if chunks is None else struct.pack("<i", chunks)
+    return found + (b"" if dataset is None else text(dataset))
+
+
 def _write(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -20,17 +20,21 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from requant.audit.forms.tensor_map import MISSING
 from requant.audit.imatrix import Plausibility
+from requant.audit.limits import Limit
 from requant.audit.metadata import Grade
 from requant.audit.status import Metadata, Mix, Reading
 from requant.formats.ggml import Arithmetic
 from requant.ground.exit_codes import ExitCode
 from requant.quantization.verdict import Verdict
 from support.checkout import ROOT
+from support.metadata_changes import tables
 
 FIX = "run make fix"
 KEYS = ROOT / "config" / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+VERDICTS = ROOT / "docs" / "verdicts.md"
 PICTURE = ROOT / "docs" / "rulegraph.svg"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 CODES = (*READMES, ROOT / "docs" / "verdicts.md")
@@ -122,9 +126,21 @@ def test_every_word_of_an_audit_is_explained() -> None:
     """In a table of its own question, or where its kind is."""
     text = (ROOT / "docs" / "verdicts.md").read_text()
     rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-    assert {str(word) for words in (Verdict, Mix, Metadata, Reading) for word in words} <= rows
+    assert {str(word) for words in (Verdict, Mix, Metadata, Reading, Limit) for word in words} | {MISSING} <= rows
     others = {str(word) for words in (Plausibility, Grade, Arithmetic) for word in words}
     assert {word for word in others if f"`{word}`" not in text} == set()
+
+
+def with_metadata(text: str) -> str:
+    """The page with what stands between ``<!-- begin metadata tables -->`` and its end made new."""
+    begin, end = "<!-- begin metadata tables -->", "<!-- end metadata tables -->"
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{tables()}\n{end}", text, flags=re.DOTALL)
+
+
+def test_what_is_harmless_and_what_is_changed_is_what_the_tests_plant() -> None:
+    text = VERDICTS.read_text(encoding="utf-8")
+    assert text.count("<!-- begin metadata tables -->") == 1
+    assert text == with_metadata(text), FIX
 
 
 def test_config_readme_lists_every_key() -> None:
@@ -351,5 +367,6 @@ if __name__ == "__main__":
     KEYS.write_text(with_tables(KEYS.read_text(encoding="utf-8")), encoding="utf-8")
     for path in CODES:
         path.write_text(with_codes(path), encoding="utf-8")
+    VERDICTS.write_text(with_metadata(VERDICTS.read_text(encoding="utf-8")), encoding="utf-8")
     ARCHITECTURE.write_text(with_wings(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
     PICTURE.write_bytes(drawn())

@@ -4,7 +4,7 @@ What they are asked of are the opened things: the subject, the named weights, an
 one. No answer knows of another, but that the weights are compared as far as the coverage goes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
@@ -13,13 +13,15 @@ from secrets import randbits
 
 import numpy as np
 
-from requant.audit.imatrix import HashedImatrix
+from requant.audit.history import Origins, find_origins
+from requant.audit.imatrix import HashedImatrix, look_at_matrix
 from requant.audit.material import Material
-from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata
+from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata, reads
 from requant.audit.named_weights import NamedWeights
 from requant.audit.passage import Padding
 from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
 from requant.audit.sample import LEAST, caught, draw, runs
+from requant.audit.sanity import Sanity, sanity_of
 from requant.audit.status import Metadata, Reading
 from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep, audit_tensors
@@ -33,6 +35,7 @@ from requant.ground.progress import progress
 from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
 from requant.quantization.quantizer import Quantizer
+from requant.quantization.verdict import Verdict
 from requant.toolchain.quantizers import open_quantizer
 
 CHANCE = 0.01
@@ -153,12 +156,14 @@ class Coverage:
 class MetadataAnswer:
     """What there is to say about the keys of the header; ``unchecked`` is why nothing could be compared.
 
-    ``allowed`` are keys that the user lets pass though they could not be checked.
+    ``allowed`` are keys that the user lets pass though they could not be checked. ``origins`` say which other revisions
+    give the changed ones.
     """
 
     findings: tuple[MetadataFinding, ...]
     unchecked: str | None = None
     allowed: frozenset[str] = frozenset()
+    origins: Origins = field(default_factory=Origins)
 
     @property
     def status(self) -> Metadata:
@@ -185,11 +190,13 @@ class MetadataAnswer:
         keys = {grade: [each.key for each in self.findings if each.grade is grade] for grade in Grade}
         if changed := keys[Grade.SERIOUS]:
             are = "is" if len(changed) == 1 else "are"
-            return f"the metadata is changed: {listed(changed)} {are} not what the named weights give"
+            where = self.origins.sentence(changed)
+            return f"the metadata is changed: {listed(changed)} {are} not what the named weights give{where}"
         if self.unchecked is not None:
             return f"the metadata could not be checked: {self.unchecked}"
-        harmless = len(keys[Grade.HARMLESS])
-        but = f", but for {counted(harmless, 'harmless difference')}" if harmless else ""
+        harmless, read = keys[Grade.HARMLESS], [key for key in keys[Grade.HARMLESS] if reads(key)]
+        but = f", but for {counted(len(harmless), 'harmless difference')}" if harmless else ""
+        but += f" ({listed(read)} among what llama.cpp reads)" if read else ""
         parts = [f"the metadata is what the named weights give{but}"]
         if lost := [key for key in keys[Grade.UNCHECKED] if key not in self.passed]:
             parts = [f"{listed(lost)} could not be checked", f"the rest of {parts[0]}"]
@@ -219,13 +226,15 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
 
 
 def answer_recipe(
-    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, weighed: bool | None,
-    allowed: frozenset[str] = frozenset(),
+    subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, sweep: Sweep,
+    allowed: frozenset[str] = frozenset(), claims: Sequence[MetadataFinding] = (),
 ) -> RecipeAnswer:  # fmt: skip
-    """What was it made with: which mix of types, which importance matrix.
+    """What was it made with: which mix of types, which importance matrix, and is that one like measured ones.
 
-    ``weighed`` says whether by ``imatrix``, ``None`` where that could not be found out: then nothing is said of it.
+    Where ``sweep`` could not find out whether by ``imatrix``, nothing is said of it. ``claims`` are what a manifest
+    says otherwise than was found.
     """
+    weighed = sweep.weighed
     used = imatrix if weighed else None
     # Where nothing could be found out, its word is all that there is.
     given = used is not None or (subject.with_imatrix and (imatrix is None or weighed is None))
@@ -240,7 +249,23 @@ def answer_recipe(
     findings = [*mix.findings, *about_label(subject.header), *compare_making(subject.header, named)]
     if imatrix is not None and weighed is not None:
         findings += _about_matrix(subject, imatrix, weighed)
-    return with_findings(mix, used, findings, allowed)
+    if used is not None:
+        sanity = _sanity(used, sweep)
+        mix = replace(mix, sanity=sanity)
+        findings += look_at_matrix(used, weights.tensors.shapes)
+        findings += sanity.findings()
+    return with_findings(mix, used, [*findings, *claims], allowed)
+
+
+def _sanity(imatrix: HashedImatrix, sweep: Sweep) -> Sanity:
+    """How the importance matrix of a quant looks, and what it did to the tensors that derive from the weights."""
+    importances = imatrix.importances()
+    compared = [audit for audit in sweep.tensors if audit.searched and audit.tally.blocks]
+    ratios = {audit.tensor.name: audit.unweighted.ratio for audit in compared if audit.verdict is not Verdict.MISMATCH}
+    errors = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    touched = {each.tensor.name: importances[each.tensor.name] for each in compared if each.tensor.name in importances}
+    left_out = tuple(audit.tensor.name for audit in compared if audit.weighed and audit.tensor.name not in importances)
+    return Sanity(len(importances), sanity_of(touched, errors), left_out)
 
 
 def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> Iterator[MetadataFinding]:
@@ -251,17 +276,16 @@ def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> It
     elif weighed and not subject.with_imatrix:
         sentence = f"{imatrix.name} is at hand, of which its header says nothing"
         yield MetadataFinding(IMATRIX, Grade.HARMLESS, ABSENT, imatrix.sha256, sentence)
-    if weighed and subject.manifest and imatrix.sha256 != subject.manifest.imatrix.file.sha256:
-        wanted = subject.manifest.imatrix.file.sha256
-        sentence = "the importance matrix is not the one that the manifest names"
-        yield MetadataFinding(IMATRIX, Grade.SERIOUS, wanted, imatrix.sha256, sentence)
 
 
 def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[str]) -> MetadataAnswer:
     """Does the header say what the converter writes for these weights?"""
     if weights.expected is None:
         return MetadataAnswer((), weights.unknown, allowed)
-    return MetadataAnswer(compare_metadata(subject.header, weights.expected).findings, None, allowed)
+    findings = compare_metadata(subject.header, weights.expected).findings
+    changed = [finding.key for finding in findings if finding.grade is Grade.SERIOUS]
+    origins = find_origins(changed, subject.header, weights) if changed else Origins()
+    return MetadataAnswer(findings, None, allowed, origins)
 
 
 def answer_weights(
@@ -274,11 +298,7 @@ def answer_weights(
         FormatError, SourceError: when a file cannot be read.
         ToolError: when an arithmetic cannot be had.
     """
-    importances: Mapping[str, Floats] | None = {}
-    if imatrix is not None:
-        importances = imatrix.importances()
-    elif subject.with_imatrix:
-        importances = None
+    importances: Mapping[str, Floats] = {} if imatrix is None else imatrix.importances()
     material = Material(subject.file, subject.header, weights.tensors, importances, _opener(pin))
     jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
     total = sum(map(coverage.weights_of, subject.header.tensors))

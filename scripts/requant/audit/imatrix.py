@@ -3,21 +3,27 @@
 That is less than a proof. Only computing it again is one: ``snakemake rebuild`` does, from a release's manifest.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO
+from math import prod
 from typing import Any, Self
 
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.named_weights import NamedWeights
-from requant.audit.plausibility import check_plausible
+from requant.audit.plausibility import RUN, check_plausible
+from requant.audit.sanity import MATRIX, Sanity, sanity_of
 from requant.documents.reports import IMATRIX_AUDIT
 from requant.formats.ggml import Floats
+from requant.formats.gguf import Header
 from requant.formats.imatrix import MAX_SIZE, Imatrix, importance, read_imatrix
 from requant.formats.ranged import Ranged, read_whole
 from requant.ground.digests import digest_bytes
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import table
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,17 @@ class HashedImatrix:
     def name(self) -> str:
         """The file's, for messages."""
         return self.content.name
+
+    def fits(self, quant: Header) -> bool:
+        """Whether it has importances for a tensor of a quant, and as many as each has columns (times experts).
+
+        llama-quantize refuses to work with any other matrix.
+        """
+        sizes = {name: entry.in_sum2.size for name, entry in self.content.entries.items()}
+        wanted = [
+            (sizes[each.name], each.shape[0] * prod(each.shape[2:])) for each in quant.tensors if each.name in sizes
+        ]
+        return bool(wanted) and all(found == size for found, size in wanted)
 
     def importances(self) -> dict[str, Floats]:
         """What llama-quantize multiplies with: ``[experts, columns]`` each; a dense weight is one expert."""
@@ -61,23 +78,27 @@ class Plausibility(StrEnum):
         return member
 
     PLAUSIBLE = "plausible", "could have been measured", ExitCode.OK
+    UNCHECKED = "unchecked", "is not like measured ones, and may or may not come from a run", ExitCode.UNCHECKED
     MISMATCH = "mismatch", "was NOT measured", ExitCode.AGAINST
 
 
 @dataclass(frozen=True)
 class ImatrixReport:
-    """What was found: the file's name and SHA-256, the weights it was held against, and what is odd."""
+    """What was found: the file's name and SHA-256, the weights it was held against, what is odd, and its numbers."""
 
     name: str
     sha256: str
     weights: str
     findings: tuple[MetadataFinding, ...]
+    numbers: Sanity
 
     @property
     def verdict(self) -> Plausibility:
         """The word for it all."""
-        serious = any(finding.grade is Grade.SERIOUS for finding in self.findings)
-        return Plausibility.MISMATCH if serious else Plausibility.PLAUSIBLE
+        grades = {finding.grade for finding in self.findings}
+        if Grade.SERIOUS in grades:
+            return Plausibility.MISMATCH
+        return Plausibility.UNCHECKED if Grade.UNCHECKED in grades else Plausibility.PLAUSIBLE
 
     @property
     def exit_code(self) -> ExitCode:
@@ -87,10 +108,27 @@ class ImatrixReport:
 
 def audit_imatrix(imatrix: HashedImatrix, weights: NamedWeights) -> ImatrixReport:
     """Compare an importance matrix with the model of ``weights``."""
-    shapes = weights.tensors.shapes
+    findings = _plausibility(imatrix, weights.tensors.shapes)
+    entries = imatrix.content.entries
+    numbers = Sanity(len(entries), sanity_of({name: importance(each) for name, each in entries.items()}, {}))
+    found = (*findings, *numbers.findings())
+    return ImatrixReport(imatrix.name, imatrix.sha256, weights.place.shown, found, numbers)
+
+
+def look_at_matrix(imatrix: HashedImatrix, shapes: Shapes) -> Iterator[MetadataFinding]:
+    """What is odd about the importance matrix that a quant was made with: no evidence against its weights.
+
+    That a tensor has no entry is told elsewhere: it derives as without a matrix, or not.
+    """
+    for each in _plausibility(imatrix, shapes):
+        if each.grade is Grade.SERIOUS and each.key in {*imatrix.content.entries, *RUN}:
+            sentence = f"the importance matrix is not like measured ones: {each.sentence}"
+            yield replace(each, key=MATRIX, grade=Grade.UNCHECKED, sentence=sentence)
+
+
+def _plausibility(imatrix: HashedImatrix, shapes: Shapes) -> list[MetadataFinding]:
     matrices = [name for name, shape in shapes.items() if len(shape) > 1 and name.endswith(".weight")]
-    findings = check_plausible(imatrix.content, shapes, matrices)
-    return ImatrixReport(imatrix.name, imatrix.sha256, weights.place.shown, tuple(findings))
+    return check_plausible(imatrix.content, shapes, matrices)
 
 
 def as_text(report: ImatrixReport) -> str:
@@ -98,6 +136,7 @@ def as_text(report: ImatrixReport) -> str:
     lines = [
         f"{report.verdict}: {report.name} {report.verdict.words} on {report.weights}",
         f"SHA-256 {report.sha256}; only computing it again is a proof (snakemake rebuild)",
+        report.numbers.sentence,
     ]
     rows = [(each.key, str(each.grade), each.expected, each.actual) for each in report.findings]
     return "\n".join([*lines, *(table(("what", "grade", "expected", "found"), rows) if rows else ())])
@@ -108,7 +147,7 @@ def as_document(report: ImatrixReport) -> dict[str, Any]:
     return {
         "schema": IMATRIX_AUDIT,
         "verdict": str(report.verdict),
-        "imatrix": {"name": report.name, "sha256": report.sha256},
+        "imatrix": {"name": report.name, "sha256": report.sha256, **report.numbers.document()},
         "findings": [
             {"key": each.key, "grade": str(each.grade), "expected": each.expected, "actual": each.actual}
             for each in report.findings

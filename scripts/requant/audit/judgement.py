@@ -2,16 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import log, prod
+from math import log
 from typing import NamedTuple
 
-import numpy as np
-
-from requant.audit.plausibility import UNMEASURED
-from requant.formats.ggml import PLAIN, GGMLType, Indices
-from requant.formats.gguf import Tensor
-from requant.quantization.derivation import Rows, Tally
+from requant.audit.tensor import TensorAudit
+from requant.audit.unknown_importances import dense, importances_differ, judge_rounding
+from requant.formats.ggml import GGMLType
 from requant.quantization.verdict import Verdict
 
 
@@ -36,70 +32,30 @@ ENOUGH = 8
 """Blocks that must differ before it is said that another compiler made them: fewer could be anything."""
 SURPRISE = log(1000)
 """How improbable a count must be, in nats, before something is said against it."""
-THROUGHOUT = 0.5
-"""Share of the blocks of every tensor that differs where weights or importances are others; seen: nearly all."""
-UNDECIDED = (
-    "differs throughout, as all the others do: the weights are others, or the importance matrix is: name the one it "
-    "was made with by --imatrix"
-)
 ALONE = "differs where rounding could explain it, in a file that is exact otherwise"
 TOO_FEW = "too few blocks differ to tell another compiler's rounding from an alteration"
 TOO_MANY = "every difference has a witness, but more blocks differ than with any compiler that was measured"
 ELSEWHERE = "every difference has a witness, but other types differ in fewer blocks than with any compiler"
 
 
-@dataclass
-class TensorAudit:
-    """One tensor of the subject: what was found, and in the end a verdict.
-
-    ``selected`` are the rows to look at, ``None`` for all; ``held`` are these rows once they have been read. ``reason``
-    says why a tensor is unchecked, or what is wrong with it as a whole.
-    """
-
-    tensor: Tensor
-    selected: Indices | None = None
-    tally: Tally = field(default_factory=Tally)
-    reason: str | None = None
-    verdict: Verdict = Verdict.UNCHECKED
-    held: Rows | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows of the whole tensor."""
-        return prod(self.tensor.shape[1:])
-
-    @property
-    def indices(self) -> Indices:
-        """Numbers of the rows to look at; a vector is one row."""
-        return np.arange(self.rows) if self.selected is None else self.selected
-
-    @property
-    def searched(self) -> bool:
-        """Whether its type is found by a search, so that rounding can matter: not for plain numbers and Q8_0."""
-        return self.tensor.type not in (*PLAIN, GGMLType.Q8_0)
-
-    @property
-    def weighed(self) -> bool:
-        """Whether it was compared and importances can matter: llama-imatrix measures what lies in the blocks."""
-        return self.searched and self.tally.blocks > 0 and self.tensor.name not in UNMEASURED
-
-
 def judge(audits: Sequence[TensorAudit], sampled: bool) -> None:
     """Give every tensor its verdict, by what was found in it and in the file as a whole.
 
     One file is in one arithmetic. So differences that a witness explains are another compiler's only if the file has
-    about as many of them, type by type, as compilers make. Where everything that was searched differs, and much of
-    it, other weights and other importances look the same.
+    about as many of them, type by type, as compilers make. Where much of a tensor differs, its importances may be
+    others, and its quants are asked.
     """
-    throughout, doubt = differs_throughout(audits), _Doubt(audits)
+    doubt = _Doubt(audits)
     for audit in audits:
         tally = audit.tally
         if audit.reason is not None and not tally.unexplained:
             continue
-        if throughout and audit.weighed:
-            audit.verdict, audit.reason = Verdict.UNCHECKED, UNDECIDED
-        elif not tally.differing:
+        if not tally.differing:
             audit.verdict = Verdict.EXACT
+        elif importances_differ(audit, audits, sampled):
+            verdict, reason = judge_rounding(audit, audits)
+            if audit.reason is None or verdict is Verdict.MISMATCH:
+                audit.verdict, audit.reason = verdict, reason
         elif tally.unexplained:
             audit.verdict = Verdict.MISMATCH
         else:
@@ -160,6 +116,6 @@ def _surprise(found: int, expected: float) -> float:
 
 
 def differs_throughout(audits: Sequence[TensorAudit]) -> bool:
-    """Whether nothing that importances touch is near its derivation: then it is not known whose importances it had."""
-    tallies = [audit.tally for audit in audits if audit.weighed]
-    return bool(tallies) and all(tally.unexplained > THROUGHOUT * tally.blocks for tally in tallies)
+    """Whether most of what importances touch is far from its derivation: nobody knows whose importances it had."""
+    weighed = [audit for audit in audits if audit.weighed]
+    return 2 * sum(map(dense, weighed)) > len(weighed)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from requant.audit.judgement import TensorAudit
+from requant.audit.tensor import TensorAudit
 from requant.conversion.weights import Weights, read_rows
 from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, Indices
 from requant.formats.gguf import Header, Tensor
@@ -21,14 +21,14 @@ class Material:
     """What a quant is made of, and the quant: everything that is read.
 
     ``importances`` maps weights to what llama-quantize multiplies with, ``[experts, columns]`` each, or ``[columns]``
-    of a dense weight; ``None`` where the quant was made with an importance matrix that is not at hand. Whether they
-    were used is found out. ``quantizer`` opens an arithmetic.
+    of a dense weight, as far as they are at hand. Whether they were used is found out. ``quantizer`` opens an
+    arithmetic.
     """
 
     subject: Ranged
     header: Header
     weights: Weights
-    importances: Mapping[str, Floats] | None
+    importances: Mapping[str, Floats]
     quantizer: Callable[[Arithmetic], Quantizer]
 
     def ways(self, audit: TensorAudit, making: Making) -> Ways:
@@ -44,7 +44,7 @@ class Material:
             rows = self._stored(audit, indices, actual)
         else:
             rows = audit.held.at(np.searchsorted(audit.held.indices, indices))
-        importances = (self.importances or {}).get(audit.tensor.name) if making.weighed else None
+        importances = self.importances.get(audit.tensor.name) if making.weighed else None
         if importances is None or not len(indices):
             return rows
         [expert] = _experts(audit.tensor, indices[:1])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from requant.audit.variations import Sides, from_gguf, why_absent, why_added, why_other
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header
@@ -77,7 +78,7 @@ class NamedImatrix:
 def expected_from_gguf(weights: Header) -> ExpectedMetadata:
     """Expect what llama-quantize keeps of ``weights``, the unquantized GGUF: everything that it does not set itself."""
     kept = {key: value for key, value in weights.metadata.items() if not belongs(key, *SET_BY_QUANTIZE)}
-    return ExpectedMetadata(kept)
+    return from_gguf(kept)
 
 
 def compare_metadata(subject: Header, expected: ExpectedMetadata) -> MetadataComparison:
@@ -85,15 +86,16 @@ def compare_metadata(subject: Header, expected: ExpectedMetadata) -> MetadataCom
     equal: list[str] = []
     findings: list[MetadataFinding] = []
     architectures = {_architecture(subject.metadata), _architecture(expected.values)} - {""}
+    sides = Sides(subject.metadata, expected)
     for key, actual in subject.metadata.items():
         if belongs(key, *SET_BY_QUANTIZE):
             continue
-        finding = _finding(key, actual, expected, architectures)
+        finding = _finding(key, actual, sides, architectures)
         if finding is None:
             equal.append(key)
         else:
             findings.append(finding)
-    return MetadataComparison(tuple(equal), (*findings, *_missing(subject, expected)))
+    return MetadataComparison(tuple(equal), (*findings, *_missing(sides)))
 
 
 def compare_making(subject: Header, imatrix: NamedImatrix | None = None) -> tuple[MetadataFinding, ...]:
@@ -108,36 +110,42 @@ def compare_making(subject: Header, imatrix: NamedImatrix | None = None) -> tupl
     return tuple(finding for finding in findings if finding is not None)
 
 
-def _finding(key: str, actual: Field, expected: ExpectedMetadata, architectures: set[str]) -> MetadataFinding | None:
+def _finding(key: str, actual: Field, sides: Sides, architectures: set[str]) -> MetadataFinding | None:
     """What there is to say about a key of the subject; nothing if it is as expected."""
+    expected = sides.expected
     wanted = expected.values.get(key)
     if wanted is None:
-        why = expected.why_unknown(key)
-        if why is not None:
+        if why := expected.why_unknown(key):
             return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), f"cannot be checked: {why}")
+        if why := why_added(key, actual, sides):
+            return _make(key, Grade.HARMLESS, ABSENT, shown(actual), why)
         if any(belongs(key, f"{name}.") for name in architectures) or belongs(key, "tokenizer.", *READ):
             return _serious(key, ABSENT, actual, f"does not come from the named weights: {_effect(key)}")
         return _make(key, Grade.HARMLESS, ABSENT, shown(actual), "does not come from the named weights")
     if wanted == actual:
         return None
     before, after, places = differing(wanted, actual)
-    if not _matters(key):
+    if not reads(key):
         return _make(key, Grade.HARMLESS, before, after, "differs from the named weights and only describes")
-    if places is not None and places <= expected.unsure.get(key, set()):
+    unsure = (places or set()) & expected.unsure.get(key, set())
+    why = why_other(key, wanted, actual, places and places - unsure, sides)
+    if unsure and (unsure == places or why):
         return _make(key, Grade.UNCHECKED, before, after, "differs only where what it should be is not known")
+    if why:
+        return _make(key, Grade.HARMLESS, before, after, why)
     return _make(key, Grade.SERIOUS, before, after, f"is not what the named weights give: {_effect(key)}")
 
 
-def _missing(subject: Header, expected: ExpectedMetadata) -> Iterator[MetadataFinding]:
-    for key, wanted in expected.values.items():
-        if key in subject.metadata or key in expected.implied:
+def _missing(sides: Sides) -> Iterator[MetadataFinding]:
+    for key, wanted in sides.expected.values.items():
+        if key in sides.subject or key in sides.expected.implied:
             continue
-        if key in expected.optional or not _matters(key):
-            yield _make(
-                key, Grade.HARMLESS, shown(wanted), ABSENT, "is absent, as in files of other versions of the converter"
-            )
-        else:
+        if why := why_absent(key, wanted, sides):
+            yield _make(key, Grade.HARMLESS, shown(wanted), ABSENT, why)
+        elif reads(key):
             yield _make(key, Grade.SERIOUS, shown(wanted), ABSENT, f"is absent: {_effect(key)}")
+        else:
+            yield _make(key, Grade.HARMLESS, shown(wanted), ABSENT, "is absent, and only describes")
 
 
 def _own_finding(key: str, actual: Field, imatrix: NamedImatrix | None) -> MetadataFinding | None:
@@ -159,7 +167,7 @@ def _serious(key: str, expected: str, actual: Field, reason: str) -> MetadataFin
     return _make(key, Grade.SERIOUS, expected, shown(actual), reason)
 
 
-def _matters(key: str) -> bool:
+def reads(key: str) -> bool:
     """Whether llama.cpp reads ``key`` when it runs a model."""
     return belongs(key, *READ) or not key.startswith(("general.", "split.", "quantize."))
 

@@ -3,18 +3,15 @@
 import re
 from pathlib import PurePosixPath
 
-from requant.formats.gguf import Header, read_header
+from requant.audit.matrices import MOST_LOOKED_AT, holds_matrix
+from requant.formats.gguf import Header
 from requant.formats.gguf_parts import models
-from requant.formats.imatrix import is_imatrix
-from requant.formats.ranged import Ranged, as_file
-from requant.ground.errors import FormatError, PlaceError, UnsupportedError
+from requant.ground.errors import PlaceError, UnsupportedError
 from requant.ground.text import counted
 from requant.places.place import Place
 
 OTHERS = ("imatrix", "mmproj")
 """GGUFs whose names begin so hold no language model."""
-MOST_LOOKED_AT = 8
-"""GGUFs of a folder whose headers are read to find out what they are."""
 MOST_SHOWN = 24
 
 KINDS = {
@@ -44,22 +41,14 @@ def model_file(place: Place) -> str:
         called = re.compile(rf"(?<![A-Za-z0-9]){re.escape(place.quant)}(?![A-Za-z0-9_])", re.IGNORECASE)
         found = [name for name in found if called.search(name)]
     if 1 < len(found) <= MOST_LOOKED_AT:
-        found = [name for name in found if not holds_imatrix(place.open(name))]
+        found = [name for name in found if not holds_matrix(place.open(name))]
     if len(found) == 1:
         return found[0]
     listed = found or candidates or names
     shown = ", ".join(listed[:MOST_SHOWN]) + (f" and {len(listed) - MOST_SHOWN:,} more" * (len(listed) > MOST_SHOWN))
     called_so = f" called {place.quant}" if place.quant is not None else ""
     count = f"{counted(len(found), 'quant')}{called_so}" + ("" if found else ", only")
-    raise PlaceError(f"{place.shown} holds {count} ({shown}): name the file, such as {place.within(listed[0])}")
-
-
-def holds_imatrix(file: Ranged) -> bool:
-    """Whether a GGUF says that it is an importance matrix, however it is called."""
-    try:
-        return is_imatrix(read_header(as_file(file), file.name))
-    except FormatError:
-        return False
+    raise PlaceError(f"{place.shown} holds {count} ({shown}): name the file, such as {place.pinned(listed[0])}")
 
 
 def require_model(header: Header) -> None:

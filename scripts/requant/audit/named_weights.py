@@ -8,12 +8,12 @@ from requant.audit.model_file import model_file
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, ROPE_TOLERANCE, plan, read_config
 from requant.conversion.metadata import TEXT_LIMIT, expected_metadata, read_texts
-from requant.conversion.vocabulary import GGML, TOKENIZER
+from requant.conversion.special_tokens import GGML, TOKENIZER
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.conversion.writer import changed_by_transformers
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, Header
-from requant.formats.gguf_parts import models, read_gguf
+from requant.formats.gguf_parts import models, part_names, read_gguf
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
@@ -29,7 +29,9 @@ class NamedWeights:
     """Weights and what follows from them.
 
     ``form`` is ``GGUF`` or ``checkpoint``. ``types`` are those before quantization, by tensor. ``expected`` is ``None``
-    where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name.
+    where the metadata cannot be derived, and ``unknown`` says why. ``texts`` are a checkpoint's small files by name,
+    ``files`` the names of those that hold the tensors. ``notes`` are sentences about what is odd in its files, and
+    changes nothing.
     """
 
     place: Place
@@ -40,6 +42,8 @@ class NamedWeights:
     expected: ExpectedMetadata | None
     unknown: str | None
     texts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def open_weights(text: str, network: Network | None = None) -> NamedWeights:
@@ -69,8 +73,9 @@ def _gguf(place: Place, name: str) -> NamedWeights:
     file, header = read_gguf(place, name)
     types = {tensor.name: tensor.type for tensor in header.tensors}
     return NamedWeights(
-        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None
-    )
+        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None,
+        files=tuple(part_names(name)) if header.parts else (name,),
+    )  # fmt: skip
 
 
 def _model(header: Header) -> Model:
@@ -92,7 +97,7 @@ def _checkpoint(place: Place) -> NamedWeights:
         raise PlaceError(f"{place.shown} holds no {CONFIG}: name the folder or repository of a checkpoint, or a GGUF")
     stored = read_checkpoint(place, place.file)
     config = read_config(read_whole(place.open(CONFIG), TEXT_LIMIT, "a config.json"))
-    made = plan(config, stored.tensors)
+    made = plan(config, stored.tensors, stored.unnamed)
     weights = CheckpointWeights(stored, made, ROPE_TOLERANCE)
     types = {name: origin.type for name, origin in made.tensors.items()}
     types |= dict.fromkeys(made.computed, GGMLType.F32)
@@ -103,7 +108,9 @@ def _checkpoint(place: Place) -> NamedWeights:
         expected = expected_metadata(texts)
     except (UnsupportedError, FormatError) as error:
         unknown = str(error)
-    return NamedWeights(place, "checkpoint", weights, types, model, expected, unknown, texts)
+    return NamedWeights(
+        place, "checkpoint", weights, types, model, expected, unknown, texts, stored.notes, stored.files
+    )
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

@@ -7,7 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -36,11 +36,15 @@ class Padding:
 
 @dataclass
 class Passage:
-    """The way through a quant's files; ``digests``, one of each, and ``padding`` are whole when ``pieces`` ended."""
+    """The way through a quant's files; whole once ``pieces`` has ended.
+
+    ``sha256s`` are the digests of the files, ``digests`` those of all tensors, each of its own bytes.
+    """
 
     file: Ranged
     header: Header
-    digests: tuple[str, ...] = ()
+    sha256s: tuple[str, ...] = ()
+    digests: dict[str, str] = field(default_factory=dict)
     padding: Padding = Padding()
 
     def pieces(self, step: Callable[[Tensor], int], jobs: int) -> Iterator[tuple[Tensor, int, bytes]]:
@@ -55,6 +59,7 @@ class Passage:
                 was parsed.
         """
         self.padding = Padding(spare=_spare(self.header))
+        tensors = {tensor.name: hashlib.sha256() for tensor in self.header.tensors}
         with ThreadPoolExecutor(jobs) as pool:
             try:
                 for offset, part in files_of(self.header):
@@ -62,16 +67,18 @@ class Passage:
                     for start, tensor, data in self._read(pool, offset, part, step, jobs):
                         sha256.update(data)
                         if tensor is not None:
+                            tensors[tensor.name].update(data)
                             yield tensor, start - tensor.offset, data
                         elif start < part.data_offset:
                             head += data
                         else:
                             self._add_padding(data)
                     self._require_header(offset, part, bytes(head))
-                    self.digests += (sha256.hexdigest(),)
+                    self.sha256s += (sha256.hexdigest(),)
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        self.digests = {name: tensor.hexdigest() for name, tensor in tensors.items()}
 
     def _read(
         self, pool: ThreadPoolExecutor, offset: int, part: Header, step: Callable[[Tensor], int], jobs: int
@@ -100,7 +107,7 @@ class Passage:
     def _require_header(self, offset: int, part: Header, head: bytes) -> None:
         again = read_header(as_file(_Remembered(self.file, offset, part.size, head)), part.name)
         if again != part:
-            raise changed_meanwhile(self.file)
+            raise changed_meanwhile(self.file.name)
 
 
 def look_between(file: Ranged, header: Header, seed: int) -> Padding:
@@ -151,6 +158,6 @@ class _Remembered:
         return [self.read(offset, length) for offset, length in ranges]
 
 
-def changed_meanwhile(file: Ranged) -> FormatError:
+def changed_meanwhile(name: str) -> FormatError:
     """What to raise where bytes are no longer those that were seen before."""
-    return FormatError(f"{file.name} changed while it was read: leave it alone and try again")
+    return FormatError(f"{name} changed while it was read: leave it alone and try again")

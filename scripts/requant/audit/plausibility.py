@@ -13,10 +13,11 @@ import numpy as np
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.formats.gguf import quoted
 from requant.formats.gguf_values import ABSENT
-from requant.formats.imatrix import Entry, Imatrix
+from requant.formats.imatrix import Entry, Imatrix, apart
 
 OUTPUT = "output.weight"
 UNMEASURED = ("token_embd.weight", OUTPUT)
+CHUNK_SIZE, CHUNK_COUNT = RUN = ("imatrix.chunk_size", "imatrix.chunk_count")
 MAX_CHUNK = 1 << 20
 """Tokens of a chunk; no model has a longer context by far."""
 
@@ -35,7 +36,7 @@ def check_plausible(
         what is not as a run would leave it, empty if all is plausible; ``serious`` where no run gives this.
     """
     expected = [name for name in matrices if name not in UNMEASURED]
-    findings = list(_about_run(imatrix))
+    findings = list(_about_run(imatrix.chunk_count, imatrix.chunk_size))
     findings += [
         _serious(name, "an entry", ABSENT, "was not measured: it is quantized as if all columns were alike")
         for name in expected
@@ -46,20 +47,27 @@ def check_plausible(
             findings.append(_serious(name, ABSENT, "an entry", "is no tensor of the model: it was measured on another"))
             continue
         findings += _about_membership(name, expected)
+        if imatrix.legacy:
+            entry = apart(entry, (*shapes[name], 1, 1)[2])
         wrong = list(_about_shape(name, entry, shapes[name]))
+        findings += wrong
         # Counts of other experts than the model's say nothing more.
-        findings += wrong or _about_counts(name, entry, imatrix.chunk_count * imatrix.chunk_size)
+        if not wrong and imatrix.chunk_size is not None:
+            findings += _about_counts(name, entry, imatrix.chunk_count * imatrix.chunk_size)
         findings += _about_zeros(name, entry)
     return findings
 
 
-def _about_run(imatrix: Imatrix) -> Iterator[MetadataFinding]:
-    size = imatrix.chunk_size
+def _about_run(count: int, size: int | None) -> Iterator[MetadataFinding]:
+    if size is None:
+        sentence = "the old format says nothing of tokens: whether all were counted was not checked"
+        yield MetadataFinding(CHUNK_SIZE, Grade.HARMLESS, "tokens", ABSENT, sentence)
+        return
     if size < 2 or size % 2 or size > MAX_CHUNK:
         wanted = f"an even number from 2 to {MAX_CHUNK:,}"
-        yield _serious("imatrix.chunk_size", wanted, f"{size:,}", "is no length of a context")
-    if imatrix.chunk_count < 1:
-        yield _serious("imatrix.chunk_count", "at least 1", f"{imatrix.chunk_count:,}", "says that nothing was run")
+        yield _serious(CHUNK_SIZE, wanted, f"{size:,}", "is no length of a context")
+    if count < 1:
+        yield _serious(CHUNK_COUNT, "at least 1", f"{count:,}", "says that nothing was run")
 
 
 def _about_membership(name: str, expected: Collection[str]) -> Iterator[MetadataFinding]:

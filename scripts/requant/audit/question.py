@@ -1,23 +1,25 @@
 """One audit from its words to its outcome: open what is named, infer what is not, ask the four questions, sum up."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
+from requant.audit.identity import FileIdentity, Identity
 from requant.audit.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
+from requant.audit.manifest import compare_claims
+from requant.audit.matrices import only_matrix
 from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
-from requant.audit.report import FileIdentity, Identity, Report
+from requant.audit.report import Report
 from requant.audit.subject import Subject, open_subject
-from requant.documents.file_names import IMATRIX
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.gguf_parts import files_of
-from requant.formats.ranged import Ranged
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
-from requant.places.place import open_place
+from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Network
 from requant.toolchain.gguf_py import pre_tokenizer
 from requant.toolchain.quantizers import kept_tree
@@ -52,7 +54,7 @@ def audit(question: Question) -> Report | ImatrixReport:
     Raises:
         RequantError: when something named cannot be read (``UnsupportedError``: not be checked).
     """
-    begun = time.monotonic()
+    begun, clock = datetime.now(UTC), time.monotonic()
     network, closing = Network(jobs=question.jobs or JOBS), ExitStack()
     with closing:
         subject = open_subject(question.subject, network)
@@ -62,13 +64,18 @@ def audit(question: Question) -> Report | ImatrixReport:
         if subject.is_imatrix:
             return audit_imatrix(read_hashed(subject.file), weights)
         pin = _toolchain(question, subject)
-        imatrix = _imatrix(question, subject, network, closing)
+        matrix = None if question.imatrix is None else open_place(question.imatrix, network)
+        if matrix is not None:
+            closing.callback(matrix.close)
+        imatrix = _imatrix(matrix, subject)
         weights = with_pre_tokenizer(weights, lambda tokenizer: pre_tokenizer(kept_tree(pin), tokenizer))
         coverage = cover(subject.header, question.rows, question.seed)
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
-        recipe = answer_recipe(subject, weights, imatrix, sweep.weighed, question.allowed)
+        claims = compare_claims(subject, weights, sweep, imatrix if sweep.weighed else None, pin)
+        recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
-        identity = _identity(subject, sweep.digests)
+        identity = _identity(subject, sweep.sha256s)
+        command = tuple(_again(question, subject, weights, matrix, coverage.seed))
     return Report(
         subject=subject,
         weights=weights,
@@ -82,8 +89,10 @@ def audit(question: Question) -> Report | ImatrixReport:
         trusted=question.trust_subject,
         inferred=_inferred(question, subject, weights),
         exact=question.exact,
+        command=command,
         traffic=network.traffic,
-        seconds=time.monotonic() - begun,
+        begun=begun,
+        seconds=time.monotonic() - clock,
     )
 
 
@@ -97,11 +106,11 @@ def _weights_named(question: Question, subject: Subject) -> str:
 
 
 def _inferred(question: Question, subject: Subject, weights: NamedWeights) -> tuple[str, ...]:
-    """What nobody named: where there is a manifest, that says it all."""
+    """What nobody named, where no manifest says it all; and what is odd about the weights' files."""
     if subject.manifest:
-        return ()
+        return weights.notes
     taken = f"the weights are taken from {weights.place.shown}, as the file names them"
-    return (*subject.inferred.sentences, *([taken] if question.weights is None else []))
+    return (*subject.inferred.sentences, *([taken] if question.weights is None else []), *weights.notes)
 
 
 def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
@@ -115,28 +124,46 @@ def _toolchain(question: Question, subject: Subject) -> ToolchainPin:
     return next((pin for pin in pins.values() if pin.commit == commit), next(iter(pins.values())))
 
 
-def _imatrix(question: Question, subject: Subject, network: Network, closing: ExitStack) -> HashedImatrix | None:
-    """The importance matrix that was named, or lies beside the subject.
+def _imatrix(named: Place | None, subject: Subject) -> HashedImatrix | None:
+    """The importance matrix that was ``named``, or one beside the subject that is of its shape.
 
     Whether it was used is found out. One that the subject says nothing of, and that cannot be read, was not.
     """
-    if question.imatrix is not None:
-        place = open_place(question.imatrix, network)
-        closing.callback(place.close)
-        file: Ranged | None = place.open(place.file or IMATRIX)
-    else:
-        file = subject.matrix
-    try:
-        return None if file is None else read_hashed(file)
-    except (FormatError, UnsupportedError):
-        if question.imatrix is not None or subject.with_imatrix:
-            raise
-        return None
+    if named is not None:
+        return read_hashed(only_matrix(named))
+    for file in subject.matrices():
+        try:
+            found = read_hashed(file)
+        except (FormatError, UnsupportedError):
+            if subject.with_imatrix:
+                raise
+            continue
+        if found.fits(subject.header):
+            return found
+    return None
 
 
-def _identity(subject: Subject, digests: Sequence[str]) -> Identity:
-    """The subject's files; without ``digests``, not all of them was read."""
-    files = zip_longest(subject.names, files_of(subject.header), digests)
+def _again(
+    question: Question, subject: Subject, weights: NamedWeights, matrix: Place | None, seed: int | None
+) -> Iterator[str]:
+    """The command that asks the same again, wherever it is read: of local paths it has the last names."""
+    yield from ("requant", "audit", subject.place.pinned(subject.name))
+    if question.weights is not None:
+        yield from ("--source", weights.place.pinned(weights.place.file))
+    if matrix is not None:
+        yield from ("--imatrix", matrix.pinned(matrix.file))
+    yield from ("--full",) if question.rows is None else ("--rows", str(question.rows), "--seed", str(seed))
+    yield from ("--exact",) if question.exact else ()
+    yield from ("--trust-subject",) if question.trust_subject else ()
+    for key in sorted(question.allowed):
+        yield from ("--allow-unchecked", key)
+    if question.toolchain is not None:
+        yield from ("--toolchain", question.toolchain)
+
+
+def _identity(subject: Subject, sha256s: Sequence[str]) -> Identity:
+    """The subject's files; without ``sha256s``, not all of them was read."""
+    files = zip_longest(subject.names, files_of(subject.header), sha256s)
     return Identity(
         tuple(
             FileIdentity(PurePosixPath(name).name, header.size, sha256, _recorded(subject, name))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from requant.audit.imatrix import HashedImatrix
 from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding
 from requant.audit.promises import StockMix, at_most_bits, bits_per_weight, hold, is_matrix, matrices_of
+from requant.audit.sanity import Sanity
 from requant.audit.status import Mix
 from requant.formats.ggml import PLAIN, GGMLType, ValueType
 from requant.formats.gguf import Header, Tensor
@@ -30,6 +31,8 @@ from requant.quantization.mix import (
 
 LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 LONGEST_BLOCK = max(kind.block_size for kind in GGMLType)
+MOST_SAID = 5
+"""Sentences about one key that the answer holds; the findings have all."""
 TOP = {"token_embd.weight": "--token-embedding-type", "output.weight": "--output-tensor-type"}
 
 Source = Mapping[str, tuple[tuple[int, ...], GGMLType]]
@@ -58,8 +61,9 @@ class RecipeAnswer:
 
     ``mix`` is the stock mix that the types are those of, or the one that ``command``, which makes a custom mix, starts
     from; ``None`` where none is known. ``bits`` are those of a weight of the matrices, ``stock_bits`` what the stock
-    mix has. ``findings`` are what the file says of its making and is not so, or could not be looked at; ``allowed`` are
-    the keys of those among them that the user lets pass.
+    mix has. ``imatrix`` is the importance matrix that it was made with, ``sanity`` how that looks. ``findings`` are
+    what the file says of its making and is not so, or could not be looked at; ``allowed`` are the keys of those among
+    them that the user lets pass.
     """
 
     status: Mix
@@ -69,6 +73,7 @@ class RecipeAnswer:
     stock_bits: float | None = None
     command: tuple[str, ...] = ()
     imatrix: HashedImatrix | None = None
+    sanity: Sanity | None = None
     findings: tuple[MetadataFinding, ...] = ()
     allowed: frozenset[str] = frozenset()
 
@@ -149,9 +154,14 @@ def with_findings(
         return replace(answer, status=Mix.CONTRADICTED, sentence="; ".join(serious))
     # A name that promises less than there is stands in nobody's way, but is worth a word.
     said = [finding.sentence for finding in mix.findings if finding.grade is Grade.HARMLESS]
+    if mix.sanity and mix.sanity.fact:
+        said.append(mix.sanity.fact)
     if remaining := [finding for finding in lost if finding.key not in known]:
-        keys = listed([finding.key for finding in remaining])
-        said.append(remaining[0].sentence if len(remaining) == 1 else f"{keys} could not be checked")
+        keys = list(dict.fromkeys(finding.key for finding in remaining))
+        if len(keys) == 1:
+            said += [finding.sentence for finding in remaining[:MOST_SAID]]
+        else:
+            said.append(f"{listed(keys)} could not be checked")
     if known:
         said.append(f"{listed(sorted(known))} could not be checked, as was allowed")
     worse = mix.status.exit_code is ExitCode.OK and remaining

@@ -1,61 +1,33 @@
 """What an audit found: the four answers with what they rest on, and all of it as a document for machines."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from requant import __version__
 from requant.audit.answers import Coverage, MetadataAnswer
-from requant.audit.judgement import TensorAudit
+from requant.audit.identity import Identity
+from requant.audit.limits import Limit
 from requant.audit.metadata import MetadataFinding
 from requant.audit.named_weights import NamedWeights
 from requant.audit.recipe import RecipeAnswer
 from requant.audit.status import worst
 from requant.audit.subject import Subject
 from requant.audit.sweep import Sweep
+from requant.audit.tensor import TensorAudit
+from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
+from requant.formats.ggml import Arithmetic
+from requant.formats.gguf_digests import key_digests
+from requant.formats.weights_root import TensorEntry, weights_root
+from requant.ground.digests import digest_bytes
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, listed
 from requant.places.remote import Traffic
+from requant.quantization.consistency import Consistency
 from requant.quantization.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class FileIdentity:
-    """One of the subject's files: its SHA-256, if all bytes were read, and what others ``said`` that it is, by who."""
-
-    name: str
-    size: int
-    sha256: str | None = None
-    said: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def contradictions(self) -> list[str]:
-        """Who says something else than what was read, in words."""
-        return [
-            f"{who} gives SHA-256 {said}, and the bytes that were read have {self.sha256}"
-            for who, said in self.said.items()
-            if self.sha256 not in (None, said)
-        ]
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The subject's files: one, or the parts of a split model."""
-
-    files: tuple[FileIdentity, ...]
-
-    @property
-    def sha256(self) -> str | None:
-        """That of the one file; ``None`` where there are several, or not all was read."""
-        return self.files[0].sha256 if len(self.files) == 1 else None
-
-    @property
-    def contradictions(self) -> list[str]:
-        """Of all files."""
-        if len(self.files) == 1:
-            return self.files[0].contradictions
-        return [f"of {file.name}, {sentence}" for file in self.files for sentence in file.contradictions]
 
 
 @dataclass(frozen=True)
@@ -73,8 +45,9 @@ class Report:
     """What an audit found: four answers, and beside them what was held against what.
 
     ``named`` says that the user named the weights, ``trusted`` that the subject's word for them is taken. ``inferred``
-    are sentences about what nobody named. ``exact`` says that only exact bytes may pass. ``seconds`` is the time that
-    it took, ``traffic`` what was fetched in it.
+    are sentences about what nobody named, and what is odd about the weights' files. ``exact`` says that only exact
+    bytes may pass. ``command`` asks the same again. ``begun`` is when, in UTC, ``seconds`` the time that it took,
+    ``traffic`` what was fetched in it.
     """
 
     subject: Subject
@@ -89,7 +62,9 @@ class Report:
     trusted: bool
     inferred: tuple[str, ...]
     exact: bool
+    command: tuple[str, ...]
     traffic: Traffic
+    begun: datetime
     seconds: float
 
     @property
@@ -105,7 +80,7 @@ class Report:
             return Verdict.MISMATCH
         if Verdict.UNCHECKED in verdicts or not verdicts:
             return Verdict.UNCHECKED
-        return Verdict.NEAR if Verdict.NEAR in verdicts else Verdict.EXACT
+        return next((each for each in (Verdict.CONSISTENT, Verdict.NEAR) if each in verdicts), Verdict.EXACT)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -136,7 +111,7 @@ class Report:
     def namer(self) -> str:
         """Who named the weights, in words."""
         if self.named:
-            return "named by you"
+            return "named by the user"
         trust = "trusted with --trust-subject" if self.trusted else "which proves nothing: name them with --source"
         return f"named by the subject itself, {trust}"
 
@@ -144,6 +119,30 @@ class Report:
     def allowed(self) -> frozenset[str]:
         """The keys that could not be checked and that the user let pass."""
         return self.metadata.passed | self.recipe.allowed
+
+    @property
+    def arithmetic(self) -> Arithmetic | None:
+        """The one that the quant is in; ``None`` where nothing that could tell fits."""
+        compared = [audit for audit in self.sweep.tensors if audit.tally.blocks]
+        telling = [audit for audit in compared if audit.searched] or compared
+        fits = any(audit.verdict.exit_code is ExitCode.OK for audit in telling)
+        return self.sweep.arithmetic if fits else None
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What this report does not say."""
+        codes = {answer.exit_code for answer in self.answers}
+        named = self.named or self.trusted
+        bounds = {
+            Limit.SAMPLE: self.coverage.rows_read < self.coverage.rows_in_all,
+            Limit.UNCHECKED: ExitCode.UNCHECKED in codes or bool(self.allowed),
+            Limit.WHY: self.exit_code is ExitCode.AGAINST,
+            Limit.SUBJECT: not named,
+            Limit.NEAR: self.verdict is Verdict.NEAR,
+            Limit.CONSISTENT: any(audit.verdict is Verdict.CONSISTENT for audit in self.sweep.tensors),
+            Limit.GOOD: True,
+        }
+        return tuple(limit for limit, holds in bounds.items() if holds)
 
 
 def weights_sentence(report: Report) -> str:
@@ -164,11 +163,18 @@ def weights_sentence(report: Report) -> str:
         why = f" ({reasons.pop()})" if len(reasons) == 1 and None not in reasons else ""
         count = f"{len(lost):,} of {counted(len(tensors), 'tensor')}"
         return f"{count} could not be checked against {at}: {listed(lost)}{why}"
+    if known := names[Verdict.CONSISTENT]:
+        them = "it was" if len(known) == 1 else "they were"
+        return (
+            f"{len(known):,} of {counted(len(tensors), 'tensor')} follow from {at} as far as can be told without the "
+            f"importance matrix that {them} made with: {listed(known)}; what it decides, the scales, is not checked"
+        )
     every = "every tensor" if report.coverage.seed is None else "every row that was read"
     if names[Verdict.NEAR]:
         refused = ", which --exact refuses" if report.exact else ""
         return f"{every} derives from {at}, some as another compiler rounds{refused}"
-    return f"{every} derives exactly from {at} ({report.sweep.arithmetic} arithmetic)"
+    arithmetic = f" ({report.arithmetic} arithmetic)" if report.arithmetic else ""
+    return f"{every} derives exactly from {at}{arithmetic}"
 
 
 def headline(report: Report) -> str:
@@ -190,30 +196,48 @@ def as_document(report: Report) -> dict[str, Any]:
         "schema": AUDIT,
         "exit_code": int(report.exit_code),
         "headline": headline(report),
-        "answers": {each.question: {"status": each.word, "sentence": each.sentence} for each in report.answers},
+        "answers": {
+            each.question: {"status": each.word, "exit_code": int(each.exit_code), "sentence": each.sentence}
+            for each in report.answers
+        },
+        "limits": [{"about": str(limit), "sentence": limit.sentence} for limit in report.limits],
+        "policy": {
+            "exact": report.exact,
+            "trust_subject": report.trusted,
+            "allow_unchecked": sorted(report.metadata.allowed),
+        },
         "seed": coverage.seed,
         "rows": coverage.rows_read,
         "rows_in_all": coverage.rows_in_all,
         **_materials(report),
         "mix": _mix(report.recipe),
-        "arithmetic": str(sweep.arithmetic),
+        "arithmetic": report.arithmetic and str(report.arithmetic),
         "counts": counts(report),
         "blocks": {"searched": sweep.blocks, "differing": sweep.differing},
         "missing": list(sweep.missing),
-        "tensors": [_tensor(audit, coverage) for audit in sweep.tensors],
-        "findings": [
-            {"key": each.key, "grade": str(each.grade), "expected": each.expected, "actual": each.actual,
-             "sentence": each.sentence}
-            for each in report.findings
+        "tensors": [
+            {**_tensor(audit, coverage), "sha256": sweep.digests.get(audit.tensor.name)} for audit in sweep.tensors
         ],
+        "findings": _findings("recipe", report.recipe.findings) + _findings("metadata", report.metadata.findings),
         "allowed": sorted(report.allowed),
         "inferred": list(report.inferred),
+        "requant": __version__,
+        "command": list(report.command),
         "run": {
+            "begun": report.begun.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "seconds": f"{report.seconds:.3f}",
             "bytes_fetched": report.traffic.fetched,
             "requests": report.traffic.requests,
         },
     }  # fmt: skip
+
+
+def _findings(question: str, findings: tuple[MetadataFinding, ...]) -> list[dict[str, str]]:
+    return [
+        {"question": question, "key": each.key, "grade": str(each.grade), "expected": each.expected,
+         "actual": each.actual, "sentence": each.sentence}
+        for each in findings
+    ]  # fmt: skip
 
 
 def _mix(recipe: RecipeAnswer) -> dict[str, Any]:
@@ -228,30 +252,59 @@ def _mix(recipe: RecipeAnswer) -> dict[str, Any]:
 def _materials(report: Report) -> dict[str, Any]:
     """What was held against what."""
     subject, weights, identity, imatrix = report.subject, report.weights, report.identity, report.recipe.imatrix
+    numbers = report.recipe.sanity.document() if report.recipe.sanity else {}
     return {
         "subject": {
             "name": subject.name.rpartition("/")[2],
+            "address": subject.place.pinned(subject.name),
             "size": subject.file.size,
             "sha256": identity.sha256,
+            "weights_root": _root(report),
+            "metadata": [
+                {"key": key, "sha256": sha256}
+                for key, sha256 in (key_digests(subject.header) if identity.is_read else {}).items()
+            ],
             "recorded": dict(sorted(identity.files[0].said.items())) if len(identity.files) == 1 else {},
-            "parts": [_part(file) for file in identity.files] if len(identity.files) > 1 else [],
+            "parts": [file.document() for file in identity.files] if len(identity.files) > 1 else [],
             "revision": subject.place.revision,
             "type": subject.inferred.file_type_name,
         },
         "source": {
-            "name": weights.place.shown if not weights.place.is_local else weights.form,
+            "name": weights.place.shown,
+            "address": weights.place.pinned(weights.place.file),
+            "place": weights.place.spelled,
+            "form": weights.form,
+            "weights_root": report.sweep.source_root,
+            "files": [*_source_files(weights)],
             "revision": weights.place.revision,
             "named_by": "user" if report.named else "subject, trusted" if report.trusted else "subject",
             "rounded_through": report.sweep.via.name,
         },
-        "imatrix": None if imatrix is None else {"sha256": imatrix.sha256},
+        "imatrix": None if imatrix is None else {"name": imatrix.name, "sha256": imatrix.sha256, **numbers},
         "toolchain": {"name": report.toolchain.name, "commit": report.toolchain.commit},
     }
 
 
-def _part(file: FileIdentity) -> dict[str, Any]:
-    recorded = dict(sorted(file.said.items()))
-    return {"name": file.name, "size": file.size, "sha256": file.sha256, "recorded": recorded}
+def _root(report: Report) -> str | None:
+    """One digest for all tensors of the subject, if all were read."""
+    digests = report.sweep.digests
+    if not digests:
+        return None
+    found = (audit.tensor for audit in report.sweep.tensors)
+    return weights_root(TensorEntry(each.name, each.type.name, each.shape, digests[each.name]) for each in found)
+
+
+def _source_files(weights: NamedWeights) -> Iterator[dict[str, Any]]:
+    """The files that were read; only small ones pass as a whole, so that they have a SHA-256."""
+    read = {name: data for name, data in weights.texts.items() if name not in EXISTENCE}
+    for name in sorted({*weights.files, *read}):
+        known = weights.place.expected(name)
+        yield {
+            "name": name,
+            "size": len(read[name]) if name in read else weights.place.open(name).size,
+            "sha256": digest_bytes(read[name]).sha256 if name in read else None,
+            "recorded": known and known.sha256,
+        }
 
 
 def counts(report: Report) -> dict[str, int]:
@@ -280,10 +333,24 @@ def _tensor(audit: TensorAudit, coverage: Coverage) -> dict[str, Any]:
         "unexplained": tally.unexplained,
         "epsilon": f"{tally.epsilon:.3g}",
         "error_ratio": ratio(audit),
+        "unweighted_ratio": None if audit.unweighted.ratio is None else f"{audit.unweighted.ratio:.4g}",
         "examples": [
             {"row": odd.row, "column": odd.column, "bytes": odd.differing, "of": odd.size, "ratio": f"{odd.ratio:.6g}"}
             for odd in tally.odd
         ],
+        "consistency": _consistency(tally.consistency) if tally.consistency.quants else None,
+    }
+
+
+def _consistency(found: Consistency) -> dict[str, Any]:
+    return {
+        "quants": found.quants,
+        "off": found.off,
+        "contradicted": found.contradicted,
+        "flat": found.flat,
+        "error_ratio": f"{found.ratio:.6g}",
+        "worst_ratio": f"{found.worst:.6g}",
+        "first_off": [{"row": row, "column": column} for row, column in found.places],
     }
 
 

@@ -4,17 +4,19 @@ A subject with our manifest names its weights, its importance matrix and its lla
 header is asked, and what was inferred from it is said.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from requant.audit.claims import Inferred, infer
-from requant.audit.model_file import MOST_LOOKED_AT, holds_imatrix, model_file, require_model
-from requant.documents.file_names import IMATRIX, MANIFEST
-from requant.documents.manifest import LONGEST, SCHEMA, Manifest, require_form
+from requant.audit.matrices import matrices_beside
+from requant.audit.model_file import model_file, require_model
+from requant.documents.file_names import MANIFEST
+from requant.documents.manifest import LONGEST, SCHEMAS, Manifest, require_form
 from requant.formats.gguf import Header
 from requant.formats.gguf_parts import part_names, read_gguf
-from requant.formats.imatrix import is_imatrix
-from requant.formats.ranged import LocalFile, Ranged, read_whole
+from requant.formats.imatrix import is_imatrix, legacy_header, starts_as_legacy
+from requant.formats.ranged import LocalFile, Ranged, as_file, read_whole
 from requant.ground.canonical import parse
 from requant.places.place import Place, named, open_place
 from requant.places.remote import Network
@@ -59,23 +61,14 @@ class Subject:
         repositories = [model.repository for model in self.inferred.base_models if model.repository]
         return f"hf://{repositories[0]}" if len(repositories) == 1 else None
 
-    @property
-    def matrix(self) -> Ranged | None:
-        """The importance matrix beside it, if there is one: called so, or some other GGUF that says that it is one.
+    def matrices(self) -> Iterator[Ranged]:
+        """The importance matrices beside it, the likeliest first.
 
-        Split quants lie in folders of their own, and their matrix above them.
+        Raises:
+            SourceError: when a file cannot be read.
         """
-        if found := _sibling(self.place, self.name, IMATRIX):
-            return found
-        folders = (PurePosixPath(self.name).parent, PurePosixPath())
-        others = [
-            name
-            for folder in dict.fromkeys(folders)
-            for name in self.place.names
-            if name.endswith(".gguf") and "imatrix" in name.lower() and PurePosixPath(name).parent == folder
-        ]
-        files = [self.place.open(name) for name in others[:MOST_LOOKED_AT] if name not in self.names]
-        return next((file for file in files if holds_imatrix(file)), None)
+        file, said = self.place.open(self.name), self.inferred.imatrix_file
+        return matrices_beside(self.place, self.name, file, said, self.with_imatrix)
 
 
 def open_subject(text: str, network: Network | None = None) -> Subject:
@@ -89,7 +82,11 @@ def open_subject(text: str, network: Network | None = None) -> Subject:
     place = open_place(named(text), network)
     try:
         path = model_file(place)
-        file, header = read_gguf(place, path)
+        file = place.open(path)
+        if starts_as_legacy(as_file(file)):
+            header = legacy_header(file.name, file.size)
+        else:
+            file, header = read_gguf(place, path)
         require_model(header)
         names = tuple(part_names(path)) if header.parts else (path,)
         manifest = _manifest(_sibling(place, names[0], MANIFEST))
@@ -116,7 +113,7 @@ def _manifest(file: Ranged | None) -> Manifest | None:
     if file is None:
         return None
     document = parse(read_whole(file, LONGEST, "a manifest"), file.name)
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") not in SCHEMAS:
         return None
     require_form(document)
     return Manifest.of(document)

@@ -9,20 +9,24 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 
 import numpy as np
 
-from requant.audit.judgement import TensorAudit, differs_throughout, judge
+from requant.audit.hashed_weights import HashedWeights
+from requant.audit.judgement import differs_throughout, judge
 from requant.audit.making import probe
 from requant.audit.material import Material, by_expert
 from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
-from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, PLAIN, Arithmetic, Bytes, GGMLType, Indices, row_bytes
+from requant.audit.sanity import Unweighted, look
+from requant.audit.tensor import TensorAudit
+from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
+from requant.formats.weights_root import TensorEntry
 from requant.ground.digests import CHUNK
-from requant.quantization.derivation import Making, Rows, Tally, compare_rows, derivable
+from requant.quantization.derivation import Making, Rows, Tally, compare_evenly, compare_rows, derivable
 from requant.quantization.verdict import Verdict
 
 BATCH = 1 << 20
@@ -38,8 +42,9 @@ class Sweep:
 
     ``arithmetic``, ``via`` and ``weighed`` are those that the file was found to be in. ``missing`` are weights that it
     lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between
-    the tensors, ``digests`` the SHA-256 of each of its files where all was read. ``weighed`` is ``None`` where neither
-    with nor without the importances at hand anything fits.
+    the tensors, ``sha256s`` those of its files where all was read, and ``digests`` those of its tensors by
+    name; ``source`` are the weights that were read whole, and ``source_root`` is one digest for them if none is left
+    out. ``weighed`` is ``None`` where neither with nor without the importances at hand anything fits.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -50,16 +55,23 @@ class Sweep:
     differing: int
     weighed: bool | None = True
     padding: Padding = field(default_factory=Padding)
-    digests: tuple[str, ...] = ()
+    sha256s: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    source: tuple[TensorEntry, ...] = ()
+    source_root: str | None = None
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found in one batch of a tensor; ``reason`` says why it could not be compared."""
+    """What was found in one batch of a tensor; ``reason`` says why it could not be compared.
+
+    ``unweighted`` is what importances did to some of its rows.
+    """
 
     audit: TensorAudit
     tally: Tally
     reason: str | None = None
+    unweighted: Unweighted = field(default_factory=Unweighted)
 
 
 def audit_tensors(
@@ -84,11 +96,11 @@ def audit_tensors(
     if selected is not None:
         material.hold(checked, jobs)
     making = probe(material, checked)
-    passage = None if selected is not None else Passage(material.subject, material.header)
-    _pass(material, checked, making, jobs, progress, passage)
-    making = _reconsidered(material, checked, making, jobs, passage)
+    whole = None if selected is not None else _Whole.of(material)
+    _pass(material, checked, making, jobs, progress, whole)
+    making = _reconsidered(material, checked, making, jobs, whole)
     judge(audits, selected is not None)
-    padding = passage.padding if passage else look_between(material.subject, material.header, seed)
+    padding = whole.passage.padding if whole else look_between(material.subject, material.header, seed)
     return Sweep(
         tensors=tuple(audits),
         arithmetic=making.arithmetic,
@@ -98,16 +110,30 @@ def audit_tensors(
         differing=_differing(checked),
         weighed=None if differs_throughout(audits) else making.weighed,
         padding=padding,
-        digests=passage.digests if passage else (),
+        sha256s=whole.passage.sha256s if whole else (),
+        digests=whole.passage.digests if whole else {},
+        source=whole.weights.entries if whole else (),
+        source_root=whole.weights.root if whole else None,
     )
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What is read as a whole, and hashed: the quant and the weights."""
+
+    passage: Passage
+    weights: HashedWeights
+
+    @classmethod
+    def of(cls, material: Material) -> "_Whole":
+        return cls(Passage(material.subject, material.header), HashedWeights(material.weights))
 
 
 def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices] | None) -> TensorAudit:
     """Decide whether and which rows of a tensor can be checked; ``reason`` says why not."""
     audit, name = TensorAudit(tensor), tensor.name
     shape = material.weights.shapes.get(name)
-    importances = material.importances
-    importance = None if importances is None else importances.get(name)
+    importance = material.importances.get(name)
     if shape is None:
         audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
     elif not tensor.type.is_known:
@@ -119,13 +145,9 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = f"{tensor.type.name} is not derived by this version"
     elif why := material.weights.unchecked(name):
         audit.reason = why
-    elif tensor.type not in PLAIN and importances is None:
-        audit.reason = "was made with an importance matrix that is not at hand: name it with --imatrix"
-    elif tensor.type in NEEDS_IMPORTANCE and importance is None:
-        audit.reason = f"{tensor.type.name} needs importances, and the importance matrix has none for it"
     elif importance is not None and importance.size != (wanted := tensor.shape[0] * prod(tensor.shape[2:])):
-        audit.reason = f"its importances are of {importance.size:,} columns, the tensor has {wanted:,}"
-        audit.verdict = Verdict.MISMATCH
+        columns = f"{importance.size:,} columns, the tensor has {wanted:,}"
+        audit.reason = f"its importances are of {columns}, so it was made with another importance matrix"
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
     return audit
@@ -133,16 +155,18 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
 
 def _pass(
     material: Material, audits: list[TensorAudit], making: Making, jobs: int, progress: Progress,
-    passage: Passage | None,
+    whole: _Whole | None,
 ) -> None:  # fmt: skip
     """Compare all selected rows, several batches at a time."""
     for audit in audits:
-        audit.tally = Tally()
-    batches = _batches(audits) if passage is None else _passing(audits, passage, jobs)
+        audit.tally, audit.unweighted = Tally(), Unweighted()
+    batches = _batches(audits) if whole is None else _passing(audits, whole.passage, jobs)
+    read = material if whole is None else replace(material, weights=whole.weights)
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for found in _compared(pool, 2 * jobs, partial(_compare, material, making), batches):
+            for found in _compared(pool, 2 * jobs, partial(_compare, read, making), batches):
                 found.audit.tally.add(found.tally)
+                found.audit.unweighted.add(found.unweighted)
                 found.audit.reason = found.audit.reason or found.reason
                 progress(found.tally.rows * found.audit.tensor.shape[0])
         except BaseException:
@@ -165,7 +189,7 @@ def _compared(
 
 
 def _reconsidered(
-    material: Material, audits: list[TensorAudit], making: Making, jobs: int, passage: Passage | None
+    material: Material, audits: list[TensorAudit], making: Making, jobs: int, whole: _Whole | None
 ) -> Making:
     """Compare all rows once more, made in the way that explains most differences, and keep what fits better.
 
@@ -177,10 +201,12 @@ def _reconsidered(
     if 2 * max(others.values(), default=0) <= differing:
         return making
     [(turned, _)] = others.most_common(1)
-    again = passage and Passage(material.subject, material.header)
+    again = whole and _Whole.of(material)
     _pass(material, audits, turned, jobs, lambda _: None, again)
-    if passage and again and again.digests != passage.digests:
-        raise changed_meanwhile(material.subject)
+    if whole and again and again.passage.sha256s != whole.passage.sha256s:
+        raise changed_meanwhile(material.subject.name)
+    if whole and again and again.weights.entries != whole.weights.entries:
+        raise changed_meanwhile(material.weights.shown)
     if _differing(audits) < differing:
         return turned
     for audit, tally in zip(audits, tallies, strict=True):
@@ -231,14 +257,15 @@ def _compare(
 ) -> Compared:
     """Compare one batch."""
     rows, ways = material.rows(audit, indices, making, actual), material.ways(audit, making)
-    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
-        return Compared(audit, Tally(), f"{rows.type.name} needs importances, and the rest was made without")
     if tolerance := material.weights.tolerance(audit.tensor.name):
         return Compared(audit, *_compare_computed(rows, tolerance))
     weights = ways.weights(ways.makings[0], rows)
     if rows.type is not GGMLType.F32 and (why := derivable(weights, rows.importance)):
         return Compared(audit, Tally(), why)
-    return Compared(audit, compare_rows(ways, rows))
+    if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
+        return Compared(audit, compare_evenly(ways, rows))
+    unweighted = look(material.quantizer(making.arithmetic), replace(rows, weights=weights), audit.indices)
+    return Compared(audit, compare_rows(ways, rows), unweighted=unweighted)
 
 
 def _compare_computed(rows: Rows, tolerance: float) -> tuple[Tally, str | None]:

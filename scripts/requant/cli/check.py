@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out, keep_inputs
 from requant.documents.reports import write_text
 from requant.ground.exit_codes import ExitCode
+from requant.ground.logs import log_to
 
 
 @click.command(
@@ -31,7 +33,7 @@ from requant.ground.exit_codes import ExitCode
     "--imatrix",
     metavar="FILE",
     shell_complete=as_file,
-    help="The importance matrix; by default imatrix.gguf beside the subject.",
+    help="The importance matrix, imatrix.gguf or an old imatrix.dat; by default one beside SUBJECT.",
 )
 @click.option("--full", is_flag=True, help="Check every row of every tensor instead of a sample.")
 @click.option("--rows", type=click.IntRange(1, 1 << 24), help="Rows to draw for a sample.  [default: 1024]")
@@ -49,13 +51,14 @@ from requant.ground.exit_codes import ExitCode
 @click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
 @as_json
 @click.option("--markdown", metavar="FILE", type=Output(), help="Write a summary to FILE, for a discussion page.")
+@click.option("--html", "page", metavar="FILE", type=Output(), help="Write all of it to FILE, as one page to look at.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Batches, and connections, at a time.")
 @click.option("--attest", metavar="FILE", type=Output(), help="Write a signed statement of a passed full audit.")
 @click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
 def audit(
     subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
     trust_subject: bool, allow_unchecked: tuple[str, ...], toolchain: str | None, out: Path | None,
-    markdown: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
+    markdown: Path | None, page: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
 ) -> None:  # fmt: skip
     """Ask four questions of the quant SUBJECT: weights, recipe, metadata, coverage.
 
@@ -75,26 +78,28 @@ def audit(
         raise click.UsageError("--full checks all rows: leave out --rows and --seed")
     if (attest is None) is not (key is None) or (attest is not None and not full):
         raise click.UsageError("--attest needs --key and --full")
-    keep_inputs((subject, source, imatrix, key), (out, markdown, attest))
+    keep_inputs((subject, source, imatrix, key), (out, markdown, page, attest))
     if key is not None:
         from requant.release.keys import read_private_key
 
         read_private_key(key)
     chosen = None if full else rows or ROWS
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    log_to([logging.StreamHandler(sys.stderr)])
     allowed = frozenset(allow_unchecked)
     report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact, trust_subject, allowed))
     found = rendered(report)
-    if found.markdown is None and (markdown is not None or attest is not None):
-        raise click.UsageError("--markdown and --attest are for quants, SUBJECT is an importance matrix")
+    if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
+        raise click.UsageError("--markdown, --html and --attest are for quants, SUBJECT is an importance matrix")
     hand_out(found.text, found.document, out)
     if markdown is not None and found.markdown is not None:
         write_text(markdown, found.markdown)
+    if page is not None and found.page is not None:
+        write_text(page, found.page)
     if attest is not None and key is not None and report.exit_code == ExitCode.OK:
-        from requant.release.attestation import audit_statement, sign
+        from requant.release.attestation import sign_bundle
+        from requant.release.derivation import derivation_statements
 
-        sign(audit_statement(found.document), key, attest)
+        sign_bundle(derivation_statements(found.document, datetime.now(UTC)), key, attest)
     elif attest is not None:
         click.echo(f"{attest} was not written: only a passed audit is attested", err=True)
     sys.exit(report.exit_code)
@@ -102,20 +107,43 @@ def audit(
 
 @click.command(
     cls=Verb,
-    short_help="Does a release agree with itself?",
+    short_help="Do a release or a file agree with their papers?",
     examples=["requant verify release", "requant verify release --key release.key.pub --json report.json"],
 )
 @click.argument("release", type=PATH)
 @click.option("--key", metavar="FILE", type=PATH, help="The public key that the attestation must be signed with.")
+@click.option(
+    "--statement",
+    metavar="FILE",
+    type=PATH,
+    help="The statement of an audit; RELEASE is then the file that it is about.",
+)
+@click.option(
+    "--source",
+    metavar="WEIGHTS",
+    shell_complete=as_file,
+    help="The weights that the statement must be about: OWNER/NAME[@COMMIT], a weights root, a folder, or a GGUF.",
+)
 @as_json
-def verify(release: Path, key: Path | None, out: Path | None) -> None:
+def verify(release: Path, key: Path | None, statement: Path | None, source: str | None, out: Path | None) -> None:
     """List the files of RELEASE, and check that its digests, manifest, card and attestation agree.
 
-    No weights are needed. Of a folder without manifest.json only the digests are checked.
+    No weights are needed. Of a folder without manifest.json only the digests are checked. With --statement, check
+    that RELEASE, one file, is what an audit attested; nothing is derived again.
     """
-    from requant.release.verify import verify_release
     from requant.release.verify_verdict import as_document, as_text
 
-    found = verify_release(release, key)
+    if statement is not None:
+        from requant.audit.attested import verify_statement
+
+        keep_inputs((release, key, statement, source), (out,))
+        log_to([logging.StreamHandler(sys.stderr)])
+        found = verify_statement(release, statement, key, source)
+    elif source is not None or release.is_file():
+        raise click.UsageError("a file is verified with --statement, and --source belongs to it")
+    else:
+        from requant.release.verify import verify_release
+
+        found = verify_release(release, key)
     hand_out(as_text(found), as_document(found), out)
     sys.exit(found.exit_code)

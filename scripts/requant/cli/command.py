@@ -1,5 +1,6 @@
 """What every verb is, and the command around them: groups in the help, examples, exit codes, errors in one sentence."""
 
+import logging
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ import click
 
 from requant.ground.errors import sentence
 from requant.ground.exit_codes import ExitCode, exit_code
+from requant.ground.logs import log_to
+from requant.ground.text import without_secrets
 
 
 class Verb(click.Command):
@@ -52,13 +55,17 @@ class Verbs(click.Group):
             formatter.write_dl([(str(int(code)), code.english) for code in ExitCode])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; what it raises becomes one sentence, and a code of the table."""
+        """Run a verb; what it raises becomes one sentence, and a code of the table. Warnings go to standard error."""
+        log_to([logging.StreamHandler(sys.stderr)], logging.WARNING)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interruption:
             click.echo("interrupted", err=True)
             sys.exit(exit_code(interruption))
-        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+        except click.ClickException as error:
+            error.__dict__["message"] = without_secrets(error.message)  # final, says its type
+            raise
+        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - a bug must not look like evidence
             said = sentence(error) or f"this is a bug in requant: report it with {_kept_traceback()}"
@@ -69,5 +76,5 @@ class Verbs(click.Group):
 def _kept_traceback() -> str:
     """Write the traceback of what is being handled to a file of its own, and give its name."""
     with NamedTemporaryFile("w", prefix="requant-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        traceback.print_exc(file=file)
+        file.write(without_secrets(traceback.format_exc()))
     return file.name

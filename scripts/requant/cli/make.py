@@ -10,6 +10,7 @@ import click
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output, as_file
 from requant.ground.errors import PlaceError, RecipeError
+from requant.ground.logs import log_to
 from requant.ground.text import counted, in_units
 
 PIN_TABLE = Path("config/pins.yaml")
@@ -99,6 +100,6 @@ def convert(checkpoint: Path, out: Path) -> None:
     """
     from requant.pipeline.write_gguf import convert_folder
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to([logging.StreamHandler(sys.stderr)])
     digest = convert_folder(checkpoint, out)
     click.echo(f"wrote {out}, {in_units(digest.size)}, SHA-256 {digest.sha256}")

@@ -1,7 +1,5 @@
 """The verb that measures: ``requant evaluate``."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +41,6 @@ def evaluate(
     from requant.evaluation.behaviour.endpoint import Endpoint, Settings, key_from
     from requant.evaluation.behaviour.suite import drawn, read_suite
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
     questions = read_suite(suite)
     chosen = drawn(questions.items, items, seed)
     endpoint = Endpoint(url, key_from(api_key_env), timeout)

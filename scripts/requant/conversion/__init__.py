@@ -3,4 +3,4 @@
 Everybody from ``quantization`` upwards may enter. Only the standard library and numpy are imported.
 """
 
-__all__ = ["expected", "files", "layout", "metadata", "vocabulary", "weights", "writer"]
+__all__ = ["expected", "files", "layout", "metadata", "special_tokens", "templates", "vocabulary", "weights", "writer"]

@@ -12,7 +12,8 @@ class ExpectedMetadata:
     ``values`` are the keys whose value is known. Those in ``optional`` may be absent, because llama.cpp then assumes
     the same or because some of its versions do not write them; those in ``implied`` need not be written, but may be
     there with the value that llama.cpp assumes. ``unknown`` maps other keys, or the beginnings of keys up to a dot, to
-    the reason why nothing is known about them; ``unsure`` lists such items of known arrays.
+    the reason why nothing is known about them; ``unsure`` lists such items of known arrays. ``looking`` are ids of
+    tokens that are special by their looks alone, which older converters did not go by.
     """
 
     values: dict[str, Field] = field(default_factory=dict)
@@ -20,6 +21,7 @@ class ExpectedMetadata:
     implied: set[str] = field(default_factory=set)
     unknown: dict[str, str] = field(default_factory=dict)
     unsure: dict[str, set[int]] = field(default_factory=dict)
+    looking: set[int] = field(default_factory=set)
 
     def update(self, other: "ExpectedMetadata") -> None:
         """Take over everything that ``other`` knows."""
@@ -28,6 +30,7 @@ class ExpectedMetadata:
         self.implied |= other.implied
         self.unknown |= other.unknown
         self.unsure |= other.unsure
+        self.looking |= other.looking
 
     def why_unknown(self, key: str) -> str | None:
         """The reason why nothing is known about ``key``, if so."""

@@ -8,7 +8,7 @@ but for names and tags alone, and it changes more often than the model; whoever 
 import re
 from collections.abc import Collection
 
-from requant.conversion.metadata import FILES
+from requant.conversion.metadata import FILES, POOLING
 from requant.conversion.templates import is_more
 from requant.formats.safetensors import INDEX, SUFFIX
 from requant.ground.canonical import parse
@@ -16,8 +16,6 @@ from requant.ground.errors import FormatError
 
 DESCRIPTION = "README.md"
 ONLY_TRANSFORMERS = ("special_tokens_map.json", "spiece.model", "vocab.txt", "hf_quant_config.json")
-# What sentence-transformers calls the folders of its modules.
-POOLING = re.compile(r"\d+_[A-Za-z]+/config\.json")
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 

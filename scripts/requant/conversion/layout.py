@@ -5,7 +5,7 @@ Names, shapes, types and the reordering of rows follow ``conversion/{base,llama,
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,13 +36,17 @@ LIMITS = {
 
 
 class Family(NamedTuple):
-    """What tells one supported class of models from another; ``biases`` are those its layers always have."""
+    """What tells one supported class of models from another.
+
+    ``biases`` are those its layers always have; ``inner`` ones, as embedding models are, have no output layer.
+    """
 
     architecture: str
     model_type: str
     permuted: bool = False
     head_norms: bool = False
     biases: tuple[str, ...] = ()
+    inner: bool = False
 
 
 FAMILIES = {
@@ -50,7 +54,13 @@ FAMILIES = {
     "Qwen2ForCausalLM": Family("qwen2", "qwen2", biases=("attn_q", "attn_k", "attn_v")),
     "LlamaForCausalLM": Family("llama", "llama", permuted=True),
     "MistralForCausalLM": Family("llama", "mistral", permuted=True),
+    "Qwen3Model": Family("qwen3", "qwen3", head_norms=True, inner=True),
+    "Qwen2Model": Family("qwen2", "qwen2", biases=("attn_q", "attn_k", "attn_v"), inner=True),
+    "LlamaModel": Family("llama", "llama", permuted=True, inner=True),
 }
+INNER = "model."
+"""How the names of all tensors but the output layer begin, unless the model was stored without what is around it."""
+EMBEDDING = f"{INNER}embed_tokens.weight"
 
 # Weight in the GGUF: its name in the checkpoint, the length of its rows, their number.
 MATRICES = {
@@ -132,13 +142,14 @@ def read_config(data: bytes) -> dict[str, Any]:
     return config
 
 
-def plan(config: Mapping[str, Any], stored: Collection[str] | None = None) -> Plan:
+def plan(config: Mapping[str, Any], stored: Collection[str] | None = None, spare: Collection[str] = ()) -> Plan:
     """Say what the converter makes of the checkpoint that ``config`` (a config.json) describes.
 
     Args:
         config: the parsed file.
         stored: the names of all tensors in the checkpoint, which decide as in the converter whether there are biases
             and an output layer; without them, what transformers stores for such a config is assumed.
+        spare: those of them that may belong to no model.
 
     Raises:
         UnsupportedError: for a model this module does not know, naming what about it.
@@ -153,8 +164,10 @@ def plan(config: Mapping[str, Any], stored: Collection[str] | None = None) -> Pl
         tensors = {name: origin for name, origin, required in possible if required or name in optional}
     else:
         stored = frozenset(stored)
+        if EMBEDDING not in stored and EMBEDDING.removeprefix(INNER) in stored:
+            possible = [(name, _bare(origin), required) for name, origin, required in possible]
         tensors = {name: origin for name, origin, required in possible if required or origin.name in stored}
-        _require_same_names(stored, {origin.name for origin in tensors.values()})
+        _require_same_names(stored, {origin.name for origin in tensors.values()}, spare)
     factors = _rope_factors(config, sizes["head_dim"]) if family.permuted else None
     return Plan(
         family.architecture,
@@ -184,12 +197,16 @@ def source_rows(indices: Rows, rows: int, heads: int) -> Rows:
     return found
 
 
-def _require_same_names(stored: Collection[str], planned: Collection[str]) -> None:
+def _bare(origin: Origin) -> Origin:
+    return replace(origin, name=origin.name.removeprefix(INNER))
+
+
+def _require_same_names(stored: Collection[str], planned: Collection[str], spare: Collection[str]) -> None:
     for name in planned:
         if name not in stored:
             raise FormatError(f"the checkpoint has no tensor {quoted(name)}: get all of its files")
     for name in stored:
-        if name not in planned and not name.endswith(IGNORED):
+        if name not in planned and name not in spare and not name.endswith(IGNORED):
             raise UnsupportedError(f"the checkpoint holds {quoted(name)}, which belongs to no model known here")
 
 
@@ -265,19 +282,19 @@ def _expected_optional(config: Mapping[str, Any], family: Family, tied: bool) ->
         biased += FEED_FORWARD
     layers = range(_count(config, "num_hidden_layers"))
     names = {f"blk.{layer}.{part}.bias" for layer in layers for part in biased}
-    return names if tied else names | {"output.weight"}
+    return names if tied or family.inner else names | {"output.weight"}
 
 
 def _origins(sizes: Mapping[str, int], family: Family) -> Iterator[tuple[str, Origin, bool]]:
     """Name in the GGUF, origin, and whether every such model has it; norms and biases are stored as F32."""
     hidden, table = sizes["hidden"], (sizes["hidden"], sizes["vocab"])
-    yield "token_embd.weight", Origin("model.embed_tokens.weight", table, GGMLType.BF16), True
+    yield "token_embd.weight", Origin(EMBEDDING, table, GGMLType.BF16), True
     yield "output.weight", Origin("lm_head.weight", table, GGMLType.BF16), False
-    yield "output_norm.weight", Origin("model.norm.weight", (hidden,), GGMLType.F32), True
+    yield "output_norm.weight", Origin(f"{INNER}norm.weight", (hidden,), GGMLType.F32), True
     heads = {"attn_q": sizes["heads"], "attn_k": sizes["kv_heads"]} if family.permuted else {}
     norms = NORMS | HEAD_NORMS if family.head_norms else NORMS
     for layer in range(sizes["layers"]):
-        there, here = f"model.layers.{layer}", f"blk.{layer}"
+        there, here = f"{INNER}layers.{layer}", f"blk.{layer}"
         for part, (name, length) in norms.items():
             yield f"{here}.{part}.weight", Origin(f"{there}.{name}.weight", (sizes[length],), GGMLType.F32), True
         for part, (name, length, rows) in MATRICES.items():

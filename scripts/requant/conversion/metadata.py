@@ -15,19 +15,21 @@ from requant.conversion.layout import CONFIG, Plan, plan, read_config, rope_para
 from requant.conversion.templates import is_more
 from requant.conversion.vocabulary import expected_tokenizer
 from requant.formats.ggml import ValueType
-from requant.formats.gguf import Field
+from requant.formats.gguf import Field, quoted
 from requant.formats.ranged import Files, read_whole
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, UnsupportedError
 
-GENERATION = "generation_config.json"
+GENERATION, MODULES = "generation_config.json", "modules.json"
 FILES = (
     CONFIG, GENERATION, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json",
-    "chat_template.jinja", "chat_template.json", "tokenizer.model", "tekken.json", "modules.json", "README.md",
+    "chat_template.jinja", "chat_template.json", "tokenizer.model", "tekken.json", MODULES, "README.md",
 )  # fmt: skip
 """The files of a checkpoint that decide, beside further chat templates."""
-EXISTENCE = ("tokenizer.model", "tekken.json", "modules.json")
+EXISTENCE = ("tekken.json",)
 """Those of which only the existence matters."""
+POOLING = re.compile(r"\d+_[A-Za-z]+/config\.json")
+"""What sentence-transformers calls the files of its modules."""
 TEXT_LIMIT = 48_000_000
 """Bytes. Chosen, not measured: the largest tokenizer.json in use is believed to have about 33 million."""
 
@@ -46,6 +48,10 @@ SAMPLING = {
     "mirostat_eta": (("mirostat_eta",), ValueType.FLOAT32),
 }
 """Key in the GGUF: keys in generation_config.json, the first of which counts, and the type."""
+
+POOLING_FLAGS = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
+POOLING_MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
+"""``gguf.PoolingType`` by the keys of a pooling's config.json, in the converter's order, and by newer ones' words."""
 
 DEFAULT_ROPE_BASE = 10000.0
 """llama.cpp's, and transformers' for the known models."""
@@ -79,11 +85,17 @@ def read_texts(files: Files) -> dict[str, bytes]:
     Raises:
         FormatError, SourceError: when a file is larger than such files are, or cannot be had.
     """
-    return {
-        name: b"" if name in EXISTENCE else read_whole(files.open(name), TEXT_LIMIT, "a text of a checkpoint")
-        for name in files.names
-        if name in FILES or is_more(name)
-    }
+    return {name: read_text(files, name) for name in files.names if is_text(name)}
+
+
+def is_text(name: str) -> bool:
+    """Whether ``expected_metadata`` needs a file of a checkpoint."""
+    return name in FILES or is_more(name) or POOLING.fullmatch(name) is not None
+
+
+def read_text(files: Files, name: str) -> bytes:
+    """One of them; raises as ``read_texts``."""
+    return b"" if name in EXISTENCE else read_whole(files.open(name), TEXT_LIMIT, "a text of a checkpoint")
 
 
 def expected_metadata(files: Mapping[str, bytes]) -> ExpectedMetadata:
@@ -104,8 +116,8 @@ def expected_metadata(files: Mapping[str, bytes]) -> ExpectedMetadata:
     config = read_config(files[CONFIG])
     found = plan(config)
     expected = _hyper_parameters(config, found)
-    if "modules.json" in files:
-        expected.unknown[f"{found.architecture}.pooling_type"] = "modules.json asks for pooling"
+    if found.architecture != "llama":
+        _add_pooling(expected, files, f"{found.architecture}.pooling_type")
     _add_sampling(expected, files)
     expected.update(expected_tokenizer(files, config, found.architecture, found.vocab))
     return expected
@@ -172,6 +184,31 @@ def _add_rope(expected: ExpectedMetadata, config: Mapping[str, Any], prefix: str
         for name, part in YARN.items():
             if parameters.get(name) is not None and f"{scaling}.{part}" not in expected.values:
                 _add_number(expected, parameters, name, f"{scaling}.{part}", ValueType.FLOAT32)
+
+
+def _add_pooling(expected: ExpectedMetadata, files: Mapping[str, bytes], key: str) -> None:
+    """``_try_set_pooling_type``: sentence-transformers says how the tokens' vectors become one of the text."""
+    if MODULES not in files:
+        return
+    modules = parse(files[MODULES], MODULES)
+    for module in modules if isinstance(modules, list) else ():
+        kind, path = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
+        if not isinstance(kind, str) or not kind.endswith("Pooling"):
+            continue
+        name = f"{path}/config.json"
+        if name not in files:
+            expected.unknown[key] = f"{MODULES} asks for pooling as {quoted(name)} says, which is missing"
+            return
+        settings = parse(files[name], name)
+        asked = settings if isinstance(settings, dict) else {}
+        number = next((number for flag, number in POOLING_FLAGS.items() if asked.get(flag)), None)
+        mode = asked.get("pooling_mode")
+        number = POOLING_MODES.get(mode) if number is None and isinstance(mode, str) else number
+        if number is None:
+            expected.unknown[key] = f"{name} asks for a pooling that the converter refuses"
+        else:
+            expected.values[key] = Field(ValueType.UINT32, number)
+        return
 
 
 def _add_sampling(expected: ExpectedMetadata, files: Mapping[str, bytes]) -> None:

@@ -14,7 +14,7 @@ from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 
 SETTINGS = "tokenizer_config.json"
-TEMPLATE = "tokenizer.chat_template"
+TEMPLATE, NAMES = "tokenizer.chat_template", "tokenizer.chat_templates"
 PLAIN, OBJECT = "chat_template.jinja", "chat_template.json"
 MORE = "additional_chat_templates"
 """A folder of further templates, a file each, which are read beside ``PLAIN``."""
@@ -32,7 +32,7 @@ def add_template(expected: ExpectedMetadata, files: Mapping[str, bytes], setting
     Raises:
         FormatError: naming the file that is damaged.
     """
-    if settings is None:
+    if not settings:
         return
     found: object = (read_object(files, OBJECT) or {}).get("chat_template")
     if PLAIN in files:
@@ -70,13 +70,17 @@ def _text(files: Mapping[str, bytes], name: str) -> str:
 
 
 def _add_templates(expected: ExpectedMetadata, choices: Sequence[object]) -> None:
-    """Several templates: the default one has the plain key."""
+    """Several templates: the default one has the plain key, and of the others there is a list in any order."""
+    names: set[str | bytes] = set()
     for choice in choices:
         name, template = (choice.get("name"), choice.get("template")) if isinstance(choice, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(template, str):
             raise FormatError(f"{SETTINGS} has a chat_template without name and template: it is damaged")
         plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
-        key = TEMPLATE if plain == "default" else f"{TEMPLATE}.{plain}"
-        if plain:
-            expected.values[key] = Field(ValueType.STRING, template)
-    expected.unknown["tokenizer.chat_templates"] = "the order of the names in it is arbitrary"
+        if plain == "default":
+            expected.values[TEMPLATE] = Field(ValueType.STRING, template)
+        elif plain:
+            names.add(plain)
+            expected.values[f"{TEMPLATE}.{plain}"] = Field(ValueType.STRING, template)
+    if names:
+        expected.values[NAMES] = Field(ValueType.ARRAY, sorted(names), ValueType.STRING)

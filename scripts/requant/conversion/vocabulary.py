@@ -1,7 +1,8 @@
-"""What the converter writes about a checkpoint's tokenizer, if that is a byte-pair one.
+"""What the converter writes about a checkpoint's tokenizer.
 
-``TextModel.get_vocab_base`` in ``conversion/base.py`` and ``SpecialVocab`` in ``gguf-py/gguf/vocab.py`` of llama.cpp
-0c1e57098bba, which ask transformers for the vocabulary. What depends on more than the files say is left unknown.
+``TextModel.get_vocab_base`` in ``conversion/base.py`` and ``LlamaModel.set_vocab`` in ``conversion/llama.py`` of
+llama.cpp 0c1e57098bba, which ask transformers for a byte-pair vocabulary. What depends on more than the files say is
+left unknown. SentencePiece's vocabularies are in ``pieces``.
 """
 
 import hashlib
@@ -12,22 +13,38 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from requant.conversion.expected import ExpectedMetadata
+from requant.conversion.pieces import (
+    CODE_LLAMA,
+    CODE_LLAMA_ROWS,
+    MODEL,
+    Pieces,
+    UnknownVocabularyError,
+    add_pieces,
+    from_model,
+    from_tokenizer,
+    is_piecewise,
+    looks_special,
+)
+from requant.conversion.special_tokens import (
+    GGML,
+    KINDS,
+    SPECIAL,
+    TOKENIZER,
+    SpecialTokens,
+    UnknownProcessorError,
+    add_special,
+    added_tokens,
+    content_of,
+    forget_special,
+    read_special,
+)
 from requant.conversion.templates import SETTINGS, add_template, read_object
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, quoted
 from requant.ground.errors import FormatError
 
-TOKENIZER = "tokenizer.json"
-GGML = "tokenizer.ggml."
-
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """``gguf.TokenType``."""
-
-SPECIAL = {
-    "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "sep": "seperator_token_id",
-    "pad": "padding_token_id", "mask": "mask_token_id",
-}  # fmt: skip
-LOOKS_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 
 QWEN2 = "6a7a8a11eb4f569e38571aa3663491e1ca4388228371affb992840fa035090da"
 """SHA-256 of the tokens and merges of all Qwen2, 2.5 and 3 models, a line each."""
@@ -38,6 +55,8 @@ QWEN2_PATTERN = (
 SLOW_CLASSES = (*QWEN2_CLASSES, "GPT2Tokenizer", "GPT2TokenizerFast")
 """Tokenizers that transformers makes of vocab.json and merges.txt as they are, with this token by default."""
 END_OF_TEXT = "<|endoftext|>"
+GRANITE_ROWS = 49152
+"""By which the converter tells small models of Granite's."""
 
 
 class Added(NamedTuple):
@@ -75,48 +94,77 @@ def expected_tokenizer(
     tokenizer, settings = read_object(files, TOKENIZER), read_object(files, SETTINGS)
     expected = ExpectedMetadata()
     if "tekken.json" in files and tokenizer is None:
-        expected.unknown["tokenizer."] = "only byte-pair tokenizers are known to requant"
+        expected.unknown["tokenizer."] = "Mistral's own tokenizers are not known to requant"
         return expected
     add_template(expected, files, settings)
-    reason = _unknown_kind(files, tokenizer, settings, architecture, rows)
-    if reason:
-        expected.unknown[GGML] = reason
+    try:
+        pieces = _pieces(files, tokenizer, settings, architecture, rows)
+        size = None if pieces is None else len(pieces.texts)
+        found = read_special(tokenizer, settings, config, size)
+    except UnknownVocabularyError as error:
+        expected.unknown[GGML] = str(error)
         return expected
-    vocabulary = _read_vocabulary(files, tokenizer, settings, rows)
-    expected.values[f"{GGML}model"] = Field(ValueType.STRING, "gpt2")
-    expected.values[f"{GGML}merges"] = _texts(vocabulary.merges)
-    named = {*_named_tokens(settings or {}), *(() if tokenizer else (END_OF_TEXT,))}
-    _add_tokens(expected, vocabulary, named, rows)
-    _add_pre(expected, vocabulary, tokenizer, settings or {})
-    _add_special(expected, tokenizer, settings or {}, config)
+    except UnknownProcessorError:
+        found = None
+    if pieces is None:
+        if reason := _unknown_kind(files, tokenizer, settings):
+            expected.unknown[GGML] = reason
+            return expected
+        _add_byte_pairs(expected, files, tokenizer, settings or {}, rows)
+    else:
+        add_pieces(expected, pieces)
+    _add_special(expected, found, tokenizer)
     if architecture == "llama":
-        _add_llama(expected, settings or {}, rows)
+        _add_llama(expected, found, settings or {}, rows)
     return expected
 
 
-def _unknown_kind(
+def _pieces(
     files: Mapping[str, bytes],
     tokenizer: Mapping[str, Any] | None,
     settings: Mapping[str, Any] | None,
     architecture: str,
     rows: int,
+) -> Pieces | None:
+    """The vocabulary if it is SentencePiece's; a ``tokenizer.model`` goes before everything else.
+
+    Raises:
+        UnknownVocabularyError, UnknownProcessorError: saying why it cannot be told.
+    """
+    if MODEL in files:
+        return from_model(files, settings, rows)
+    if architecture != "llama" or tokenizer is None or not is_piecewise(tokenizer):
+        return None
+    return from_tokenizer(tokenizer, settings, _by_id(_object(_object(tokenizer, "model"), "vocab"), TOKENIZER, rows))
+
+
+def _add_byte_pairs(
+    expected: ExpectedMetadata,
+    files: Mapping[str, bytes],
+    tokenizer: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    rows: int,
+) -> None:
+    vocabulary = _read_vocabulary(files, tokenizer, settings, rows)
+    expected.values[f"{GGML}model"] = Field(ValueType.STRING, "gpt2")
+    expected.values[f"{GGML}merges"] = _texts(vocabulary.merges)
+    named = {*_named_tokens(settings), *(() if tokenizer else (END_OF_TEXT,))}
+    _add_tokens(expected, vocabulary, named, rows)
+    _add_pre(expected, vocabulary, tokenizer, settings)
+
+
+def _unknown_kind(
+    files: Mapping[str, bytes], tokenizer: Mapping[str, Any] | None, settings: Mapping[str, Any] | None
 ) -> str | None:
     """Why the converter would not write a byte-pair tokenizer, or why it cannot be told."""
-    if "tokenizer.model" in files:
-        return "only byte-pair tokenizers are known to requant"
-    if architecture == "llama" and rows == 32016:
-        return "CodeLlama's tokenizer is not known to requant"
     if tokenizer is None:
         if "vocab.json" not in files or "merges.txt" not in files:
             return "the checkpoint's tokenizer files are missing"
         if (settings or {}).get("tokenizer_class") not in SLOW_CLASSES:
             return "what transformers makes of this tokenizer is not known to requant"
         return None
-    model, decoder = _object(tokenizer, "model"), _object(tokenizer, "decoder")
-    if model.get("type") != "BPE":
-        return "only byte-pair tokenizers are known to requant"
-    if architecture == "llama" and model.get("byte_fallback") and decoder.get("type") == "Sequence":
-        return "only byte-pair tokenizers are known to requant"
+    if _object(tokenizer, "model").get("type") != "BPE":
+        return "only byte-pair and SentencePiece tokenizers are known to requant"
     return None
 
 
@@ -139,7 +187,7 @@ def _read_vocabulary(
     else:
         model = _object(tokenizer, "model")
         vocabulary = Vocabulary(_by_id(_object(model, "vocab"), TOKENIZER, rows), _merges(model.get("merges")))
-        for token in _items(tokenizer.get("added_tokens", [])):
+        for token in added_tokens(tokenizer):
             _add(vocabulary, token.get("id"), token, TOKENIZER, rows)
     for text, token in _object(settings or {}, "added_tokens_decoder").items():
         number = int(text) if text.isdecimal() and len(text) < 10 else None
@@ -187,12 +235,6 @@ def _merges(found: object) -> list[str]:
     return [" ".join(part.replace(" ", chr(ord(" ") + 256)) for part in merge) for merge in found]
 
 
-def _items(found: object) -> list[dict[str, Any]]:
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise FormatError(f"{TOKENIZER} has added_tokens that are no list of objects: it is damaged")
-    return found
-
-
 def _add(vocabulary: Vocabulary, number: object, token: Mapping[str, Any], name: str, rows: int) -> None:
     """Note an added token; where two files describe it differently, what becomes of it is unsure."""
     content, special, normalized = (token.get(key) for key in ("content", "special", "normalized"))
@@ -216,10 +258,12 @@ def _add_tokens(expected: ExpectedMetadata, vocabulary: Vocabulary, named: set[s
     for number, token in vocabulary.base.items():
         tokens[number], types[number] = token, NORMAL
     for number, added in vocabulary.added.items():
-        control = added.special or _looks_special(added.content)
+        control = added.special or looks_special(added.content)
         # llama.cpp takes user-defined tokens as they are, so the stand-in for a space is replaced.
         tokens[number] = added.content if control else added.content.replace("\u2581", " ")
         types[number] = CONTROL if control else USER_DEFINED
+        if control and not added.special:
+            expected.looking.add(number)
     types.setflags(write=False)
     expected.values[f"{GGML}tokens"] = _texts(tokens)
     expected.values[f"{GGML}token_type"] = Field(ValueType.ARRAY, types, ValueType.INT32)
@@ -228,24 +272,13 @@ def _add_tokens(expected: ExpectedMetadata, vocabulary: Vocabulary, named: set[s
 
 def _named_tokens(settings: Mapping[str, Any]) -> Iterator[str]:
     """The special tokens that tokenizer_config.json names, wherever they come from."""
-    named = [settings.get(f"{kind}_token") for kind in (*SPECIAL, "cls")]
+    named = [settings.get(f"{kind}_token") for kind in KINDS]
     # The second key is what transformers 5 calls the first.
     more = (settings.get("additional_special_tokens"), settings.get("extra_special_tokens"))
     for token in (*named, *(token for listed in more if isinstance(listed, list) for token in listed)):
-        content = _content(token)
+        content = content_of(token)
         if content is not None:
             yield content
-
-
-def _content(token: object) -> str | None:
-    found = token.get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else None
-
-
-def _looks_special(token: str) -> bool:
-    """``does_token_look_special``: some models do not mark all tokens that are special."""
-    around = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))
-    return token in LOOKS_SPECIAL or any(token.startswith(start) and token.endswith(end) for start, end in around)
 
 
 def _add_pre(
@@ -270,84 +303,27 @@ def _add_pre(
         expected.unknown[f"{GGML}pre"] = "the converter recognises this tokenizer by running it"
 
 
-def _add_special(
-    expected: ExpectedMetadata,
-    tokenizer: Mapping[str, Any] | None,
-    settings: Mapping[str, Any],
-    config: Mapping[str, Any],
-) -> None:
-    """Ids of special tokens, and whether some are put around every text: ``SpecialVocab._load``."""
-    flags = _processor_flags(tokenizer, settings)
-    if flags is None:
-        reason = "the tokenizer's post_processor is not known to requant"
-        expected.unknown |= {f"{GGML}{key}": reason for key in (*SPECIAL.values(), "eot_token_id", "eom_token_id")}
-        expected.unknown |= {f"{GGML}add_{kind}_token": reason for kind in ("bos", "eos", "sep")}
-        return
-    tokens = _items((tokenizer or {}).get("added_tokens", []))
-    added = {token.get("content"): token.get("id") for token in reversed(tokens)}
-    for kind, key in SPECIAL.items():
-        number = added.get(_content(settings.get(f"{kind}_token"))) if settings else None
-        number = config.get(f"{kind}_token_id") if number is None else number
-        if type(number) is int and 0 <= number < 1 << 32:
-            expected.values[f"{GGML}{key}"] = Field(ValueType.UINT32, number)
-    for kind in ("bos", "eos", "sep"):
-        key, asked = f"{GGML}add_{kind}_token", settings.get(f"add_{kind}_token")
-        if isinstance(asked, bool) and flags.get(kind, asked) != asked:
-            expected.unknown[key] = f"{SETTINGS} and {TOKENIZER} disagree, and versions of the converter follow either"
-            continue
-        flag = flags.get(kind, asked)
-        if isinstance(flag, bool):
-            expected.values[key] = Field(ValueType.BOOL, flag)
-            # Without the key llama.cpp adds none to texts of these tokenizers.
-            if not flag and (kind != "bos" or f"{GGML}pre" in expected.values):
-                expected.optional.add(key)
+def _add_special(expected: ExpectedMetadata, found: SpecialTokens | None, tokenizer: Mapping[str, Any] | None) -> None:
+    """Ids of special tokens, and whether some are put around every text; nothing where ``found`` is nothing."""
+    if found is None:
+        forget_special(expected)
+    else:
+        add_special(expected, found)
     if "Lowercase" in str(normalizer := (tokenizer or {}).get("normalizer")) or "tripAccents" in str(normalizer):
         expected.unknown[f"{GGML}normalizer."] = "this normalizer is not known to requant"
 
 
-def _processor_flags(tokenizer: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> dict[str, bool] | None:
-    """Which tokens the post-processor says are added; nothing where it is one that changes more than that."""
-    processor = _object(tokenizer or {}, "post_processor")
-    inner = processor.get("processors", [processor] if processor else [])
-    if not isinstance(inner, list) or not all(isinstance(item, dict) for item in inner):
-        return None
-    flags: dict[str, bool] = {}
-    for item in inner:
-        if item.get("type") == "ByteLevel":
-            flags = {"bos": False, "eos": False} | flags
-        elif item.get("type") == "TemplateProcessing":
-            start = _content(settings.get("bos_token"))
-            steps = [_steps(item.get(key)) for key in ("single", "pair")]
-            # As in Llama 3: the first token before each text, and nothing else.
-            if start is None or steps != [[start, "A"], [start, "A", start, "B"]]:
-                return None
-            if start in (_content(settings.get("sep_token")), _content(settings.get("eos_token"))):
-                return None
-            flags |= {"bos": True, "sep": False}
-        else:
-            return None
-    return flags
-
-
-def _steps(template: object) -> list[str] | None:
-    """The ids of a template's special tokens and texts, in order."""
-    steps = []
-    for piece in template if isinstance(template, list) else []:
-        found = piece.get("SpecialToken", piece.get("Sequence")) if isinstance(piece, dict) else None
-        name = found.get("id") if isinstance(found, dict) else None
-        if not isinstance(name, str):
-            return None
-        steps.append(name)
-    return steps
-
-
-def _add_llama(expected: ExpectedMetadata, settings: Mapping[str, Any], rows: int) -> None:
+def _add_llama(expected: ExpectedMetadata, found: SpecialTokens | None, settings: Mapping[str, Any], rows: int) -> None:
     """What ``LlamaModel.set_vocab`` does besides."""
     prefix = settings.get("add_prefix_space")
     if isinstance(prefix, bool):
-        key = f"{GGML}add_space_prefix"
-        expected.values[key] = Field(ValueType.BOOL, prefix)
-        if not prefix:
-            expected.optional.add(key)
-    if rows == 49152:
+        expected.values[f"{GGML}add_space_prefix"] = Field(ValueType.BOOL, prefix)
+    if rows == CODE_LLAMA_ROWS and found is not None:
+        for kind, number in CODE_LLAMA.items():
+            key = f"{GGML}{SPECIAL.get(kind, f'{kind}_token_id')}"
+            expected.values.setdefault(key, Field(ValueType.UINT32, number))
+            if kind not in SPECIAL:
+                # Older converters wrote these, and llama.cpp still reads them.
+                expected.implied.add(key)
+    if rows == GRANITE_ROWS:
         expected.values[f"{GGML}add_bos_token"] = Field(ValueType.BOOL, False)

@@ -33,6 +33,9 @@ class Weights(Protocol):
     def tolerance(self, name: str) -> float:
         """By which part a computed value may differ; 0 for everything that is stored."""
 
+    def plain(self, name: str) -> GGMLType:
+        """The type in which a GGUF holds a tensor without loss: F32 for vectors, what a matrix is stored in."""
+
 
 class GGUFWeights:
     """An unquantized GGUF."""
@@ -48,7 +51,7 @@ class GGUFWeights:
     def unchecked(self, name: str) -> str | None:
         """Only unquantized tensors can be derived from."""
         kind = self._tensors[name].type
-        return None if kind in PLAIN else f"{self.shown} holds it as {kind.name}: name the unquantized weights"
+        return None if kind in PLAIN else f"the weights hold it as {kind.name}: name the unquantized weights"
 
     def rows(self, name: str, indices: Indices) -> Floats:
         """Rows of a tensor, exactly."""
@@ -58,6 +61,11 @@ class GGUFWeights:
     def tolerance(self, name: str) -> float:  # noqa: ARG002 - the protocol's argument
         """Everything is stored."""
         return 0.0
+
+    def plain(self, name: str) -> GGMLType:
+        """Vectors of other types lose nothing as F32."""
+        tensor = self._tensors[name]
+        return tensor.type if len(tensor.shape) > 1 else GGMLType.F32
 
 
 class CheckpointWeights:
@@ -102,6 +110,12 @@ class CheckpointWeights:
     def tolerance(self, name: str) -> float:
         """What is computed from config.json is computed in another precision by the converter."""
         return self._tolerance if name in self._plan.computed else 0.0
+
+    def plain(self, name: str) -> GGMLType:
+        """A checkpoint stores vectors as it does matrices, and the converter writes them as F32."""
+        if name in self._plan.computed or len(self.shapes[name]) == 1:
+            return GGMLType.F32
+        return GGMLType[self._stored[self._plan.tensors[name].name].dtype]
 
 
 def rounded(weights: Floats, via: GGMLType) -> Floats:

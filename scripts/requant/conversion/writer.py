@@ -15,8 +15,10 @@ import numpy as np
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.conversion.layout import CONFIG, Origin, Plan, plan, read_config
 from requant.conversion.metadata import expected_metadata
+from requant.conversion.pieces import CODE_LLAMA_ROWS
+from requant.conversion.special_tokens import GGML, TOKENIZER
 from requant.conversion.templates import SETTINGS, TEMPLATE, read_object
-from requant.conversion.vocabulary import GGML, TOKENIZER
+from requant.conversion.vocabulary import GRANITE_ROWS
 from requant.conversion.weights import rounded
 from requant.formats.ggml import Bytes, GGMLType, ValueType
 from requant.formats.gguf import Field, quoted
@@ -36,12 +38,17 @@ PARAMETERS = (
     "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.freq_base", "attention.layer_norm_rms_epsilon",
     "attention.key_length", "attention.value_length",
 )  # fmt: skip
-LLAMA_PARAMETERS = ("vocab_size", "rope.dimension_count")
+LAST_PARAMETERS = {
+    "llama": ("vocab_size", "rope.dimension_count"),
+    "qwen2": ("pooling_type",),
+    "qwen3": ("pooling_type",),
+}
+"""What stands behind the file type."""
 HEAD_DIM_BY_DEFAULT = ("llama",)
 """Values of model_type for which transformers fills in a head_dim, so that its length is always written."""
 
 # What gguf-py answers, whether it is known here or not.
-ASKED = ("general.sampling.", TEMPLATE, "tokenizer.chat_templates", f"{GGML}pre", f"{GGML}normalizer.")
+ASKED = ("general.sampling.", TEMPLATE, f"{GGML}pre", f"{GGML}normalizer.")
 ASKED_ENDINGS = ("_token_id", "add_bos_token", "add_eos_token", "add_sep_token")
 AS_THEY_ARE = (
     "PreTrainedTokenizerFast", "TokenizersBackend", "Qwen2Tokenizer", "Qwen2TokenizerFast", "GPT2Tokenizer",
@@ -111,24 +118,35 @@ def conversion(files: Mapping[str, bytes], checkpoint: Checkpoint) -> Conversion
     """
     config = read_config(files[CONFIG]) if CONFIG in files else {}
     expected = expected_metadata(files)
+    if checkpoint.unnamed:
+        raise UnsupportedError(
+            f"{checkpoint.shown} holds {quoted(checkpoint.unnamed[0])}, which its index does not name: the converter "
+            "refuses that, correct the index"
+        )
     found = plan(config, checkpoint.tensors)
     _require_stored(found, checkpoint)
     pre = _require_known(expected, files)
     head_dim = config.get("model_type") in HEAD_DIM_BY_DEFAULT or config.get("head_dim") is not None
     file_type = ("general.file_type", Field(ValueType.UINT32, BF16_FILE))
-    llama = found.architecture == "llama"
     values = expected.values if head_dim else _without_lengths(expected, found.architecture)
-    tokens = [f"{GGML}{key}" for key in ("model", "pre", "tokens", "token_type")]
+    tokens = [f"{GGML}{key}" for key in ("model", "pre", "tokens", "scores", "token_type")]
     return Conversion(
         found,
         checkpoint.tensors,
         (*_pick(values, found.architecture, PARAMETERS), file_type,
-         *_pick(values, found.architecture, LLAMA_PARAMETERS if llama else ())),
+         *_pick(values, found.architecture, LAST_PARAMETERS[found.architecture])),
         tuple((key, values[key]) for key in (f"{GGML}add_space_prefix", *tokens) if key in values),
-        ((f"{GGML}add_bos_token", Field(ValueType.BOOL, False)),) if llama and found.vocab == 49152 else (),
+        _last(values, found),
         pre,
         (*found.computed, *_in_order(found, checkpoint)),
     )  # fmt: skip
+
+
+def _last(values: Mapping[str, Field], found: Plan) -> tuple[tuple[str, Field], ...]:
+    """What ``LlamaModel.set_vocab`` adds behind everything else."""
+    keys = {CODE_LLAMA_ROWS: f"{GGML}eot_token_id", GRANITE_ROWS: f"{GGML}add_bos_token"}
+    key = keys.get(found.vocab, "") if found.architecture == "llama" else ""
+    return ((key, values[key]),) if key in values else ()
 
 
 def _pick(values: Mapping[str, Field], prefix: str, keys: Sequence[str]) -> list[tuple[str, Field]]:

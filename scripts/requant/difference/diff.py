@@ -20,7 +20,7 @@ from requant.documents.pins import TABLE, read_pins
 from requant.documents.reports import DIFF
 from requant.formats.ggml import Arithmetic
 from requant.formats.gguf import read_header
-from requant.formats.imatrix import is_imatrix
+from requant.formats.imatrix import is_imatrix, starts_as_legacy
 from requant.ground.digests import Digest
 from requant.ground.errors import FormatError, RecipeError, naming
 from requant.ground.exit_codes import ExitCode
@@ -74,6 +74,8 @@ def kind_of(path: Path) -> Kind:
     with path.open("rb") as file:
         if file.read(1) == b"{":
             return Kind.RESULTS
+    if starts_as_legacy(path):
+        return Kind.IMATRIX
     return Kind.IMATRIX if is_imatrix(read_header(path)) else Kind.GGUF
 
 

@@ -16,7 +16,7 @@ from requant.difference.summary import summed_up
 from requant.documents.records import file_entry
 from requant.documents.reports import COMPARE
 from requant.formats.gguf import quoted
-from requant.formats.imatrix import Entry, Floats, Imatrix, importance, read_imatrix
+from requant.formats.imatrix import Entry, Floats, Imatrix, apart, importance, read_imatrix
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import FormatError, naming
 from requant.ground.text import counted, table
@@ -32,7 +32,7 @@ class Difference:
 
     ``median``, ``most`` and ``largest`` are relative differences: half of the columns, 99 % of them and all of them
     differ by no more. ``cosine`` is the cosine of the angle between the two lists of importances. ``same_bytes`` says
-    whether ``in_sum2`` and ``counts`` are equal, byte for byte.
+    whether ``in_sum2`` and ``counts`` are equal, byte for byte; where the old format holds one side, the importances.
     """
 
     name: str
@@ -101,9 +101,15 @@ def compare(a: Path, b: Path) -> Comparison:
         with naming(label, path):
             sides[label] = Side(path, digest_file(path), read_imatrix(path))
     one, other = (side.imatrix.entries for side in sides.values())
+    one, other = _of_one_shape(one, other), _of_one_shape(other, one)
     _require_same_weights(one, other)
     importances = [(importance(one[name]), importance(other[name])) for name in one]
-    same = [_same_bytes(one[name], other[name]) for name in one]
+    # The old format holds other sums of the same importances.
+    old = any(side.imatrix.legacy for side in sides.values())
+    same = [
+        a.tobytes() == b.tobytes() if old else _same_bytes(one[name], other[name])
+        for name, (a, b) in zip(one, importances, strict=True)
+    ]
     weights = [difference(name, *pair, equal) for name, pair, equal in zip(one, importances, same, strict=True)]
     all_a, all_b = (np.concatenate([values.ravel() for values in side]) for side in zip(*importances, strict=True))
     total = difference("total", all_a, all_b, all(same))
@@ -135,6 +141,11 @@ def _same_bytes(a: Entry, b: Entry) -> bool:
     return a.in_sum2.tobytes() == b.in_sum2.tobytes() and a.counts.tobytes() == b.counts.tobytes()
 
 
+def _of_one_shape(side: Mapping[str, Entry], other: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Entries with experts apart where the other side has them so."""
+    return {name: apart(entry, len(other[name].counts)) if name in other else entry for name, entry in side.items()}
+
+
 def _require_same_weights(a: Mapping[str, Entry], b: Mapping[str, Entry]) -> None:
     for label, other, names in (("A", "B", [*(a.keys() - b.keys())]), ("B", "A", [*(b.keys() - a.keys())])):
         if names:
@@ -160,7 +171,10 @@ def _notes(sides: Mapping[str, Side]) -> Iterator[str]:
     a, b = (side.imatrix for side in sides.values())
     yield from (f"{key} is {one} in A, {other} in B" for key, one, other in _other_keys(a, b))
     counted = [name for name in a.entries if not np.array_equal(a.entries[name].counts, b.entries[name].counts)]
-    if counted:
+    if a.legacy or b.legacy:
+        labels = " and ".join(label for label, side in sides.items() if side.imatrix.legacy)
+        yield f"the old format of {labels} has chunks where tokens are counted today: only importances compare"
+    elif counted:
         yield f"other numbers of tokens were counted for {_listed(counted)}"
     for label, side in sides.items():
         if side.imatrix.unseen:
@@ -173,16 +187,13 @@ def _notes(sides: Mapping[str, Side]) -> Iterator[str]:
 def _other_keys(a: Imatrix, b: Imatrix) -> Iterator[tuple[str, object, object]]:
     for key in ("chunk_count", "chunk_size", "datasets"):
         one, other = getattr(a, key), getattr(b, key)
-        if one != other:
+        if one != other and None not in (one, other):
             yield f"imatrix.{key}", one, other
 
 
 def as_text(comparison: Comparison) -> str:
     """The comparison as a table for people."""
-    lines = [
-        f"{label}: {side.path}, {side.imatrix.chunk_count:,} chunks of {side.imatrix.chunk_size:,} tokens"
-        for label, side in comparison.sides.items()
-    ]
+    lines = [f"{label}: {side.path}, {side.imatrix.run}" for label, side in comparison.sides.items()]
     rows = [
         (
             row.name, f"{row.columns:,}", f"{row.median:.3g}", f"{row.most:.3g}", f"{row.largest:.3g}",

@@ -14,7 +14,7 @@ from requant.difference.ggufs import Change, GGUFDiff, Open, diff_gguf
 from requant.difference.imatrices import Comparison, compare
 from requant.difference.summary import summed_up
 from requant.documents.file_names import IMATRIX, MANIFEST
-from requant.documents.manifest import read_manifest
+from requant.documents.manifest import alike, read_manifest
 from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import DiskError, FormatError, SourceError, StaleError, ToolError, naming
@@ -87,7 +87,7 @@ def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
             found.append(FileDiff(name, digests, detail, problem, name in described))
         else:
             equal += 1
-    return ReleaseDiff(tuple(changes(manifests[0].document, manifests[1].document)), tuple(found), equal)
+    return ReleaseDiff(tuple(changes(*alike(*manifests))), tuple(found), equal)
 
 
 def _names(label: str, folder: Path) -> list[str]:

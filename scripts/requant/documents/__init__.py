@@ -1,9 +1,10 @@
 """Our own papers: pins and the inputs they become, records of steps, the manifest as typed parts, sums, the evaluation.
 
-With their schemas. Everybody from ``places`` upwards may enter.
+With their schemas, and the templates of those for people. Everybody from ``places`` upwards may enter.
 """
 
 __all__ = [
+    "bilingual",
     "consistency",
     "entries",
     "evaluation",
@@ -16,4 +17,5 @@ __all__ = [
     "results",
     "schemas",
     "sums",
+    "templates",
 ]

@@ -12,6 +12,7 @@ from requant.documents.entries import File
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import Manifest
 from requant.formats.gguf import quoted
+from requant.formats.weights_root import weights_root
 from requant.ground.canonical import canonical
 from requant.ground.text import shown
 
@@ -90,9 +91,11 @@ def _chain(manifest: Manifest) -> Iterator[Disagreement]:
 
 
 def _tensors(manifest: Manifest) -> Iterator[Disagreement]:
-    """A quant has the working GGUF's tensors, of the same shapes."""
+    """A quant has the working GGUF's tensors, of the same shapes, and one digest that follows from theirs."""
     wanted = {tensor.name: tensor.shape for tensor in manifest.bf16.tensors}
     for number, quant in enumerate(manifest.quants):
         found = {tensor.name: tensor.shape for tensor in quant.tensors}
         for name in sorted(wanted.keys() | found.keys()):
             yield from _differ(f"quants.{number}.tensors {quoted(name)}", wanted.get(name), found.get(name))
+        if quant.weights_root is not None:
+            yield from _differ(f"quants.{number}.weights_root", weights_root(quant.tensors), quant.weights_root)

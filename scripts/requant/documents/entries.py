@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from requant.documents.records import file_entry
+from requant.formats.weights_root import TensorEntry
 from requant.ground.digests import Digest
 
 
@@ -35,21 +36,6 @@ class File:
 def files(entries: Iterable[Mapping[str, Any]]) -> tuple[File, ...]:
     """Files in the order of their entries."""
     return tuple(map(File.of, entries))
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """One tensor of a GGUF: the length of a row stands first in ``shape``, the digest is that of the tensor's bytes."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    sha256: str
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read it as ``requant.pipeline.describe.tensor_entries`` writes it."""
-        return cls(entry["name"], entry["type"], tuple(entry["shape"]), entry["sha256"])
 
 
 def tensors(entries: Iterable[Mapping[str, Any]]) -> tuple[TensorEntry, ...]:

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from requant.documents.entries import File, Step, TensorEntry, tensors
+from requant.documents.entries import File, Step, tensors
 from requant.documents.file_names import MANIFEST
 from requant.documents.inputs import Inputs
 from requant.documents.schemas import fault
+from requant.formats.weights_root import TensorEntry
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Digest, read_small
 from requant.ground.errors import FormatError, UnsupportedError
 from requant.ground.text import printable
 
-SCHEMA = "requant/manifest/v1"
-"""The one version so far; every later requant reads it too, so that old releases verify forever."""
+SCHEMA = "requant/manifest/v2"
+SCHEMAS = ("requant/manifest/v1", SCHEMA)
+"""All versions; every later requant reads each, so that old releases verify forever. The first has no weights root."""
 
 LONGEST = 1 << 23
 """Bytes: room for thirty quants of a model with a thousand tensors."""
@@ -82,23 +84,28 @@ class ImatrixEntry:
 class QuantEntry:
     """One released GGUF: ``type`` is what llama-quantize was asked for, such as ``Q4_K_M``.
 
-    ``fallbacks`` are the tensors that could not take the type meant for them.
+    ``fallbacks`` are the tensors that could not take the type meant for them. ``weights_root`` is one digest for all
+    tensors, ``None`` in a manifest of version 1.
     """
 
     file: File
     type: str
     fallbacks: tuple[Mapping[str, Any], ...]
     tensors: tuple[TensorEntry, ...]
+    weights_root: str | None
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read one of ``quants`` of a manifest."""
-        return cls(File.of(entry["file"]), entry["type"], tuple(entry["fallbacks"]), tensors(entry["tensors"]))
+        return cls(
+            File.of(entry["file"]), entry["type"], tuple(entry["fallbacks"]), tensors(entry["tensors"]),
+            entry.get("weights_root"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest of version 1; ``document`` is the JSON that its parts were read from.
+    """A manifest; ``document`` is the JSON that its parts were read from.
 
     ``variants`` are builds of the toolchain by name; ``quants`` and ``steps`` are in the order of the recipe.
     """
@@ -148,19 +155,31 @@ class Manifest:
         return f"{weights.repo}@{weights.revision}" if weights.repo and weights.revision else None
 
 
+def alike(a: Manifest, b: Manifest) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Both documents in one version, so that they can be compared: what a later one adds follows from the rest."""
+    if a.document["schema"] == b.document["schema"]:
+        return a.document, b.document
+    return _first(a.document), _first(b.document)
+
+
+def _first(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    quants = [{key: value for key, value in quant.items() if key != "weights_root"} for quant in document["quants"]]
+    return {**document, "schema": SCHEMAS[0], "quants": quants}
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest from outside: at most ``LONGEST`` bytes, canonical, of a known version and in its form.
 
     Raises:
         FormatError: naming the file or the key.
-        UnsupportedError: when its schema is not ``SCHEMA``.
+        UnsupportedError: when its schema is none of ``SCHEMAS``.
     """
     data = read_small(path, LONGEST)
     document = parse(data, MANIFEST)
     schema = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(schema, str):
         raise FormatError(f"{MANIFEST} names no schema: get the file again")
-    if schema != SCHEMA:
+    if schema not in SCHEMAS:
         raise UnsupportedError(f"{MANIFEST} has schema {printable(schema)}: install a requant that knows it")
     if canonical(document) != data:
         raise FormatError(f"{MANIFEST} is not canonical JSON: get the file again")
@@ -169,7 +188,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def require_form(document: Any) -> None:
-    """Check a manifest v1, and the recipe in it, against their schemas.
+    """Check a manifest of any version, and the recipe in it, against their schemas.
 
     Raises:
         FormatError: one sentence naming the key.
@@ -177,5 +196,8 @@ def require_form(document: Any) -> None:
     wrong = fault(document, "manifest", MANIFEST) or fault(
         document["recipe"]["document"], "recipe", f"{MANIFEST}: recipe.document"
     )
+    for number, quant in enumerate(() if wrong else document["quants"]):
+        if ("weights_root" in quant) is not (document["schema"] == SCHEMA):
+            wrong = f"{MANIFEST}: quants.{number}.weights_root stands in {SCHEMA} alone, and in every quant of it"
     if wrong:
         raise FormatError(printable(wrong))

@@ -4,4 +4,17 @@ Everybody above the ground may enter. Nothing but the standard library and numpy
 this almost anywhere.
 """
 
-__all__ = ["ggml", "gguf", "gguf_parts", "gguf_regions", "gguf_values", "imatrix", "pickles", "ranged", "safetensors"]
+__all__ = [
+    "ggml",
+    "gguf",
+    "gguf_digests",
+    "gguf_parts",
+    "gguf_regions",
+    "gguf_values",
+    "imatrix",
+    "pickles",
+    "ranged",
+    "safetensors",
+    "sentencepiece",
+    "weights_root",
+]

@@ -146,6 +146,12 @@ NEEDS_IMPORTANCE = (
     GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S,
 )  # fmt: skip
 
+UNSEARCHED = (*PLAIN, GGMLType.Q8_0)
+"""Types that nothing is searched for: no compiler rounds them otherwise."""
+
+WITHOUT_IMPORTANCE = (*UNSEARCHED, GGMLType.TQ1_0, GGMLType.TQ2_0)
+"""Types that take no notice of importances."""
+
 DERIVED = (
     *PLAIN, *NEEDS_IMPORTANCE,
     GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1, GGMLType.Q8_0,

@@ -2,24 +2,25 @@
 
 Format: GGUF as llama.cpp's ``tools/imatrix/imatrix.cpp`` writes it and ``common/imatrix-loader.cpp`` reads it. Each
 weight has the float32 tensors ``<weight>.in_sum2`` (squared activations, summed over tokens) and ``<weight>.counts``
-(tokens); builds since llama.cpp #14891 add ``<weight>.in_sum``, which quantization does not use. The importance of a
-column is ``in_sum2 / counts``.
+(tokens); some builds add others, such as ``<weight>.in_sum`` (llama.cpp #14891), which quantization does not use. The
+importance of a column is ``in_sum2 / counts``. Older builds wrote the format of ``legacy_imatrix``, read here too.
 """
 
 from dataclasses import dataclass
 from io import FileIO
 from math import prod
+from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 
 from requant.formats.ggml import GGMLType, ValueType
-from requant.formats.gguf import Header, Tensor, read_exactly, read_header
+from requant.formats.gguf import DEFAULT_ALIGNMENT, Field, Header, Tensor, read_exactly, read_header
+from requant.formats.legacy_imatrix import START, is_legacy, read_legacy
 from requant.ground.errors import FormatError
 
 SQUARES = ".in_sum2"
-SUMS = ".in_sum"
 COUNTS = ".counts"
 MAX_SIZE = 1 << 31
 """Bytes of a whole file, which is held in memory; those of the largest models take half of this."""
@@ -33,7 +34,8 @@ class Entry:
     """What was measured for one weight.
 
     ``in_sum2`` has shape ``[experts, columns]``, ``counts`` ``[experts]``; both are read-only float32. A dense weight
-    has one expert. An expert that saw no token has count 0.
+    has one expert. An expert that saw no token has count 0. Of the old format experts are not known: all its values are
+    one expert's.
     """
 
     in_sum2: Floats
@@ -49,14 +51,26 @@ class Entry:
 class Imatrix:
     """One importance matrix, entries in the order of the file.
 
-    ``datasets`` are the names of the texts, ``chunk_size`` is in tokens. ``name`` is the file's, for messages.
+    ``datasets`` are the names of the texts, ``chunk_size`` is in tokens. ``name`` is the file's, for messages. The old
+    format knows no ``chunk_size``, may say nothing of ``chunk_count``, which is 0 then, and counts chunks, not tokens.
     """
 
     name: str
     datasets: list[str]
     chunk_count: int
-    chunk_size: int
+    chunk_size: int | None
     entries: dict[str, Entry]
+
+    @property
+    def legacy(self) -> bool:
+        """Whether it was read from the old format."""
+        return self.chunk_size is None
+
+    @property
+    def run(self) -> str:
+        """What was run, for people."""
+        size = "unknown length" if self.chunk_size is None else f"{self.chunk_size:,} tokens"
+        return f"{self.chunk_count:,} chunks of {size}"
 
     @property
     def unseen(self) -> dict[str, int]:
@@ -70,8 +84,22 @@ def is_imatrix(header: Header) -> bool:
     return field is not None and field.value == "imatrix"
 
 
+def starts_as_legacy(source: Path | BinaryIO) -> bool:
+    """Whether a file begins as an importance matrix in the old format."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return starts_as_legacy(file)
+    source.seek(0)
+    return is_legacy(source.read(START))
+
+
+def legacy_header(name: str, size: int) -> Header:
+    """What a GGUF's header would say of a file in the old format, which has none: that it is an importance matrix."""
+    return Header(name, 0, {"general.type": Field(ValueType.STRING, "imatrix")}, (), DEFAULT_ALIGNMENT, 0, size)
+
+
 def read_imatrix(source: Path | BinaryIO, name: str | None = None) -> Imatrix:
-    """Read an importance matrix whole.
+    """Read an importance matrix whole, in the format of today or the old one.
 
     Args:
         source: a path, or any seekable binary file.
@@ -82,14 +110,15 @@ def read_imatrix(source: Path | BinaryIO, name: str | None = None) -> Imatrix:
             another type or another shape, or a value is negative, not finite, or (counts) not a whole number.
     """
     if isinstance(source, Path):
-        with source.open("rb", buffering=0) as file:
+        with source.open("rb") as file:
             return read_imatrix(file, name or source.name)
+    if starts_as_legacy(source):
+        return _from_legacy(source, name or Path(str(getattr(source, "name", "the file"))).name)
     header = read_header(source, name)
     kind = _value(header, "general.type", str, ValueType.STRING)
     if kind != "imatrix":
         raise FormatError(f"{header.name} has general.type {kind!r}: it is not an importance matrix")
-    if header.size > MAX_SIZE:
-        raise FormatError(f"{header.name} has {header.size:,} bytes, more than the {MAX_SIZE:,} allowed: it is hostile")
+    _require_size(header.size, header.name)
     entries = {weight: _read_entry(source, header.name, *pair) for weight, pair in _pairs(header).items()}
     return Imatrix(
         header.name,
@@ -98,6 +127,22 @@ def read_imatrix(source: Path | BinaryIO, name: str | None = None) -> Imatrix:
         _value(header, "imatrix.chunk_size", int, ValueType.UINT32),
         entries,
     )
+
+
+def _require_size(size: int, name: str) -> None:
+    if size > MAX_SIZE:
+        raise FormatError(f"{name} has {size:,} bytes, more than the {MAX_SIZE:,} allowed: it is hostile")
+
+
+def _from_legacy(file: BinaryIO, name: str) -> Imatrix:
+    size = file.seek(0, SEEK_END)
+    _require_size(size, name)
+    found = read_legacy(file, size, name)
+    # llama-quantize divides by a number of calls only where it is positive.
+    entries = {
+        each.name: Entry(each.values[None], np.array([max(each.calls, 1)], np.float32)) for each in found.entries
+    }
+    return Imatrix(name, [found.dataset] if found.dataset else [], found.chunks, None, entries)
 
 
 def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str) -> None:
@@ -167,8 +212,9 @@ def _pairs(header: Header) -> dict[str, tuple[Tensor, Tensor]]:
     groups: dict[str, dict[str, Tensor]] = {}
     for tensor in header.tensors:
         weight, _, suffix = tensor.name.rpartition(".")
-        if not weight or f".{suffix}" not in {SQUARES, SUMS, COUNTS}:
-            raise FormatError(f"{header.name} holds {tensor.name!r}, which belongs in no importance matrix: remove it")
+        # llama-quantize passes over all others too.
+        if not weight or f".{suffix}" not in {SQUARES, COUNTS}:
+            continue
         if tensor.type is not GGMLType.F32:
             raise FormatError(f"{header.name} holds {tensor.name!r} as {tensor.type.name}, not F32: it is damaged")
         groups.setdefault(weight, {})[f".{suffix}"] = tensor
@@ -177,7 +223,7 @@ def _pairs(header: Header) -> dict[str, tuple[Tensor, Tensor]]:
             if suffix not in group:
                 raise FormatError(f"{header.name} has no tensor {weight + suffix!r} beside its partner: it is damaged")
     if not groups:
-        raise FormatError(f"{header.name} holds no tensors: it is an empty importance matrix")
+        raise FormatError(f"{header.name} holds no importances: it is an empty importance matrix")
     return {weight: (group[SQUARES], group[COUNTS]) for weight, group in groups.items()}
 
 
@@ -204,6 +250,17 @@ def _read_floats(file: BinaryIO | FileIO, name: str, tensor: Tensor) -> Floats:
     if not np.isfinite(floats).all() or floats.min() < 0:
         raise FormatError(f"{name} has a value in {tensor.name!r} that is negative or not finite: it is damaged")
     return floats
+
+
+def apart(entry: Entry, experts: int) -> Entry:
+    """The entry with its experts apart: the old format holds them in one row. What is no such row comes back as it is.
+
+    >>> apart(Entry(np.array([[6, 2, 4, 8]], np.float32), np.array([2], np.float32)), 2).in_sum2.tolist()
+    [[6.0, 2.0], [4.0, 8.0]]
+    """
+    if experts <= 1 or len(entry.counts) > 1 or entry.in_sum2.size % experts:
+        return entry
+    return Entry(entry.in_sum2.reshape(experts, -1), np.repeat(entry.counts, experts))
 
 
 def importance(entry: Entry) -> Floats:

@@ -19,6 +19,7 @@ from requant.formats.pickles import is_pickle
 from requant.formats.ranged import Files, Ranged, read_whole
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
+from requant.ground.text import listed
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SUFFIX = ".safetensors"
@@ -82,11 +83,17 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All tensors by name; ``files`` are the names of the files that hold them, sorted."""
+    """All tensors by name; ``files`` are the names of the files that hold them, sorted.
+
+    ``unnamed`` are tensors that the index passes over. ``notes`` are sentences about what is odd in it, and changes no
+    tensor.
+    """
 
     shown: str
     tensors: dict[str, StoredTensor]
     files: tuple[str, ...]
+    unnamed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_checkpoint(files: Files, file: str | None = None) -> Checkpoint:
@@ -224,7 +231,7 @@ def _main_file(files: Files) -> str:
 
 
 def _read_sharded(files: Files, name: str) -> Checkpoint:
-    """Read an index and all files it names; every tensor must lie where it says, and no other may lie there."""
+    """Read an index and all files it names; every tensor must lie where it says, and others only beside these."""
     index = files.open(name)
     document = _object(read_whole(index, MAX_INDEX, "an index"), index.name)
     places = document.get("weight_map")
@@ -247,22 +254,25 @@ def _read_sharded(files: Files, name: str) -> Checkpoint:
         promised[shard].add(tensor)
     tensors: dict[str, StoredTensor] = {}
     for shard, found in headers.items():
-        if odd := promised[shard] ^ found.keys():
-            first = min(odd)
-            verb = "lacks" if first in promised[shard] else "holds"
-            _fail(opened[shard], f"{verb} {first[:MAX_NAME_LENGTH]!r}, against {index.name}: get both again")
+        if lacking := promised[shard] - found.keys():
+            first = min(lacking)[:MAX_NAME_LENGTH]
+            _fail(opened[shard], f"lacks {first!r}, against {index.name}: get both again")
+        if twice := found.keys() & tensors.keys() | (found.keys() - promised[shard]) & places.keys():
+            _fail(opened[shard], f"holds {min(twice)!r}, which {index.name} has elsewhere: get both again")
         tensors |= found
-    _check_total(index, document, tensors)
-    return Checkpoint(files.shown, tensors, tuple(shards.values()))
+    unnamed = tuple(sorted(tensors.keys() - places.keys()))
+    notes = _about_total(index, document, tensors)
+    if unnamed:
+        notes.append(f"{index.name} does not name {listed(unnamed)}, which its files hold")
+    return Checkpoint(files.shown, tensors, tuple(shards.values()), unnamed, tuple(notes))
 
 
-def _check_total(index: Ranged, document: dict[str, Any], tensors: dict[str, StoredTensor]) -> None:
-    metadata = document.get("metadata", {})
-    if not isinstance(metadata, dict):
-        _fail(index, "has metadata that are no object: it is damaged")
+def _about_total(index: Ranged, document: dict[str, Any], tensors: dict[str, StoredTensor]) -> list[str]:
+    """The sum in an index is what its writer says, and nobody who reads weights goes by it."""
+    metadata = document.get("metadata")
     total = sum(tensor.nbytes for tensor in tensors.values())
-    if metadata.get("total_size", total) != total:
-        _fail(index, f"gives a total_size other than the {total:,} bytes of its tensors: get index and files again")
+    said = metadata.get("total_size", total) if isinstance(metadata, dict) else total
+    return [] if said == total else [f"{index.name} gives a total_size other than the {total:,} bytes of its tensors"]
 
 
 def _object(data: bytes, name: str) -> dict[str, Any]:

@@ -3,4 +3,4 @@
 Nothing here knows a format, a tool or a document of requant. Everybody may enter; it imports no other wing.
 """
 
-__all__ = ["canonical", "digests", "disk", "errors", "exit_codes", "markdown", "programs", "progress", "text"]
+__all__ = ["canonical", "digests", "disk", "errors", "exit_codes", "logs", "markdown", "programs", "progress", "text"]

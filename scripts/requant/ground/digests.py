@@ -8,13 +8,14 @@ blob id: SHA-1 of ``blob <size>\\0`` followed by the content.
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from requant.ground.errors import FormatError, PinnedBytesError
+from requant.ground.errors import DiskError, FormatError, PinnedBytesError
 
 CHUNK = 1 << 20
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -135,15 +136,41 @@ def publish(temporary: Path, final: Path) -> None:
 
 @contextmanager
 def named_when_whole(final: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``final`` to write to; it takes the name ``final`` only on success."""
+    """Give a temporary path near ``final`` to write to; it takes the name ``final`` only on success."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.part")
-    temporary.unlink(missing_ok=True)
+    folder = final.with_name(f".{final.name}.part")
+    _remove(folder)
+    # A folder of our own, made by this call or not at all: nobody else can lay a link where we are about to write.
+    folder.mkdir(mode=0o700)
     try:
-        yield temporary
-        publish(temporary, final)
+        yield folder / final.name
+        publish(folder / final.name, final)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    """Remove what a killed run left, or somebody else put there: a folder, a file or a link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def open_partial(path: Path, *, anew: bool = False) -> BinaryIO:
+    """Open a file that may have begun to be written to, to go on at its end or ``anew``; its folder is made.
+
+    Raises:
+        DiskError: when it is a link, which leads who knows where.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_TRUNC if anew else os.O_APPEND)
+    try:
+        return os.fdopen(os.open(path, flags, 0o666), "wb" if anew else "ab")
+    except OSError as error:
+        if path.is_symlink():
+            raise DiskError(f"{path} is a link, and nothing is written through links: remove it") from error
+        raise
 
 
 def write_bytes(final: Path, data: bytes) -> None:

@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from requant.ground.text import without_secrets
+
 BUG = "this is a bug in requant: report it with what follows"
 """What is said before a traceback."""
 
 
 class RequantError(Exception):
-    """Base class: the input or the world is wrong, not the code."""
+    """Base class: the input or the world is wrong, not the code. No message holds a secret, whoever wrote it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_secrets(str(message)))
 
 
 class RecipeError(RequantError):
@@ -76,7 +81,7 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, RequantError):
         return str(error)
     if isinstance(error, OSError) and error.errno is not None:
-        name = "a file" if error.filename is None else os.fsdecode(error.filename)
+        name = "a file" if error.filename is None else without_secrets(os.fsdecode(error.filename))
         return f"{name} cannot be read or written ({error.strerror}): check the file, its disk and your rights"
     return None
 

@@ -4,6 +4,9 @@ import re
 
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
 
+LIVE = re.compile(r"@|^\.\/|://|\S\.[A-Za-z]|#\w|(?i:gh-\d|mailto:|xmpp:)|\b[0-9a-f]{40}")
+"""What some reader of Markdown makes a link or a mention of: an address, a domain, a person, an issue, a commit."""
+WORD = re.compile(r"([(\"']*)(.*?)([)\"';:,.?!]*)")
 BLOCK_START = re.compile(r"^(\d+(?=[.)](?: |$)))?(?=[-+#=.)])")
 
 
@@ -24,6 +27,31 @@ def code(value: object) -> str:
     """
     text = _on_one_line(value)
     return escaped(text) if set(text) & set("`|\\") else f"`{text}`"
+
+
+def inert(value: object) -> str:
+    """Plain text as ``escaped`` writes it, but with code spans around what a reader would make a link or a mention of.
+
+    >>> print(inert("a|b of hf://x/y, by @me; *c*"))
+    a\\|b of `hf://x/y`, by `@me`; \\*c\\*
+    """
+    parts = re.split(r"([ `|\\]+)", _on_one_line(value))
+    return BLOCK_START.sub(lambda start: f"{start[0]}\\", "".join(map(_inert, parts)))
+
+
+def _inert(part: str) -> str:
+    match = WORD.fullmatch(part)
+    if match is None or not LIVE.search(match[2]):
+        return MARKUP.sub(r"\\\g<0>", part)
+    before, name, after = match.groups()
+    return f"{before}`{name}`{after}"
+
+
+def shell(command: str) -> list[str]:
+    """Lines of a code block for a shell, whatever the command holds; it is one line."""
+    longest = max(map(len, re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}sh", command, fence]
 
 
 def literal(value: object) -> str:

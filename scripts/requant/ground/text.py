@@ -1,8 +1,14 @@
 """Text for people: shown, escaped, in units, in tables; nothing that a terminal would obey."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?)([)>'\"`,.;:]*)(?!\S)")
+"""An address in a sentence, and what follows it there."""
+AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(:\d*)?")
+"""A host with its port, as RFC 3986 writes it behind the user."""
 
 UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
@@ -28,6 +34,42 @@ def printable(text: str) -> str:
     """
     text = text if len(text) <= 300 else f"{text[:300]}..."
     return text if text.isprintable() else repr(text)
+
+
+def without_secrets(text: str) -> str:
+    """A text with all its addresses bare: no user, no password, and no query, where signed ones carry their signature.
+
+    What cannot be told from a password is left out.
+
+    >>> without_secrets("see https://me:secret@example.com/x?key=1, or hf://owner/name@main/x.gguf")
+    'see https://example.com/x, or hf://owner/name@main/x.gguf'
+    """
+    return ADDRESS.sub(lambda found: bare(found[1]) + found[2], text)
+
+
+def bare(address: str) -> str:
+    """One address without its secrets."""
+    scheme, _, rest = address.partition("://")
+    authority, slash, path = rest.partition("/")
+    plain = re.split("[?#]", authority, maxsplit=1)[0]
+    host = plain.rpartition("@")[2]
+    # A password with a slash, a question mark or a hash in it looks like a path or a query.
+    if not AUTHORITY.fullmatch(host) or "@" in authority[len(plain) :]:
+        return f"{scheme}://..."
+    return f"{scheme}://{host}{re.split('[?#]', slash + path, maxsplit=1)[0] if plain == authority else ''}"
+
+
+def plain(value: Any) -> Any:
+    """The document with ``�`` for each character that does not print, such as marks that turn a text around.
+
+    >>> plain({"name": "a\\u202eb", "size": 7})
+    {'name': 'a�b', 'size': 7}
+    """
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else "�" for letter in value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, Sequence) else value
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -114,5 +156,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def first_line(error: object) -> str:
-    """What an exception says, cut to one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What an exception says, cut to one line, without the secrets that clients put into what they say."""
+    return without_secrets((str(error).splitlines() or [type(error).__name__])[0])

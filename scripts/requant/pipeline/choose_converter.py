@@ -16,8 +16,8 @@ OWN, UPSTREAM = "requant", "upstream"
 def choose_converter(source: Path, toolchain: Path, asked: Literal["upstream"] | None, record: Path) -> None:
     """Decide by what ``source``, the record beside a checkpoint, and ``toolchain``, a tree's, say; write ``record``.
 
-    What we cannot read is upstream's to judge: its converter is less strict in places, about an index's total size for
-    one, and what it makes is looked at as ours is.
+    What we cannot read is upstream's to judge: its converter is less strict in places, and what it makes is looked at
+    as ours is.
     """
     try:
         if asked:

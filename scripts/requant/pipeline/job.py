@@ -13,6 +13,7 @@ from typing import Any
 
 from requant.ground.errors import BUG, sentence
 from requant.ground.exit_codes import exit_code
+from requant.ground.logs import log_to
 from requant.ground.programs import Run
 
 
@@ -40,8 +41,7 @@ def job(log: str, threads: int = 1) -> Iterator[Run]:
     terminal.setLevel(logging.WARNING)
     # Appending, because tools write to the same file.
     handlers: list[logging.Handler] = [logging.FileHandler(path, mode="a", encoding="utf-8"), terminal]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    log_to(handlers)
     try:
         yield Run(threads, path)
     except Exception as error:

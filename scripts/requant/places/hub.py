@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import httpx2
 from huggingface_hub import (
@@ -35,16 +35,18 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from requant.ground.digests import GIT_ID, Known, check_file
+from requant.ground.digests import GIT_ID, Known, check_file, open_partial
 from requant.ground.errors import AccessError, SourceError
+from requant.ground.logs import tell_here
 from requant.ground.text import first_line
 from requant.places import retry
-from requant.places.addresses import Address, redirected
+from requant.places.addresses import Address, Label, redirected
 from requant.places.data_sets import import_datasets
 from requant.places.hub_client import HubClient
-from requant.places.repository import Advice, Sentence, Snapshot, explaining
+from requant.places.repository import Advice, Commit, Sentence, Snapshot, explaining
 
 set_client_factory(HubClient)
+tell_here("huggingface_hub")
 
 T = TypeVar("T")
 SECONDS = 30.0
@@ -97,15 +99,16 @@ class HubRepository:
     ``None`` is the default branch.
     """
 
+    scheme: ClassVar[str] = "hf"
     repo: str
     revision: str | None
     repo_type: str = "model"
     advice: Advice = PINNED
 
     @property
-    def shown(self) -> str:
+    def shown(self) -> Label:
         """What messages call it."""
-        return f"{self.repo}@{(self.revision or 'main')[:12]} on {constants.ENDPOINT}"
+        return Label(f"{self.repo}@{(self.revision or 'main')[:12]} on {Label(constants.ENDPOINT)}")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """What the Hub records of these files: size, and SHA-256 (LFS) or git blob id.
@@ -160,6 +163,28 @@ class HubRepository:
         hub = Address(url, headers, constants.ENDPOINT.startswith("http://"))
         return redirected(hub, found.location, f"{name} of {self.shown}")
 
+    def history(self) -> list[Commit]:
+        """All commits of the default branch, or, where this one is none of them, those up to this one; newest first.
+
+        Raises:
+            SourceError: when the Hub refuses or does not answer, or not with such.
+        """
+        found = self._commits(None)
+        if self.revision is not None and all(commit.id != self.revision for commit in found):
+            found = self._commits(self.revision)
+        return found
+
+    def at(self, commit: str) -> Snapshot:
+        """The same repository at another commit; raises as ``snapshot``."""
+        return snapshot(self.repo, commit)
+
+    def _commits(self, revision: str | None) -> list[Commit]:
+        with self.explaining(FOREIGN):
+            listed = retried(lambda: HfApi().list_repo_commits(self.repo, revision=revision, repo_type=self.repo_type))
+            if not all(GIT_ID.fullmatch(info.commit_id) for info in listed):
+                raise ValueError("no commit id")
+            return [Commit(info.commit_id, f"{info.created_at:%Y-%m-%d}") for info in listed]
+
     def explaining(self, *more: Sentence) -> AbstractContextManager[None]:
         """Turn the client's exceptions into one sentence that says what to do."""
         return explaining(self.advice, self.shown, (*SENTENCES, *more))
@@ -171,12 +196,11 @@ class HubRepository:
         url = self._url(name)
         # The size of the file itself: a compressed transfer would announce another one.
         metadata = get_hf_file_metadata(url)
-        part.parent.mkdir(parents=True, exist_ok=True)
         done = part.stat().st_size if part.exists() else 0
         if metadata.size is not None and done > metadata.size:
             part.unlink()
             done = 0
-        with part.open("ab") as file:
+        with open_partial(part) as file:
             http_get(
                 url,
                 file,

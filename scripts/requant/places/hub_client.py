@@ -12,7 +12,7 @@ import httpx2
 from huggingface_hub import constants
 from huggingface_hub.utils._http import hf_request_event_hook
 
-from requant.places.addresses import Address, checked, may_share, redirected, withheld, without_secrets
+from requant.places.addresses import Address, Label, checked, may_share, redirected, withheld
 
 ASKED = ("/api/", "/resolve/")
 """What the Hub is asked has one of these in its path; what it redirects to, a storage, has none."""
@@ -50,7 +50,7 @@ def _guard(request: httpx2.Request) -> None:
     if not may_share(endpoint, request.url):
         request.headers.pop("Authorization", None)
     if endpoint.scheme == "https" and request.url.scheme == "http":
-        checked(Address(str(request.url)), without_secrets(str(request.url)))
+        checked(Address(str(request.url)), Label(str(request.url)))
 
 
 def _look(answer: httpx2.Response) -> None:
@@ -62,7 +62,7 @@ def _look(answer: httpx2.Response) -> None:
     url = answer.request.url
     if answer.has_redirect_location:
         here = Address(str(url), plain=url.scheme == "http")
-        redirected(here, answer.headers["Location"], without_secrets(here.url))
+        redirected(here, answer.headers["Location"], Label(here.url))
         if answer.request.method == "POST":
             # What is posted are names of files to look up. With other codes a client goes on with a GET.
             answer.status_code = 307

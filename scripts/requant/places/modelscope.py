@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 from modelscope_hub import HubApi
@@ -14,8 +14,11 @@ from requests import Response, TooManyRedirects
 
 from requant.ground.digests import GIT_ID, Known
 from requant.ground.errors import SourceError
-from requant.places.addresses import Address, may_share, redirected, withheld, without_secrets
-from requant.places.repository import Advice, Sentence, Snapshot, explaining
+from requant.ground.logs import tell_here
+from requant.places.addresses import Address, Label, may_share, redirected, withheld
+from requant.places.repository import Advice, Commit, Sentence, Snapshot, explaining
+
+tell_here("modelscope_hub")
 
 API = "/api/v1/"
 """What ModelScope is asked has it in its path; what it redirects to, a storage, has not."""
@@ -51,14 +54,15 @@ class _RefusedError(HubError):
 class ModelScopeRepository:
     """One model repository at one commit, or at ``master`` where every file has a pinned digest."""
 
+    scheme: ClassVar[str] = "ms"
     repo: str
     revision: str = "master"
     advice: Advice = PINNED
 
     @property
-    def shown(self) -> str:
+    def shown(self) -> Label:
         """What messages call it."""
-        return f"{self.repo}@{self.revision[:12]} on ModelScope"
+        return Label(f"{self.repo}@{self.revision[:12]} on ModelScope")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Size and SHA-256 that ModelScope records of these files.
@@ -95,6 +99,14 @@ class ModelScopeRepository:
         token = client.token
         headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
         return Address(url, headers, client.endpoint.startswith("http://"))
+
+    def history(self) -> list[Commit]:
+        """ModelScope's client does not tell."""
+        return []
+
+    def at(self, commit: str) -> Snapshot:
+        """The same repository at another commit; raises as ``listing``."""
+        return snapshot(self.repo, commit)
 
     def cached(self, name: str) -> Path | None:  # noqa: ARG002 - the protocol's argument
         """ModelScope's cache is not looked at."""
@@ -152,7 +164,7 @@ def _look(endpoint: str, token: str | None, answer: Response, **_: Any) -> None:
     if answer.is_redirect:
         here = Address(answer.url, plain=url.scheme == "http")
         try:
-            redirected(here, answer.headers["Location"], without_secrets(answer.url))
+            redirected(here, answer.headers["Location"], Label(answer.url))
         except SourceError as error:
             raise _RefusedError(error) from error
     elif answer.status_code in REFUSALS and token and API in url.path and not may_share(httpx2.URL(endpoint), url):

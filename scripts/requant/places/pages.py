@@ -10,7 +10,6 @@ own name, and with :QUANT behind OWNER/NAME, as other programs name one. Nobody 
 """
 
 import os
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from typing import Self
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from requant.ground.errors import PlaceError
-from requant.places.addresses import without_secrets
+from requant.places.addresses import SCHEME, Label
 from requant.places.repository import PATH
 
-SCHEME = re.compile(r"(?i)[a-z][a-z0-9+.-]*://")
 FORM = "write hf://owner/name[@revision][/file] or ms://owner/name[@revision][/file]"
 REPOSITORIES = ("tree", "commit", "commits")
 """What comes before the revision in addresses that show no file."""
@@ -158,7 +156,7 @@ def require_here(text: str) -> None:
     scheme, _, rest = text.partition("://")
     found = Shown.of(HUBS[scheme], rest) if scheme in HUBS else _shown(text)
     how = found.download if found else "curl -LO or the like"
-    raise PlaceError(f"{without_secrets(text)[:256]} does not lie on this machine: fetch it first, with {how}")
+    raise PlaceError(f"{Label(text)[:256]} does not lie on this machine: fetch it first, with {how}")
 
 
 def _shown(text: str) -> Shown | None:
@@ -175,7 +173,7 @@ def _shown(text: str) -> Shown | None:
     for hub, parts in below:
         if parts is None:
             continue
-        shown = without_secrets(text)
+        shown = Label(text)
         if found := _read(hub, parts, url, shown):
             hub.require_site(url, shown)
             return found

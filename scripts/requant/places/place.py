@@ -2,13 +2,14 @@
 
     model.gguf · folder/ · hf://owner/name[@revision][/file] · ms://owner/name[@revision][/file] · https://host/file
 
-``hf://owner/name:Q4_K_M`` is one of a repository's quants. The address of a page on which a hub shows a repository or
-a file stands for it. Where one part of a split GGUF is named, its other parts are among the names. The clients of the
-hubs are imported only where a hub is named, so files on this machine need none of them.
+The address of a page on which a hub shows a repository or a file stands for it. The clients of the hubs are imported
+only where a hub is named, so files on this machine need none of them.
+
+``hf://owner/name:Q4_K_M`` is one of a repository's quants. Where one part of a split GGUF is named, its other parts are
+among the names.
 """
 
 import os
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -24,10 +25,10 @@ from requant.formats.gguf_parts import part_names
 from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
-from requant.places.addresses import Address, checked, without_secrets
+from requant.places.addresses import Address, Label, checked
 from requant.places.pages import WEIGHTS, spelled
 from requant.places.remote import Connections, Network, RemoteFile
-from requant.places.repository import NAME, PATH, Snapshot
+from requant.places.repository import NAME, PATH, Commit, Snapshot
 
 FORMS = "write a path, hf://owner/name[@revision][/file], ms://owner/name[@revision][/file] or https://host/file"
 MAX_FILES = 100_000
@@ -36,16 +37,18 @@ MAX_FILES = 100_000
 class Place(ABC):
     """Files that belong together, and how to read them; to be closed, or used as a context manager.
 
-    ``shown`` is for messages and holds no secrets. ``names`` are relative paths with slashes, sorted. ``file`` is the
-    one that was named, if one was, ``quant`` what stood for one (such as Q4_K_M). ``revision`` is the full commit id
-    that everything is read from, if one is known.
+    ``shown`` is for messages and reports: it holds no secrets, of a path on this machine only the end. ``names`` are
+    relative paths with slashes, sorted. ``file`` is the one that was named, if one was, ``quant`` what stood for one.
+    ``revision`` is the full commit id that everything is read from, if one is known; ``spelled`` is how the repository
+    at that commit is named, if it is one.
     """
 
     is_local = False
     revision: str | None = None
     quant: str | None = None
+    spelled: str | None = None
 
-    def __init__(self, shown: str, names: list[str], file: str | None) -> None:
+    def __init__(self, shown: Label, names: list[str], file: str | None) -> None:
         self.shown, self.names, self.file = shown, names, file
         self._recorded: Mapping[str, Known] = {}
         self._opened: dict[str, Ranged] = {}
@@ -68,13 +71,29 @@ class Place(ABC):
                 self._opened[name] = self._found(name)
             return self._opened[name]
 
+    @abstractmethod
+    def pinned(self, name: str | None) -> str:
+        """How anybody names one of the files, or with ``None`` the place, again: at its revision, without secrets."""
+
     def expected(self, name: str) -> Known | None:
         """What a hub records of a file: its size, and its SHA-256 or git blob id."""
         return self._recorded.get(name)
 
-    def within(self, name: str) -> str:
-        """How one of the files is named to a verb."""
-        return f"{self.shown.rstrip('/')}/{name}"
+    def history(self) -> list[Commit]:
+        """The commits before and after the one that everything is read from, newest first; none where none are known.
+
+        Raises:
+            SourceError: when the hub cannot be asked.
+        """
+        return []
+
+    def at(self, commit: str) -> "Place":
+        """The same repository at another commit of its ``history``, to be closed by itself.
+
+        Raises:
+            SourceError: when the hub cannot be asked.
+        """
+        raise AssertionError(commit)
 
     def keep(self, file: LocalFile) -> LocalFile:
         """Close a file of this machine together with this place."""
@@ -103,14 +122,21 @@ class LocalPlace(Place):
         try:
             is_folder = path.is_dir()
             if not is_folder and not path.exists():
-                raise PlaceError(f"{shown} does not exist: {FORMS}")
+                raise PlaceError(f"{path} does not exist: {FORMS}")
             names = _plain(shown, _files_below(path, shown)) if is_folder else _parts_beside(path)
         except (OSError, ValueError) as error:
-            raise PlaceError(f"{shown} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
-        super().__init__(shown, names, None if is_folder else path.name)
+            raise PlaceError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
+        super().__init__(Label(shown), names, None if is_folder else path.name)
         self._path = path
         if self.file is not None:
             self.open(self.file)
+
+    def pinned(self, name: str | None) -> str:
+        """The end of the path: where it lies on this machine is nobody's business."""
+        if self.file is not None:
+            return f"./{name or self.file}"
+        here = f"./{last_part(self._path)}"
+        return here if name is None else f"{here}/{name}"
 
     def _found(self, name: str) -> Ranged:
         if self.file is not None:
@@ -119,10 +145,10 @@ class LocalPlace(Place):
 
 
 class AddressPlace(Place):
-    """One file on a web server."""
+    """One file on a web server, or the parts of one."""
 
     def __init__(self, text: str, network: Network | None) -> None:
-        shown = without_secrets(text)
+        shown = Label(text)
         self._address = checked(Address(text), shown)
         path = shown.partition("://")[2].partition("/")[2]
         name = unquote(path).rpartition("/")[2]
@@ -132,23 +158,26 @@ class AddressPlace(Place):
         self._connections = Connections(network)
         self._closing.callback(self._connections.close)
 
+    def pinned(self, name: str | None) -> str:
+        """The address, without what signs it."""
+        return self.shown if name is None or name == self.file else _beside(self.shown, name)
+
     def _found(self, name: str) -> Ranged:
         if name == self.file:
             return RemoteFile(self.shown, lambda: self._address, self._connections)
         address = replace(self._address, url=_beside(self._address.url, name))
-        return RemoteFile(_beside(self.shown, name), lambda: address, self._connections)
+        return RemoteFile(self.pinned(name), lambda: address, self._connections)
 
 
 class RepositoryPlace(Place):
     """All files of a hub's repository at one commit, or one that was named among them."""
 
-    def __init__(
-        self, snapshot: Snapshot, base: str, file: str | None, quant: str | None, network: Network | None
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, file: str | None, network: Network | None, quant: str | None = None) -> None:
         shown = snapshot.repository.shown
         super().__init__(shown, _plain(shown, snapshot.files), file)
-        self.quant, self._base = quant, base
+        self.quant = quant
         self.revision, self._repository, self._recorded = snapshot.commit, snapshot.repository, snapshot.files
+        self.spelled = self.pinned(None)
         for name in self.names:
             if not _is_possible(self._recorded[name]):
                 raise SourceError(
@@ -156,12 +185,21 @@ class RepositoryPlace(Place):
                 )
         if file is not None and file not in self.names:
             raise PlaceError(f"{shown} holds no {file[:256]!r}: correct the name")
-        self._connections = Connections(network)
+        self._network, self._connections = network, Connections(network)
         self._closing.callback(self._connections.close)
 
-    def within(self, name: str) -> str:
-        """How one of the files is named to a verb."""
-        return f"{self._base}/{name}"
+    def pinned(self, name: str | None) -> str:
+        """Without the mirror; where the hub tells no commit, at the branch."""
+        at, end = self._repository, "" if name is None else f"/{name}"
+        return f"{at.scheme}://{at.repo}@{self.revision or at.revision}{end}"
+
+    def history(self) -> list[Commit]:
+        """What the hub tells."""
+        return self._repository.history()
+
+    def at(self, commit: str) -> "RepositoryPlace":
+        """The whole repository, over the same network."""
+        return RepositoryPlace(self._repository.at(commit), None, self._network)
 
     def _found(self, name: str) -> Ranged:
         locate = partial(self._repository.address, name)
@@ -183,21 +221,24 @@ def open_place(text: str, network: Network | None = None) -> Place:
     text = spelled(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return LocalPlace(Path(text), text)
+        return LocalPlace(Path(text), last_part(Path(text)))
     if scheme in ("http", "https"):
         return AddressPlace(text, network)
     if scheme not in ("hf", "ms"):
         raise PlaceError(f"{scheme[:16]}:// is no known kind of place: {FORMS}")
     found = PATH.fullmatch(rest)
     if not found:
-        raise PlaceError(f"{re.split('[?#]', text, maxsplit=1)[0][:256]} names no repository: {FORMS}")
+        raise PlaceError(f"{Label(text)[:256]} names no repository: {FORMS}")
     if scheme == "hf":
         from requant.places.hub import snapshot
     else:
         from requant.places.modelscope import snapshot
-    revision, quant = found["revision"], found["quant"]
-    base = f"{scheme}://{found['repo']}{f'@{revision}' if revision else ''}"
-    return RepositoryPlace(snapshot(found["repo"], revision), base, found["file"], quant, network)
+    return RepositoryPlace(snapshot(found["repo"], found["revision"]), found["file"], network, found["quant"])
+
+
+def last_part(path: Path) -> str:
+    """The name that a path ends in, however it is written."""
+    return os.path.basename(os.path.abspath(path)) or "/"  # noqa: PTH100, PTH119 - resolve would follow links
 
 
 def named(text: str) -> str:

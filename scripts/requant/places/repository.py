@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from requant.ground.digests import Known
 from requant.ground.errors import SourceError
 from requant.ground.text import first_line
-from requant.places.addresses import Address
+from requant.places.addresses import Address, Label
 
 # No hub takes a name that begins or ends otherwise, or has two dashes or dots on end, and the Hub none over 96 letters.
 _PART = r"\w(?:(?:(?!--|\.\.)[\w.-]){0,94}\w)?"
@@ -37,7 +37,7 @@ class Repository(Protocol):
     """Files under one name at one commit."""
 
     @property
-    def shown(self) -> str:
+    def shown(self) -> Label:
         """What messages call it."""
         ...
 
@@ -70,11 +70,46 @@ class Repository(Protocol):
         ...
 
 
+class Commit(NamedTuple):
+    """One commit of a repository: its full id, and the day of it as ``YYYY-MM-DD``."""
+
+    id: str
+    day: str
+
+
 class RemoteRepository(Repository, Protocol):
-    """A repository whose files can be read in ranges where they lie."""
+    """A repository whose files can be read in ranges where they lie: ``scheme://repo`` is how it is named."""
+
+    scheme: ClassVar[str]
+
+    @property
+    def repo(self) -> str:
+        """``owner/name``."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """A commit, or a branch."""
+        ...
 
     def address(self, name: str) -> Address:
         """Where one file can be read just now.
+
+        Raises:
+            SourceError: when it cannot be asked.
+        """
+        ...
+
+    def history(self) -> list[Commit]:
+        """The commits before and after this one, newest first; none where the hub does not tell.
+
+        Raises:
+            SourceError: when it cannot be asked.
+        """
+        ...
+
+    def at(self, commit: str) -> "Snapshot":
+        """The same repository at another commit.
 
         Raises:
             SourceError: when it cannot be asked.
@@ -94,7 +129,7 @@ class FolderRepository:
     """A folder on this machine, which proves nothing of what it holds."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.shown = folder, f"the folder {folder}"
+        self.folder, self.shown = folder, Label(f"the folder {folder}")
 
     def record(self, names: Sequence[str]) -> dict[str, Known]:
         """Sizes only."""

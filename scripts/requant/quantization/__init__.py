@@ -1,6 +1,6 @@
-"""What a quant is: the mix of types, the derivation of its bytes, witnesses for another compiler's rounding, verdicts.
+"""What a quant is: types, the derivation of its bytes, what its quants say without importances, witnesses, verdicts.
 
 For the audit and the pipeline alike. Only the standard library and numpy are imported.
 """
 
-__all__ = ["derivation", "mix", "quantizer", "quants", "verdict", "witnesses"]
+__all__ = ["consistency", "derivation", "mix", "quantizer", "quants", "verdict", "witnesses"]

@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from requant.conversion.weights import rounded
-from requant.formats.ggml import PLAIN, Arithmetic, Bytes, Floats, GGMLType, Indices
+from requant.formats.ggml import PLAIN, UNSEARCHED, Arithmetic, Bytes, Floats, GGMLType, Indices
+from requant.quantization.consistency import Consistency, check_rows, look, with_counts
 from requant.quantization.quantizer import Quantizer
 from requant.quantization.witnesses import ROW_WIDE, Flags, find_witnesses
 
@@ -79,7 +80,7 @@ class Tally:
     ``differing`` blocks are other than the derived ones. Of these, ``other`` come out if the file was made in another
     way, ``others`` says in which, ``witnessed`` have a witness within ``epsilon``, and ``unexplained`` are neither.
     ``error`` and ``derived_error`` are the weighted squared errors of the differing blocks and of those derived in
-    their place.
+    their place. ``consistency`` is of the rows that hold what is unexplained.
     """
 
     rows: int = 0
@@ -93,14 +94,16 @@ class Tally:
     derived_error: float = 0.0
     others: Counter[Making] = field(default_factory=Counter)
     odd: list[Odd] = field(default_factory=list)
+    consistency: Consistency = field(default_factory=Consistency)
 
     def add(self, more: "Tally") -> None:
         """Add another batch of the same tensor."""
         for name, value in vars(more).items():
-            if name not in ("epsilon", "odd"):
+            if name not in ("epsilon", "odd", "consistency"):
                 setattr(self, name, getattr(self, name) + value)
         self.epsilon = max(self.epsilon, more.epsilon)
         self.odd = sorted([*self.odd, *more.odd], key=lambda each: (each.row, each.column))[:MOST_EXAMPLES]
+        self.consistency.add(more.consistency)
 
 
 def derivable(weights: Floats, importance: Floats | None) -> str | None:
@@ -175,6 +178,13 @@ class Ways:
         return seen
 
 
+def compare_evenly(ways: Ways, rows: Rows) -> Tally:
+    """Look at rows of a type that cannot do without importances where there are none: nothing can be derived."""
+    height, blocks = len(rows.actual), rows.actual.size // rows.type.type_size
+    consistency = _consistency(ways, rows, None)
+    return Tally(rows=height, blocks=blocks, differing=blocks, unexplained=blocks, consistency=consistency)
+
+
 def compare_rows(ways: Ways, rows: Rows) -> Tally:
     """Derive rows again and compare them with the bytes in question.
 
@@ -193,6 +203,10 @@ def compare_rows(ways: Ways, rows: Rows) -> Tally:
     derived, rows = derived[touched], rows.at(touched)
     explanation = _explained(ways, rows, derived, max(DENSE * blocks, FIRST))
     differs = explanation.causes != Cause.DERIVED
+    unexplained = explanation.count(Cause.UNEXPLAINED)
+    consistency = Consistency()
+    if unexplained and rows.type not in UNSEARCHED:
+        consistency = _consistency(ways, rows, derived if rows.importance is None else None)
     quantizer = ways.quantizer(ways.makings[0].arithmetic)
     rows = replace(rows, weights=ways.weights(ways.makings[0], rows))
     errors, derived_errors = (_errors(quantizer, rows, data) for data in (rows.actual, derived))
@@ -211,7 +225,22 @@ def compare_rows(ways: Ways, rows: Rows) -> Tally:
             _odd(rows, derived, row, block, float(errors[row, block]), float(derived_errors[row, block]))
             for row, block in np.argwhere(explanation.causes == Cause.UNEXPLAINED)[:MOST_EXAMPLES].tolist()
         ],
+        consistency=consistency,
     )
+
+
+def _consistency(ways: Ways, rows: Rows, evenly: Bytes | None) -> Consistency:
+    """What can be said without importances, of weights rounded so that least speaks against them.
+
+    ``evenly`` is what comes out without importances, if that is known.
+    """
+    quantizer, roundings = ways.quantizer(ways.makings[0].arithmetic), ways.roundings(rows)
+    found = check_rows(quantizer, rows.type, roundings[0][0], rows.actual, rows.indices, evenly)
+    for weights, _ in roundings[1:]:
+        again = look(quantizer, rows.type, weights, rows.actual, rows.indices) if found.off else found
+        if (again.contradicted, again.off) < (found.contradicted, found.off):
+            found = with_counts(found, again)
+    return found
 
 
 def _odd(rows: Rows, derived: Bytes, row: int, block: int, error: float, derived_error: float) -> Odd:

@@ -8,5 +8,6 @@ class Verdict(Status):
 
     EXACT = "exact", ExitCode.OK
     NEAR = "near", ExitCode.OK
+    CONSISTENT = "consistent", ExitCode.UNCHECKED
     MISMATCH = "mismatch", ExitCode.AGAINST
     UNCHECKED = "unchecked", ExitCode.UNCHECKED

@@ -6,13 +6,13 @@
 __all__ = [
     "attestation",
     "card",
+    "derivation",
     "folder",
     "keys",
     "method",
     "rebuild",
     "signing",
     "summary",
-    "templates",
     "verify",
     "verify_verdict",
 ]

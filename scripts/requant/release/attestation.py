@@ -7,20 +7,19 @@ and https://github.com/secure-systems-lab/dsse.
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from requant.documents.manifest import Manifest
-from requant.documents.reports import AUDIT
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import SHA256, write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
-from requant.ground.exit_codes import ExitCode
 from requant.release.keys import read_private_key, read_public_key
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -30,7 +29,6 @@ PROVENANCE = "https://slsa.dev/provenance/v1"
 NAMESPACE = "urn:uuid:7f392dd4-e727-4bc1-ba23-130ec961c4c4"
 BUILD = f"{NAMESPACE}#build/v1"
 BUILDER = f"{NAMESPACE}#builder/v1"
-DERIVATION = f"{NAMESPACE}#derivation/v1"
 LLAMA_CPP = "git+https://github.com/ggml-org/llama.cpp"
 HUB = "https://huggingface.co/"
 # A report on a model of thousands of tensors has a few megabytes.
@@ -99,38 +97,6 @@ def _resource(name: str, sha256: str | None, uri: str | None = None) -> dict[str
     return known
 
 
-def audit_statement(report: Mapping[str, Any]) -> Statement:
-    """What an audit has checked, with the whole report as the predicate.
-
-    Args:
-        report: the JSON document of an audit, of schema ``requant/audit/v2``.
-
-    Raises:
-        AttestationError: when the audit does not prove a derivation: only a sample was looked at, an answer is not
-            good, nobody but the file named the weights, or the audited file was not read for its digest.
-        FormatError: when the report holds a float, or text that is not Unicode.
-    """
-    if report.get("schema") != AUDIT:
-        raise AttestationError(f"the report has schema {report.get('schema')!r}, not {AUDIT}: audit again")
-    if report.get("seed") is not None:
-        raise AttestationError("only a full audit can be attested, this one looked at a sample")
-    if report.get("exit_code") != ExitCode.OK:
-        raise AttestationError(f"only a passed audit can be attested, this one ended with {report.get('exit_code')!r}")
-    subject = report.get("subject")
-    known: Mapping[str, Any] = subject if isinstance(subject, Mapping) else {}
-    files = known.get("parts") or [known]
-    if not all(_is_digested(file) for file in files):
-        raise AttestationError("the audited file was not read whole: audit it with --full")
-    canonical(report)
-    subjects = [_resource(file["name"], file["sha256"]) for file in files]
-    return {"_type": STATEMENT, "subject": subjects, "predicateType": DERIVATION, "predicate": dict(report)}
-
-
-def _is_digested(file: Mapping[str, Any]) -> bool:
-    name, sha256 = file.get("name"), file.get("sha256")
-    return isinstance(name, str) and bool(name) and isinstance(sha256, str) and SHA256.fullmatch(sha256) is not None
-
-
 def sign(statement: Mapping[str, Any], key: Path, out: Path) -> str:
     """Sign ``statement`` with the private key file ``key`` and write the envelope to ``out``; returns the key's id.
 
@@ -138,14 +104,64 @@ def sign(statement: Mapping[str, Any], key: Path, out: Path) -> str:
         FormatError: when the key file is not as ``requant.release.keys.read_private_key`` wants it.
         DiskError: when ``out`` cannot be written.
     """
+    envelope, keyid = _signed(statement, read_private_key(key))
+    _write(out, canonical(envelope))
+    return keyid
+
+
+def sign_bundle(statements: Sequence[Mapping[str, Any]], key: Path, out: Path) -> str:
+    """Sign several statements, each under an envelope of its own on a line of its own; otherwise as ``sign``.
+
+    https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md
+    """
     signer = read_private_key(key)
+    envelopes = [_signed(statement, signer) for statement in statements]
+    _write(out, b"".join(_line(envelope) for envelope, _ in envelopes))
+    return envelopes[0][1]
+
+
+def _signed(statement: Mapping[str, Any], signer: CryptoSigner) -> tuple[dict[str, Any], str]:
     envelope = Envelope(canonical(statement), PAYLOAD_TYPE, {})
     signature = envelope.sign(signer)
+    return envelope.to_dict(), str(signature.keyid)
+
+
+def _write(out: Path, data: bytes) -> None:
     try:
-        write_bytes(out, canonical(envelope.to_dict()))
+        write_bytes(out, data)
     except OSError as error:
         raise DiskError(f"{out} cannot be written ({error.strerror or error}): name another file") from error
-    return str(signature.keyid)
+
+
+def _line(envelope: Mapping[str, Any]) -> bytes:
+    return json.dumps(envelope, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def bundled(data: bytes, name: str) -> list[bytes]:
+    """The envelopes of a bundle, each in the form that ``sign`` writes; a file of one is a bundle too.
+
+    Lines that hold none are passed over, as the format demands: others may have added what is theirs.
+
+    Raises:
+        FormatError: naming the file, when it is too long, or none of its lines holds one.
+    """
+    if len(data) > LONGEST:
+        raise FormatError(f"{name} has more than the {LONGEST:,} bytes allowed: get the file again")
+    if data.startswith(b"{\n"):
+        return [data]
+    found = []
+    for line in data.splitlines(keepends=True):
+        try:
+            envelope = canonical(parse(line, name))
+            read_envelope(envelope, name)
+        except FormatError:
+            continue
+        # One text for one envelope here too.
+        if _line(parse(line, name)) == line:
+            found.append(envelope)
+    if not found:
+        raise FormatError(f"{name} holds no statement in a DSSE envelope: get the file again")
+    return found
 
 
 def verify_envelope(data: bytes, key: Path, name: str = "the attestation") -> Statement:

@@ -17,6 +17,7 @@ from jinja2 import Environment
 
 from requant.documents.evaluation import STREAMS, read_evaluation
 from requant.documents.records import THREADS, bits_per_weight, elements
+from requant.documents.templates import environment, read_words
 from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.markdown import code, escaped
@@ -24,7 +25,6 @@ from requant.ground.text import digits, on_one_line
 from requant.pipeline.suites import CARD_ROWS
 from requant.places.repository import RECORDED_ID
 from requant.release.summary import Status, made, suite_statuses
-from requant.release.templates import environment, read_words
 from requant.toolchain.serving import PARALLEL, serving_flags
 
 LANGUAGES = ("zh", "en")

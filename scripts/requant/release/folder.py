@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from requant.documents.entries import tensors
 from requant.documents.file_names import SIGNATURES, SUMS
 from requant.documents.manifest import SCHEMA, Manifest
 from requant.documents.records import file_entry, read_record
 from requant.documents.sums import read_sums, sums_text
+from requant.formats.weights_root import weights_root
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_file, named_when_whole, write_bytes
 from requant.ground.disk import require_space
@@ -60,7 +62,9 @@ def build_manifest(
         "variants": builds,
         "model": _without(bf16, "step"),
         "imatrix": {**_without(imatrix, "step", "settings"), "features": features},
-        "quants": [_without(quant, "step") for quant in quants],
+        "quants": [
+            {**_without(quant, "step"), "weights_root": weights_root(tensors(quant["tensors"]))} for quant in quants
+        ],
         "steps": [record["step"] for record in (bf16, imatrix, *quants)],
     }
 

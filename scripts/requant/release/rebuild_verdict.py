@@ -7,7 +7,7 @@ is exactly what the audited importance matrix gives is then for ``requant audit`
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -18,7 +18,7 @@ from requant.difference.ggufs import GGUFDiff
 from requant.difference.imatrices import Comparison
 from requant.difference.releases import ReleaseDiff, changes
 from requant.documents.file_names import MANIFEST
-from requant.documents.manifest import Manifest, read_manifest
+from requant.documents.manifest import Manifest, alike, read_manifest
 from requant.documents.reports import REBUILD
 from requant.formats.ggml import PLAIN
 from requant.ground.exit_codes import ExitCode
@@ -95,7 +95,9 @@ def _unexplained(found: Diff, releases: ReleaseDiff) -> Iterator[str]:
     """Differences that another processor's calibration does not explain."""
     # Digests are left out below, so it must have been shown that they are those of the files.
     yield from (finding.where for finding in verify_release(found.a).findings)
-    a, b = (_without_measurements(read_manifest(side / MANIFEST)) for side in (found.a, found.b))
+    manifests = [read_manifest(side / MANIFEST) for side in (found.a, found.b)]
+    pairs = zip(alike(*manifests), manifests, strict=True)
+    a, b = (_without_measurements(document, manifest) for document, manifest in pairs)
     yield from (f"{MANIFEST}: {change.place}" for change in changes(a, b))
     measured = {
         weight.name
@@ -118,12 +120,13 @@ def _unexplained(found: Diff, releases: ReleaseDiff) -> Iterator[str]:
                     yield f"{file.name}: {tensor.name}"
 
 
-def _without_measurements(manifest: Manifest) -> Any:
+def _without_measurements(document: Mapping[str, Any], manifest: Manifest) -> Any:
     """A manifest's document without the processor and the digests of importance matrix, quants and their tensors."""
-    plain = copy.deepcopy(dict(manifest.document))
+    plain = copy.deepcopy(dict(document))
     made = {digest.sha256 for digest in manifest.files.values()}
     plain["imatrix"].pop("features")
     for quant in plain["quants"]:
+        quant.pop("weights_root", None)
         for tensor in quant["tensors"]:
             # Which tensors may differ is decided by looking at them.
             tensor.pop("sha256")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from securesystemslib.signer import SSlibKey
 
 from requant.documents.consistency import Disagreement, disagreements
-from requant.documents.entries import TensorEntry, tensors
+from requant.documents.entries import tensors
 from requant.documents.evaluation import foreign_files, read_evaluation
 from requant.documents.file_names import (
     ATTESTATION,
@@ -31,6 +31,7 @@ from requant.documents.sums import read_sums
 from requant.formats.gguf import quoted
 from requant.formats.gguf_parts import models, part_names, read_gguf
 from requant.formats.imatrix import read_imatrix
+from requant.formats.weights_root import TensorEntry
 from requant.ground.canonical import canonical
 from requant.ground.digests import SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
@@ -187,7 +188,7 @@ def _is_left_by_hubs(path: Path) -> bool:
 
 
 def _check(release: _Release) -> Iterator[Disagreement]:
-    """Everything that ``requant/manifest/v1`` promises."""
+    """Everything that a manifest promises."""
     manifest, looks = release.manifest, release.looks
     yield from disagreements(manifest)
     wanted = sorted([*manifest.files, CARD, MANIFEST, *({EVALUATION} & release.sums.keys())])

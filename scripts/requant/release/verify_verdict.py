@@ -23,7 +23,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a release holds, where it disagrees, and what was left open.
+    """What a release (or a file, that is ``what``) holds, where it disagrees, and what was left open.
 
     ``schema`` is that of the manifest, if one could be read; ``files`` are name, size and sha256 as found; ``tensors``
     is the number of tensors whose digests were computed; ``unchecked`` are parts that could not be compared;
@@ -41,6 +41,7 @@ class Verification:
     signed_by: str | None
     other_files: Share
     other_tensors: Share
+    what: str = "release"
 
     @property
     def verdict(self) -> str:
@@ -55,7 +56,7 @@ class Verification:
 
 def as_text(verification: Verification) -> str:
     """What was found, for people."""
-    lines = [f"release: {verification.folder}", *_listed(verification.files)]
+    lines = [f"{verification.what}: {verification.folder}", *_listed(verification.files)]
     lines += [
         f"differs: {f.where}\n  expected {f.expected}\n  found    {f.actual}"
         for f in verification.findings[:MOST_SHOWN]

@@ -48,7 +48,10 @@ def write_header(request: dict[str, Any], out: Path) -> None:
         _add(writer, [entry])
         if entry[0] == gguf.Keys.Tokenizer.MODEL and request["pre"]:
             writer.add_tokenizer_pre(recognised(Path(request["pre"]), folder))
-    special = gguf.SpecialVocab(folder, load_merges=True)
+    vocabulary = {key: value for key, _, value in request["tokenizer"]}
+    pieces = vocabulary.get(gguf.Keys.Tokenizer.MODEL) == "llama"
+    size = len(vocabulary[gguf.Keys.Tokenizer.LIST]) if pieces else None
+    special = gguf.SpecialVocab(folder, load_merges=not pieces, n_vocab=size)
     if request["templates"] and isinstance(special.chat_template, list):
         # Those in files of their own come in the order of the disk, which is another on every machine.
         special.chat_template[1:] = sorted(special.chat_template[1:], key=lambda choice: choice["name"])

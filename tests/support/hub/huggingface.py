@@ -1,6 +1,6 @@
 """The part of the Hugging Face Hub protocol that huggingface_hub 2.4 and datasets 5.2 use to read.
 
-Read in the clients' source: HfApi.model_info, dataset_info, list_repo_tree, get_paths_info, list_repo_refs;
+Read in the clients' source: HfApi.model_info, dataset_info, list_repo_tree, get_paths_info, list_repo_refs, list_repo_commits;
 file_download.get_hf_file_metadata and http_get; HfFileSystem (which datasets uses) makes the same calls.
 Not imitated: Xet (no X-Xet-Hash is sent, so files come over plain HTTP), gzip, `resolve-cache` redirects.
 """
@@ -11,18 +11,17 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, unquote, urlencode
 
-from .repos import Repo, RepoFile, Snapshot
+from .repos import EPOCH, Repo, RepoFile, Snapshot
 from .wire import Reply, Request
 
 Repos = Mapping[tuple[str, str], Repo]
 
 _API = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)"
-    r"(?:/(?P<verb>revision|tree|paths-info|refs)(?:/(?P<rev>[^/]+)(?:/(?P<path>.+))?)?)?"
+    r"(?:/(?P<verb>revision|tree|paths-info|refs|commits)(?:/(?P<rev>[^/]+)(?:/(?P<path>.+))?)?)?"
 )
 _RESOLVE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
 _CDN = re.compile(r"/cdn/(?P<kind>[^/]+)/(?P<repo>[^/]+/[^/]+)/(?P<rev>[0-9a-f]{40})/(?P<path>.+)")
-_EPOCH = "1970-01-01T00:00:00.000Z"
 
 
 def answer(request: Request, repos: Repos, cdn_url: str, page_size: int) -> Reply | None:
@@ -45,6 +44,8 @@ def _api(request: Request, repo: Repo, found: re.Match[str], page_size: int) -> 
     snapshot = repo.at(revision)
     if snapshot is None:
         return error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+    if found["verb"] == "commits":
+        return _commits(request, repo, snapshot.commit, page_size)
     if found["verb"] == "tree":
         return _tree(request, snapshot, unquote(found["path"] or ""), page_size)
     return _paths_info(request, snapshot) if found["verb"] == "paths-info" else _info(request, repo, snapshot)
@@ -129,7 +130,7 @@ def _info(request: Request, repo: Repo, snapshot: Snapshot) -> Reply:
         siblings.append(sibling)
     common = {"id": repo.repo_id, "author": repo.repo_id.split("/")[0], "sha": snapshot.commit, "tags": []}
     access = {"private": repo.token is not None and not repo.gated, "gated": "manual" if repo.gated else False}
-    dates = {"createdAt": _EPOCH, "lastModified": _EPOCH, "downloads": 0, "likes": 0, "disabled": False}
+    dates = {"createdAt": EPOCH, "lastModified": EPOCH, "downloads": 0, "likes": 0, "disabled": False}
     return Reply.json({**common, **access, **dates, "siblings": siblings, **repo.info})
 
 
@@ -143,13 +144,27 @@ def _tree(request: Request, snapshot: Snapshot, path: str, page_size: int) -> Re
     names = [name for name in (*snapshot.trees, *snapshot.files) if name and name.startswith(prefix)]
     shown = sorted(name for name in names if recursive or "/" not in name[len(prefix) :])
     expand = request.query.get("expand", "").lower() == "true"
+    return _page(request, [_entry(snapshot, name, expand=expand) for name in shown], page_size)
+
+
+def _commits(request: Request, repo: Repo, commit: str, page_size: int) -> Reply:
+    """HfApi.list_repo_commits: a commit and those before it, newest first."""
+    entries = [
+        {"id": each, "title": "loopback", "message": "", "authors": [{"user": "hub"}], "date": repo.dates[each]}
+        for each in repo.before(commit)
+    ]
+    return _page(request, entries, page_size)
+
+
+def _page(request: Request, entries: list[dict[str, object]], page_size: int) -> Reply:
+    """One page of entries, and a Link header to the next (`_paginate_pages`)."""
     start = int(request.query.get("cursor", "0"))
     stop = start + page_size
     headers = {}
-    if stop < len(shown):
+    if stop < len(entries):
         query = urlencode({**request.query, "cursor": stop})
         headers["Link"] = f'<http://{request.headers["Host"]}{request.raw_path}?{query}>; rel="next"'
-    return Reply.json([_entry(snapshot, name, expand=expand) for name in shown[start:stop]], headers=headers)
+    return Reply.json(entries[start:stop], headers=headers)
 
 
 def _paths_info(request: Request, snapshot: Snapshot) -> Reply:
@@ -162,7 +177,7 @@ def _paths_info(request: Request, snapshot: Snapshot) -> Reply:
 
 def _entry(snapshot: Snapshot, path: str, *, expand: bool) -> dict[str, object]:
     """A RepoFile or RepoFolder as hf_api.py constructs them."""
-    commit = {"id": snapshot.commit, "title": "loopback", "date": _EPOCH}
+    commit = {"id": snapshot.commit, "title": "loopback", "date": EPOCH}
     extra = {"lastCommit": commit} if expand else {}
     file = snapshot.files.get(path)
     if file is None:

@@ -16,6 +16,7 @@ from typing import Protocol, TypedDict
 LFS_PATTERNS = ("*.safetensors", "*.parquet", "*.gguf", "*.bin")
 CHUNK = 1 << 20
 KINDS = ("models", "datasets")
+EPOCH = "1970-01-01T00:00:00.000Z"
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -59,7 +60,10 @@ class Snapshot:
 
 @dataclass
 class Repo:
-    """A repository: its commits, the branches that name them, and who may read it."""
+    """A repository: its commits, the branches that name them, and who may read it.
+
+    ``log`` has the commits of each branch, oldest first, and ``dates`` when they were made.
+    """
 
     kind: str
     repo_id: str
@@ -68,10 +72,17 @@ class Repo:
     info: Mapping[str, object] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
+    log: dict[str, list[str]] = field(default_factory=dict)
+    dates: dict[str, str] = field(default_factory=dict)
 
     def at(self, revision: str) -> Snapshot | None:
         """The commit that a branch name or a full commit id stands for."""
         return self.snapshots.get(self.branches.get(revision, revision))
+
+    def before(self, commit: str) -> list[str]:
+        """A commit and those that its branch had before it, newest first."""
+        log = next(log for log in self.log.values() if commit in log)
+        return log[: log.index(commit) + 1][::-1]
 
 
 class Options(TypedDict, total=False):
@@ -83,6 +94,7 @@ class Options(TypedDict, total=False):
     branch: the branch that names the commit; `main` by default.
     token: who may read a private repository, or, with `gated`, the content of a public one.
     info: more keys for the metadata answer, such as `cardData`.
+    date: when the commit was made, as the Hub writes it.
     """
 
     lfs: Sequence[str]
@@ -92,6 +104,7 @@ class Options(TypedDict, total=False):
     token: str
     gated: bool
     info: Mapping[str, object]
+    date: str
 
 
 def take_snapshot(kind: str, repo_id: str, folder: Path, options: Options) -> Snapshot:

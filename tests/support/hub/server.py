@@ -14,7 +14,7 @@ from support.loopback import LoopbackServer
 
 from . import huggingface, modelscope
 from .faults import Faults, Plan
-from .repos import CHUNK, Options, Repo, Snapshot, take_snapshot
+from .repos import CHUNK, EPOCH, Options, Repo, Snapshot, take_snapshot
 from .wire import Exchange, Reply, Request, byte_range
 
 _TICK = 0.02  # seconds between two writes of a slowed body
@@ -70,7 +70,10 @@ class LoopbackHub:
         repo.token, repo.gated = options.get("token"), options.get("gated", False)
         repo.info = options.get("info", {})
         repo.snapshots[snapshot.commit] = snapshot
-        repo.branches[options.get("branch", "main")] = snapshot.commit
+        branch = options.get("branch", "main")
+        repo.branches[branch] = snapshot.commit
+        repo.log.setdefault(branch, []).append(snapshot.commit)
+        repo.dates[snapshot.commit] = options.get("date", EPOCH)
         return snapshot
 
     def seen(self, path: str = "*", method: str | None = None) -> list[Exchange]:

@@ -14,9 +14,10 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.typing import RcKeyType
 
+from requant.documents.bilingual import Bilingual
 from requant.documents.evaluation import STREAMS
-from requant.evaluation.page.bilingual import Bilingual, page_words, word
 from requant.evaluation.page.inline import INK
+from requant.evaluation.page.words import page_words, word
 from requant.ground.errors import FormatError
 from requant.ground.text import UNITS
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from requant.documents.bilingual import Bilingual
 from requant.documents.records import bits_per_weight
-from requant.evaluation.page.bilingual import Bilingual, word
 from requant.evaluation.page.canvas import stream_names
 from requant.evaluation.page.figures import draw_figures
+from requant.evaluation.page.words import word
 from requant.release.summary import Made, Status, made, suite_statuses
 from requant.toolchain.perplexity import QUANTILES
 

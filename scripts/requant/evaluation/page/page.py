@@ -4,7 +4,6 @@ Rendered by ``workflow/templates/report.html.j2`` from the manifest, the evaluat
 them is untrusted: it is put on one line, without characters that do not print, and escaped for HTML.
 """
 
-from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from jinja2 import Environment
 from requant.documents.evaluation import foreign_files, read_evaluation
 from requant.documents.manifest import read_manifest
 from requant.documents.records import file_entry
-from requant.evaluation.page.bilingual import page_words
+from requant.documents.templates import environment
 from requant.evaluation.page.model import Step, build_page
+from requant.evaluation.page.words import page_words
 from requant.ground.digests import digest_file, read_small, write_bytes
 from requant.ground.errors import FormatError
-from requant.ground.text import sized
+from requant.ground.text import on_one_line, plain, sized
 from requant.pipeline.run_times import COLUMNS
-from requant.release.templates import environment
 
 LONGEST_TABLE = 1 << 20
 
@@ -72,9 +71,5 @@ def _round_size(size: int) -> str:
 
 
 def _clean(value: Any) -> Any:
-    """The document with each text on one line and ``�`` for what does not print, such as marks that turn it around."""
-    if isinstance(value, str):
-        return "".join(letter if letter.isprintable() else "�" for letter in " ".join(value.split()))
-    if isinstance(value, Mapping):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, Sequence) else value
+    """The document with each text on one line, without what does not print."""
+    return plain(on_one_line(value))

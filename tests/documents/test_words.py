@@ -1,4 +1,4 @@
-"""What the card and the report say: the same words in every language, each of them in use, and each said somewhere."""
+"""What the card and the pages say: the same words in every language, each of them in use, and each said somewhere."""
 
 import copy
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from requant.documents.templates import TEMPLATES, read_words
 from requant.pipeline.suites import CARD_ROWS
-from requant.release.templates import TEMPLATES, read_words
 from support.cards import halves, render
 from support.checkout import ROOT
 from support.manifests import generated_model, hub_model, local_model, packaged_model
@@ -39,7 +39,8 @@ def places(text: str) -> set[str]:
 def used(document: str) -> tuple[set[str], set[str]]:
     """Places of texts or lists of them, and of whole sections, that the templates (and the page's code) ask for."""
     asked, sections = set(), set()
-    for file in TEMPLATES.glob(f"{document}.*.j2"):
+    shared = () if document == "card" else TEMPLATES.glob("page.*.j2")
+    for file in (*shared, *TEMPLATES.glob(f"{document}.*.j2")):
         for name, picked in ATTRIBUTE.findall(file.read_text()):
             path = re.sub(r"\.(format|join|items)$", "", name[1:])
             (sections if picked or name.endswith(".items") else asked).add(path)
@@ -49,7 +50,7 @@ def used(document: str) -> tuple[set[str], set[str]]:
     return asked, sections
 
 
-@pytest.mark.parametrize("document", ["card", "report"])
+@pytest.mark.parametrize("document", ["card", "report", "audit"])
 def test_every_language_has_the_same_words_with_the_same_places(document: str) -> None:
     en, zh = (dict(texts(read_words(document, language))) for language in ("en", "zh"))
     assert [*en] == [*zh]
@@ -59,7 +60,7 @@ def test_every_language_has_the_same_words_with_the_same_places(document: str) -
     assert [path for path in en if any(hasattr(dict, key) for key in path.split("."))] == []
 
 
-@pytest.mark.parametrize("document", ["card", "report"])
+@pytest.mark.parametrize("document", ["card", "report", "audit"])
 def test_every_word_is_used_and_every_word_that_is_used_is_there(document: str) -> None:
     words, (asked, sections) = read_words(document, "en"), used(document)
     found = [path for path, _ in texts(words)]

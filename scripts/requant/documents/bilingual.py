@@ -1,4 +1,4 @@
-"""Texts of the report in English and Chinese: both stand in the page, and a switch there shows one of them."""
+"""Texts of a page in English and Chinese: both stand in it, and a switch there shows one of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from requant.release.templates import read_words
+from requant.documents.templates import read_words
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,10 @@ class Bilingual:
 
 
 @cache
-def page_words() -> dict[str, Any]:
-    """Everything that the report says, in its sections."""
-    paired: dict[str, Any] = _paired(read_words("report", "en"), read_words("report", "zh"))
+def bilingual_words(document: str) -> dict[str, Any]:
+    """Everything that the page ``document`` (``report``, ``audit``) says, in its sections."""
+    paired: dict[str, Any] = _paired(read_words(document, "en"), read_words(document, "zh"))
     return paired
-
-
-def word(path: str) -> Bilingual:
-    """One text of it, such as ``glance.note``."""
-    found: Any = page_words()
-    for key in path.split("."):
-        found = found[key]
-    text: Bilingual = found
-    return text
 
 
 def _paired(en: Any, zh: Any) -> Any:

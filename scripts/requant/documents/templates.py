@@ -1,4 +1,4 @@
-"""Templates of the card and the report, and beside them the words of each language.
+"""Templates of the card and the pages, and beside them the words of each language.
 
 A template is the shape of a document in every language; ``<document>.words.<language>.yaml`` holds what it says, with
 ``{places}`` where the template puts something. So the languages cannot drift apart in what they show.
@@ -18,7 +18,7 @@ Words = dict[str, Any]
 
 
 def read_words(document: str, language: str) -> Words:
-    """What ``document`` (``card``, ``report``) says in a language (``en``, ``zh``)."""
+    """What ``document`` (``card``, ``report``, ``audit``) says in a language (``en``, ``zh``)."""
     words: Words = read_yaml(TEMPLATES / f"{document}.words.{language}.yaml")
     return words
 

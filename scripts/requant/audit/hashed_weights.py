@@ -1,0 +1,85 @@
+"""The named weights, hashed as they are derived from: a statement about weights speaks of what was read of them.
+
+A whole file of weights never passes in order, so each tensor is hashed by itself, in the form that a GGUF gives it
+without loss: rows in the order and under the name of the GGUF, a vector as F32, a matrix in the type that it is stored
+in. So a BF16 checkpoint and the BF16 GGUF that the converter makes of it have the same digests.
+"""
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from requant.conversion.weights import Weights
+from requant.formats.ggml import Floats, GGMLType, Indices
+from requant.formats.weights_root import TensorEntry, weights_root
+
+
+@dataclass
+class _Stream:
+    """One tensor so far: ``next`` is the row that is to be hashed next, ``waiting`` are later ones by their first."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    next: int = 0
+    waiting: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+
+
+class HashedWeights:
+    """Weights of which every row is read once; several threads may read, in any order, what lies close together."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self.shown, self.shapes, self.vias = weights.shown, weights.shapes, weights.vias
+        self._streams = {name: _Stream() for name in weights.shapes}
+
+    def unchecked(self, name: str) -> str | None:
+        """As of the weights."""
+        return self._weights.unchecked(name)
+
+    def tolerance(self, name: str) -> float:
+        """As of the weights."""
+        return self._weights.tolerance(name)
+
+    def plain(self, name: str) -> GGMLType:
+        """As of the weights."""
+        return self._weights.plain(name)
+
+    def rows(self, name: str, indices: Indices) -> Floats:
+        """Consecutive rows, which are hashed as soon as all before them are."""
+        found, stream = self._weights.rows(name, indices), self._streams[name]
+        first, data = int(indices[0]), without_loss(self.plain(name), found)
+        with stream.lock:
+            stream.waiting[first] = len(indices), data
+            while (ready := stream.waiting.pop(stream.next, None)) is not None:
+                stream.sha256.update(ready[1])
+                stream.next += ready[0]
+        return found
+
+    @property
+    def entries(self) -> tuple[TensorEntry, ...]:
+        """The tensors that were read whole, sorted; what is computed from a config.json is no part of the weights."""
+        return tuple(
+            TensorEntry(name, self.plain(name).name, self.shapes[name], stream.sha256.hexdigest())
+            for name, stream in sorted(self._streams.items())
+            if stream.next == _rows(self.shapes[name]) and not self.tolerance(name)
+        )
+
+    @property
+    def root(self) -> str | None:
+        """One digest for all of them; ``None`` if not all were read."""
+        stored = {name for name in self.shapes if not self.tolerance(name)}
+        found = self.entries
+        return weights_root(found) if stored == {entry.name for entry in found} else None
+
+
+def without_loss(kind: GGMLType, rows: Floats) -> bytes:
+    """Rows of such a type, read as float32, as they are stored."""
+    if kind is GGMLType.BF16:
+        return (np.ascontiguousarray(rows).view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
+    return rows.astype("<f2" if kind is GGMLType.F16 else "<f4", copy=False).tobytes()
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape[1:], dtype=np.int64))
