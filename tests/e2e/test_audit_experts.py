@@ -127,7 +127,8 @@ def test_importances_of_another_expert(scene: Scene, tmp_path: Path) -> None:
     changed = replaced(scene.quant, tmp_path / "Small-Q4_K_M.gguf", {EXPERTS: data})
     matrix = str(scene.folder / "imatrix.gguf")
     code, words, found = audited(changed, scene.weights[GGMLType.BF16], imatrix=matrix)
-    assert (code, words["weights"], found["counts"]["mismatch"]) == (1, "mismatch", 1), found["headline"]
+    # They may be those of a matrix that is not at hand: not evidence, and never 0.
+    assert (code, words["weights"], found["counts"]["exact"]) == (3, "consistent", 25), found["headline"]
 
 
 # ---- split files
@@ -256,7 +257,8 @@ def test_a_type_of_a_fork_or_a_removed_one(scene: Scene, tmp_path: Path, number:
     matrix = str(scene.folder / "imatrix.gguf")
     code, words, found = audited(foreign, scene.weights[GGMLType.BF16], imatrix=matrix)
     unchecked = {"weights": "unchecked", "recipe": "unchecked", "metadata": "equal", "coverage": "unchecked"}
-    assert (code, words, found["counts"]) == (3, unchecked, {"exact": 25, "near": 0, "mismatch": 0, "unchecked": 1})
+    counts = {verdict: count for verdict, count in found["counts"].items() if count}
+    assert (code, words, counts) == (3, unchecked, {"exact": 25, "unchecked": 1})
     [odd] = [each for each in found["tensors"] if each["verdict"] != "exact"]
     assert (odd["name"], odd["reason"]) == (
         EXPERTS,
