@@ -11,7 +11,8 @@ from requant.audit.judgement import ALONE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, 
 from requant.audit.tensor import TensorAudit
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
-from requant.quantization.derivation import Tally
+from requant.quantization.consistency import Consistency
+from requant.quantization.derivation import Odd, Tally
 from requant.quantization.verdict import Verdict
 
 BLOCKS = 100_000
@@ -51,6 +52,32 @@ FILES: dict[str, tuple[Sequence[TensorAudit], Sequence[Verdict], str | None]] = 
         [audit(), audit(USUAL, kind=T.Q6_K)], [EXACT, UNCHECKED], ELSEWHERE,
     ),
 }  # fmt: skip
+
+
+def out_of_reach(explained: int, ratio: float = 1.1, off: int = 0) -> TensorAudit:
+    """A tensor with one block that has no witness, but whose quants follow from the weights, all but ``off``."""
+    found = audit(explained, 1)
+    found.tally.odd = [Odd(0, 0, 1, 144, ratio)]
+    found.tally.consistency = Consistency(quants=256, off=off, blocks=1, marred=min(off, 1))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ([out_of_reach(USUAL), audit(USUAL)], [UNCHECKED, NEAR]),
+        ([out_of_reach(USUAL, off=1), audit(USUAL)], [MISMATCH, NEAR]),
+        ([out_of_reach(USUAL, ratio=1.3), audit(USUAL)], [MISMATCH, NEAR]),
+        ([out_of_reach(0), audit()], [MISMATCH, EXACT]),
+        ([*map(out_of_reach, (4, 3, 3)), *[audit()] * 7], [MISMATCH] * 3 + [EXACT] * 7),
+    ],
+    ids=["one", "one quant is off", "much worse", "alone", "many"],
+)
+def test_blocks_out_of_the_reach_of_a_witness(made: Sequence[TensorAudit], expected: Sequence[Verdict]) -> None:
+    """One in hundreds that a compiler made otherwise: neither accused nor passed."""
+    audits = [replace(each) for each in made]
+    judge(audits, sampled=False)
+    assert [each.verdict for each in audits] == expected
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -66,16 +66,17 @@ def test_the_same_seed_draws_the_same_rows(audit: Audit, released: Path, generat
 
 
 def test_the_imatrix_is_needed(audit: Audit, released: Path, generated: Path) -> None:
+    """Without it the scales are not known, and what the weights round to under them is all that can be asked."""
     hidden = released / "hidden"
     hidden.mkdir()
     (released / "imatrix.gguf").rename(hidden / "imatrix.gguf")
     code, said, report = audit(released / QUANT, "--source", generated, "--full")
-    unchecked = PASSED | {"weights": "unchecked", "recipe": "unchecked", "coverage": "full"}
-    assert (code, statuses(report)) == (3, unchecked), said
-    assert "29 of 46 tensors could not be checked" in said and "name it with --imatrix" in said
-    assert report["answers"]["coverage"]["sentence"].startswith("none of 162,176 rows was read")
-    plain = [tensor["name"] for tensor in report["tensors"] if tensor["verdict"] == "exact"]
-    assert plain and all(name.endswith("norm.weight") for name in plain)
+    consistent = PASSED | {"weights": "consistent", "recipe": "unchecked", "coverage": "full"}
+    assert (code, statuses(report)) == (3, consistent), said
+    assert "28 of 46 tensors follow from generated as far as can be told without the importance matrix" in said
+    assert report["answers"]["coverage"]["sentence"].startswith("all 162,176 rows were read")
+    plain = {tensor["name"] for tensor in report["tensors"] if tensor["verdict"] == "exact"}
+    assert {name for name in plain if not name.endswith("norm.weight")} == {"token_embd.weight"}
     code, said, report = audit(released / QUANT, "--source", generated, "--imatrix", hidden / "imatrix.gguf", "--full")
     assert (code, statuses(report)) == (0, PASSED | {"coverage": "full"}), said
 

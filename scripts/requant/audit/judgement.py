@@ -8,6 +8,7 @@ from typing import NamedTuple
 from requant.audit.tensor import TensorAudit
 from requant.audit.unknown_importances import dense, importances_differ, judge_rounding
 from requant.formats.ggml import GGMLType
+from requant.quantization.consistency import LIMITS
 from requant.quantization.verdict import Verdict
 
 
@@ -36,6 +37,15 @@ ALONE = "differs where rounding could explain it, in a file that is exact otherw
 TOO_FEW = "too few blocks differ to tell another compiler's rounding from an alteration"
 TOO_MANY = "every difference has a witness, but more blocks differ than with any compiler that was measured"
 ELSEWHERE = "every difference has a witness, but other types differ in fewer blocks than with any compiler"
+OUT_OF_REACH = 1 / 150
+"""Of blocks that another compiler made otherwise, four times the share that was seen to have no witness: where sums of
+very uneven numbers decide, changing the numbers does not show it."""
+WORSE = 1.2
+"""Weighted error of a block over that of the derived one, up to which a search may have taken it; seen: up to 1.15."""
+NO_WITNESS = (
+    "follows from the weights under its own scales, but in some blocks no witness shows that a compiler chose these: "
+    "only the one that did could"
+)
 
 
 def judge(audits: Sequence[TensorAudit], sampled: bool) -> None:
@@ -57,7 +67,9 @@ def judge(audits: Sequence[TensorAudit], sampled: bool) -> None:
             if audit.reason is None or verdict is Verdict.MISMATCH:
                 audit.verdict, audit.reason = verdict, reason
         elif tally.unexplained:
-            audit.verdict = Verdict.MISMATCH
+            found = doubt.about_unexplained(audit)
+            if audit.reason is None or found[0] is Verdict.MISMATCH:
+                audit.verdict, audit.reason = found
         else:
             audit.verdict, audit.reason = doubt.about(audit.tensor.type, sampled)
 
@@ -68,10 +80,17 @@ class _Doubt:
     def __init__(self, audits: Sequence[TensorAudit]) -> None:
         self._blocks: Counter[GGMLType] = Counter()
         self._found: Counter[GGMLType] = Counter()
+        self._unexplained = 0
         for audit in audits:
             if audit.searched:
+                self._unexplained += audit.tally.unexplained
                 self._blocks[audit.tensor.type] += audit.tally.blocks
                 self._found[audit.tensor.type] += audit.tally.differing - audit.tally.unexplained
+
+    def about_unexplained(self, audit: TensorAudit) -> tuple[Verdict, str | None]:
+        """The verdict of a tensor with blocks that neither another way nor a witness explains."""
+        few = not surprisingly_many(self._unexplained, self._found.total() * OUT_OF_REACH)
+        return (Verdict.UNCHECKED, NO_WITNESS) if few and could_be_chosen(audit) else (Verdict.MISMATCH, audit.reason)
 
     def about(self, kind: GGMLType, sampled: bool) -> tuple[Verdict, str | None]:
         """The verdict of a tensor of this type, and why it is not ``near``."""
@@ -85,6 +104,13 @@ class _Doubt:
         if any(surprisingly_few(self._found[each], n * rate(each).least) for each, n in self._blocks.items()):
             return Verdict.UNCHECKED, ELSEWHERE
         return Verdict.NEAR, None
+
+
+def could_be_chosen(audit: TensorAudit) -> bool:
+    """Whether the unexplained blocks of a tensor could be what a search takes for as good as the derived ones."""
+    tally, found = audit.tally, audit.tally.consistency
+    sound = audit.tensor.type in LIMITS and not found.off and not found.contradicted
+    return sound and tally.unexplained <= len(tally.odd) and all(odd.ratio <= WORSE for odd in tally.odd)
 
 
 def rate(kind: GGMLType) -> Rate:

@@ -30,6 +30,7 @@ TAKEN = (
     "headline", "answers", "policy", "allowed", "subject", "source", "imatrix", "toolchain", "arithmetic", "mix",
     "counts", "rows", "rows_in_all", "findings",
 )  # fmt: skip
+OF_A_MATRIX = ("name", "sha256")
 OF_A_TENSOR = ("name", "type", "shape", "sha256", "verdict")
 
 
@@ -48,6 +49,8 @@ def derivation_statements(report: Mapping[str, Any], when: datetime) -> tuple[St
     _require_proof(report)
     canonical(report)
     predicate = {key: report[key] for key in TAKEN}
+    matrix = report["imatrix"]
+    predicate["imatrix"] = None if matrix is None else {key: matrix[key] for key in OF_A_MATRIX}
     predicate["tensors"] = [{key: tensor[key] for key in OF_A_TENSOR} for tensor in report["tensors"]]
     predicate["requant"] = __version__
     if wrong := fault(predicate, SCHEMA, "the statement"):
