@@ -20,11 +20,12 @@ from requant.audit.forms.content import digest
 from requant.audit.forms.page import as_page
 from requant.audit.forms.quotation import as_markdown
 from requant.audit.forms.terminal import as_text
+from requant.audit.identity import FileIdentity, Identity
 from requant.audit.limits import Limit
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.question import Question, audit
 from requant.audit.render import Rendered, rendered
-from requant.audit.report import Identity, Report
+from requant.audit.report import Report
 from requant.audit.sanity import Sanity, sanity_of
 from requant.ground.canonical import canonical, parse
 from requant.quantization.verdict import Verdict
@@ -53,7 +54,7 @@ def everything(report: Report) -> Report:
     return replace(
         changed, sweep=replace(changed.sweep, missing=("blk.1.attn_q.weight", "rope_freqs.weight")), recipe=CUSTOM,
         metadata=MetadataAnswer(findings, None, frozenset({"general.unchecked"})), coverage=SAMPLE, named=False,
-        identity=Identity(None, {"the hub": "1" * 64, "the manifest": "2" * 64}), inferred=("it was quantized as Q4_1",),
+        identity=Identity((FileIdentity("x.gguf", 1, None, {"the hub": "1" * 64, "the manifest": "2" * 64}),)), inferred=("it was quantized as Q4_1",),
     )  # fmt: skip
 
 

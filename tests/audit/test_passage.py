@@ -10,11 +10,13 @@ import pytest
 
 from requant.audit.passage import DRAWN, WINDOW, Padding, Passage, look_between
 from requant.formats.gguf import Header, Tensor, read_header
+from requant.formats.gguf_parts import read_gguf
 from requant.formats.ranged import LocalFile
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError
 from support.gguf_files import gguf_bytes, pair, parse, tensor
 from support.memory_file import Memory
+from support.splits import split_keys
 
 U32 = 4
 
@@ -38,7 +40,7 @@ def passed(data: bytes, step: int, jobs: int = 2) -> tuple[Passage, list[tuple[s
 def test_every_byte_once_and_in_order(step: int, jobs: int) -> None:
     data = file_with(bytes(32))
     passage, pieces = passed(data, step, jobs)
-    assert passage.sha256 == hashlib.sha256(data).hexdigest()
+    assert passage.sha256s == (hashlib.sha256(data).hexdigest(),)
     for name, wanted in (("a.weight", bytes(range(96))), ("b.weight", b"\7" * 32)):
         mine = [(start, piece) for found, start, piece in pieces if found == name]
         assert b"".join(piece for _, piece in mine) == wanted
@@ -53,7 +55,7 @@ def test_a_large_file_passes_in_pieces(tmp_path: Path) -> None:
     with LocalFile(tmp_path / "x.gguf") as file:
         passage = Passage(file, parse(data))
         assert [found.name for found, _, _ in passage.pieces(lambda _: CHUNK, 2)] == ["a.weight", "b.weight"]
-    assert (passage.sha256, passage.padding.size) == (hashlib.sha256(data).hexdigest(), 3 * CHUNK)
+    assert (passage.sha256s, passage.padding.size) == ((hashlib.sha256(data).hexdigest(),), 3 * CHUNK)
 
 
 @pytest.mark.parametrize(("gap", "alignment", "first"), [
@@ -83,6 +85,48 @@ def test_a_sample_looks_into_long_gaps_at_places_that_nobody_knows() -> None:
         assert look_between(Memory(file_with(bytes(full))), header, 1).hidden == 1, "the ends are always read"
 
 
+class Parts:
+    """Two parts of a model in memory; the second has something between its tensors."""
+
+    shown = "here"
+    names = ("M-00001-of-00002.gguf", "M-00002-of-00002.gguf")
+
+    def __init__(self, gap: bytes) -> None:
+        infos = [tensor("a.weight", (24,)), tensor("b.weight", (8,), 0, 96 + len(gap))]
+        self.data = (
+            gguf_bytes(split_keys(0, 2, 3), [tensor("c.weight", (9,))], b"\1" * 36 + bytes(28)),
+            gguf_bytes(split_keys(1, 2, 3), infos, bytes(range(96)) + gap + b"\7" * 32),
+        )
+
+    def open(self, name: str) -> Memory:
+        return Memory(self.data[self.names.index(name)])
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_every_part_has_a_digest_of_its_own(jobs: int) -> None:
+    """And its own padding, none of which is looked over."""
+    parts = Parts(b"x" + bytes(31))
+    file, header = read_gguf(parts, parts.names[1])
+    passage = Passage(file, header)
+    found: dict[str, bytes] = {}
+    for each, start, piece in passage.pieces(lambda _: 20, jobs):
+        assert start == len(found.setdefault(each.name, b""))
+        found[each.name] += piece
+    assert found == {"c.weight": b"\1" * 36, "a.weight": bytes(range(96)), "b.weight": b"\7" * 32}
+    assert passage.sha256s == tuple(hashlib.sha256(part).hexdigest() for part in parts.data)
+    assert passage.padding == Padding(28 + 32, 1, 32) == look_between(file, header, 1)
+
+
+def test_a_header_of_a_later_part_that_changed_is_noticed() -> None:
+    parts = Parts(b"")
+    file, header = read_gguf(parts, parts.names[0])
+    later = b"".join(parts.data).replace(b"a.weight", b"d.weight")
+    passage = Passage(Changing(b"".join(parts.data), later), header)
+    with pytest.raises(FormatError, match="changed while it was read: leave it alone and try again"):
+        list(passage.pieces(lambda _: 4096, 2))
+    assert file.size == len(later)
+
+
 class Changing(Memory):
     """A file that somebody overwrites in place once its header has been parsed."""
 
@@ -108,7 +152,7 @@ def test_the_digest_is_that_of_the_bytes_that_were_handed_out() -> None:
     later = data[:-1] + b"\1"
     passage = Passage(Changing(data, later), parse(data))
     pieces = b"".join(piece for found, _, piece in passage.pieces(lambda _: 4096, 2) if found.name == "b.weight")
-    assert (pieces, passage.sha256) == (b"\7" * 31 + b"\1", hashlib.sha256(later).hexdigest())
+    assert (pieces, passage.sha256s) == (b"\7" * 31 + b"\1", (hashlib.sha256(later).hexdigest(),))
 
 
 def test_a_file_that_shrinks_is_one_sentence(tmp_path: Path) -> None:

@@ -51,13 +51,17 @@ def test_what_lies_here_may_be_called_like_an_address(tmp_path: Path, monkeypatc
 
 
 def test_what_is_read_is_not_written(tmp_path: Path) -> None:
-    """Under any name that it has, and whatever lies in a folder that is read."""
+    """Under any name that it has, nor another part of it, nor whatever lies in a folder that is read."""
     folder, quant = tmp_path / "release", tmp_path / "release" / "quant.gguf"
     folder.mkdir()
     quant.write_bytes(b"GGUF")
     (tmp_path / "link").symlink_to(quant)
     (tmp_path / "hard").hardlink_to(quant)
-    for inputs, out in ([quant], quant), ([quant], tmp_path / "link"), ([quant], tmp_path / "hard"), ([folder], quant):
+    parts = [folder / f"quant-0000{number}-of-00002.gguf" for number in (1, 2)]
+    parts[1].touch()
+    for inputs, out in (
+        ([quant], quant), ([quant], tmp_path / "link"), ([quant], tmp_path / "hard"), ([folder], quant), (parts[:1], parts[1]),
+    ):  # fmt: skip
         with pytest.raises(click.UsageError, match="is read by this command: name another file to write"):
             keep_inputs([None, *map(str, inputs)], [None, STANDARD_OUTPUT, out])
     keep_inputs([folder, "x" * 300, "hf://a/b"], [folder / "new.json", tmp_path / "report.json", STANDARD_OUTPUT])

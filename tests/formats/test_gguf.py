@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from requant.formats import gguf
-from requant.formats.ggml import GGMLType, ValueType
+from requant.formats.ggml import REMOVED, GGMLType, ValueType
 from requant.formats.gguf import Field, read_header
 from support.gguf_files import array, bf16, gguf_bytes, pair, parse, string, tensor, write_model
 
@@ -89,6 +89,25 @@ def test_tensors_come_back(tmp_path: Path, alignment: int) -> None:
         (str(t.name), tuple(t.shape.tolist()), int(t.tensor_type), int(t.data_offset), int(t.n_bytes)) for t in expected
     ]
     assert header.tensors[-1].shape == (512, 3, 2)
+
+
+def test_a_type_that_llama_cpp_does_not_have_reaches_to_the_next_tensor() -> None:
+    """In whatever order they stand; one type is always the same object, whichever file it comes from."""
+    infos = [tensor("c", [64, 3], 144, 128), tensor("a", [8], 32, 0), tensor("b", [8], 0, 96), tensor("d", [8], 4, 192)]
+    found = {
+        each.name: (each.type.name, each.offset, each.nbytes)
+        for each in parse(gguf_bytes([], infos, bytes(256))).tensors
+    }
+    start = found["a"][1]
+    assert found == {
+        "c": ("TYPE_144", start + 128, 64),
+        "a": ("Q4_0_4_8", start, 96),
+        "b": ("F32", start + 96, 32),
+        "d": ("Q4_2", start + 192, 64),
+    }
+    assert GGMLType.of(144) is GGMLType.of(144) != GGMLType.of(145)
+    assert (int(GGMLType.of(144)), GGMLType.of(144) in {GGMLType.Q4_K}, GGMLType.of(12)) == (144, False, GGMLType.Q4_K)
+    assert not {GGMLType.of(number) for number in REMOVED} & set(GGMLType)
 
 
 def test_version_2_and_any_seekable_file(small_gguf: bytes, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from requant.ground.canonical import canonical
 from requant.ground.errors import RequantError
 from support.gguf_files import array, gguf_bytes, pair, string, tensor
 
-BINARY = ("gguf", "metadata", "imatrix", "legacy_imatrix", "safetensors")
+BINARY = ("gguf", "part", "metadata", "imatrix", "legacy_imatrix", "safetensors")
 MIB = 1 << 20
 
 
@@ -55,7 +55,7 @@ def test_truncated(target: str) -> None:
             TARGETS[target](seed[:length])
 
 
-@pytest.mark.parametrize("target", ["gguf", "imatrix", "legacy_imatrix", "safetensors"])
+@pytest.mark.parametrize("target", ["gguf", "part", "imatrix", "legacy_imatrix", "safetensors"])
 def test_every_length_field(target: str) -> None:
     """Whatever is a length or a count gets each of these values, wherever it stands."""
     seed = seeds.seeds(target)[0]

@@ -28,6 +28,7 @@ from support import small_checkpoint, vocabularies
 from support.attested import passed_report
 from support.gguf_files import array, gguf_bytes, legacy_imatrix, pair, string, tensor, write_imatrix
 from support.small_release import write_release
+from support.splits import split_keys
 
 ROWS = 16
 CONFIG: dict[str, Any] = {
@@ -122,6 +123,12 @@ PAIRS = [
     pair("tokenizer.ggml.token_type", 9, array(5, 3, struct.pack("<3i", 1, 1, 3))),
     pair("nested", 9, array(9, 2, array(4, 1, bytes(4)) + array(8, 1, string("x")))),
 ]
+FOREIGN = gguf_bytes([], [tensor("a", [8], 144), tensor("b", [8], 0, 64)], bytes(96))
+"""A model with a type of a fork."""
+PARTS = {
+    "M-00001-of-00002.gguf": gguf_bytes([*PAIRS, *split_keys(0, 2, 2)], [tensor("a", [8])], bytes(32)),
+    "M-00002-of-00002.gguf": gguf_bytes([PAIRS[0], *split_keys(1, 2, 2)], [tensor("b", [8], 99)], bytes(64)),
+}
 MODEL = gguf_bytes(PAIRS, [tensor("blk.0.ffn_up.weight", [256, 2], 12), tensor("b", [8], 0, 288)], bytes(320))
 
 
@@ -205,7 +212,8 @@ def bundle() -> bytes:
 def seeds(target: str) -> tuple[bytes, ...]:
     """The valid inputs of one target."""
     return {
-        "gguf": (MODEL, gguf_bytes([pair("k", 10, bytes(8))])),
+        "gguf": (MODEL, FOREIGN, gguf_bytes([pair("k", 10, bytes(8))])),
+        "part": (PARTS["M-00002-of-00002.gguf"],),
         "metadata": (MODEL,),
         "imatrix": (_release()["matrix"],),
         "legacy_imatrix": (

@@ -26,6 +26,7 @@ from requant.conversion.pieces import MODEL
 from requant.documents.file_names import ATTESTATION, CARD, MANIFEST, SUMS
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header
+from requant.formats.gguf_parts import files_of, read_gguf
 from requant.formats.imatrix import check_run, importance, read_imatrix
 from requant.formats.legacy_imatrix import START, is_legacy
 from requant.formats.ranged import as_file
@@ -60,6 +61,15 @@ def gguf(data: bytes) -> None:
     with refusals():
         for tensor in read_header(as_file(Memory(data)), "x.gguf").tensors:
             assert 0 <= tensor.offset <= tensor.offset + tensor.nbytes <= len(data)
+
+
+def part(data: bytes) -> None:
+    """The second of two parts of a model."""
+    first, second = seeds.PARTS
+    with refusals():
+        file, header = read_gguf(Folder({first: seeds.PARTS[first], second: data}), second)
+        assert all(file.size >= each.offset + each.nbytes for each in header.tensors)
+        assert sum(own.size for _, own in files_of(header)) == file.size
 
 
 def metadata(data: bytes) -> None:
@@ -278,7 +288,7 @@ def _verify(folder: Path) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
-        gguf, metadata, imatrix, legacy_imatrix, safetensors, index, config, tokenizer, pieces, sums, manifest, attestation,
+        gguf, part, metadata, imatrix, legacy_imatrix, safetensors, index, config, tokenizer, pieces, sums, manifest, attestation,
         statement, bundle, derivation,
     )
 }  # fmt: skip

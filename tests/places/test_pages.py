@@ -33,6 +33,9 @@ PAGES: dict[str, str] = {
     f"http://www.HuggingFace.co/{REPO}": f"hf://{REPO}",
     f"https://hf.co/{REPO}": f"hf://{REPO}",
     f"{HF}/Qwen/models": "hf://Qwen/models",
+    f"huggingface.co/{REPO}/blob/main/x.gguf": f"hf://{REPO}@main/x.gguf",
+    f"hf.co/{REPO}-GGUF:Q4_K_M": f"hf://{REPO}-GGUF:Q4_K_M",
+    f"https://hf.co/{REPO}-GGUF:UD-Q4_K_XL": f"hf://{REPO}-GGUF:UD-Q4_K_XL",
     f"{MS}/{REPO}": f"ms://{REPO}",
     f"{MS}/{REPO}/summary": f"ms://{REPO}",
     f"{MS}/{REPO}/files": f"ms://{REPO}",
@@ -60,7 +63,7 @@ def test_pages(text: str, place: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "model.gguf", "a/b", "", "hf://a/b@main", "ms://a/b", "s3://a/b", "https:/huggingface.co/a/b", "huggingface.co/a/b",
+        "model.gguf", "a/b", "", "hf://a/b@main", "ms://a/b", "s3://a/b", "https:/huggingface.co/a/b", "huggingface.com/a/b",
         "https://example.com/a/b/blob/main/x.gguf", "https://huggingface.co.example.com/a/b", "https://[::1/x", "https:///x",
         "https://host:99999/x", f"{HF}/api/models/{REPO}", f"{HF}/datasets/a/b/resolve/main/x.gguf",
         f"{MS.replace('models', 'datasets')}/a/b/resolve/master/x", "https://modelscope.cn/api/v1/models/a/b/repo?FilePath=x",

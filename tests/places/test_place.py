@@ -14,7 +14,7 @@ from requant.formats.ranged import LocalFile, read_whole
 from requant.formats.safetensors import read_checkpoint, rows_as_float32
 from requant.ground.digests import Known
 from requant.ground.errors import PlaceError, SourceError
-from requant.places.place import as_weights, open_place
+from requant.places.place import named, open_place
 from requant.places.remote import Network
 from support.files import DEEP_CONFIG as CONFIG
 from support.files import DEEP_DATA as DATA
@@ -59,12 +59,15 @@ def test_a_folder(folder: Path) -> None:
 def test_weights_by_owner_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that the subject brings along must not stand in for the repository that was meant."""
     monkeypatch.chdir(tmp_path)
-    assert as_weights("Qwen/Qwen3-4B@main") == "hf://Qwen/Qwen3-4B@main"
+    assert named("Qwen/Qwen3-4B@main") == "hf://Qwen/Qwen3-4B@main"
     (tmp_path / "Qwen" / "Qwen3-4B").mkdir(parents=True)
     with pytest.raises(PlaceError, match=r"write hf://Qwen/Qwen3-4B or \./Qwen/Qwen3-4B"):
-        as_weights("Qwen/Qwen3-4B")
-    for plain in ("./Qwen/Qwen3-4B", "Qwen/Qwen3-4B/", str(tmp_path / "Qwen" / "Qwen3-4B"), "Qwen", "ms://a/b"):
-        assert as_weights(plain) == plain
+        named("Qwen/Qwen3-4B")
+    assert named("Qwen/Qwen3-4B-GGUF:Q4_K_M") == "hf://Qwen/Qwen3-4B-GGUF:Q4_K_M"
+    (tmp_path / "Qwen" / "matrix.dat").touch()
+    here = str(tmp_path / "Qwen" / "Qwen3-4B")
+    for plain in ("Qwen/matrix.dat", "Qwen/no.gguf", "./Qwen/Qwen3-4B", "Qwen/Qwen3-4B/", here, "Qwen", "ms://a/b"):
+        assert named(plain) == plain
 
 
 def test_a_file(folder: Path) -> None:

@@ -23,7 +23,7 @@ def passed_report(path: Path) -> dict[str, Any]:
         "rows_in_all": 4096, "answers": {name: {"status": word, "exit_code": 0, "sentence": "it is well"} for name, word in ANSWERS.items()},
         "policy": {"exact": False, "trust_subject": False, "allow_unchecked": []}, "allowed": [],
         "subject": {
-            "name": path.name, "address": f"./{path.name}", "size": path.stat().st_size, "sha256": digest_file(path).sha256, "recorded": {},
+            "name": path.name, "address": f"./{path.name}", "size": path.stat().st_size, "sha256": digest_file(path).sha256, "recorded": {}, "parts": [],
             "weights_root": weights_root(tensors(entries)), "metadata": keys, "revision": None, "type": "Q4_K_M",
         },
         "source": {

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 
 from requant.audit.report import Report
@@ -55,6 +56,22 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
 def hub() -> Iterator[LoopbackHub]:
     with LoopbackHub() as running:
         yield running
+
+
+@pytest.fixture
+def clients(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoopbackHub:
+    """Let the clients in this process know the loopback Hub only, trust no cache or token here, and wait for nothing."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("modelscope_hub.config._default_config", None)  # made from the environment when first used
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    return hub
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from requant.audit.answers import Coverage, MetadataAnswer
+from requant.audit.identity import FileIdentity, Identity
 from requant.audit.metadata import Grade, MetadataFinding
 from requant.audit.named_weights import open_weights
 from requant.audit.recipe import RecipeAnswer
-from requant.audit.report import Identity, Report
+from requant.audit.report import Report
 from requant.audit.status import Mix
 from requant.audit.subject import open_subject
 from requant.audit.sweep import Sweep
@@ -66,7 +67,7 @@ def good_report(folder: Path) -> Iterator[Report]:
         recipe=STOCK,
         metadata=MetadataAnswer(()),
         coverage=Coverage(None, None, 1, 1),
-        identity=Identity("0" * 64),
+        identity=Identity((FileIdentity("quant.gguf", 1, "0" * 64),)),
         named=True,
         trusted=False,
         inferred=(),
@@ -96,6 +97,6 @@ def large(report: Report, layers: int = 36) -> Report:
     said = {"the hub": "1" * 64}
     return replace(
         report, sweep=replace(report.sweep, tensors=tuple(found), missing=("rope_freqs.weight",)),
-        metadata=MetadataAnswer(findings), coverage=Coverage(2**63, {}, 1024, 162_176), identity=Identity(None, said),
+        metadata=MetadataAnswer(findings), coverage=Coverage(2**63, {}, 1024, 162_176), identity=Identity((FileIdentity("quant.gguf", 1, None, said),)),
         inferred=("it was quantized as Q4_1, as general.file_type says",),
     )  # fmt: skip

@@ -29,6 +29,7 @@ from requant.documents.file_names import IMATRIX
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, Floats, Indices
 from requant.formats.gguf import DEFAULT_ALIGNMENT, Header, Tensor
+from requant.formats.gguf_parts import files_of
 from requant.formats.gguf_values import ABSENT
 from requant.ground.progress import progress
 from requant.ground.text import counted, listed
@@ -48,7 +49,7 @@ class Coverage:
     ``selected`` are these by tensor, ``None`` for all; vectors are always read whole, and not counted. ``rows_read``
     are asked for at first, and those that could be compared in the end; of ``rows_left`` no row could be. ``drawn``
     are those that were drawn one by one, on which the bound rests. ``padding`` is what was found between the tensors,
-    ``alignment`` the header's.
+    ``alignment`` the header's; of ``endless`` tensors, whose type is not known, nobody knows where the padding begins.
     """
 
     seed: int | None
@@ -59,12 +60,15 @@ class Coverage:
     drawn: Mapping[str, Indices] = field(default_factory=dict)
     padding: Padding = field(default_factory=Padding)
     alignment: int = DEFAULT_ALIGNMENT
+    endless: tuple[str, ...] = ()
 
     @property
     def status(self) -> Reading:
-        """Whether all was to be read, and whether something lies between the tensors."""
+        """Whether all was to be read, and whether something lies between the tensors, or could."""
         if self.padding.hidden:
             return Reading.HIDDEN
+        if self.endless:
+            return Reading.UNCHECKED
         return Reading.FULL if self.seed is None else Reading.SAMPLE
 
     @property
@@ -74,6 +78,8 @@ class Coverage:
         parts.append(self._bound)
         if self.padding.spare:
             parts.append(f"{counted(self.padding.spare, 'byte')} of padding more than the alignment asks for")
+        if self.endless:
+            parts.append(f"{self._open}, so anything may lie there")
         if self.alignment != DEFAULT_ALIGNMENT:
             parts.append(f"tensors are aligned to {self.alignment:,} bytes instead of {DEFAULT_ALIGNMENT}")
         return "; ".join(parts)
@@ -82,6 +88,10 @@ class Coverage:
     def _hidden(self) -> str:
         are = "is" if self.padding.hidden == 1 else "are"
         return f"{counted(self.padding.hidden, 'byte')} between the tensors {are} not zero, and no part of any weight"
+
+    @property
+    def _open(self) -> str:
+        return f"where {listed(self.endless)} {'ends' if len(self.endless) == 1 else 'end'} is not known"
 
     @property
     def _bound(self) -> str:
@@ -108,7 +118,9 @@ class Coverage:
     @property
     def brief(self) -> str:
         """What was read, in a few words, or what should not be there."""
-        return self._hidden if self.padding.hidden else self._read
+        if self.padding.hidden:
+            return self._hidden
+        return f"{self._read}; {self._open}" if self.endless else self._read
 
     @property
     def _read(self) -> str:
@@ -201,13 +213,16 @@ def cover(header: Header, count: int | None, seed: int | None) -> Coverage:
     """Decide what is read: ``count`` rows that ``seed`` draws, a random one if ``None``; without a count everything."""
     rows = {tensor.name: prod(tensor.shape[1:]) for tensor in header.tensors if len(tensor.shape) > 1}
     in_all = sum(rows.values())
+    endless = tuple(tensor.name for tensor in header.tensors if not tensor.type.is_known)
+    alignments = {part.alignment for _, part in files_of(header)} - {DEFAULT_ALIGNMENT}
+    alignment = max(alignments, default=DEFAULT_ALIGNMENT)
     if count is None:
-        return Coverage(None, None, in_all, in_all, alignment=header.alignment)
+        return Coverage(None, None, in_all, in_all, alignment=alignment, endless=endless)
     seed = randbits(64) if seed is None else seed
     drawn, whole = draw(rows, count, seed), runs(rows, seed)
     selected = {name: np.union1d(whole[name], drawn.get(name, whole[name])) for name in rows}
     size = sum(map(len, selected.values()))
-    return Coverage(seed, selected, size, in_all, drawn=drawn, alignment=header.alignment)
+    return Coverage(seed, selected, size, in_all, drawn=drawn, alignment=alignment, endless=endless)
 
 
 def answer_recipe(
@@ -281,7 +296,6 @@ def answer_weights(
 
     Raises:
         FormatError, SourceError: when a file cannot be read.
-        UnsupportedError: when it was made with an importance matrix of experts.
         ToolError: when an arithmetic cannot be had.
     """
     importances: Mapping[str, Floats] = {} if imatrix is None else imatrix.importances()

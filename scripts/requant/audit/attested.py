@@ -28,7 +28,7 @@ from requant.ground.errors import AttestationError, FormatError
 from requant.ground.progress import progress
 from requant.ground.text import listed, printable
 from requant.pipeline.describe import Description, describe_with_progress, tensor_entries
-from requant.places.place import as_weights
+from requant.places.place import named as place_named
 from requant.release.attestation import LONGEST, Statement, bundled, read_envelope, subjects, verify_with
 from requant.release.derivation import DERIVATION, OLDER, SCHEMA
 from requant.release.keys import read_public_key
@@ -181,7 +181,7 @@ def _about_source(text: str, predicate: Mapping[str, Any]) -> Iterator[Disagreem
     if SHA256.fullmatch(text):
         yield from _compared(where, text, source.get("weights_root"))
         return
-    meant = as_weights(text)
+    meant = place_named(text)
     if match := REPOSITORY.fullmatch(meant):
         place, revision = match["place"], match["revision"]
         attested = source.get("place")

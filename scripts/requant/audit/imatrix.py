@@ -20,7 +20,6 @@ from requant.formats.gguf import Header
 from requant.formats.imatrix import MAX_SIZE, Imatrix, importance, read_imatrix
 from requant.formats.ranged import Ranged, read_whole
 from requant.ground.digests import digest_bytes
-from requant.ground.errors import UnsupportedError
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import table
 
@@ -51,15 +50,8 @@ class HashedImatrix:
         return bool(wanted) and all(found == size for found, size in wanted)
 
     def importances(self) -> dict[str, Floats]:
-        """What llama-quantize multiplies with, for dense weights: ``[columns]`` each.
-
-        Raises:
-            UnsupportedError: when it is a matrix of experts.
-        """
-        for name, entry in self.content.entries.items():
-            if len(entry.counts) > 1:
-                raise UnsupportedError(f"{self.name} measures experts ({name!r}), which this version does not check")
-        return {name: importance(entry)[0] for name, entry in self.content.entries.items()}
+        """What llama-quantize multiplies with: ``[experts, columns]`` each; a dense weight is one expert."""
+        return {name: importance(entry) for name, entry in self.content.entries.items()}
 
 
 def read_hashed(file: Ranged) -> HashedImatrix:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from requant.audit.material import Material
+from requant.audit.material import Material, by_expert
 from requant.audit.tensor import TensorAudit
 from requant.formats.ggml import NEEDS_IMPORTANCE, GGMLType, Indices
 from requant.quantization.derivation import Making, derivable
@@ -46,7 +46,8 @@ def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
             seen[audit.tensor.type] += 1
             rows = max(1, min(PROBE // audit.tensor.shape[0], audit.rows))
             spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
-            yield audit, spread if audit.selected is None else audit.selected[:rows]
+            indices = spread if audit.selected is None else audit.selected[:rows]
+            yield from ((audit, indices[places]) for places in by_expert(audit.tensor, indices))
 
 
 def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:

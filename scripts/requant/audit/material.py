@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
 from requant.audit.tensor import TensorAudit
 from requant.conversion.weights import Weights, read_rows
 from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, Indices
-from requant.formats.gguf import Header
+from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
 from requant.quantization.derivation import Making, Rows, Ways
 from requant.quantization.quantizer import Quantizer
@@ -19,9 +20,9 @@ from requant.quantization.quantizer import Quantizer
 class Material:
     """What a quant is made of, and the quant: everything that is read.
 
-    ``importances`` maps weights to what llama-quantize multiplies with, ``[columns]`` each, as far as they are at hand.
-    Whether they were used is found out. ``quantizer`` opens an arithmetic; ``lacking`` says of those that this machine
-    has not why.
+    ``importances`` maps weights to what llama-quantize multiplies with, ``[experts, columns]`` each, or ``[columns]``
+    of a dense weight, as far as they are at hand. Whether they were used is found out. ``quantizer`` opens an
+    arithmetic; ``lacking`` says of those that this machine has not why.
     """
 
     subject: Ranged
@@ -44,12 +45,16 @@ class Material:
         return Ways(self.quantizer, (first, *(each for each in others if each != first)))
 
     def rows(self, audit: TensorAudit, indices: Indices, making: Making, actual: Bytes | None = None) -> Rows:
-        """Some of the rows to look at, with the importances if ``making`` has them; ``actual`` saves reading it."""
+        """Some rows of one expert, with its importances if ``making`` has them; ``actual`` saves reading it."""
         if audit.held is None:
             rows = self._stored(audit, indices, actual)
         else:
             rows = audit.held.at(np.searchsorted(audit.held.indices, indices))
-        return rows if making.weighed else replace(rows, importance=None)
+        importances = self.importances.get(audit.tensor.name) if making.weighed else None
+        if importances is None or not len(indices):
+            return rows
+        [expert] = _experts(audit.tensor, indices[:1])
+        return replace(rows, importance=importances.reshape(-1, audit.tensor.shape[0])[expert])
 
     def hold(self, audits: list[TensorAudit], jobs: int) -> None:
         """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting.
@@ -70,7 +75,18 @@ class Material:
                 raise
 
     def _stored(self, audit: TensorAudit, indices: Indices, actual: Bytes | None = None) -> Rows:
-        name = audit.tensor.name
-        weights = self.weights.rows(name, indices)
+        weights = self.weights.rows(audit.tensor.name, indices)
         actual = read_rows(self.subject, audit.tensor, indices) if actual is None else actual
-        return Rows(audit.tensor.type, weights, self.importances.get(name), actual, indices)
+        return Rows(audit.tensor.type, weights, None, actual, indices)
+
+
+def by_expert(tensor: Tensor, indices: Indices) -> list[slice]:
+    """Where in ``indices``, which are sorted, each expert's rows stand: llama-quantize quantizes every one apart."""
+    breaks = np.flatnonzero(np.diff(_experts(tensor, indices))) + 1
+    return [slice(first, last) for first, last in pairwise([0, *breaks.tolist(), len(indices)])]
+
+
+def _experts(tensor: Tensor, rows: Indices) -> Indices:
+    """Which expert rows belong to: that of the third dimension, where there is one."""
+    found: Indices = rows // (*tensor.shape, 1)[1]
+    return found

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from requant.audit.metadata import expected_from_gguf
+from requant.audit.model_file import model_file
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, ROPE_TOLERANCE, plan, read_config
 from requant.conversion.metadata import TEXT_LIMIT, expected_metadata, read_texts
@@ -11,11 +12,12 @@ from requant.conversion.special_tokens import GGML, TOKENIZER
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.conversion.writer import changed_by_transformers
 from requant.formats.ggml import GGMLType, ValueType
-from requant.formats.gguf import Field, Header, read_header
-from requant.formats.ranged import as_file, read_whole
+from requant.formats.gguf import Field, Header
+from requant.formats.gguf_parts import models, part_names, read_gguf
+from requant.formats.ranged import read_whole
 from requant.formats.safetensors import SUFFIX, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
-from requant.places.place import Place, as_weights, open_place
+from requant.places.place import Place, named, open_place
 from requant.places.remote import Network
 from requant.quantization.mix import Model
 
@@ -45,7 +47,7 @@ class NamedWeights:
 
 
 def open_weights(text: str, network: Network | None = None) -> NamedWeights:
-    """Open weights: a checkpoint or a BF16, F16 or F32 GGUF, anywhere; close their ``place`` afterwards.
+    """Open weights: a checkpoint, or a BF16, F16 or F32 GGUF with all its parts; close their ``place`` afterwards.
 
     Args:
         text: a path, a place as in ``requant.places.place``, or ``owner/name[@revision]`` on the Hugging Face Hub.
@@ -54,16 +56,13 @@ def open_weights(text: str, network: Network | None = None) -> NamedWeights:
         SourceError, FormatError: when they cannot be had or are damaged.
         UnsupportedError: when requant does not know how such a model is converted.
     """
-    place = open_place(as_weights(text), network)
+    place = open_place(named(text), network)
     try:
-        ggufs = [name for name in place.names if name.endswith(".gguf")]
         checkpoint = any(name == CONFIG or name.endswith(SUFFIX) for name in place.names)
         if place.file is not None and place.file.endswith(".gguf"):
             return _gguf(place, place.file)
-        if ggufs and not checkpoint:
-            if len(ggufs) > 1:
-                raise PlaceError(f"{place.shown} holds {len(ggufs):,} GGUF files: name the unquantized one")
-            return _gguf(place, ggufs[0])
+        if models(place.names) and (place.quant is not None or not checkpoint):
+            return _gguf(place, model_file(place))
         return _checkpoint(place)
     except BaseException:
         place.close()
@@ -71,12 +70,11 @@ def open_weights(text: str, network: Network | None = None) -> NamedWeights:
 
 
 def _gguf(place: Place, name: str) -> NamedWeights:
-    file = place.open(name)
-    header = read_header(as_file(file), file.name)
+    file, header = read_gguf(place, name)
     types = {tensor.name: tensor.type for tensor in header.tensors}
     return NamedWeights(
         place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None,
-        files=(name,),
+        files=tuple(part_names(name)) if header.parts else (name,),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A file's bytes, all of them, once and in order: what is derived from is what was hashed, and nothing is left out.
+"""A quant's bytes, all of them, once and in order: what is derived from is what was hashed, and nothing is left out.
 
 A digest speaks only of bytes that passed here. Whoever looks at a piece gets the very buffer that was hashed.
 """
@@ -7,11 +7,12 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from requant.formats.gguf import Header, Tensor, read_header
+from requant.formats.gguf_parts import files_of
 from requant.formats.gguf_regions import gaps, regions, spare
 from requant.formats.ranged import Ranged, as_file
 from requant.ground.digests import CHUNK
@@ -35,72 +36,77 @@ class Padding:
 
 @dataclass
 class Passage:
-    """The way through a file; ``sha256``, ``padding`` and the ``digests`` of all tensors, each of its own bytes,
-    are whole when ``pieces`` has ended.
+    """The way through a quant's files; whole once ``pieces`` has ended.
+
+    ``sha256s`` are the digests of the files, ``digests`` those of all tensors, each of its own bytes.
     """
 
     file: Ranged
     header: Header
-    sha256: str = ""
+    sha256s: tuple[str, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
     padding: Padding = Padding()
-    _head: list[bytes] = field(default_factory=list)
 
     def pieces(self, step: Callable[[Tensor], int], jobs: int) -> Iterator[tuple[Tensor, int, bytes]]:
-        """Read the file once: every tensor piece by piece, with the byte of the tensor that each begins with.
+        """Read every file once: every tensor piece by piece, with the byte of the tensor that each begins with.
 
         Args:
             step: how many bytes of a tensor are wanted at once.
             jobs: how many pieces may be read at a time.
 
         Raises:
-            FormatError, SourceError: when it cannot be read; FormatError also when its header is no longer the one
-                that was parsed.
+            FormatError, SourceError: when it cannot be read; FormatError also when a header is no longer the one that
+                was parsed.
         """
-        sha256, parts = hashlib.sha256(), {tensor.name: hashlib.sha256() for tensor in self.header.tensors}
+        self.padding = Padding(spare=_spare(self.header))
+        tensors = {tensor.name: hashlib.sha256() for tensor in self.header.tensors}
         with ThreadPoolExecutor(jobs) as pool:
-            waiting: deque[tuple[int, Tensor | None, Future[bytes]]] = deque()
-            plan = self._plan(step)
             try:
-                for start, stop, tensor in plan:
-                    waiting.append((start, tensor, pool.submit(self.file.read, start, stop - start)))
-                    if len(waiting) > max(AHEAD, jobs):
-                        yield from self._passed(*waiting.popleft(), sha256, parts)
-                while waiting:
-                    yield from self._passed(*waiting.popleft(), sha256, parts)
+                for offset, part in files_of(self.header):
+                    sha256, head = hashlib.sha256(), bytearray()
+                    for start, tensor, data in self._read(pool, offset, part, step, jobs):
+                        sha256.update(data)
+                        if tensor is not None:
+                            tensors[tensor.name].update(data)
+                            yield tensor, start - tensor.offset, data
+                        elif start < part.data_offset:
+                            head += data
+                        else:
+                            self._add_padding(data)
+                    self._require_header(offset, part, bytes(head))
+                    self.sha256s += (sha256.hexdigest(),)
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        self._require_header()
-        self.sha256 = sha256.hexdigest()
-        self.digests = {name: part.hexdigest() for name, part in parts.items()}
+        self.digests = {name: tensor.hexdigest() for name, tensor in tensors.items()}
 
-    def _plan(self, step: Callable[[Tensor], int]) -> Iterator[tuple[int, int, Tensor | None]]:
-        for start, stop, tensor in regions(self.header):
+    def _read(
+        self, pool: ThreadPoolExecutor, offset: int, part: Header, step: Callable[[Tensor], int], jobs: int
+    ) -> Iterator[tuple[int, Tensor | None, bytes]]:
+        """One file from its first byte to its last, some pieces ahead; ``offset`` is where it begins in all bytes."""
+        waiting: deque[tuple[int, Tensor | None, Future[bytes]]] = deque()
+
+        def come(most: int) -> Iterator[tuple[int, Tensor | None, bytes]]:
+            while len(waiting) > most:
+                start, tensor, reading = waiting.popleft()
+                yield start, tensor, reading.result()
+
+        for first, last, tensor in regions(part):
             size = step(tensor) if tensor else CHUNK
-            for position in range(start, stop, size):
-                yield position, min(position + size, stop), tensor
+            for start in range(first, last, size):
+                reading = pool.submit(self.file.read, offset + start, min(size, last - start))
+                waiting.append((start, tensor, reading))
+                yield from come(max(AHEAD, jobs))
+        yield from come(0)
 
-    def _passed(
-        self, start: int, tensor: Tensor | None, reading: "Future[bytes]", sha256: "hashlib._Hash",
-        parts: "dict[str, hashlib._Hash]",
-    ) -> Iterator[tuple[Tensor, int, bytes]]:  # fmt: skip
-        data = reading.result()
-        sha256.update(data)
-        if tensor is not None:
-            parts[tensor.name].update(data)
-            yield tensor, start - tensor.offset, data
-        elif start < self.header.data_offset:
-            self._head.append(data)
-        else:
-            found = self.padding
-            hidden = found.hidden + int(np.count_nonzero(np.frombuffer(data, np.uint8)))
-            self.padding = Padding(found.size + len(data), hidden, spare(self.header))
+    def _add_padding(self, data: bytes) -> None:
+        found = self.padding
+        hidden = found.hidden + int(np.count_nonzero(np.frombuffer(data, np.uint8)))
+        self.padding = replace(found, size=found.size + len(data), hidden=hidden)
 
-    def _require_header(self) -> None:
-        head, self._head = b"".join(self._head), []
-        again = read_header(as_file(_Remembered(self.file, head)), self.file.name)
-        if again != self.header:
+    def _require_header(self, offset: int, part: Header, head: bytes) -> None:
+        again = read_header(as_file(_Remembered(self.file, offset, part.size, head)), part.name)
+        if again != part:
             raise changed_meanwhile(self.file.name)
 
 
@@ -110,10 +116,15 @@ def look_between(file: Ranged, header: Header, seed: int) -> Padding:
     Raises:
         FormatError, SourceError: when it cannot be read.
     """
-    windows = [window for gap in gaps(header) for window in _windows(*gap, seed)]
+    between = [(offset + start, offset + stop) for offset, part in files_of(header) for start, stop in gaps(part)]
+    windows = [window for gap in between for window in _windows(*gap, seed)]
     pieces = file.read_many([(start, stop - start) for start, stop in windows])
     hidden = sum(int(np.count_nonzero(np.frombuffer(piece, np.uint8))) for piece in pieces)
-    return Padding(sum(map(len, pieces)), hidden, spare(header))
+    return Padding(sum(map(len, pieces)), hidden, _spare(header))
+
+
+def _spare(header: Header) -> int:
+    return sum(spare(part) for _, part in files_of(header))
 
 
 def _windows(start: int, stop: int, seed: int) -> list[tuple[int, int]]:
@@ -127,22 +138,21 @@ def _windows(start: int, stop: int, seed: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class _Remembered:
-    """A file whose first bytes are those that were read before."""
+    """The ``size`` bytes of a file from ``offset`` on, of which the first are those that were read before."""
 
     file: Ranged
+    offset: int
+    size: int
     head: bytes
 
     @property
     def name(self) -> str:
         return self.file.name
 
-    @property
-    def size(self) -> int:
-        return self.file.size
-
     def read(self, offset: int, length: int) -> bytes:
         known = self.head[offset : offset + length]
-        return known if len(known) == length else known + self.file.read(offset + len(known), length - len(known))
+        at = offset + len(known)
+        return known if len(known) == length else known + self.file.read(self.offset + at, length - len(known))
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         return [self.read(offset, length) for offset, length in ranges]

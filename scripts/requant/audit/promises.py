@@ -87,6 +87,13 @@ def bits_per_weight(tensors: Iterable[tuple[tuple[int, ...], GGMLType]]) -> floa
     return sum(weights * 8 * kind.type_size / kind.block_size for weights, kind in matrices) / count if count else 0.0
 
 
+def at_most_bits(tensors: Sequence[Tensor]) -> float:
+    """The same by the bytes that they take, also where it is not known where a tensor ends; 0 where there is none."""
+    matrices = [tensor for tensor in tensors if is_matrix(tensor.shape)]
+    weights = sum(prod(tensor.shape) for tensor in matrices)
+    return 8 * sum(tensor.nbytes for tensor in matrices) / weights if weights else 0.0
+
+
 def promised(name: str) -> list[Promise]:
     """What a file name says of the mix.
 

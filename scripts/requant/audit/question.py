@@ -1,21 +1,24 @@
 """One audit from its words to its outcome: open what is named, infer what is not, ask the four questions, sum up."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
+from requant.audit.identity import FileIdentity, Identity
 from requant.audit.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
 from requant.audit.manifest import compare_claims
 from requant.audit.matrices import only_matrix
 from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
-from requant.audit.report import Identity, Report
+from requant.audit.report import Report
 from requant.audit.subject import Subject, open_subject
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
+from requant.formats.gguf_parts import files_of
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Network
@@ -72,7 +75,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         claims = compare_claims(subject, weights, sweep, imatrix if sweep.weighed else None, pin)
         recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
-        identity = Identity(sweep.sha256, _recorded(subject))
+        identity = _identity(subject, sweep.sha256s)
         command = tuple(_again(question, subject, weights, matrix, coverage.seed))
     return Report(
         subject=subject,
@@ -160,11 +163,22 @@ def _again(
         yield from ("--toolchain", question.toolchain)
 
 
-def _recorded(subject: Subject) -> dict[str, str]:
-    """What the hub and the manifest say that the subject's SHA-256 is: claims, to be held against what was read."""
-    known = subject.place.expected(subject.name)
+def _identity(subject: Subject, sha256s: Sequence[str]) -> Identity:
+    """The subject's files; without ``sha256s``, not all of them was read."""
+    files = zip_longest(subject.names, files_of(subject.header), sha256s)
+    return Identity(
+        tuple(
+            FileIdentity(PurePosixPath(name).name, header.size, sha256, _recorded(subject, name))
+            for name, (_, header), sha256 in files
+        )
+    )
+
+
+def _recorded(subject: Subject, path: str) -> dict[str, str]:
+    """What the hub and the manifest say that a file's SHA-256 is: claims, to be held against what was read."""
+    known = subject.place.expected(path)
     said = {"the hub": known.sha256} if known and known.sha256 else {}
-    name = PurePosixPath(subject.name).name
+    name = PurePosixPath(path).name
     for quant in subject.manifest.quants if subject.manifest else ():
         if quant.file.name == name:
             said["the manifest"] = quant.file.sha256

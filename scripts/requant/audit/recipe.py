@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from requant.audit.imatrix import HashedImatrix
 from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding
-from requant.audit.promises import StockMix, bits_per_weight, hold, is_matrix, matrices_of
+from requant.audit.promises import StockMix, at_most_bits, bits_per_weight, hold, is_matrix, matrices_of
 from requant.audit.sanity import Sanity
 from requant.audit.status import Mix
 from requant.formats.ggml import PLAIN, GGMLType, ValueType
@@ -107,9 +107,17 @@ def answer_mix(made: Made) -> RecipeAnswer:
     known = {number: _sum_up(stock.nearest(number, found), shapes) for number in stock.mixes}
     matrices = matrices_of(made.tensors, equal, known)
     bits = matrices.bits
-    findings = tuple(hold(made.label, made.name, matrices))
-    if why := _why_unchecked(made, found, stock):
-        answer = RecipeAnswer(Mix.UNCHECKED, f"the types were not compared with a stock mix: {why}", bits=bits)
+    foreign = [name for name, kind in found.items() if not kind.is_known]
+    # Of these nobody knows how many bits they have.
+    findings = () if foreign else tuple(hold(made.label, made.name, matrices))
+    if foreign:
+        are = "is of a type" if len(foreign) == 1 else "are of types"
+        bits = at_most_bits(made.tensors)
+        said = f"the types are not those of any stock mix, with at most {bits:.2f} bits per weight: {listed(foreign)}"
+        answer = RecipeAnswer(Mix.UNCHECKED, f"{said} {are} that llama.cpp does not read", bits=bits)
+    elif why := _why_unchecked(made, found, stock):
+        said = f"the types were not compared with a stock mix, they have {bits:.2f} bits per weight: {why}"
+        answer = RecipeAnswer(Mix.UNCHECKED, said, bits=bits)
     elif equal:
         number = made.label if made.label in equal else equal[0]
         name = FILE_TYPES[number].name

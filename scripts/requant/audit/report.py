@@ -1,12 +1,13 @@
 """What an audit found: the four answers with what they rest on, and all of it as a document for machines."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from requant import __version__
 from requant.audit.answers import Coverage, MetadataAnswer
+from requant.audit.identity import Identity
 from requant.audit.limits import Limit
 from requant.audit.metadata import MetadataFinding
 from requant.audit.named_weights import NamedWeights
@@ -27,23 +28,6 @@ from requant.ground.text import counted, listed
 from requant.places.remote import Traffic
 from requant.quantization.consistency import Consistency
 from requant.quantization.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The subject's SHA-256: of all bytes, if they were read; and what others say that it is, by who says so."""
-
-    sha256: str | None = None
-    said: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def contradictions(self) -> list[str]:
-        """Who says something else than what was read, in words."""
-        return [
-            f"{who} gives SHA-256 {said}, and the bytes that were read have {self.sha256}"
-            for who, said in self.said.items()
-            if self.sha256 not in (None, said)
-        ]
 
 
 @dataclass(frozen=True)
@@ -278,9 +262,10 @@ def _materials(report: Report) -> dict[str, Any]:
             "weights_root": _root(report),
             "metadata": [
                 {"key": key, "sha256": sha256}
-                for key, sha256 in (key_digests(subject.header) if identity.sha256 else {}).items()
+                for key, sha256 in (key_digests(subject.header) if identity.is_read else {}).items()
             ],
-            "recorded": dict(sorted(identity.said.items())),
+            "recorded": dict(sorted(identity.files[0].said.items())) if len(identity.files) == 1 else {},
+            "parts": [file.document() for file in identity.files] if len(identity.files) > 1 else [],
             "revision": subject.place.revision,
             "type": subject.inferred.file_type_name,
         },

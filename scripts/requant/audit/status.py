@@ -22,11 +22,12 @@ class Metadata(Status):
 
 
 class Reading(Status):
-    """The coverage: how much of the file was read; or what was read and is neither header nor tensor."""
+    """The coverage: how much of the file was read; or what was read and is, or may be, neither header nor tensor."""
 
     FULL = "full", ExitCode.OK
     SAMPLE = "sample", ExitCode.OK
     HIDDEN = "hidden", ExitCode.AGAINST
+    UNCHECKED = "unchecked", ExitCode.UNCHECKED
 
 
 def worst(codes: list[ExitCode]) -> ExitCode:

@@ -9,34 +9,38 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from requant.audit.claims import Inferred, infer
-from requant.audit.matrices import MOST_LOOKED_AT, holds_matrix, matrices_beside
+from requant.audit.matrices import matrices_beside
+from requant.audit.model_file import model_file, require_model
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import LONGEST, SCHEMAS, Manifest, require_form
-from requant.formats.gguf import Header, read_header
+from requant.formats.gguf import Header
+from requant.formats.gguf_parts import part_names, read_gguf
 from requant.formats.imatrix import is_imatrix, legacy_header, starts_as_legacy
 from requant.formats.ranged import LocalFile, Ranged, as_file, read_whole
 from requant.ground.canonical import parse
-from requant.ground.errors import PlaceError, UnsupportedError
-from requant.places.place import Place, open_place
+from requant.places.place import Place, named, open_place
 from requant.places.remote import Network
-
-NOT_QUANTS = ("imatrix", "mmproj")
-"""GGUFs whose names begin so hold no language model."""
 
 
 @dataclass(frozen=True)
 class Subject:
     """One GGUF, opened.
 
-    ``name`` is its file name, ``manifest`` our manifest beside it if there is one that describes this file.
+    ``names`` are those of its files: one, or all parts. ``manifest`` is our manifest beside it if there is one that
+    describes this file.
     """
 
     place: Place
     file: Ranged
-    name: str
+    names: tuple[str, ...]
     header: Header
     inferred: Inferred
     manifest: Manifest | None
+
+    @property
+    def name(self) -> str:
+        """That of its file, of the first one if there are several."""
+        return self.names[0]
 
     @property
     def is_imatrix(self) -> bool:
@@ -63,50 +67,39 @@ class Subject:
         Raises:
             SourceError: when a file cannot be read.
         """
-        return matrices_beside(self.place, self.name, self.file, self.inferred.imatrix_file, self.with_imatrix)
+        file, said = self.place.open(self.name), self.inferred.imatrix_file
+        return matrices_beside(self.place, self.name, file, said, self.with_imatrix)
 
 
 def open_subject(text: str, network: Network | None = None) -> Subject:
-    """Open what is to be audited; close its ``place`` afterwards.
+    """Open what is to be audited, all parts of it; close its ``place`` afterwards.
 
     Raises:
         SourceError: when it cannot be found or reached.
-        FormatError: when it is no GGUF, or its manifest is damaged.
-        UnsupportedError: when it is one part of several.
+        FormatError: when it is no GGUF, a part of it is missing or another's, or its manifest is damaged.
+        UnsupportedError: when it says that it is no language model.
     """
-    place = open_place(text, network)
+    place = open_place(named(text), network)
     try:
-        path = place.file or _only_quant(place)
+        path = model_file(place)
         file = place.open(path)
-        old = starts_as_legacy(as_file(file))
-        header = legacy_header(file.name, file.size) if old else read_header(as_file(file), file.name)
-        split = header.metadata.get("split.count")
-        if split is not None and split.value not in (0, 1):
-            raise UnsupportedError(f"{file.name} is one part of a split model: join it with llama-gguf-split --merge")
-        manifest = _manifest(_sibling(place, file, path, MANIFEST))
-        name = PurePosixPath(path).name
+        if starts_as_legacy(as_file(file)):
+            header = legacy_header(file.name, file.size)
+        else:
+            file, header = read_gguf(place, path)
+        require_model(header)
+        names = tuple(part_names(path)) if header.parts else (path,)
+        manifest = _manifest(_sibling(place, names[0], MANIFEST))
+        name = PurePosixPath(names[0]).name
         described = manifest is not None and any(quant.file.name == name for quant in manifest.quants)
-        return Subject(place, file, path, header, infer(header), manifest if described else None)
+        return Subject(place, file, names, header, infer(header), manifest if described else None)
     except BaseException:
         place.close()
         raise
 
 
-def _only_quant(place: Place) -> str:
-    names = [name for name in place.names if name.endswith(".gguf")]
-    quants = [name for name in names if not PurePosixPath(name).name.lower().startswith(NOT_QUANTS)]
-    if 1 < len(quants) <= MOST_LOOKED_AT:
-        quants = [name for name in quants if not holds_matrix(place.open(name))]
-    if not names:
-        raise PlaceError(f"{place.shown} holds no GGUF file: name the folder, repository or file of a quant")
-    if len(quants) != 1:
-        shown = ", ".join(quants[:3]) or names[0]
-        raise PlaceError(f"{place.shown} holds {len(quants):,} quants ({shown}): name the file that is meant")
-    return quants[0]
-
-
-def _sibling(place: Place, file: Ranged, path: str, name: str) -> Ranged | None:
-    beside = PurePosixPath(path).with_name(name).as_posix()
+def _sibling(place: Place, path: str, name: str) -> Ranged | None:
+    beside, file = PurePosixPath(path).with_name(name).as_posix(), place.open(path)
     if beside in place.names:
         return place.open(beside)
     if isinstance(file, LocalFile) and place.file is not None:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 
 import numpy as np
 
 from requant.audit.hashed_weights import HashedWeights
 from requant.audit.judgement import differs_throughout, judge
 from requant.audit.making import probe
-from requant.audit.material import Material
+from requant.audit.material import Material, by_expert
 from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.audit.sanity import Unweighted, look
 from requant.audit.tensor import TensorAudit
@@ -41,7 +42,7 @@ class Sweep:
 
     ``arithmetic``, ``via`` and ``weighed`` are those that the file was found to be in. ``missing`` are weights that it
     lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between
-    the tensors, ``sha256`` that of the whole file where all of it was read, and ``digests`` those of its tensors by
+    the tensors, ``sha256s`` those of its files where all was read, and ``digests`` those of its tensors by
     name; ``source`` are the weights that were read whole, and ``source_root`` is one digest for them if none is left
     out. ``weighed`` is ``None`` where neither with nor without the importances at hand anything fits.
     """
@@ -54,7 +55,7 @@ class Sweep:
     differing: int
     weighed: bool | None = True
     padding: Padding = field(default_factory=Padding)
-    sha256: str | None = None
+    sha256s: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     source: tuple[TensorEntry, ...] = ()
     source_root: str | None = None
@@ -109,7 +110,7 @@ def audit_tensors(
         differing=_differing(checked),
         weighed=None if differs_throughout(audits) else making.weighed,
         padding=padding,
-        sha256=whole.passage.sha256 if whole else None,
+        sha256s=whole.passage.sha256s if whole else (),
         digests=whole.passage.digests if whole else {},
         source=whole.weights.entries if whole else (),
         source_root=whole.weights.root if whole else None,
@@ -135,6 +136,8 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     importance = material.importances.get(name)
     if shape is None:
         audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
+    elif not tensor.type.is_known:
+        audit.reason = f"is of type {int(tensor.type)}, which llama.cpp does not read: nobody knows where it ends"
     elif shape != tensor.shape:
         audit.reason = f"has the shape {list(tensor.shape)}, the weights have {list(shape)}"
         audit.verdict = Verdict.MISMATCH
@@ -142,8 +145,8 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = f"{tensor.type.name} is not derived by this version"
     elif why := material.weights.unchecked(name):
         audit.reason = why
-    elif importance is not None and importance.shape != tensor.shape[:1]:
-        columns = f"{importance.size:,} columns, the tensor has {tensor.shape[0]:,}"
+    elif importance is not None and importance.size != (wanted := tensor.shape[0] * prod(tensor.shape[2:])):
+        columns = f"{importance.size:,} columns, the tensor has {wanted:,}"
         audit.reason = f"its importances are of {columns}, so it was made with another importance matrix"
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
@@ -200,7 +203,7 @@ def _reconsidered(
     [(turned, _)] = others.most_common(1)
     again = whole and _Whole.of(material)
     _pass(material, audits, turned, jobs, lambda _: None, again)
-    if whole and again and again.passage.sha256 != whole.passage.sha256:
+    if whole and again and again.passage.sha256s != whole.passage.sha256s:
         raise changed_meanwhile(material.subject.name)
     if whole and again and again.weights.entries != whole.weights.entries:
         raise changed_meanwhile(material.weights.shown)
@@ -220,7 +223,7 @@ def _batches(audits: list[TensorAudit]) -> Iterator[Batch]:
     for audit in audits:
         indices, height = audit.indices, _height(audit.tensor)
         for start in range(0, len(indices), height):
-            yield audit, indices[start : start + height], None
+            yield from _of_experts(audit, indices[start : start + height], None)
 
 
 def _passing(audits: list[TensorAudit], passage: Passage, jobs: int) -> Iterator[Batch]:
@@ -235,7 +238,13 @@ def _passing(audits: list[TensorAudit], passage: Passage, jobs: int) -> Iterator
             width = row_bytes(tensor.type, tensor.shape[0])
             first = start // width
             rows = np.frombuffer(data, np.uint8).reshape(-1, width)
-            yield audit, np.arange(first, first + len(rows)), rows
+            yield from _of_experts(audit, np.arange(first, first + len(rows)), rows)
+
+
+def _of_experts(audit: TensorAudit, indices: Indices, actual: Bytes | None) -> Iterator[Batch]:
+    """A batch for each expert that the rows belong to."""
+    for places in by_expert(audit.tensor, indices):
+        yield audit, indices[places], None if actual is None else actual[places]
 
 
 def _height(tensor: Tensor) -> int:

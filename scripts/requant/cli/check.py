@@ -27,7 +27,7 @@ from requant.ground.logs import log_to
     "--source",
     metavar="WEIGHTS",
     shell_complete=as_file,
-    help="The weights: OWNER/NAME@REVISION on the Hub, a folder, or a GGUF.",
+    help="The weights: OWNER/NAME@REVISION on the Hub, a folder, or an unquantized GGUF, whole or split.",
 )
 @click.option(
     "--imatrix",
@@ -65,8 +65,9 @@ def audit(
     Does it derive from the weights, what was it made with, do its metadata belong to them, how much of it was read? Of
     an importance matrix: could it have been measured on them?
 
-    SUBJECT is a file, a folder, hf://OWNER/NAME[@REVISION][/FILE], ms://... for ModelScope, the address of a page
-    there, or any https:// address of a file. The exit code is 0 only where every answer is good, for weights that
+    SUBJECT is a file, a folder, OWNER/NAME or hf://OWNER/NAME[@REVISION][/FILE] on the Hub, ms://... for ModelScope,
+    the address of a page there, or any https:// address of a file; OWNER/NAME:Q4_K_M is one of a repository's quants.
+    Of a split GGUF any part stands for all. The exit code is 0 only where every answer is good, for weights that
     --source named or --trust-subject accepts.
     """
     from requant.audit.question import ROWS, Question

@@ -61,12 +61,16 @@ as_json = click.option(
 
 
 def keep_inputs(inputs: Iterable[str | Path | None], outputs: Iterable[Path | None]) -> None:
-    """Refuse to write over what is read: a file that was named, under whatever name, or any file of a named folder.
+    """Refuse to write over what is read: a named file, by any name, its other parts, or any file of a named folder.
 
     Raises:
         UsageError: naming the file.
     """
-    read = [Path(each) for each in inputs if each is not None]
+    from requant.formats.gguf_parts import part_names
+
+    named = [Path(each) for each in inputs if each is not None]
+    others = [path.with_name(name) for path in named for name in part_names(path.name) if name != path.name]
+    read = [*named, *others]
     for out in outputs:
         if out is None or out == STANDARD_OUTPUT or not out.exists():
             continue

@@ -16,8 +16,7 @@ from requant.conversion.templates import is_more
 from requant.conversion.vocabulary import expected_tokenizer
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, quoted
-from requant.formats.ranged import read_whole
-from requant.formats.safetensors import Files
+from requant.formats.ranged import Files, read_whole
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, UnsupportedError
 

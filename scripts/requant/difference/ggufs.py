@@ -6,9 +6,9 @@ that differs is read a second time, for its weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from io import FileIO
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,12 +16,16 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from requant.difference.summary import summed_up
-from requant.formats.ggml import DERIVED, GGMLType
-from requant.formats.gguf import Header, Tensor, read_exactly, read_header, require_zeros
+from requant.formats.ggml import DERIVED, Bytes, GGMLType
+from requant.formats.gguf import Header, Tensor, require_zeros
+from requant.formats.gguf_parts import files_of, read_gguf
+from requant.formats.gguf_regions import gaps
 from requant.formats.gguf_values import ABSENT, differing, shown
+from requant.formats.ranged import Ranged
 from requant.ground.digests import CHUNK
 from requant.ground.errors import FormatError, naming
 from requant.ground.text import counted, printable
+from requant.places.place import LocalPlace
 from requant.quantization.quantizer import Quantizer
 
 PIECE = 1 << 18
@@ -51,7 +55,8 @@ class TensorDiff:
     """One tensor of both files, of the same shape, whose bytes or type differ.
 
     ``shape`` is in ggml's order, the row length first; ``types`` are those in A and B. ``blocks`` and ``bytes`` say how
-    many differ, ``of_blocks`` and ``of_bytes`` of how many; all four are ``None`` where the types differ. ``relative``
+    many differ, ``of_blocks`` and ``of_bytes`` of how many; all four are ``None`` where the types differ, or what is
+    left for a type of no known size, whose blocks are taken for bytes. ``relative``
     and ``largest`` (the largest absolute difference of a weight) are ``None`` where requant cannot read a type, and
     not finite where a weight is not.
     """
@@ -69,10 +74,10 @@ class TensorDiff:
 
 @dataclass(frozen=True)
 class GGUFDiff:
-    """Two GGUF files A and B. Where nothing is listed, they are equal, byte for byte.
+    """Two GGUF files A and B, or all parts of each. Where nothing is listed, they are equal, byte for byte.
 
-    ``layout`` is how the files are put together: version, alignment, orders and places. ``keys`` are metadata; tensors
-    that are in one file only, or have another shape, are in ``unmatched``. ``equal`` counts equal tensors.
+    ``layout`` is how the files are put together: their number, version, alignment, orders and places. ``keys`` are
+    metadata; tensors that are in one only, or have another shape, are in ``unmatched``. ``equal`` counts equal tensors.
     """
 
     layout: tuple[Change, ...]
@@ -100,17 +105,18 @@ class GGUFDiff:
 
 
 def diff_gguf(a: Path, b: Path, quantizer: Open | None) -> GGUFDiff:
-    """Find everything that differs between two GGUF files.
+    """Find everything that differs between two GGUF files; of a split one, any part names all.
 
     Without a ``quantizer``, the weights of quantized tensors are not compared.
 
     Raises:
         FormatError: when one of them cannot be read or is damaged (which of them is said).
+        SourceError: when the disk does not give what it holds.
         RequantError: what ``quantizer`` raises.
     """
     quantizer = quantizer and cache(quantizer)
-    with _open("A", a) as one, _open("B", b) as other:
-        files, headers = (one, other), (_read(one, "A", a), _read(other, "B", b))
+    with ExitStack() as closing:
+        files, headers = zip(*(_open(label, path, closing) for label, path in (("A", a), ("B", b))), strict=True)
         tensors = [{tensor.name: tensor for tensor in header.tensors} for header in headers]
         shared = [(tensors[0][name], tensors[1][name]) for name in tensors[0] if name in tensors[1]]
         matched = [pair for pair in shared if pair[0].shape == pair[1].shape]
@@ -124,31 +130,17 @@ def diff_gguf(a: Path, b: Path, quantizer: Open | None) -> GGUFDiff:
     )
 
 
-def _open(label: str, path: Path) -> FileIO:
+def _open(label: str, path: Path, closing: ExitStack) -> tuple[Ranged, Header]:
+    """Read a header, and all bytes that belong to no tensor: they must be zero, so none can differ unseen."""
     with naming(label, path):
         if not path.is_file():
             raise FormatError(f"{path} is no file: name two GGUF files, or two release folders")
-        return path.open("rb", buffering=0)
-
-
-def _read(file: FileIO, label: str, path: Path) -> Header:
-    """Read a header, and all bytes that belong to no tensor: they must be zero, so none can differ unseen."""
-    with naming(label, path):
-        header = read_header(file, path.name)
-        end = header.data_offset
-        for tensor in sorted(header.tensors, key=lambda tensor: tensor.offset):
-            _require_zeros(file, end, tensor.offset, path.name)
-            end = tensor.offset + tensor.nbytes
-        _require_zeros(file, end, header.size, path.name)
-        return header
-
-
-def _require_zeros(file: FileIO, start: int, end: int, name: str) -> None:
-    for position in range(start, end, CHUNK):
-        piece = memoryview(bytearray(min(CHUNK, end - position)))
-        file.seek(position)
-        read_exactly(file, piece, name)
-        require_zeros(piece, name)
+        file, header = read_gguf(closing.enter_context(LocalPlace(path, path.name)), path.name)
+        for offset, part in files_of(header):
+            for start, stop in gaps(part):
+                for position in range(start, stop, CHUNK):
+                    require_zeros(file.read(offset + position, min(CHUNK, stop - position)), part.name)
+        return file, header
 
 
 def _keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
@@ -173,13 +165,17 @@ def _describe(tensor: Tensor | None) -> str:
 
 def _layout(headers: Sequence[Header], shared: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Change]:
     a, b = headers
-    for place, *numbers in (("GGUF version", a.version, b.version), ("alignment", a.alignment, b.alignment)):
+    files = len([*files_of(a)]), len([*files_of(b)])
+    for place, numbers in (
+        ("number of files", files), ("GGUF version", (a.version, b.version)), ("alignment", (a.alignment, b.alignment)),
+    ):  # fmt: skip
         if numbers[0] != numbers[1]:
             yield Change(place, *(f"{number:,}" for number in numbers))
     yield from _order("order of the keys", list(a.metadata), list(b.metadata))
     yield from _order("order of the tensors", *([tensor.name for tensor in header.tensors] for header in headers))
-    # Other tensors move all that lie behind them, which says nothing.
-    if len(shared) == len(a.tensors) == len(b.tensors) and all(one.nbytes == other.nbytes for one, other in shared):
+    # Other tensors, or files, move all that lie behind them, which says nothing.
+    whole = files[0] == files[1] and len(shared) == len(a.tensors) == len(b.tensors)
+    if whole and all(one.nbytes == other.nbytes for one, other in shared):
         # By name, so that the same one is named with A and B exchanged.
         for one, other in sorted(shared, key=lambda pair: pair[0].name):
             places = one.offset - a.data_offset, other.offset - b.data_offset
@@ -201,22 +197,22 @@ def _order(place: str, a: Sequence[str], b: Sequence[str]) -> Iterator[Change]:
             return
 
 
-def _diff_tensor(files: Sequence[FileIO], pair: tuple[Tensor, Tensor], quantizer: Open | None) -> TensorDiff | None:
+def _diff_tensor(files: Sequence[Ranged], pair: tuple[Tensor, Tensor], quantizer: Open | None) -> TensorDiff | None:
     """Compare two tensors of one shape; nothing if they are equal."""
     one, other = pair
     counts: tuple[int | None, ...] = (None,) * 4
-    if one.type is other.type:
+    if one.type is other.type and one.nbytes == other.nbytes:
         blocks, octets = _count(files, pair)
         if not octets:
             return None
-        counts = (blocks, prod(one.shape) // one.type.block_size, octets, one.nbytes)
+        counts = (blocks, _blocks(one), octets, one.nbytes)
     known = (*NUMBERS, GGMLType.BF16, *(DERIVED if quantizer else ()))
     readable = all(tensor.type in known for tensor in pair)
     apart = _apart(files, pair, quantizer) if readable else (None, None)
     return TensorDiff(one.name, one.shape, (one.type, other.type), *counts, *apart)
 
 
-def _count(files: Sequence[FileIO], pair: Sequence[Tensor]) -> tuple[int, int]:
+def _count(files: Sequence[Ranged], pair: Sequence[Tensor]) -> tuple[int, int]:
     """How many blocks and how many bytes of two tensors of one type differ."""
     blocks = octets = 0
     for one, other in _pieces(files, pair):
@@ -227,7 +223,7 @@ def _count(files: Sequence[FileIO], pair: Sequence[Tensor]) -> tuple[int, int]:
     return blocks, octets
 
 
-def _apart(files: Sequence[FileIO], pair: Sequence[Tensor], quantizer: Open | None) -> tuple[float, float]:
+def _apart(files: Sequence[Ranged], pair: Sequence[Tensor], quantizer: Open | None) -> tuple[float, float]:
     """The relative and the largest difference of the weights of two tensors of one shape."""
     squares, largest = np.zeros(3), np.zeros(1)
     same_type = pair[0].type is pair[1].type
@@ -247,28 +243,28 @@ def _apart(files: Sequence[FileIO], pair: Sequence[Tensor], quantizer: Open | No
     return relative, float(largest[0])
 
 
-def _pieces(files: Sequence[FileIO], pair: Sequence[Tensor]) -> Iterator[list[np.ndarray[Any, np.dtype[np.uint8]]]]:
+def _pieces(files: Sequence[Ranged], pair: Sequence[Tensor]) -> Iterator[list[Bytes]]:
     """The same weights of both tensors, as bytes ``[blocks, bytes per block]`` each, ``PIECE`` weights at a time.
 
     Raises:
         FormatError: when a file ends before.
     """
-    total = prod(pair[0].shape)
+    total = max(_blocks(tensor) * tensor.type.block_size for tensor in pair)
     for start in range(0, total, PIECE):
         found = []
         for file, tensor in zip(files, pair, strict=True):
-            block, size = tensor.type.block_size, tensor.type.type_size
-            data = memoryview(bytearray(min(PIECE, total - start) // block * size))
-            try:
-                file.seek(tensor.offset + start // block * size)
-                read_exactly(file, data, Path(str(file.name)).name)
-            except OSError as error:
-                raise FormatError(f"{file.name} cannot be read ({error.strerror}): check the disk") from error
+            block, size = tensor.type.block_size, tensor.nbytes // _blocks(tensor)
+            data = file.read(tensor.offset + start // block * size, min(PIECE, total - start) // block * size)
             found.append(np.frombuffer(data, np.uint8).reshape(-1, size))
         yield found
 
 
-def _weights(kind: GGMLType, data: np.ndarray[Any, np.dtype[np.uint8]], quantizer: Open | None) -> Doubles:
+def _blocks(tensor: Tensor) -> int:
+    """How many blocks it has; of a type of no known size each byte is one."""
+    return prod(tensor.shape) // tensor.type.block_size if tensor.type.is_known else tensor.nbytes
+
+
+def _weights(kind: GGMLType, data: Bytes, quantizer: Open | None) -> Doubles:
     """Whole blocks as weights: ``[blocks, bytes per block]`` to float64 ``[weights]``."""
     if kind in NUMBERS:
         numbers = data.reshape(-1).view(NUMBERS[kind])

@@ -8,6 +8,7 @@ __all__ = [
     "ggml",
     "gguf",
     "gguf_digests",
+    "gguf_parts",
     "gguf_regions",
     "gguf_values",
     "imatrix",

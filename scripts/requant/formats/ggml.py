@@ -4,6 +4,7 @@ Numbers and names: ``gguf.h`` and ``ggml.h`` of llama.cpp; block and type sizes:
 """
 
 from enum import IntEnum, StrEnum
+from functools import cache
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -85,6 +86,37 @@ class GGMLType(IntEnum):
     NVFP4 = 40, 64, 36
     Q1_0 = 41, 128, 18
     Q2_0 = 42, 64, 18
+
+    @classmethod
+    def of(cls, number: int) -> "GGMLType":
+        """The type of a number; one that llama.cpp dropped or never had gets a member of no known size.
+
+        >>> GGMLType.of(12).name, GGMLType.of(32).name, GGMLType.of(144).name, GGMLType.of(144).is_known
+        ('Q4_K', 'Q4_0_4_8', 'TYPE_144', False)
+        """
+        return GGML_TYPES[number] if number in GGML_TYPES else cls._unknown(number)
+
+    @classmethod
+    @cache
+    def _unknown(cls, number: int) -> Self:
+        """As ``enum.Flag`` makes members for numbers that it does not list: one for each, so ``is`` compares them."""
+        member = int.__new__(cls, number)
+        member._value_ = number
+        member._name_ = REMOVED.get(number, f"TYPE_{number}")
+        member.block_size, member.type_size = 1, 0
+        return member
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the size of its blocks is known."""
+        return self.type_size > 0
+
+
+REMOVED = {
+    4: "Q4_2", 5: "Q4_3", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8",
+    38: "IQ4_NL_8_8",
+}  # fmt: skip
+"""What llama.cpp once wrote and reads no longer, by its number in ``ggml.h``."""
 
 
 class Arithmetic(StrEnum):

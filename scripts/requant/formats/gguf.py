@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
-from requant.formats.ggml import GGML_TYPES, VALUE_TYPES, GGMLType, ValueType
+from requant.formats.ggml import VALUE_TYPES, GGMLType, ValueType
 from requant.formats.mistaken import mistaken
 from requant.ground.errors import FormatError
 
@@ -70,7 +70,8 @@ class Field:
 class Tensor:
     """One tensor of a file.
 
-    ``shape`` is in ggml's order, the row length first. ``offset`` counts bytes from the start of the file.
+    ``shape`` is in ggml's order, the row length first. ``offset`` counts bytes from the start of the file. Where the
+    type is not known, nobody knows where it ends: ``nbytes`` then reaches to the next tensor, or the end of the file.
     """
 
     name: str
@@ -84,7 +85,8 @@ class Tensor:
 class Header:
     """Everything before the tensor data; metadata and tensors in the order of the file.
 
-    ``name`` is what messages call the file; ``data_offset`` and ``size`` (of the whole file) are in bytes.
+    ``name`` is what messages call the file; ``data_offset`` and ``size`` (of the whole file) are in bytes. Of a split
+    model (``requant.formats.gguf_parts``) they are those of all files on end, and ``parts`` each file's own header.
     """
 
     name: str = field(compare=False)
@@ -94,6 +96,7 @@ class Header:
     alignment: int
     data_offset: int
     size: int
+    parts: tuple["Header", ...] = ()
 
 
 def read_header(source: Path | BinaryIO, name: str | None = None) -> Header:
@@ -123,7 +126,7 @@ def read_header(source: Path | BinaryIO, name: str | None = None) -> Header:
         require_zeros(reader.take(reader.size - end, "its padding"), reader.name)
         return Header(reader.name, version, metadata, (), alignment, data_offset, reader.size)
     require_zeros(reader.take(data_offset - end, "the padding after its header"), reader.name)
-    tensors = [replace(tensor, offset=data_offset + tensor.offset) for tensor in tensors]
+    tensors = _with_ends([replace(each, offset=data_offset + each.offset) for each in tensors], reader.size)
     _check_layout(reader, tensors, alignment, data_offset)
     return Header(reader.name, version, metadata, tuple(tensors), alignment, data_offset, reader.size)
 
@@ -315,16 +318,22 @@ def _read_tensor(reader: _Reader, name: str) -> Tensor:
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         reader.fail(f"gives {what} {dimensions:,} dimensions: 1 to {MAX_DIMENSIONS} are allowed")
     shape = tuple(reader.number(8, what) for _ in range(dimensions))
-    number = reader.number(4, what)
-    if number not in GGML_TYPES:
-        reader.fail(f"gives {what} the unknown type {number:,}: it is damaged or newer than this program")
-    kind = GGML_TYPES[number]
+    kind = GGMLType.of(reader.number(4, what))
     nbytes = prod(shape) // kind.block_size * kind.type_size
     if 0 in shape or max(prod(shape), nbytes) > MAX_COUNT:
         reader.fail(f"gives {what} the impossible shape {list(shape)}: it is damaged or hostile")
     if shape[0] % kind.block_size:
         reader.fail(f"gives {what} rows of {shape[0]:,}, not a multiple of {kind.name}'s block of {kind.block_size}")
     return Tensor(name, shape, kind, reader.number(8, what), nbytes)
+
+
+def _with_ends(tensors: list[Tensor], size: int) -> list[Tensor]:
+    """Let tensors of no known size reach to the next one, or the end of the file."""
+    starts = sorted({size, *(tensor.offset for tensor in tensors)})
+    following = dict(zip(starts, [*starts[1:], starts[-1]], strict=True))
+    return [
+        each if each.type.is_known else replace(each, nbytes=following[each.offset] - each.offset) for each in tensors
+    ]
 
 
 def _check_layout(reader: _Reader, tensors: list[Tensor], alignment: int, data_offset: int) -> None:
@@ -337,7 +346,7 @@ def _check_layout(reader: _Reader, tensors: list[Tensor], alignment: int, data_o
         if tensor.offset < end:
             reader.fail(f"puts {what} at byte {tensor.offset:,}, inside the tensor before it, which ends at {end:,}")
         end = tensor.offset + tensor.nbytes
-        if end > reader.size:
+        if end > reader.size or not tensor.nbytes:
             reader.fail(f"has {reader.size:,} bytes but {what} ends at byte {end:,}: it is truncated or damaged")
     end = padded(end, alignment)
     if reader.size != end:

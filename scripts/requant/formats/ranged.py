@@ -51,6 +51,24 @@ class Ranged(Protocol):
         ...
 
 
+class Files(Protocol):
+    """Named files, such as ``requant.places.place.Place``."""
+
+    @property
+    def shown(self) -> str:
+        """What messages call all of them."""
+        ...
+
+    @property
+    def names(self) -> list[str]:
+        """Relative paths with slashes."""
+        ...
+
+    def open(self, name: str) -> Ranged:
+        """Give one of them."""
+        ...
+
+
 def check_range(file: Ranged, offset: int, length: int) -> None:
     """Refuse a range that does not lie in the file, before anything is asked for or allocated.
 

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import PurePosixPath
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from requant.formats.mistaken import mistaken
 from requant.formats.pickles import is_pickle
-from requant.formats.ranged import Ranged, read_whole
+from requant.formats.ranged import Files, Ranged, read_whole
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 from requant.ground.text import listed
@@ -47,24 +47,6 @@ STORED: dict[str, np.dtype[Any]] = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Rows: TypeAlias = "slice | Sequence[int] | np.ndarray[Any, np.dtype[np.integer[Any]]]"
-
-
-class Files(Protocol):
-    """Named files, such as ``requant.places.place.Place``."""
-
-    @property
-    def shown(self) -> str:
-        """What messages call all of them."""
-        ...
-
-    @property
-    def names(self) -> list[str]:
-        """Relative paths with slashes."""
-        ...
-
-    def open(self, name: str) -> Ranged:
-        """Give one of them."""
-        ...
 
 
 @dataclass(frozen=True)

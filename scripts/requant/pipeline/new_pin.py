@@ -20,7 +20,7 @@ from requant.ground.digests import CHUNK, Digest, named_when_whole
 from requant.ground.errors import PinnedBytesError, PlaceError, RecipeError
 from requant.ground.progress import progress
 from requant.places.pages import spelled
-from requant.places.place import Place, RepositoryPlace, as_weights, open_place
+from requant.places.place import Place, RepositoryPlace, named, open_place
 from requant.places.repository import NAME
 
 MODELS = re.compile(r"^models:[ \t]*(#.*)?$", re.MULTILINE)
@@ -73,7 +73,7 @@ def add_pin(weights: str, table: Path, name: str | None = None, licence: str | N
 
 
 def _look(weights: str, name: str, licence: str | None) -> NewPin:
-    weights = as_weights(weights)
+    weights = named(weights)
     with open_place(weights) as place:
         names = _chosen(place)
         entry = _origin(place, weights) | {"licence": licence or _licence(place)}
@@ -85,6 +85,8 @@ def _look(weights: str, name: str, licence: str | None) -> NewPin:
 
 def _chosen(place: Place) -> list[str]:
     """The files to pin."""
+    if place.quant is not None:
+        raise PlaceError(f"{place.shown} is pinned by its files, not as {place.quant}: write {place.pinned('FILE')}")
     if place.file is not None:
         return [place.file]
     names = checkpoint_files(place.names)

@@ -5,7 +5,8 @@
     https://modelscope.cn/models/OWNER/NAME[/summary, /files]           ms://OWNER/NAME
     https://modelscope.cn/models/OWNER/NAME/file/view/REVISION/FILE     ms://OWNER/NAME@REVISION/FILE
 
-So with /resolve/, where a browser downloads, and at the mirrors that the environment names. Nobody is asked here.
+So with /resolve/, where a browser downloads, at the mirrors that the environment names, without https:// before a hub's
+own name, and with :QUANT behind OWNER/NAME, as other programs name one. Nobody is asked here.
 """
 
 import os
@@ -96,24 +97,26 @@ HUBS = {hub.scheme: hub for hub in (HUGGING_FACE, MODELSCOPE)}
 
 @dataclass(frozen=True)
 class Shown:
-    """What lies on a hub: a repository, at a ``revision`` if one is named, or one ``file`` of it."""
+    """What lies on a hub: a repository, at a ``revision`` if one is named, or one ``file`` or ``quant`` of it."""
 
     hub: Hub
     repo: str
     revision: str | None
     file: str | None
+    quant: str | None = None
 
     @classmethod
     def of(cls, hub: Hub, name: str) -> Self | None:
         """Read what follows ``hf://`` or ``ms://``."""
         found = PATH.fullmatch(name)
-        return cls(hub, found["repo"], found["revision"], found["file"]) if found else None
+        return cls(hub, found["repo"], found["revision"], found["file"], found["quant"]) if found else None
 
     @property
     def text(self) -> str:
         """The place, as all verbs take it."""
         at = f"@{self.revision}" if self.revision else ""
-        return f"{self.hub.scheme}://{self.repo}{at}{f'/{self.file}' if self.file else ''}"
+        part = f":{self.quant}" if self.quant else f"/{self.file}" if self.file else ""
+        return f"{self.hub.scheme}://{self.repo}{at}{part}"
 
     @property
     def download(self) -> str:
@@ -158,6 +161,8 @@ def require_here(text: str) -> None:
 
 def _shown(text: str) -> Shown | None:
     """What an address shows; ``None`` where it is none of a hub, or already that of a file."""
+    if "://" not in text and any(text.lower().startswith(f"{host}/") for hub in HUBS.values() for host in hub.hosts):
+        text = f"https://{text}"
     if not text.lower().startswith(("http://", "https://")):
         return None
     try:
@@ -187,11 +192,14 @@ def _read(hub: Hub, parts: Sequence[str], url: SplitResult, shown: str) -> Shown
     if list(parts[:start]) != list(hub.prefix) or len(parts) < start + 2 or parts[start] in hub.no_owners:
         return None
     repo, rest = "/".join(parts[start : start + 2]), list(parts[start + 2 :])
+    if not rest and ":" in repo:
+        repo, _, quant = repo.partition(":")
+        return _checked(Shown(hub, repo, None, None, quant))
     in_query = next(iter(parse_qs(url.query).get(hub.named, [])), None)
     if not rest or (len(rest) == 1 and rest[0] in hub.tabs):
         # At a mirror this may as well be a file in a folder.
         is_file = url.hostname not in hub.hosts and repo.endswith(WEIGHTS)
-        return None if is_file else _checked(hub, repo, None, in_query)
+        return None if is_file else _checked(Shown(hub, repo, None, in_query))
     for words in (*hub.files, *((word,) for word in REPOSITORIES)):
         if rest[: len(words)] == list(words):
             revision, file = _revision(rest[len(words) :])
@@ -201,7 +209,7 @@ def _read(hub: Hub, parts: Sequence[str], url: SplitResult, shown: str) -> Shown
                 )
             if file is None and in_query is None and words[0] not in REPOSITORIES:
                 return None
-            return _checked(hub, repo, revision, file or in_query) if revision else None
+            return _checked(Shown(hub, repo, revision, file or in_query)) if revision else None
     return None
 
 
@@ -212,7 +220,6 @@ def _revision(parts: Sequence[str]) -> tuple[str | None, str | None]:
     return revision or None, file or None
 
 
-def _checked(hub: Hub, repo: str, revision: str | None, file: str | None) -> Shown | None:
+def _checked(meant: Shown) -> Shown | None:
     """What can be spelled so that it means the same."""
-    meant = Shown(hub, repo, revision, file)
-    return meant if Shown.of(hub, meant.text.partition("://")[2]) == meant else None
+    return meant if Shown.of(meant.hub, meant.text.partition("://")[2]) == meant else None

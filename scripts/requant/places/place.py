@@ -4,6 +4,9 @@
 
 The address of a page on which a hub shows a repository or a file stands for it. The clients of the hubs are imported
 only where a hub is named, so files on this machine need none of them.
+
+``hf://owner/name:Q4_K_M`` is one of a repository's quants. Where one part of a split GGUF is named, its other parts are
+among the names.
 """
 
 import os
@@ -11,17 +14,19 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlsplit
 
+from requant.formats.gguf_parts import part_names
 from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, Label, checked
-from requant.places.pages import spelled
+from requant.places.pages import WEIGHTS, spelled
 from requant.places.remote import Connections, Network, RemoteFile
 from requant.places.repository import NAME, PATH, Commit, Snapshot
 
@@ -33,13 +38,14 @@ class Place(ABC):
     """Files that belong together, and how to read them; to be closed, or used as a context manager.
 
     ``shown`` is for messages and reports: it holds no secrets, of a path on this machine only the end. ``names`` are
-    relative paths with slashes, sorted. ``file`` is the one that was named, if one was. ``revision`` is the full commit
-    id that everything is read from, if one is known; ``spelled`` is how the repository at that commit is named, if it
-    is one.
+    relative paths with slashes, sorted. ``file`` is the one that was named, if one was, ``quant`` what stood for one.
+    ``revision`` is the full commit id that everything is read from, if one is known; ``spelled`` is how the repository
+    at that commit is named, if it is one.
     """
 
     is_local = False
     revision: str | None = None
+    quant: str | None = None
     spelled: str | None = None
 
     def __init__(self, shown: Label, names: list[str], file: str | None) -> None:
@@ -117,7 +123,7 @@ class LocalPlace(Place):
             is_folder = path.is_dir()
             if not is_folder and not path.exists():
                 raise PlaceError(f"{path} does not exist: {FORMS}")
-            names = _plain(shown, _files_below(path, shown)) if is_folder else [path.name]
+            names = _plain(shown, _files_below(path, shown)) if is_folder else _parts_beside(path)
         except (OSError, ValueError) as error:
             raise PlaceError(f"{path} cannot be read ({getattr(error, 'strerror', error)}): {FORMS}") from error
         super().__init__(Label(shown), names, None if is_folder else path.name)
@@ -127,17 +133,19 @@ class LocalPlace(Place):
 
     def pinned(self, name: str | None) -> str:
         """The end of the path: where it lies on this machine is nobody's business."""
+        if self.file is not None:
+            return f"./{name or self.file}"
         here = f"./{last_part(self._path)}"
-        return here if name is None or self.file is not None else f"{here}/{name}"
+        return here if name is None else f"{here}/{name}"
 
     def _found(self, name: str) -> Ranged:
         if self.file is not None:
-            return self.keep(LocalFile(self._path))
+            return self.keep(LocalFile(self._path.with_name(name)))
         return self.keep(LocalFile(self._path / name, f"{self.shown.rstrip('/')}/{name}"))
 
 
 class AddressPlace(Place):
-    """One file on a web server."""
+    """One file on a web server, or the parts of one."""
 
     def __init__(self, text: str, network: Network | None) -> None:
         shown = Label(text)
@@ -146,24 +154,28 @@ class AddressPlace(Place):
         name = unquote(path).rpartition("/")[2]
         if not name:
             raise PlaceError(f"{shown} names no file: {FORMS}")
-        super().__init__(shown, _plain(shown, [name]), name)
+        super().__init__(shown, _plain(shown, part_names(name)), name)
         self._connections = Connections(network)
         self._closing.callback(self._connections.close)
 
-    def pinned(self, name: str | None) -> str:  # noqa: ARG002 - there is but one
+    def pinned(self, name: str | None) -> str:
         """The address, without what signs it."""
-        return self.shown
+        return self.shown if name is None or name == self.file else _beside(self.shown, name)
 
-    def _found(self, name: str) -> Ranged:  # noqa: ARG002 - there is but one
-        return RemoteFile(self.shown, lambda: self._address, self._connections)
+    def _found(self, name: str) -> Ranged:
+        if name == self.file:
+            return RemoteFile(self.shown, lambda: self._address, self._connections)
+        address = replace(self._address, url=_beside(self._address.url, name))
+        return RemoteFile(self.pinned(name), lambda: address, self._connections)
 
 
 class RepositoryPlace(Place):
     """All files of a hub's repository at one commit, or one that was named among them."""
 
-    def __init__(self, snapshot: Snapshot, file: str | None, network: Network | None) -> None:
+    def __init__(self, snapshot: Snapshot, file: str | None, network: Network | None, quant: str | None = None) -> None:
         shown = snapshot.repository.shown
         super().__init__(shown, _plain(shown, snapshot.files), file)
+        self.quant = quant
         self.revision, self._repository, self._recorded = snapshot.commit, snapshot.repository, snapshot.files
         self.spelled = self.pinned(None)
         for name in self.names:
@@ -221,7 +233,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
         from requant.places.hub import snapshot
     else:
         from requant.places.modelscope import snapshot
-    return RepositoryPlace(snapshot(found["repo"], found["revision"]), found["file"], network)
+    return RepositoryPlace(snapshot(found["repo"], found["revision"]), found["file"], network, found["quant"])
 
 
 def last_part(path: Path) -> str:
@@ -229,20 +241,33 @@ def last_part(path: Path) -> str:
     return os.path.basename(os.path.abspath(path)) or "/"  # noqa: PTH100, PTH119 - resolve would follow links
 
 
-def as_weights(text: str) -> str:
-    """How weights are named: ``owner/name`` is a repository of the Hub, whatever folders there are here.
+def named(text: str) -> str:
+    """How quants and weights are named: ``owner/name`` is a repository of the Hub, whatever folders there are here.
 
-    >>> as_weights("Qwen/Qwen3-4B"), as_weights("./model")
-    ('hf://Qwen/Qwen3-4B', './model')
+    What ends as a file of weights does, or is a file here, is a file.
+
+    >>> named("Qwen/Qwen3-4B"), named("Qwen/Qwen3-4B-GGUF:Q4_K_M"), named("./model"), named("release/model.gguf")
+    ('hf://Qwen/Qwen3-4B', 'hf://Qwen/Qwen3-4B-GGUF:Q4_K_M', './model', 'release/model.gguf')
 
     Raises:
         PlaceError: when something here is called so too.
     """
-    if not NAME.fullmatch(text):
+    if not NAME.fullmatch(text) or text.endswith(WEIGHTS) or Path(text).is_file():
         return text
     if Path(text).exists():
         raise PlaceError(f"{text} could be a repository of the Hub or what lies here: write hf://{text} or ./{text}")
     return f"hf://{text}"
+
+
+def _parts_beside(path: Path) -> list[str]:
+    """The name of a file, and those of the other parts that lie beside it, if it is one of several."""
+    return [name for name in part_names(path.name) if name == path.name or path.with_name(name).is_file()]
+
+
+def _beside(url: str, name: str) -> str:
+    """The address of another file in the same folder."""
+    parts = urlsplit(url)
+    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name)}").geturl()
 
 
 def _files_below(folder: Path, shown: str) -> list[str]:

@@ -23,10 +23,12 @@ _ID = f"{_PART}/{_PART}"
 _REVISION = r"refs/(?:pr|convert)/[\w.-]+|[\w-][\w.-]*"
 ID = re.compile(_ID, re.ASCII)
 """``owner/name``, as both hubs allow it."""
-NAME = re.compile(rf"(?P<repo>{_ID})(?:@(?P<revision>{_REVISION})(?:/(?P<file>.+))?)?", re.ASCII)
-"""``owner/name[@revision[/file]]``."""
-PATH = re.compile(rf"(?P<repo>{_ID})(?:@(?P<revision>{_REVISION}))?(?:/(?P<file>.+))?", re.ASCII)
-"""``owner/name[@revision][/file]``, as it follows ``hf://`` or ``ms://``; alone it could be a path on this machine."""
+_QUANT = r":(?P<quant>[\w.-]+)"
+NAME = re.compile(rf"(?P<repo>{_ID})(?:@(?P<revision>{_REVISION})(?:/(?P<file>.+))?)?(?:{_QUANT})?", re.ASCII)
+"""``owner/name[@revision[/file]]``, or with ``:quant`` at the end, as other programs name a quant of a repository."""
+PATH = re.compile(rf"(?P<repo>{_ID})(?:@(?P<revision>{_REVISION}))?(?:{_QUANT}|/(?P<file>.+))?", re.ASCII)
+"""``owner/name[@revision][/file]`` or ``owner/name[@revision]:quant``, as it follows ``hf://`` or ``ms://``; alone it
+could be a path on this machine."""
 RECORDED_ID = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 """``owner/name`` as pins and manifests may hold it, more than an ``ID``: what a card once linked, it links for ever."""
 

@@ -56,7 +56,8 @@ def derivation_statements(report: Mapping[str, Any], when: datetime) -> tuple[St
     if wrong := fault(predicate, SCHEMA, "the statement"):
         raise AttestationError(f"the report cannot be attested: {wrong}")
     subject = report["subject"]
-    subjects = [{"name": subject["name"], "digest": {"sha256": subject["sha256"]}}]
+    files = subject["parts"] or [subject]
+    subjects = [{"name": file["name"], "digest": {"sha256": file["sha256"]}} for file in files]
     statement = {"_type": STATEMENT, "subject": subjects}
     result = {
         "verifier": {"id": VERIFIER},
@@ -91,7 +92,7 @@ def _require_proof(report: Mapping[str, Any]) -> None:
         raise AttestationError(f"only a passed audit can be attested, this one ended with {report.get('exit_code')!r}")
     subject = report.get("subject")
     known: Mapping[str, Any] = subject if isinstance(subject, Mapping) else {}
-    digests = (known.get("sha256"), known.get("weights_root"))
+    digests = (*(file.get("sha256") for file in known.get("parts") or [known]), known.get("weights_root"))
     digested = all(isinstance(each, str) and SHA256.fullmatch(each) for each in digests)
     if not (known.get("name") and digested):
         raise AttestationError("the audited file was not read whole: audit it with --full")

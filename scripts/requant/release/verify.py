@@ -29,6 +29,7 @@ from requant.documents.manifest import ImatrixEntry, Manifest, read_manifest
 from requant.documents.records import file_entry
 from requant.documents.sums import read_sums
 from requant.formats.gguf import quoted
+from requant.formats.gguf_parts import models, part_names, read_gguf
 from requant.formats.imatrix import read_imatrix
 from requant.formats.weights_root import TensorEntry
 from requant.ground.canonical import canonical
@@ -36,6 +37,7 @@ from requant.ground.digests import SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
 from requant.ground.text import printable, shown
 from requant.pipeline.describe import describe_with_progress, tensor_entries
+from requant.places.place import LocalPlace
 from requant.release.attestation import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
 from requant.release.card import render_card
 from requant.release.keys import read_public_key
@@ -71,7 +73,7 @@ def verify_release(folder: Path, key: Path | None = None) -> Verification:
     public = read_public_key(key) if key else None
     sums = read_sums(folder)
     looks = {name: _look(folder / name) for name in sums if (folder / name).is_file()}
-    findings = [*_against_sums(folder, sums, looks)]
+    findings = [*_against_sums(folder, sums, looks), *_split_models(folder, looks)]
     notes = [*_beside(folder, sums)]
     other = {name for name, sha256 in sums.items() if name not in looks or looks[name].digest.sha256 != sha256}
     if MANIFEST not in sums and not (folder / MANIFEST).exists():
@@ -158,6 +160,18 @@ def _against_sums(folder: Path, sums: Mapping[str, str], looks: Mapping[str, Loo
             yield Disagreement(
                 printable(path.name), f"only what {SUMS} names", "a file or folder that it does not name"
             )
+
+
+def _split_models(folder: Path, looks: Mapping[str, Look]) -> Iterator[Disagreement]:
+    """Parts of a model that is not there whole, or that do not belong together."""
+    for name in models([*looks]):
+        if len(part_names(name)) == 1 or looks[name].problem is not None:
+            continue
+        with LocalPlace(folder / name, name) as place:
+            try:
+                read_gguf(place, name)
+            except FormatError as error:
+                yield Disagreement(name, "a part of a model that is there whole", printable(str(error)))
 
 
 def _beside(folder: Path, sums: Mapping[str, str]) -> Iterator[str]:

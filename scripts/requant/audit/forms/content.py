@@ -39,7 +39,11 @@ def answers(document: Document) -> Iterator[tuple[str, Document]]:
 def facts(document: Document) -> Iterator[tuple[str, str]]:
     """What was held against what, by name and value."""
     subject, source, imatrix = document["subject"], document["source"], document["imatrix"]
-    yield "subject", f"{subject['address']}, {in_units(subject['size'])}, {digest(subject)}"
+    parts = subject["parts"]
+    said = f"{len(parts):,} parts" if parts else digest(subject)
+    yield "subject", f"{subject['address']}, {in_units(subject['size'])}, {said}"
+    for part in parts:
+        yield "part", f"{part['name']}, {in_units(part['size'])}, {digest(part)}"
     via = "" if source["rounded_through"] == "F32" else f", rounded through {source['rounded_through']}"
     unread = "SHA-256 of its files not computed"
     yield "weights", f"{source['address']} ({source['form']}), {named_by(source)}{via}, {unread}"
