@@ -157,7 +157,12 @@ def test_an_ordinary_user(bait: dict[str, object]) -> None:
     """The walls stand for a user without any rights too."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
-        rooms = ("ground/errors.py", "ground/text.py", "evaluation/behaviour/sandbox.py", "evaluation/behaviour/jail.py")
+        rooms = (
+            "ground/errors.py",
+            "ground/text.py",
+            "evaluation/behaviour/sandbox.py",
+            "evaluation/behaviour/jail.py",
+        )
         for path in ("__init__.py", *rooms):
             (folder / "requant" / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / "scripts" / "requant" / path, folder / "requant" / path)

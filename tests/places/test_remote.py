@@ -1,8 +1,8 @@
 """requant.places.remote against the loopback Hub: the bytes that were asked for, or one sentence, whatever the server does."""
 
 import random
-import time
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
