@@ -166,6 +166,26 @@ def test_how_a_matrix_looks_is_shown(report: Report) -> None:
         assert words in page
 
 
+def test_the_files_of_the_weights_are_shown_with_whose_word_their_digests_are(report: Report) -> None:
+    document = rendered(report).document
+    files = [("config.json", "a" * 64, None), ("a.safetensors", None, "b" * 64), ("b.safetensors", None, None)]
+    document["source"] |= {
+        "weights_root": "c" * 64,
+        "files": [{"name": name, "size": 9, "sha256": read, "recorded": said} for name, read, said in files],
+    }
+    words = "".join(as_text(document).split())
+    for said in (
+        "a" * 64 + "(read)",
+        "b" * 64 + "(onlyrecordedbythehub)",
+        "b.safetensors,SHA-256notcomputed",
+        "c" * 64,
+    ):
+        assert said in words
+    page = as_page(document)
+    for said in ("a" * 64, "b" * 64, "c" * 64, "only recorded by the hub", "未计算 SHA-256"):
+        assert said in page
+
+
 DIGESTS: dict[str, tuple[str | None, dict[str, str], str]] = {
     "read": ("a", {}, "SHA-256 a (all of it was read)"),
     "read, and as others say": ("a", {"the hub": "a", "the manifest": "a"}, "SHA-256 a (all of it was read)"),

@@ -45,8 +45,10 @@ def facts(document: Document) -> Iterator[tuple[str, str]]:
     for part in parts:
         yield "part", f"{part['name']}, {in_units(part['size'])}, {digest(part)}"
     via = "" if source["rounded_through"] == "F32" else f", rounded through {source['rounded_through']}"
-    unread = "SHA-256 of its files not computed"
-    yield "weights", f"{source['address']} ({source['form']}), {named_by(source)}{via}, {unread}"
+    yield "weights", f"{source['address']} ({source['form']}), {named_by(source)}{via}"
+    yield "their files", listed([f"{file['name']}, {file_digest(file)}" for file in source["files"]], MOST)
+    if source["weights_root"]:
+        yield "weights root", source["weights_root"]
     yield "imatrix", "none" if imatrix is None else f"{imatrix['name']}, SHA-256 {imatrix['sha256']}"
     if imatrix is not None and "sentence" in imatrix:
         yield "", imatrix["sentence"]
@@ -85,6 +87,13 @@ def digest(subject: Document) -> str:
     unread = "which is not that of what was read" if read else "only recorded, not computed here"
     parts += [f"SHA-256 {said} by {' and '.join(who)}, {unread}" for said, who in by.items() if said != read]
     return ", ".join(parts) or "its SHA-256 is not known"
+
+
+def file_digest(file: Document) -> str:
+    """The SHA-256 of one of the weights' files, and whose word that is."""
+    if file["sha256"]:
+        return f"SHA-256 {file['sha256']} (read)"
+    return f"SHA-256 {file['recorded']} (only recorded by the hub)" if file["recorded"] else "SHA-256 not computed"
 
 
 def named_by(source: Document) -> str:
