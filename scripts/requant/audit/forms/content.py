@@ -16,6 +16,8 @@ MOST = 20
 """Rows of a list that are shown where space is short; machines get all of them."""
 QUESTIONS = ("weights", "recipe", "metadata", "coverage")
 RATIOS = ("error_ratio", "worst_ratio")
+FILES = "their files"
+"""The fact that is too long for a terminal."""
 WORST_FIRST = (ExitCode.AGAINST, ExitCode.UNCHECKED, ExitCode.OK)
 Document = Mapping[str, Any]
 
@@ -46,7 +48,7 @@ def facts(document: Document) -> Iterator[tuple[str, str]]:
         yield "part", f"{part['name']}, {in_units(part['size'])}, {digest(part)}"
     via = "" if source["rounded_through"] == "F32" else f", rounded through {source['rounded_through']}"
     yield "weights", f"{source['address']} ({source['form']}), {named_by(source)}{via}"
-    yield "their files", listed([f"{file['name']}, {file_digest(file)}" for file in source["files"]], MOST)
+    yield FILES, listed([f"{file['name']}, {file_digest(file)}" for file in source["files"]], MOST)
     if source["weights_root"]:
         yield "weights root", source["weights_root"]
     yield "imatrix", "none" if imatrix is None else f"{imatrix['name']}, SHA-256 {imatrix['sha256']}"

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from requant.audit.forms.content import MOST, Document, Listing, answers, commands, facts, listings, remarks
+from requant.audit.forms.content import FILES, MOST, Document, Listing, answers, commands, facts, listings, remarks
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import plain
 
@@ -25,7 +25,8 @@ def as_text(document: Document) -> str:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, value in (*facts(document), *commands(document)):
-            grid.add_row(name, Text(value))
+            if name != FILES:
+                grid.add_row(name, Text(value))
         console.print(grid)
         for listing in listings(document):
             console.print(_table(listing))
