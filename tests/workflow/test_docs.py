@@ -30,6 +30,7 @@ from requant.ground.exit_codes import ExitCode
 from requant.quantization.verdict import Verdict
 from support.checkout import ROOT
 from support.metadata_changes import tables
+from support.weight_changes import table
 
 FIX = "run make fix"
 KEYS = ROOT / "config" / "README.md"
@@ -131,16 +132,18 @@ def test_every_word_of_an_audit_is_explained() -> None:
     assert {word for word in others if f"`{word}`" not in text} == set()
 
 
-def with_metadata(text: str) -> str:
-    """The page with what stands between ``<!-- begin metadata tables -->`` and its end made new."""
-    begin, end = "<!-- begin metadata tables -->", "<!-- end metadata tables -->"
-    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{tables()}\n{end}", text, flags=re.DOTALL)
+def with_changes(text: str) -> str:
+    """The page with what stands between ``<!-- begin metadata tables -->`` and its end made new, and the like."""
+    for name, made in (("metadata tables", tables()), ("weight tables", table())):
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        text = re.sub(f"{begin}.*?{end}", lambda _, made=f"{begin}\n{made}\n{end}": made, text, flags=re.DOTALL)
+    return text
 
 
 def test_what_is_harmless_and_what_is_changed_is_what_the_tests_plant() -> None:
     text = VERDICTS.read_text(encoding="utf-8")
-    assert text.count("<!-- begin metadata tables -->") == 1
-    assert text == with_metadata(text), FIX
+    assert text.count("<!-- begin metadata tables -->") == text.count("<!-- begin weight tables -->") == 1
+    assert text == with_changes(text), FIX
 
 
 def test_config_readme_lists_every_key() -> None:
@@ -367,6 +370,6 @@ if __name__ == "__main__":
     KEYS.write_text(with_tables(KEYS.read_text(encoding="utf-8")), encoding="utf-8")
     for path in CODES:
         path.write_text(with_codes(path), encoding="utf-8")
-    VERDICTS.write_text(with_metadata(VERDICTS.read_text(encoding="utf-8")), encoding="utf-8")
+    VERDICTS.write_text(with_changes(VERDICTS.read_text(encoding="utf-8")), encoding="utf-8")
     ARCHITECTURE.write_text(with_wings(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
     PICTURE.write_bytes(drawn())
