@@ -86,13 +86,11 @@ def audit(
         from requant.release.keys import read_private_key
 
         read_private_key(key)
-    chosen = None if full else rows or ROWS
+    drawn = None if full else rows or ROWS
     log_to([logging.StreamHandler(sys.stderr)])
     allowed = frozenset(allow_unchecked)
-    question = Question(
-        subject, source, imatrix, chosen, seed, toolchain, jobs, exact, trust_subject, allowed, converter
-    )
-    report = carry_out(question)
+    how = (drawn, seed, toolchain, jobs, exact, trust_subject, allowed, converter)
+    report = carry_out(Question(subject, source, imatrix, *how))
     found = rendered(report)
     if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
         raise click.UsageError("--markdown, --html and --attest are for quants, SUBJECT is an importance matrix")
