@@ -16,7 +16,7 @@ RUNS ?= 1000000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda fuzz lint fix wasm bench rehearsal report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures fuzz lint fix wasm bench rehearsal report lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -47,7 +47,7 @@ demo-real: setup
 	@cat "$(FOLDER)/results/SmolLM2-135M-Instruct/evaluation/answer.txt"
 
 test: setup-test lint
-	@$(BIN)/python -m pytest -m "not arm64 and not cuda" --numprocesses 2
+	@$(BIN)/python -m pytest -m "not arm64 and not cuda and not architectures" --numprocesses 2
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 5 minutes on two cores, the first time 11.
 test-arm64: setup-test
@@ -57,6 +57,10 @@ test-arm64: setup-test
 test-cuda: setup-test $(CUDA)/cuda.done
 	@REQUANT_CUDA_WHEELS=$$(echo $(CUDA)/lib/python3*/site-packages/nvidia/cu13) \
 	  $(BIN)/python -m pytest -m cuda tests/cuda
+
+# Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 10 minutes on two cores.
+test-architectures: setup-test
+	@$(BIN)/python -m pytest -m architectures tests/architectures
 
 $(CUDA)/cuda.done: envs/cuda.lock
 	@echo "setting up $(CUDA) (hash-locked, envs/cuda.lock): downloading 0.5 to 0.6 GB"

@@ -21,8 +21,9 @@ from requant.audit.metadata import (
     expected_from_gguf,
 )
 from requant.audit.named_weights import PRE, open_weights, with_pre_tokenizer
-from requant.conversion.layout import ROPE_TOLERANCE, Plan, plan, read_config
+from requant.conversion.layout import Plan, plan, read_config
 from requant.conversion.metadata import expected_metadata, read_texts
+from requant.conversion.sources import ROPE_TOLERANCE
 from requant.conversion.weights import rounded
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import Header, read_header

@@ -15,7 +15,8 @@ from requant.audit.material import Material
 from requant.audit.sample import draw, runs
 from requant.audit.sweep import Sweep
 from requant.audit.tensor import TensorAudit
-from requant.conversion.layout import ROPE_TOLERANCE, plan, read_config
+from requant.conversion.layout import plan, read_config
+from requant.conversion.sources import ROPE_TOLERANCE
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded
 from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices
 from requant.formats.ggml import GGMLType as T

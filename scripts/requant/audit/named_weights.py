@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from requant.audit.metadata import expected_from_gguf
+from requant.audit.metadata import expected_from_gguf, expected_from_upstream
 from requant.audit.model_file import model_file
+from requant.audit.upstream import Upstream, ask
 from requant.conversion.expected import ExpectedMetadata
-from requant.conversion.layout import CONFIG, ROPE_TOLERANCE, plan, read_config
+from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import TEXT_LIMIT, expected_metadata, read_texts
+from requant.conversion.sources import ROPE_TOLERANCE, Layout
 from requant.conversion.special_tokens import GGML, TOKENIZER
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.conversion.writer import changed_by_transformers
@@ -15,7 +17,7 @@ from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, Header
 from requant.formats.gguf_parts import models, part_names, read_gguf
 from requant.formats.ranged import read_whole
-from requant.formats.safetensors import SUFFIX, read_checkpoint
+from requant.formats.safetensors import SUFFIX, Checkpoint, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
 from requant.places.place import Place, named, open_place
 from requant.places.remote import Network
@@ -46,15 +48,17 @@ class NamedWeights:
     files: tuple[str, ...] = ()
 
 
-def open_weights(text: str, network: Network | None = None) -> NamedWeights:
+def open_weights(text: str, network: Network | None = None, upstream: Upstream | None = None) -> NamedWeights:
     """Open weights: a checkpoint, or a BF16, F16 or F32 GGUF with all its parts; close their ``place`` afterwards.
 
     Args:
         text: a path, a place as in ``requant.places.place``, or ``owner/name[@revision]`` on the Hugging Face Hub.
+        network: how to get there.
+        upstream: how upstream's converter may be asked about models that requant does not know.
 
     Raises:
         SourceError, FormatError: when they cannot be had or are damaged.
-        UnsupportedError: when requant does not know how such a model is converted.
+        UnsupportedError: when nobody who may be asked knows how such a model is converted.
     """
     place = open_place(named(text), network)
     try:
@@ -63,7 +67,7 @@ def open_weights(text: str, network: Network | None = None) -> NamedWeights:
             return _gguf(place, place.file)
         if models(place.names) and (place.quant is not None or not checkpoint):
             return _gguf(place, model_file(place))
-        return _checkpoint(place)
+        return _checkpoint(place, upstream or Upstream())
     except BaseException:
         place.close()
         raise
@@ -92,15 +96,16 @@ def _model(header: Header) -> Model:
     return Model(str(architecture), layers, heads, shared if type(shared) is int else heads)
 
 
-def _checkpoint(place: Place) -> NamedWeights:
+def _checkpoint(place: Place, upstream: Upstream) -> NamedWeights:
     if CONFIG not in place.names:
         raise PlaceError(f"{place.shown} holds no {CONFIG}: name the folder or repository of a checkpoint, or a GGUF")
     stored = read_checkpoint(place, place.file)
     config = read_config(read_whole(place.open(CONFIG), TEXT_LIMIT, "a config.json"))
-    made = plan(config, stored.tensors, stored.unnamed)
+    try:
+        made = plan(config, stored.tensors, stored.unnamed)
+    except UnsupportedError as error:
+        return _asked(place, stored, upstream, str(error))
     weights = CheckpointWeights(stored, made, ROPE_TOLERANCE)
-    types = {name: origin.type for name, origin in made.tensors.items()}
-    types |= dict.fromkeys(made.computed, GGMLType.F32)
     model = Model(made.architecture, made.layers, made.heads, made.kv_heads)
     expected, unknown, texts = None, None, {}
     try:
@@ -109,8 +114,34 @@ def _checkpoint(place: Place) -> NamedWeights:
     except (UnsupportedError, FormatError) as error:
         unknown = str(error)
     return NamedWeights(
-        place, "checkpoint", weights, types, model, expected, unknown, texts, stored.notes, stored.files
+        place, "checkpoint", weights, _types(made), model, expected, unknown, texts, stored.notes, stored.files
     )
+
+
+def _asked(place: Place, stored: Checkpoint, upstream: Upstream, reason: str) -> NamedWeights:
+    """A checkpoint as upstream's converter would make a GGUF of it."""
+    found = ask(upstream, place, stored, reason)
+    weights = CheckpointWeights(stored, found.layout, ROPE_TOLERANCE)
+    model = Model("", 0, 0, 0) if found.header is None else _model(found.header)
+    expected = None if found.header is None else expected_from_upstream(found.header)
+    return NamedWeights(
+        place,
+        "checkpoint",
+        weights,
+        _types(found.layout),
+        model,
+        expected,
+        found.unknown,
+        {},
+        stored.notes,
+        stored.files,
+    )
+
+
+def _types(layout: Layout) -> dict[str, GGMLType]:
+    types = {name: sources.type for name, sources in layout.tensors.items()}
+    types |= dict.fromkeys(layout.computed, GGMLType.F32)
+    return types | {name: each.type for name, each in layout.untold.items()}
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

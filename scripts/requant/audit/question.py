@@ -16,6 +16,7 @@ from requant.audit.matrices import only_matrix
 from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
 from requant.audit.report import Report
 from requant.audit.subject import Subject, open_subject
+from requant.audit.upstream import Upstream, mentions_next
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
 from requant.formats.gguf_parts import files_of
@@ -34,7 +35,8 @@ class Question:
     """What was asked, as on the command line.
 
     ``rows`` is ``None`` for a full audit. ``exact`` lets only exact bytes pass. ``trust_subject`` takes the subject's
-    word for its weights. ``allowed`` are keys that may be unchecked.
+    word for its weights. ``allowed`` are keys that may be unchecked. ``converter`` lets upstream's converter be
+    installed, to be asked about models that requant does not know.
     """
 
     subject: str
@@ -47,6 +49,7 @@ class Question:
     exact: bool = False
     trust_subject: bool = False
     allowed: frozenset[str] = frozenset()
+    converter: bool = False
 
 
 def audit(question: Question) -> Report | ImatrixReport:
@@ -60,7 +63,8 @@ def audit(question: Question) -> Report | ImatrixReport:
     with closing:
         subject = open_subject(question.subject, network)
         closing.callback(subject.place.close)
-        weights = open_weights(_weights_named(question, subject), network)
+        upstream = Upstream(question.converter, subject.is_imatrix or mentions_next(subject.header))
+        weights = open_weights(_weights_named(question, subject), network, upstream)
         closing.callback(weights.place.close)
         if subject.is_imatrix:
             return audit_imatrix(read_hashed(subject.file), weights)

@@ -129,6 +129,15 @@ class _Whole:
         return cls(Passage(material.subject, material.header), HashedWeights(material.weights))
 
 
+def bare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without ones at its end, which llama-quantize does not write.
+
+    >>> bare((64, 1)), bare((1,))
+    ((64,), (1,))
+    """
+    return shape if len(shape) == 1 or shape[-1] != 1 else bare(shape[:-1])
+
+
 def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices] | None) -> TensorAudit:
     """Decide whether and which rows of a tensor can be checked; ``reason`` says why not."""
     audit, name = TensorAudit(tensor), tensor.name
@@ -138,7 +147,7 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
     elif not tensor.type.is_known:
         audit.reason = f"is of type {int(tensor.type)}, which llama.cpp does not read: nobody knows where it ends"
-    elif shape != tensor.shape:
+    elif bare(shape) != bare(tensor.shape):
         audit.reason = f"has the shape {list(tensor.shape)}, the weights have {list(shape)}"
         audit.verdict = Verdict.MISMATCH
     elif tensor.type not in DERIVED:

@@ -48,6 +48,9 @@ from requant.ground.logs import log_to
     multiple=True,
     help="Let this key of the header pass though it cannot be checked; may be given several times.",
 )
+@click.option(
+    "--converter", is_flag=True, help="Ask upstream's converter about models unknown to requant; installs torch, once."
+)
 @click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
 @as_json
 @click.option("--markdown", metavar="FILE", type=Output(), help="Write a summary to FILE, for a discussion page.")
@@ -57,7 +60,7 @@ from requant.ground.logs import log_to
 @click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
 def audit(
     subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
-    trust_subject: bool, allow_unchecked: tuple[str, ...], toolchain: str | None, out: Path | None,
+    trust_subject: bool, allow_unchecked: tuple[str, ...], converter: bool, toolchain: str | None, out: Path | None,
     markdown: Path | None, page: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
 ) -> None:  # fmt: skip
     """Ask four questions of the quant SUBJECT: weights, recipe, metadata, coverage.
@@ -83,10 +86,11 @@ def audit(
         from requant.release.keys import read_private_key
 
         read_private_key(key)
-    chosen = None if full else rows or ROWS
+    drawn = None if full else rows or ROWS
     log_to([logging.StreamHandler(sys.stderr)])
     allowed = frozenset(allow_unchecked)
-    report = carry_out(Question(subject, source, imatrix, chosen, seed, toolchain, jobs, exact, trust_subject, allowed))
+    how = (drawn, seed, toolchain, jobs, exact, trust_subject, allowed, converter)
+    report = carry_out(Question(subject, source, imatrix, *how))
     found = rendered(report)
     if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
         raise click.UsageError("--markdown, --html and --attest are for quants, SUBJECT is an importance matrix")

@@ -3,4 +3,16 @@
 Everybody from ``quantization`` upwards may enter. Only the standard library and numpy are imported.
 """
 
-__all__ = ["expected", "files", "layout", "metadata", "special_tokens", "templates", "vocabulary", "weights", "writer"]
+__all__ = [
+    "asked",
+    "expected",
+    "files",
+    "layout",
+    "metadata",
+    "sources",
+    "special_tokens",
+    "templates",
+    "vocabulary",
+    "weights",
+    "writer",
+]

@@ -13,7 +13,8 @@ class ExpectedMetadata:
     the same or because some of its versions do not write them; those in ``implied`` need not be written, but may be
     there with the value that llama.cpp assumes. ``unknown`` maps other keys, or the beginnings of keys up to a dot, to
     the reason why nothing is known about them; ``unsure`` lists such items of known arrays. ``looking`` are ids of
-    tokens that are special by their looks alone, which older converters did not go by.
+    tokens that are special by their looks alone, which older converters did not go by. ``by_version`` says that any
+    key may be absent because of another version of the converter.
     """
 
     values: dict[str, Field] = field(default_factory=dict)
@@ -22,6 +23,7 @@ class ExpectedMetadata:
     unknown: dict[str, str] = field(default_factory=dict)
     unsure: dict[str, set[int]] = field(default_factory=dict)
     looking: set[int] = field(default_factory=set)
+    by_version: bool = False
 
     def update(self, other: "ExpectedMetadata") -> None:
         """Take over everything that ``other`` knows."""
@@ -31,6 +33,7 @@ class ExpectedMetadata:
         self.unknown |= other.unknown
         self.unsure |= other.unsure
         self.looking |= other.looking
+        self.by_version |= other.by_version
 
     def why_unknown(self, key: str) -> str | None:
         """The reason why nothing is known about ``key``, if so."""

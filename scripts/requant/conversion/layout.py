@@ -5,11 +5,12 @@ Names, shapes, types and the reordering of rows follow ``conversion/{base,llama,
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from requant.conversion.sources import Floats, Layout, Rows
 from requant.formats.ggml import GGMLType
 from requant.formats.gguf import quoted
 from requant.ground.canonical import parse
@@ -17,11 +18,6 @@ from requant.ground.errors import FormatError, UnsupportedError
 
 CONFIG = "config.json"
 ROPE_FREQS = "rope_freqs.weight"
-ROPE_TOLERANCE = 1e-5
-"""Relative; the converter takes float32 powers, whose last bits depend on its version of torch."""
-
-Rows: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
-Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 LIMITS = {
     "num_hidden_layers": 1 << 10,
@@ -103,20 +99,34 @@ class Origin:
     type: GGMLType
     heads: int | None = None
 
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The only one."""
+        return (self.name,)
+
+    @property
+    def within(self) -> Rows | None:
+        """The order of a bias; rows of weights stay whole."""
+        return self.rows(np.arange(self.shape[0])) if self.heads and len(self.shape) == 1 else None
+
+    def places(self, indices: Rows) -> tuple[Rows, Rows]:
+        """As of ``Sources``."""
+        return np.zeros_like(indices), indices if len(self.shape) == 1 else self.rows(indices) * self.shape[0]
+
     def rows(self, indices: Rows) -> Rows:
         """Rows of the checkpoint (of a bias: elements) that stand at ``indices`` in the GGUF; any shape, int64."""
         return indices if self.heads is None else source_rows(indices, self.shape[-1], self.heads)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a conversion of a checkpoint holds.
+@dataclass(frozen=True, kw_only=True)
+class Plan(Layout):
+    """The layout of a model of a known family, and its sizes.
 
-    ``tensors`` maps names in the GGUF to their origins, in no particular order. ``computed`` holds, as float32, those
-    that the converter works out from config.json alone; they agree within ``ROPE_TOLERANCE``. ``tied`` says that the
-    embedding serves as the output layer, because there is no other.
+    ``computed`` follows from config.json alone. ``tied`` says that the embedding serves as the output layer, because
+    there is no other.
     """
 
+    tensors: Mapping[str, Origin]
     architecture: str
     layers: int
     hidden: int
@@ -126,8 +136,6 @@ class Plan:
     head_dim: int
     vocab: int
     tied: bool
-    tensors: dict[str, Origin]
-    computed: dict[str, Floats] = field(compare=False)
 
 
 def read_config(data: bytes) -> dict[str, Any]:
@@ -170,8 +178,14 @@ def plan(config: Mapping[str, Any], stored: Collection[str] | None = None, spare
         _require_same_names(stored, {origin.name for origin in tensors.values()}, spare)
     factors = _rope_factors(config, sizes["head_dim"]) if family.permuted else None
     return Plan(
-        family.architecture,
-        **{key: sizes[key] for key in ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab")},
+        architecture=family.architecture,
+        layers=sizes["layers"],
+        hidden=sizes["hidden"],
+        ffn=sizes["ffn"],
+        heads=sizes["heads"],
+        kv_heads=sizes["kv_heads"],
+        head_dim=sizes["head_dim"],
+        vocab=sizes["vocab"],
         tied="output.weight" not in tensors,
         tensors=tensors,
         computed={} if factors is None else {ROPE_FREQS: factors},

@@ -5,11 +5,12 @@ from typing import Protocol
 
 import numpy as np
 
-from requant.conversion.layout import Plan
+from requant.conversion.layout import Origin
+from requant.conversion.sources import Layout
 from requant.formats.ggml import PLAIN, Bytes, Floats, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Header, Tensor, quoted
 from requant.formats.ranged import Ranged
-from requant.formats.safetensors import Checkpoint, rows_as_float32
+from requant.formats.safetensors import STORED, Checkpoint, StoredTensor, rows_as_float32
 from requant.ground.errors import FormatError
 
 
@@ -71,51 +72,75 @@ class GGUFWeights:
 class CheckpointWeights:
     """A safetensors checkpoint, seen through what the converter would make of it."""
 
-    def __init__(self, checkpoint: Checkpoint, plan: Plan, tolerance: float) -> None:
-        self._stored, self._plan, self.shown = checkpoint.tensors, plan, checkpoint.shown
+    def __init__(self, checkpoint: Checkpoint, layout: Layout, tolerance: float) -> None:
+        self._stored, self._layout, self.shown = checkpoint.tensors, layout, checkpoint.shown
         self._tolerance = tolerance
-        stored_shapes = {name: origin.shape for name, origin in plan.tensors.items()}
-        computed: dict[str, tuple[int, ...]] = {name: values.shape for name, values in plan.computed.items()}
-        self.shapes: Mapping[str, tuple[int, ...]] = stored_shapes | computed
-        for name, origin in plan.tensors.items():
-            found = self._stored[origin.name].shape
-            if found != tuple(reversed(origin.shape)):
-                raise FormatError(
-                    f"{self.shown} holds {quoted(origin.name)} in the shape {list(found)}, its config.json means "
-                    f"{list(reversed(origin.shape))} for {quoted(name)}: get both from one place"
-                )
-        stored = {self._stored[origin.name].dtype for origin in plan.tensors.values() if len(origin.shape) > 1}
+        shapes = {name: sources.shape for name, sources in layout.tensors.items()}
+        shapes |= {name: tuple(reversed(values.shape)) for name, values in layout.computed.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = shapes | {name: each.shape for name, each in layout.untold.items()}
+        for name, sources in layout.tensors.items():
+            if isinstance(sources, Origin):
+                self._require_shape(name, sources)
+        matrices = [sources for sources in layout.tensors.values() if len(sources.shape) > 1]
+        stored = {self._stored[name].dtype for sources in matrices for name in sources.stored}
         # A BF16 checkpoint loses nothing as BF16 or F32; F16 cannot hold its smallest numbers.
         from_bf16 = (GGMLType.F32, GGMLType.F16)
         self.vias: tuple[GGMLType, ...] = (
             from_bf16 if stored == {"BF16"} else (GGMLType.BF16, GGMLType.F16, GGMLType.F32)
         )
 
+    def _require_shape(self, name: str, origin: Origin) -> None:
+        found = self._stored[origin.name].shape
+        if found != tuple(reversed(origin.shape)):
+            raise FormatError(
+                f"{self.shown} holds {quoted(origin.name)} in the shape {list(found)}, its config.json means "
+                f"{list(reversed(origin.shape))} for {quoted(name)}: get both from one place"
+            )
+
     def unchecked(self, name: str) -> str | None:
-        """Only BF16, F16 and F32 can be read."""
-        return None if name in self._plan.computed else self._stored[self._plan.tensors[name].name].unchecked
+        """Only BF16, F16 and F32 can be read, and only what is known to come from somewhere."""
+        if name in self._layout.untold:
+            return self._layout.untold[name].why
+        stored = self._layout.tensors[name].stored if name in self._layout.tensors else ()
+        return next((why for each in stored if (why := self._stored[each].unchecked)), None)
 
     def rows(self, name: str, indices: Indices) -> Floats:
         """Rows of a tensor in the order of the GGUF."""
-        if name in self._plan.computed:
-            return self._plan.computed[name][None]
-        origin = self._plan.tensors[name]
-        stored = self._stored[origin.name]
-        if len(origin.shape) == 1:
-            return rows_as_float32(stored, slice(0, 1))[:, origin.rows(np.arange(origin.shape[0]))]
-        wanted = origin.rows(indices)
-        whole_run = wanted.size and wanted[-1] - wanted[0] == wanted.size - 1 and (np.diff(wanted) == 1).all()
-        return rows_as_float32(stored, slice(int(wanted[0]), int(wanted[-1]) + 1) if whole_run else wanted)
-
-    def tolerance(self, name: str) -> float:
-        """What is computed from config.json is computed in another precision by the converter."""
-        return self._tolerance if name in self._plan.computed else 0.0
+        if name in self._layout.computed:
+            values = self._layout.computed[name]
+            return values.reshape(-1, values.shape[-1])[indices]
+        sources = self._layout.tensors[name]
+        which, starts = sources.places(indices)
+        numbers = np.unique(which)
+        if len(numbers) == 1:
+            return gathered(self._stored[sources.stored[numbers[0]]], starts, sources.within)
+        found = np.empty((len(indices), sources.shape[0]), np.float32)
+        for number in numbers:
+            at = which == number
+            found[at] = gathered(self._stored[sources.stored[number]], starts[at], sources.within)
+        return found
 
     def plain(self, name: str) -> GGMLType:
         """A checkpoint stores vectors as it does matrices, and the converter writes them as F32."""
-        if name in self._plan.computed or len(self.shapes[name]) == 1:
+        if name not in self._layout.tensors or len(self.shapes[name]) == 1:
             return GGMLType.F32
-        return GGMLType[self._stored[self._plan.tensors[name].name].dtype]
+        [stored, *others] = {self._stored[each].dtype for each in self._layout.tensors[name].stored}
+        return GGMLType.F32 if others or stored not in STORED else GGMLType[stored]
+
+    def tolerance(self, name: str) -> float:
+        """What is computed is computed in another precision on another machine, unless it is simple."""
+        return self._tolerance if name in self._layout.computed.keys() - self._layout.exact else 0.0
+
+
+def gathered(stored: StoredTensor, starts: Indices, within: Indices | None) -> Floats:
+    """Rows of which the elements lie ``within`` behind each of ``starts``, one after another where that is ``None``."""
+    if within is not None:
+        rows, columns = np.divmod(starts[:, None] + within, stored.columns)
+        needed, back = np.unique(rows, return_inverse=True)
+        return rows_as_float32(stored, needed)[back.reshape(rows.shape), columns]
+    rows = starts // stored.columns
+    whole_run = rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all()
+    return rows_as_float32(stored, slice(int(rows[0]), int(rows[-1]) + 1) if whole_run else rows)
 
 
 def rounded(weights: Floats, via: GGMLType) -> Floats:

@@ -6,6 +6,7 @@ Everybody from ``conversion`` upwards may enter.
 __all__ = [
     "backend",
     "build",
+    "converter",
     "environments",
     "gguf_py",
     "instrument",
