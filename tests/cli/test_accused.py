@@ -52,10 +52,10 @@ def test_a_library_of_ours_that_was_changed(tmp_path: Path, arguments: dict[str,
     )
 
 
-@pytest.mark.parametrize("verb", ["audit", "diff"])
 def test_a_mirror_with_other_bytes(
-    tmp_path: Path, arguments: dict[str, list[str]], verb: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, arguments: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The fused arithmetic is built from source; what ``diff`` needs lies in the package."""
     assert PIN.sdist is not None
     mirror = tmp_path / "mirror"
     mirror.mkdir()
@@ -63,7 +63,7 @@ def test_a_mirror_with_other_bytes(
     (mirror / name).write_bytes(b"other bytes")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(mirror))
-    code, said = ended(arguments[verb])
+    code, said = ended(arguments["audit"])
     assert code == ExitCode.UNCHECKED
     assert said.startswith(
         f"error: the index's {PIN.sdist.project}=={PIN.sdist.version} does not have the pinned SHA-256 "
