@@ -13,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from requant.audit.unknown_importances import LIKELY
+from requant.audit.weights.unknown_importances import LIKELY
 from requant.formats.ggml import NEEDS_IMPORTANCE, Arithmetic, Bytes, Floats, GGMLType
 from requant.quantization.consistency import LIMITS, NON_LINEAR, SIGNED, check_rows, look
 from requant.quantization.unpacking import LEVELS, unpack

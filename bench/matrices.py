@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from requant.audit.sanity import look, spread_of
+from requant.audit.recipe.sanity import look, spread_of
 from requant.documents.pins import TABLE, read_pins
 from requant.formats.ggml import NEEDS_IMPORTANCE, Arithmetic, Floats, GGMLType
 from requant.formats.imatrix import importance, read_imatrix

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from requant.audit.metadata import Grade, compare_metadata
+from requant.audit.metadata.comparison import Grade, compare_metadata
 from requant.audit.named_weights import open_weights
-from requant.audit.tensor import TensorAudit
 from requant.audit.upstream import Upstream, mentions_next
+from requant.audit.weights.tensor import TensorAudit
 from requant.conversion.layout import FAMILIES
 from requant.formats.gguf import read_header
 from requant.quantization.verdict import Verdict

@@ -1,8 +1,8 @@
-"""requant.audit.claims: what a GGUF's header says about its making."""
+"""requant.audit.subject.claims: what a GGUF's header says about its making."""
 
 import pytest
 
-from requant.audit.claims import Named, infer
+from requant.audit.subject.claims import Named, infer
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from support.relabelled import text

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
-from requant.audit.material import by_expert
-from requant.audit.sweep import Material, audit_tensors
+from requant.audit.weights.material import by_expert
+from requant.audit.weights.sweep import Material, audit_tensors
 from requant.conversion.weights import GGUFWeights
 from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T

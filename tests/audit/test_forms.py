@@ -20,13 +20,13 @@ from requant.audit.forms.content import digest
 from requant.audit.forms.page import as_page
 from requant.audit.forms.quotation import as_markdown
 from requant.audit.forms.terminal import as_text
-from requant.audit.identity import FileIdentity, Identity
 from requant.audit.limits import Limit
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.audit.question import Question, audit
+from requant.audit.recipe.sanity import Sanity, sanity_of
 from requant.audit.render import Rendered, rendered
 from requant.audit.report import Report
-from requant.audit.sanity import Sanity, sanity_of
+from requant.audit.subject.identity import FileIdentity, Identity
 from requant.ground.canonical import canonical, parse
 from requant.quantization.verdict import Verdict
 from support.command import run

@@ -1,4 +1,4 @@
-"""requant.audit.hashed_weights: digests of what was read, in whatever order; a checkpoint's are those of its GGUF."""
+"""requant.audit.weights.hashed_weights: digests of what was read, in whatever order; a checkpoint's are those of its GGUF."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.hashed_weights import HashedWeights
 from requant.audit.named_weights import open_weights
+from requant.audit.weights.hashed_weights import HashedWeights
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.documents.entries import tensors
 from requant.formats.ggml import GGMLType as T

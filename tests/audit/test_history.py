@@ -1,4 +1,4 @@
-"""requant.audit.history: which revision a changed key comes from, as the real client asks the loopback Hub."""
+"""requant.audit.metadata.history: which revision a changed key comes from, as the real client asks the loopback Hub."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from requant.audit.judgement import ALONE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, judge
-from requant.audit.tensor import TensorAudit
+from requant.audit.weights.judgement import ALONE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, judge
+from requant.audit.weights.tensor import TensorAudit
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.quantization.consistency import Consistency

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.judgement import TensorAudit
-from requant.audit.material import Material
-from requant.audit.sweep import audit_tensors
+from requant.audit.weights.judgement import TensorAudit
+from requant.audit.weights.material import Material
+from requant.audit.weights.sweep import audit_tensors
 from requant.conversion.weights import GGUFWeights
 from requant.formats.ggml import Arithmetic
 from requant.formats.ggml import GGMLType as T

@@ -1,4 +1,4 @@
-"""requant.audit.manifest: each claim of a manifest beside a quant is compared, and each contradiction is evidence."""
+"""requant.audit.subject.manifest: each claim of a manifest beside a quant is compared, and each contradiction is evidence."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from requant.audit.imatrix import HashedImatrix, read_hashed
-from requant.audit.manifest import compare_claims
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.audit.named_weights import open_weights
-from requant.audit.subject import open_subject
-from requant.audit.sweep import Sweep
-from requant.audit.tensor import TensorAudit
+from requant.audit.recipe.imatrix import HashedImatrix, read_hashed
+from requant.audit.subject.manifest import compare_claims
+from requant.audit.subject.subject import open_subject
+from requant.audit.weights.sweep import Sweep
+from requant.audit.weights.tensor import TensorAudit
 from requant.documents.entries import tensors
 from requant.documents.file_names import MANIFEST
 from requant.documents.pins import ToolchainPin

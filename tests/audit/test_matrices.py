@@ -1,4 +1,4 @@
-"""requant.audit.matrices: which importance matrix lies beside a quant, whatever it is called."""
+"""requant.audit.recipe.matrices: which importance matrix lies beside a quant, whatever it is called."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.imatrix import read_hashed
-from requant.audit.matrices import MOST_LOOKED_AT, only_matrix
-from requant.audit.subject import open_subject
+from requant.audit.recipe.imatrix import read_hashed
+from requant.audit.recipe.matrices import MOST_LOOKED_AT, only_matrix
+from requant.audit.subject.subject import open_subject
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import FormatError, PlaceError
 from requant.places.place import open_place

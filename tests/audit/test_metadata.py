@@ -1,4 +1,4 @@
-"""requant.audit.metadata: what each change to a GGUF's metadata means; the converter itself is asked in e2e."""
+"""requant.audit.metadata.comparison: what each change to a GGUF's metadata means; the converter itself is asked in e2e."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import MetadataAnswer
-from requant.audit.metadata import Grade, compare_metadata, expected_from_gguf, reads
+from requant.audit.metadata.comparison import Grade, compare_metadata, expected_from_gguf, reads
 from requant.audit.status import Metadata
 from requant.conversion.metadata import expected_metadata
 from requant.formats.ggml import ValueType

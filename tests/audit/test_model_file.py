@@ -1,4 +1,4 @@
-"""requant.audit.model_file: which GGUF of a place is meant, what is said where several could be, and what is no model."""
+"""requant.audit.subject.model_file: which GGUF of a place is meant, what is said where several could be, and what is no model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from requant.audit.model_file import MOST_SHOWN, model_file, require_model
-from requant.audit.subject import open_subject
+from requant.audit.subject.model_file import MOST_SHOWN, model_file, require_model
+from requant.audit.subject.subject import open_subject
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.ground.exit_codes import ExitCode, exit_code
 from requant.places.place import LocalPlace, Place, open_place

@@ -1,4 +1,4 @@
-"""requant.audit.passage: every byte of a file passes once, in order; padding that hides something is seen."""
+"""requant.audit.weights.passage: every byte of a file passes once, in order; padding that hides something is seen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.passage import DRAWN, WINDOW, Padding, Passage, look_between
+from requant.audit.weights.passage import DRAWN, WINDOW, Padding, Passage, look_between
 from requant.formats.gguf import Header, Tensor, read_header
 from requant.formats.gguf_parts import read_gguf
 from requant.formats.ranged import LocalFile

@@ -1,12 +1,12 @@
-"""requant.audit.plausibility: an honest importance matrix passes, and every way to be none is named."""
+"""requant.audit.recipe.plausibility: an honest importance matrix passes, and every way to be none is named."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from requant.audit.metadata import Grade
-from requant.audit.plausibility import check_plausible
+from requant.audit.metadata.comparison import Grade
+from requant.audit.recipe.plausibility import check_plausible
 from requant.formats.imatrix import Entry, Imatrix
 
 DENSE, EXPERTS = "blk.0.attn_q.weight", "blk.0.ffn_up_exps.weight"

@@ -1,4 +1,4 @@
-"""requant.audit.recipe and promises: stock mixes, custom ones with their commands, and what label and name say falsely.
+"""requant.audit.recipe.mix and promises: stock mixes, custom ones with their commands, and what label and name say falsely.
 
 tests/e2e/test_custom_mix.py runs such commands with the real llama-quantize.
 """
@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding, NamedImatrix, compare_making
-from requant.audit.promises import promised
-from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
-from requant.audit.sanity import MATRIX, Sanity, sanity_of
+from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding, NamedImatrix, compare_making
+from requant.audit.recipe.mix import Made, RecipeAnswer, about_label, answer_mix, with_findings
+from requant.audit.recipe.promises import promised
+from requant.audit.recipe.sanity import MATRIX, Sanity, sanity_of
 from requant.audit.status import Mix
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.ggml import GGMLType as T

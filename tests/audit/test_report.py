@@ -13,12 +13,12 @@ from markdown_it import MarkdownIt
 
 from requant.audit.answers import Coverage, MetadataAnswer
 from requant.audit.forms.content import MOST
-from requant.audit.imatrix import ImatrixReport, Plausibility
-from requant.audit.metadata import Grade
-from requant.audit.recipe import RecipeAnswer, with_findings
+from requant.audit.metadata.comparison import Grade
+from requant.audit.recipe.imatrix import ImatrixReport, Plausibility
+from requant.audit.recipe.mix import RecipeAnswer, with_findings
+from requant.audit.recipe.sanity import Sanity, sanity_of
 from requant.audit.render import rendered
 from requant.audit.report import Report
-from requant.audit.sanity import Sanity, sanity_of
 from requant.audit.status import Mix
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor

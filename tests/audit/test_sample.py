@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from requant.audit.sample import LEAST, caught, draw, missed, runs
+from requant.audit.weights.sample import LEAST, caught, draw, missed, runs
 
 ROWS = {"embedding": 151_936, "attn_q": 256, "ffn_up": 768, "one": 1, "ffn_down": 256}
 

@@ -1,4 +1,4 @@
-"""requant.audit.sanity: how importances are distributed, what they did to weights, and what is beyond its bound."""
+"""requant.audit.recipe.sanity: how importances are distributed, what they did to weights, and what is beyond its bound."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from requant.audit.metadata import Grade
-from requant.audit.sanity import GROUP, LEAST, LOOKED, MATRIX, Sanity, Spread, Unweighted, look, sanity_of, spread_of
+from requant.audit.metadata.comparison import Grade
+from requant.audit.recipe.sanity import (
+    GROUP,
+    LEAST,
+    LOOKED,
+    MATRIX,
+    Sanity,
+    Spread,
+    Unweighted,
+    look,
+    sanity_of,
+    spread_of,
+)
 from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.quantization.derivation import Rows

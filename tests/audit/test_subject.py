@@ -1,4 +1,4 @@
-"""requant.audit.subject: what our manifest beside a quant says of its making, and that one of another kind says nothing."""
+"""requant.audit.subject.subject: what our manifest beside a quant says of its making, and that one of another kind says nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from requant.audit.subject import open_subject
+from requant.audit.subject.subject import open_subject
 from requant.documents.file_names import MANIFEST
 from requant.ground.canonical import canonical, parse
 from requant.ground.errors import FormatError

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
-from requant.audit.material import Material
-from requant.audit.sample import LEAST, draw, runs
-from requant.audit.sweep import Sweep, audit_tensors
+from requant.audit.weights.material import Material
+from requant.audit.weights.sample import LEAST, draw, runs
+from requant.audit.weights.sweep import Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, rounded
 from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices
 from requant.formats.ggml import GGMLType as T

@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 
-from requant.audit.judgement import differs_throughout, judge
-from requant.audit.tensor import TensorAudit
+from requant.audit.weights.judgement import differs_throughout, judge
+from requant.audit.weights.tensor import TensorAudit
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.quantization.consistency import Consistency

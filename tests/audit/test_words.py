@@ -8,7 +8,7 @@ from requant.audit.forms.content import QUESTIONS
 from requant.audit.forms.page import MARKS, TONES
 from requant.audit.forms.tensor_map import MISSING
 from requant.audit.limits import Limit
-from requant.audit.metadata import Grade
+from requant.audit.metadata.comparison import Grade
 from requant.audit.status import Metadata, Mix, Reading
 from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.documents.templates import read_words

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requant.audit.metadata import Grade, compare_metadata
+from requant.audit.metadata.comparison import Grade, compare_metadata
 from requant.conversion.metadata import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field

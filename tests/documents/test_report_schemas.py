@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from requant.audit import imatrix as imatrix_report
 from requant.audit import question as asking
 from requant.audit import report as audit_report
+from requant.audit.recipe import imatrix as imatrix_report
 from requant.difference import diff as difference
 from requant.difference import imatrices
 from requant.difference.imatrix_effect import QuantComparison, TensorBytes

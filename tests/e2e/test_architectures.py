@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.metadata import (
+from requant.audit.metadata.comparison import (
     Grade,
     MetadataComparison,
     NamedImatrix,

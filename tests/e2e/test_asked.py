@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from requant.audit.metadata import Grade, compare_metadata
+from requant.audit.metadata.comparison import Grade, compare_metadata
 from requant.audit.named_weights import open_weights
 from requant.audit.upstream import Upstream, mentions_next
 from requant.formats.gguf import read_header

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from requant.audit.imatrix import ImatrixReport
 from requant.audit.question import Question
 from requant.audit.question import audit as carry_out
+from requant.audit.recipe.imatrix import ImatrixReport
 from requant.audit.report import as_document
 from requant.conversion.weights import rounded
 from requant.formats.ggml import Arithmetic, GGMLType

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.judgement import judge, rate, surprisingly_many
-from requant.audit.material import Material
-from requant.audit.sample import draw, runs
-from requant.audit.sweep import Sweep
-from requant.audit.tensor import TensorAudit
+from requant.audit.weights.judgement import judge, rate, surprisingly_many
+from requant.audit.weights.material import Material
+from requant.audit.weights.sample import draw, runs
+from requant.audit.weights.sweep import Sweep
+from requant.audit.weights.tensor import TensorAudit
 from requant.conversion.layout import plan, read_config
 from requant.conversion.sources import ROPE_TOLERANCE
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights, as_float32, rounded

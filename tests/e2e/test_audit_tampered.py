@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.sample import draw, runs
+from requant.audit.weights.sample import draw, runs
 from requant.conversion.weights import GGUFWeights
 from requant.formats.ggml import PLAIN, Arithmetic
 from requant.formats.ggml import GGMLType as T

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from requant.audit.recipe import Made, answer_mix
+from requant.audit.recipe.mix import Made, answer_mix
 from requant.audit.status import Mix
 from requant.conversion.layout import plan
 from requant.formats.ggml import GGMLType

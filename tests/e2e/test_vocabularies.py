@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from requant.audit.metadata import Grade, compare_metadata
+from requant.audit.metadata.comparison import Grade, compare_metadata
 from requant.conversion.metadata import expected_metadata
 from requant.conversion.special_tokens import UnknownProcessorError, read_special
 from requant.formats.gguf import Header, read_header

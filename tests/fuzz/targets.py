@@ -16,10 +16,10 @@ import numpy as np
 
 from fuzz import seeds
 from requant.audit.attested import verify_statement
-from requant.audit.claims import infer
-from requant.audit.metadata import compare_making, compare_metadata, expected_from_gguf
-from requant.audit.recipe import Made, about_label, answer_mix, with_findings
-from requant.audit.sanity import Sanity, sanity_of
+from requant.audit.metadata.comparison import compare_making, compare_metadata, expected_from_gguf
+from requant.audit.recipe.mix import Made, about_label, answer_mix, with_findings
+from requant.audit.recipe.sanity import Sanity, sanity_of
+from requant.audit.subject.claims import infer
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import FILES, expected_metadata
 from requant.conversion.pieces import MODEL

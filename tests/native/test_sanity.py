@@ -1,4 +1,4 @@
-"""Honest importance matrices keep the bounds of requant.audit.sanity in every type; those made to ruin do not.
+"""Honest importance matrices keep the bounds of requant.audit.recipe.sanity in every type; those made to ruin do not.
 
 ``bench/matrices.py`` prints the whole table.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from requant.audit.sanity import look, sanity_of
+from requant.audit.recipe.sanity import look, sanity_of
 from requant.formats.ggml import DERIVED, PLAIN, Arithmetic, Floats
 from requant.formats.ggml import GGMLType as T
 from requant.quantization.derivation import Rows

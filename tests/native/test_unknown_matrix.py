@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
-from requant.audit.sweep import Sweep
+from requant.audit.weights.sweep import Sweep
 from requant.conversion.weights import GGUFWeights, rounded
 from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T

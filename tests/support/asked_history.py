@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from requant.audit import history
 from requant.audit.answers import MetadataAnswer, answer_metadata
-from requant.audit.claims import infer
+from requant.audit.metadata import history
 from requant.audit.named_weights import open_weights
-from requant.audit.subject import Subject
+from requant.audit.subject.claims import infer
+from requant.audit.subject.subject import Subject
 from requant.conversion.metadata import expected_metadata
 from requant.ground.errors import PlaceError
 from support.small_checkpoint import header

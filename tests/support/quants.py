@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.material import Material
-from requant.audit.sweep import Sweep, audit_tensors
+from requant.audit.weights.material import Material
+from requant.audit.weights.sweep import Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.documents.pins import ToolchainPin, read_pins
 from requant.formats.ggml import PLAIN, Arithmetic, Bytes, Floats, GGMLType, Indices, row_bytes

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from requant.audit.answers import Coverage, MetadataAnswer
-from requant.audit.identity import FileIdentity, Identity
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.audit.named_weights import open_weights
-from requant.audit.recipe import RecipeAnswer
+from requant.audit.recipe.mix import RecipeAnswer
 from requant.audit.report import Report
 from requant.audit.status import Mix
-from requant.audit.subject import open_subject
-from requant.audit.sweep import Sweep
-from requant.audit.tensor import TensorAudit
+from requant.audit.subject.identity import FileIdentity, Identity
+from requant.audit.subject.subject import open_subject
+from requant.audit.weights.sweep import Sweep
+from requant.audit.weights.tensor import TensorAudit
 from requant.documents.pins import TABLE, read_pins
 from requant.formats.ggml import Arithmetic
 from requant.formats.ggml import GGMLType as T

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from requant.audit.metadata import NamedImatrix
+from requant.audit.metadata.comparison import NamedImatrix
 from requant.conversion import vocabulary
 from requant.conversion.expected import ExpectedMetadata
 from requant.formats.ggml import GGMLType, ValueType

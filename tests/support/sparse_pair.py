@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from requant.audit.sample import draw
+from requant.audit.weights.sample import draw
 from requant.conversion.layout import Plan, plan
 from requant.conversion.weights import rounded
 from requant.formats.ggml import Arithmetic, GGMLType, row_bytes

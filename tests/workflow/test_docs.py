@@ -21,9 +21,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from requant.audit.forms.tensor_map import MISSING
-from requant.audit.imatrix import Plausibility
 from requant.audit.limits import Limit
-from requant.audit.metadata import Grade
+from requant.audit.metadata.comparison import Grade
+from requant.audit.recipe.imatrix import Plausibility
 from requant.audit.status import Metadata, Mix, Reading
 from requant.formats.ggml import Arithmetic
 from requant.ground.exit_codes import ExitCode

@@ -13,18 +13,25 @@ from secrets import randbits
 
 import numpy as np
 
-from requant.audit.history import Origins, find_origins
-from requant.audit.imatrix import HashedImatrix, look_at_matrix
-from requant.audit.material import Material
-from requant.audit.metadata import Grade, MetadataFinding, NamedImatrix, compare_making, compare_metadata, reads
+from requant.audit.metadata.comparison import (
+    Grade,
+    MetadataFinding,
+    NamedImatrix,
+    compare_making,
+    compare_metadata,
+    reads,
+)
+from requant.audit.metadata.history import Origins, find_origins
 from requant.audit.named_weights import NamedWeights
-from requant.audit.passage import Padding
-from requant.audit.recipe import Made, RecipeAnswer, about_label, answer_mix, with_findings
-from requant.audit.sample import LEAST, caught, draw, runs
-from requant.audit.sanity import Sanity, sanity_of
+from requant.audit.recipe.imatrix import HashedImatrix, look_at_matrix
+from requant.audit.recipe.mix import Made, RecipeAnswer, about_label, answer_mix, with_findings
+from requant.audit.recipe.sanity import Sanity, sanity_of
 from requant.audit.status import Metadata, Reading
-from requant.audit.subject import Subject
-from requant.audit.sweep import Sweep, audit_tensors
+from requant.audit.subject.subject import Subject
+from requant.audit.weights.material import Material
+from requant.audit.weights.passage import Padding
+from requant.audit.weights.sample import LEAST, caught, draw, runs
+from requant.audit.weights.sweep import Sweep, audit_tensors
 from requant.documents.file_names import IMATRIX
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, Floats, Indices

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from securesystemslib.signer import SSlibKey
 
-from requant.audit.hashed_weights import HashedWeights
 from requant.audit.named_weights import open_weights
+from requant.audit.weights.hashed_weights import HashedWeights
 from requant.conversion.weights import Weights
 from requant.documents.consistency import Disagreement
 from requant.documents.entries import tensors

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from requant.audit.metadata import expected_from_gguf, expected_from_upstream
-from requant.audit.model_file import model_file
+from requant.audit.metadata.comparison import expected_from_gguf, expected_from_upstream
+from requant.audit.subject.model_file import model_file
 from requant.audit.upstream import Upstream, ask
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, plan, read_config

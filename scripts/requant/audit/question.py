@@ -9,13 +9,13 @@ from itertools import zip_longest
 from pathlib import PurePosixPath
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
-from requant.audit.identity import FileIdentity, Identity
-from requant.audit.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
-from requant.audit.manifest import compare_claims
-from requant.audit.matrices import only_matrix
 from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
+from requant.audit.recipe.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
+from requant.audit.recipe.matrices import only_matrix
 from requant.audit.report import Report
-from requant.audit.subject import Subject, open_subject
+from requant.audit.subject.identity import FileIdentity, Identity
+from requant.audit.subject.manifest import compare_claims
+from requant.audit.subject.subject import Subject, open_subject
 from requant.audit.upstream import Upstream, mentions_next
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from requant.audit import imatrix as matrices
 from requant.audit.forms.quotation import as_markdown
 from requant.audit.forms.terminal import as_text
-from requant.audit.imatrix import ImatrixReport
+from requant.audit.recipe import imatrix as matrices
+from requant.audit.recipe.imatrix import ImatrixReport
 from requant.audit.report import Report, as_document
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from requant import __version__
 from requant.audit.answers import Coverage, MetadataAnswer
-from requant.audit.identity import Identity
 from requant.audit.limits import Limit
-from requant.audit.metadata import MetadataFinding
+from requant.audit.metadata.comparison import MetadataFinding
 from requant.audit.named_weights import NamedWeights
-from requant.audit.recipe import RecipeAnswer
+from requant.audit.recipe.mix import RecipeAnswer
 from requant.audit.status import worst
-from requant.audit.subject import Subject
-from requant.audit.sweep import Sweep
-from requant.audit.tensor import TensorAudit
+from requant.audit.subject.identity import Identity
+from requant.audit.subject.subject import Subject
+from requant.audit.weights.sweep import Sweep
+from requant.audit.weights.tensor import TensorAudit
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT

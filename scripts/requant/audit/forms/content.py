@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from requant.audit.metadata import Grade
-from requant.audit.unknown_importances import LIKELY, LIKELY_OF_GRIDS
+from requant.audit.metadata.comparison import Grade
+from requant.audit.weights.unknown_importances import LIKELY, LIKELY_OF_GRIDS
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import counted, in_units, listed
 from requant.quantization.verdict import Verdict

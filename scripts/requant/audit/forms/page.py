@@ -12,7 +12,7 @@ from jinja2 import Environment
 
 from requant.audit.forms.content import QUESTIONS, Document, answers, commands, date, listings
 from requant.audit.forms.tensor_map import draw_map
-from requant.audit.metadata import Grade
+from requant.audit.metadata.comparison import Grade
 from requant.documents.bilingual import bilingual_words
 from requant.documents.templates import environment
 from requant.ground.exit_codes import ExitCode

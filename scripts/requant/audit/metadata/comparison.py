@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from requant.audit.variations import Sides, from_gguf, why_absent, why_added, why_other
+from requant.audit.metadata.variations import Sides, from_gguf, why_absent, why_added, why_other
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header

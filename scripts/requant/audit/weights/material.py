@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from requant.audit.tensor import TensorAudit
+from requant.audit.weights.tensor import TensorAudit
 from requant.conversion.weights import Weights, read_rows
 from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, Indices
 from requant.formats.gguf import Header, Tensor

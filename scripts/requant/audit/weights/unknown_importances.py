@@ -6,7 +6,7 @@ search and not round them again, or spread errors over a row. What no rounding o
 
 from collections.abc import Sequence
 
-from requant.audit.tensor import TensorAudit
+from requant.audit.weights.tensor import TensorAudit
 from requant.ground.text import counted
 from requant.quantization.consistency import LIMITS, RE_ROUNDED, SIGNED, Consistency
 from requant.quantization.verdict import Verdict

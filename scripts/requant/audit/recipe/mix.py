@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from requant.audit.imatrix import HashedImatrix
-from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding
-from requant.audit.promises import StockMix, at_most_bits, bits_per_weight, hold, is_matrix, matrices_of
-from requant.audit.sanity import Sanity
+from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding
+from requant.audit.recipe.imatrix import HashedImatrix
+from requant.audit.recipe.promises import StockMix, at_most_bits, bits_per_weight, hold, is_matrix, matrices_of
+from requant.audit.recipe.sanity import Sanity
 from requant.audit.status import Mix
 from requant.formats.ggml import PLAIN, GGMLType, ValueType
 from requant.formats.gguf import Header, Tensor

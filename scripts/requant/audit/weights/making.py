@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from requant.audit.material import Material, by_expert
-from requant.audit.tensor import TensorAudit
+from requant.audit.weights.material import Material, by_expert
+from requant.audit.weights.tensor import TensorAudit
 from requant.formats.ggml import NEEDS_IMPORTANCE, GGMLType, Indices
 from requant.quantization.derivation import Making, derivable
 

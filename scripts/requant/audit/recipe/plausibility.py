@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.formats.gguf import quoted
 from requant.formats.gguf_values import ABSENT
 from requant.formats.imatrix import Entry, Imatrix, apart

@@ -1,8 +1,8 @@
 """Going through a quant's tensors: every one derived again, row by row, several batches at a time.
 
 A file comes from one machine, so it was made in one way: that in which fewest blocks of a first look differ. Blocks
-that still differ are explained by another way, by a witness, or not at all. ``requant.audit.judgement`` turns counts
-into verdicts. Neither knows where the files lie or how results are shown.
+that still differ are explained by another way, by a witness, or not at all. ``judgement`` turns counts into verdicts.
+Neither knows where the files lie or how results are shown.
 """
 
 from collections import Counter
@@ -14,13 +14,13 @@ from math import prod
 
 import numpy as np
 
-from requant.audit.hashed_weights import HashedWeights
-from requant.audit.judgement import differs_throughout, judge
-from requant.audit.making import probe
-from requant.audit.material import Material, by_expert
-from requant.audit.passage import Padding, Passage, changed_meanwhile, look_between
-from requant.audit.sanity import Unweighted, look
-from requant.audit.tensor import TensorAudit
+from requant.audit.recipe.sanity import Unweighted, look
+from requant.audit.weights.hashed_weights import HashedWeights
+from requant.audit.weights.judgement import differs_throughout, judge
+from requant.audit.weights.making import probe
+from requant.audit.weights.material import Material, by_expert
+from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, look_between
+from requant.audit.weights.tensor import TensorAudit
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from requant.audit.imatrix import HashedImatrix
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.audit.named_weights import NamedWeights
-from requant.audit.subject import Subject
-from requant.audit.sweep import Sweep
+from requant.audit.recipe.imatrix import HashedImatrix
+from requant.audit.subject.subject import Subject
+from requant.audit.weights.sweep import Sweep
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.consistency import disagreements
 from requant.documents.entries import File

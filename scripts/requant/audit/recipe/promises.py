@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from requant.audit.metadata import FILE_TYPE, Grade, MetadataFinding
+from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding
 from requant.formats.ggml import PLAIN, GGMLType
 from requant.formats.gguf import Tensor
 from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, fitting

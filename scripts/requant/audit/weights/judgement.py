@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from math import log
 from typing import NamedTuple
 
-from requant.audit.tensor import TensorAudit
-from requant.audit.unknown_importances import THROUGHOUT, dense, importances_differ, judge_rounding
+from requant.audit.weights.tensor import TensorAudit
+from requant.audit.weights.unknown_importances import THROUGHOUT, dense, importances_differ, judge_rounding
 from requant.formats.ggml import Arithmetic, GGMLType
 from requant.quantization.consistency import LIMITS
 from requant.quantization.verdict import Verdict

@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
-from requant.audit.matrices import MOST_LOOKED_AT, holds_matrix
+from requant.audit.recipe.matrices import MOST_LOOKED_AT, holds_matrix
 from requant.formats.gguf import Header
 from requant.formats.gguf_parts import models
 from requant.ground.errors import PlaceError, UnsupportedError

@@ -10,10 +10,10 @@ from io import BytesIO
 from math import prod
 from typing import Any, Self
 
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.audit.named_weights import NamedWeights
-from requant.audit.plausibility import RUN, check_plausible
-from requant.audit.sanity import MATRIX, Sanity, sanity_of
+from requant.audit.recipe.plausibility import RUN, check_plausible
+from requant.audit.recipe.sanity import MATRIX, Sanity, sanity_of
 from requant.documents.reports import IMATRIX_AUDIT
 from requant.formats.ggml import Floats
 from requant.formats.gguf import Header

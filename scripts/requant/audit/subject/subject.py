@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from requant.audit.claims import Inferred, infer
-from requant.audit.matrices import matrices_beside
-from requant.audit.model_file import model_file, require_model
+from requant.audit.recipe.matrices import matrices_beside
+from requant.audit.subject.claims import Inferred, infer
+from requant.audit.subject.model_file import model_file, require_model
 from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import LONGEST, SCHEMAS, Manifest, require_form
 from requant.formats.gguf import Header

@@ -5,8 +5,8 @@ from math import prod
 
 import numpy as np
 
-from requant.audit.plausibility import UNMEASURED
-from requant.audit.sanity import Unweighted
+from requant.audit.recipe.plausibility import UNMEASURED
+from requant.audit.recipe.sanity import Unweighted
 from requant.formats.ggml import UNSEARCHED, WITHOUT_IMPORTANCE, Indices
 from requant.formats.gguf import Tensor
 from requant.quantization.derivation import Rows, Tally

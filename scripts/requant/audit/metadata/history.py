@@ -6,7 +6,7 @@ Asked only where a key differs and the weights are on a hub that tells its histo
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from requant.audit.metadata import Grade, compare_metadata
+from requant.audit.metadata.comparison import Grade, compare_metadata
 from requant.audit.named_weights import NamedWeights
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.files import DESCRIPTION

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.audit.metadata import Grade, MetadataFinding
+from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.formats.ggml import NEEDS_IMPORTANCE, PLAIN, Bytes, Floats, GGMLType, Indices
 from requant.ground.text import listed, printable
 from requant.quantization.derivation import Rows
