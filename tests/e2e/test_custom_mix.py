@@ -56,7 +56,7 @@ def test_the_printed_command_makes_it_again(
     assert (code, words) == (0, expected), said
     program, *command = report["mix"]["command"]
     assert (program, report["mix"]["name"], command[-1]) == ("llama-quantize", base, base)
-    assert re.search(r"^command +llama-quantize --imatrix imatrix\.gguf ", said, re.MULTILINE), said
+    assert re.search(r"^makes this mix +llama-quantize --imatrix imatrix\.gguf ", said, re.MULTILINE), said
     quantize(command, work)
     assert contents(work / "quant.gguf") == contents(custom)
 
