@@ -58,7 +58,7 @@ test-cuda: setup-test $(CUDA)/cuda.done
 	@REQUANT_CUDA_WHEELS=$$(echo $(CUDA)/lib/python3*/site-packages/nvidia/cu13) \
 	  $(BIN)/python -m pytest -m cuda tests/cuda
 
-# Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 10 minutes on two cores.
+# Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 7 minutes on two cores.
 test-architectures: setup-test
 	@$(BIN)/python -m pytest -m architectures tests/architectures
 

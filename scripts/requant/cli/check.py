@@ -86,11 +86,12 @@ def audit(
         from requant.release.keys import read_private_key
 
         read_private_key(key)
-    drawn = None if full else rows or ROWS
     log_to([logging.StreamHandler(sys.stderr)])
-    allowed = frozenset(allow_unchecked)
-    how = (drawn, seed, toolchain, jobs, exact, trust_subject, allowed, converter)
-    report = carry_out(Question(subject, source, imatrix, *how))
+    question = Question(
+        subject, source, imatrix, rows=None if full else rows or ROWS, seed=seed, toolchain=toolchain, jobs=jobs,
+        exact=exact, trust_subject=trust_subject, allowed=frozenset(allow_unchecked), converter=converter,
+    )  # fmt: skip
+    report = carry_out(question)
     found = rendered(report)
     if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
         raise click.UsageError("--markdown, --html and --attest are for quants, SUBJECT is an importance matrix")

@@ -216,7 +216,7 @@ def compare_rows(ways: Ways, rows: Rows) -> Tally:
         differing=int(differs.sum()),
         other=explanation.count(Cause.OTHER),
         witnessed=explanation.count(Cause.WITNESSED),
-        unexplained=explanation.count(Cause.UNEXPLAINED),
+        unexplained=unexplained,
         epsilon=float(explanation.epsilons.max()),
         error=float(errors[differs].sum()),
         derived_error=float(derived_errors[differs].sum()),
@@ -256,8 +256,8 @@ def _explained(ways: Ways, rows: Rows, derived: Bytes, most: float) -> Explanati
     causes = np.where(differs, np.uint8(Cause.UNEXPLAINED), np.uint8(Cause.DERIVED))
     explanation = Explanation(causes, np.zeros(causes.shape, np.float32))
     # Plain numbers are rounded alike in every arithmetic.
-    makings = ways.makings[:1] if rows.type in PLAIN else ways.makings
-    roundings, arithmetics = ways.roundings(rows), dict.fromkeys(each.arithmetic for each in makings)
+    tried = ways.makings[:1] if rows.type in PLAIN else ways.makings
+    roundings, arithmetics = ways.roundings(rows), dict.fromkeys(each.arithmetic for each in tried)
     for number, (weights, makings) in enumerate(roundings):
         for arithmetic in arithmetics:
             if number or arithmetic is not ways.makings[0].arithmetic:
