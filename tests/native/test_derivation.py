@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,30 @@ def derived(kind: T, arithmetic: Arithmetic = Arithmetic.STRICT) -> Bytes:
 @QUANTIZED
 def test_equal_rows(kind: T) -> None:
     assert compared(kind, derived(kind), never) == Tally(rows=ROWS, blocks=WEIGHTS.size // kind.block_size)
+
+
+class WrongInOneRow:
+    """Lanes that make one row otherwise than llama.cpp does."""
+
+    arithmetic = Arithmetic.STRICT
+
+    def quantize(self, kind: T, weights: Floats, importance: Floats | None = None) -> Bytes:
+        made = kept(Arithmetic.STRICT).quantize(kind, weights, importance)
+        made[3] ^= 1
+        return made
+
+    def dequantize(self, kind: T, data: Bytes, columns: int) -> Floats:
+        return kept(Arithmetic.STRICT).dequantize(kind, data, columns)
+
+
+def test_llama_cpp_has_the_last_word() -> None:
+    """What lanes make otherwise is no difference; a row that does differ is compared with llama.cpp's own."""
+    actual = derived(T.Q4_K)
+    with_lanes = replace(ways(), lanes=WrongInOneRow())
+    rows = Rows(T.Q4_K, WEIGHTS, BY, actual, INDICES)
+    assert compare_rows(with_lanes, rows) == Tally(rows=ROWS, blocks=WEIGHTS.size // 256)
+    actual[11, 20] ^= 0x55
+    assert compare_rows(with_lanes, rows) == compare_rows(ways(), rows)
 
 
 @pytest.mark.parametrize("kind", [T.Q2_K, T.Q4_K, T.Q5_K], ids=lambda kind: kind.name)

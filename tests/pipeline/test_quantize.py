@@ -13,7 +13,7 @@ from requant.documents.records import Product, file_entry, read_record, step, wr
 from requant.ground.digests import digest_file
 from requant.ground.errors import RequantError, StaleError
 from requant.ground.programs import Run
-from requant.pipeline.quantize import quantize
+from requant.pipeline.quantize import Tools, quantize
 from requant.pipeline.settings import Calibration
 
 SETTINGS = Calibration("portable", chunks=100, context=512, batch=512, ubatch=512, flash_attention=False)
@@ -75,7 +75,7 @@ def test_false_claims(inputs: Inputs, tmp_path: Path, name: str) -> None:
     model, imatrix = (Product(file, inputs.record(file)) for file in (inputs.model, inputs.imatrix))
     run, made = Run(1, tmp_path / "log"), Product(out, tmp_path / "record.json")
     with pytest.raises(kind) as error:
-        quantize(model, imatrix, inputs.tool, "Q4_K_M", SETTINGS, made, run)
+        quantize(model, imatrix, Tools(inputs.tool, None), "Q4_K_M", SETTINGS, made, run)
     assert words in str(error.value)
     assert str(error.value).endswith("and run again")
     assert not out.parent.exists()

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +31,7 @@ from requant.formats.imatrix import importance, read_imatrix
 from requant.formats.ranged import LocalFile
 from requant.toolchain.ggml_library import GGMLLibrary
 from requant.toolchain.quantizers import open_quantizer
+from requant.toolchain.variants import LANES, variant
 from support.checkout import ROOT, TOOLCHAINS, alone, shared_cache
 from support.gguf_files import gguf_bytes, tensor
 
@@ -42,10 +43,13 @@ ALIGNMENT = 32
 DEFINITIONS = ("-DGGML_SCHED_MAX_COPIES=4", "-D_XOPEN_SOURCE=600", "-D_GNU_SOURCE", "-DNDEBUG")
 WITHOUT_THE_REST = ("-static", "-Wl,--unresolved-symbols=ignore-all")
 ZIG = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl")
+ARM64_STRICT = ("aarch64-linux-gnu-gcc", "-O3", "-ffp-contract=off")
 COMPILERS = {
     "x86-64 GCC": ("gcc", "-O3", *WITHOUT_THE_REST),
     "ARM64 GCC": ("aarch64-linux-gnu-gcc", "-O3", *WITHOUT_THE_REST),
     "x86-64-v3 clang": ("clang", "-O3", "-march=x86-64-v3", *WITHOUT_THE_REST),
+    "ARM64 strict": (*ARM64_STRICT, *WITHOUT_THE_REST),
+    "ARM64 lanes": (*ARM64_STRICT, "-DLANES", "-DLEVEL=baseline", *WITHOUT_THE_REST),
     "ARM64 clang": (*ZIG, "-O3", "-static", "-ffunction-sections", "-Wl,--gc-sections"),
 }
 """Compilers as llama.cpp's own build calls them by default: with contraction wherever they like it."""
@@ -99,21 +103,31 @@ def program(compiler: str) -> Program:
     if missing := [name for name in (command[0], *runner) if not shutil.which(name)]:
         pytest.skip(f"{' and '.join(missing)}: not installed")
     kept(Arithmetic.STRICT)
-    digest = hashlib.sha256(MAIN.read_bytes() + repr(command).encode()).hexdigest()[:12]
+    own = _lanes(command)
+    made_of = b"".join(path.read_bytes() for path in (MAIN, *own)) + repr(command).encode()
+    digest = hashlib.sha256(made_of).hexdigest()[:12]
     folder = TOOLCHAINS / NEWER / "foreign"
     built = folder / f"{compiler.replace(' ', '-')}-{digest}"
     with alone():
         if not built.exists():
-            _compile(command, folder, built)
+            _compile(command, own, folder, built)
     return Program((*runner, str(built)))
 
 
-def _compile(command: tuple[str, ...], folder: Path, built: Path) -> None:
+def _lanes(command: tuple[str, ...]) -> list[Path]:
+    """The lanes' own files, for programs that quantize with them."""
+    return (
+        sorted(path for path in variant(LANES).sources if path.suffix in (".c", ".h")) if "-DLANES" in command else []
+    )
+
+
+def _compile(command: tuple[str, ...], own: Sequence[Path], folder: Path, built: Path) -> None:
     tree = TOOLCHAINS / NEWER / "source" / "ggml"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ggml-version.h").write_text('#define GGML_VERSION "0"\n#define GGML_COMMIT "0"\n')
     sources = [str(MAIN), *(str(tree / "src" / name) for name in ("ggml.c", "ggml-quants.c"))]
-    includes = [f"-I{part}" for part in (folder, tree / "include", tree / "src")]
+    sources += [str(path) for path in own if path.name in ("kinds.c", "dispatch.c")]
+    includes = [f"-I{part}" for part in (folder, tree / "include", tree / "src", *{path.parent for path in own})]
     whole = built.with_suffix(".new")
     subprocess.run(
         [*command, *DEFINITIONS, *includes, *sources, "-lm", "-o", str(whole)], check=True, capture_output=True,

@@ -3,29 +3,9 @@
 // These objects come first on the linker's command line, so their functions are taken instead of ggml's.
 // REQUANT_LEVEL names a lower level than the processor's best one; no result depends on it.
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "kernels.h"
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-
-// What -march=x86-64-v3 and -v4 may use. The operating system's part, saving the registers, is in the builtins.
-static bool has_v3(void) {
-    unsigned a, b, c = 0, d, extended = 0;
-    __builtin_cpu_init();
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) && (c & bit_MOVBE) &&
-           __get_cpuid(0x80000001, &a, &b, &extended, &d) && (extended & bit_LZCNT) && __builtin_cpu_supports("avx2") &&
-           __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-}
-static bool has_v4(void) {
-    return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-#endif
-
-static bool always(void) { return true; }
+#include "processor.h"
 
 static const struct {
     const struct kernels *kernels;
@@ -35,29 +15,19 @@ static const struct {
     {&kernels_v4, has_v4},
     {&kernels_v3, has_v3},
 #endif
-    {&kernels_baseline, always},
+    {&kernels_baseline, has_baseline},
 };
 
 static const struct kernels *chosen;
 
 __attribute__((constructor)) static void choose(void) {
-    const char *wanted = getenv("REQUANT_LEVEL");
+    const char *wanted = wanted_level();
     for (size_t i = 0; i < sizeof LEVELS / sizeof *LEVELS && !chosen; i++) {
-        const char *level = LEVELS[i].kernels->level;
-        if (wanted && strcmp(wanted, level) != 0) {
-            continue;
-        }
-        if (LEVELS[i].supported()) {
+        if (may_use(LEVELS[i].kernels->level, wanted, LEVELS[i].supported)) {
             chosen = LEVELS[i].kernels;
-        } else if (wanted) {
-            fprintf(stderr, "requant: this processor lacks level %s: unset REQUANT_LEVEL\n", wanted);
-            exit(1);
         }
     }
-    if (!chosen) {
-        fprintf(stderr, "requant: REQUANT_LEVEL is %s, which is no level here: unset it\n", wanted);
-        exit(1);
-    }
+    require_level(chosen != NULL, wanted);
     fprintf(stderr, "requant: portable arithmetic, level %s\n", chosen->level);
 }
 

@@ -29,6 +29,8 @@ if workflow.is_main_process and (part := needs_gpu(recipe)):
 SOURCE = "generated" if recipe.generate else "source"
 SOURCE_FILES = list(recipe.model.files) if recipe.model else []
 MODEL = "expanded" if recipe.model and recipe.model.is_gguf else "converted"
+# The lanes that go ahead of llama-quantize's own functions.
+LANES = [] if recipe.quantization else ["<toolchain>/lanes/build.json"]
 QUANTS = [layout.quant_file(recipe.name, kind) for kind in recipe.quants]
 RELEASE = [
     f"<results>/release/{name}"
@@ -67,4 +69,4 @@ def evaluated(part, paths):
 wildcard_constraints:
     kind="[A-Z0-9_]+",
     tool="llama-[a-z-]+",
-    variant=INFERENCE,
+    variant=f"{INFERENCE}|lanes",

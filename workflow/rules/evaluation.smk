@@ -29,6 +29,7 @@ rule quantize_plain:
         model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
         model_record=f"<results>/bf16/{MODEL}/model.json",
         tool="<toolchain>/strict/bin/llama-quantize.json",
+        lanes=LANES,
     output:
         quant=temp(f"<results>/quants/{recipe.name}-{{kind}}-plain.gguf"),
         record="<results>/quants/{kind}-plain.json",

@@ -5,6 +5,7 @@ rule quantize:
         imatrix="<results>/calibration/imatrix.gguf",
         imatrix_record="<results>/calibration/imatrix.json",
         tool="<toolchain>/strict/bin/llama-quantize.json",
+        lanes=LANES,
     output:
         quant=f"<results>/quants/{layout.quant_file(recipe.name, '{kind}')}",
         record="<results>/quants/{kind}.json",

@@ -6,6 +6,7 @@ rule write_manifest:
         variants=[
             "<toolchain>/strict/bin/llama-quantize.json",
             f"<toolchain>/{recipe.calibration.variant}/build.json",
+            *LANES,
         ],
         model=f"<results>/bf16/{MODEL}/model.json",
         imatrix="<results>/calibration/imatrix.json",
@@ -120,6 +121,7 @@ rule write_run:
             "<toolchain>/strict/bin/llama-quantize.json",
             "<toolchain>/strict/bin/llama-imatrix.json",
             f"<toolchain>/{recipe.calibration.variant}/build.json",
+            *LANES,
         ],
     output:
         run=report("<results>/run.json", caption="../report/run.rst", category="Run"),

@@ -57,7 +57,7 @@ rule build_backend:
     params:
         commit=recipe.toolchain.commit,
     message:
-        "building the inference backend {wildcards.variant}"
+        "building the variant {wildcards.variant}"
     script:
         "../../scripts/build_backend.py"
 

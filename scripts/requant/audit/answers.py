@@ -43,7 +43,7 @@ from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
 from requant.quantization.quantizer import Quantizer
 from requant.quantization.verdict import Verdict
-from requant.toolchain.quantizers import lacking, open_quantizer
+from requant.toolchain.quantizers import lacking, open_lanes, open_quantizer
 
 CHANCE = 0.01
 """Chance of missing a change, for which a sample's bound is given."""
@@ -308,7 +308,8 @@ def answer_weights(
     importances: Mapping[str, Floats] = {} if imatrix is None else imatrix.importances()
     total = sum(map(coverage.weights_of, subject.header.tensors))
     had_not = {each: why for each in Arithmetic if (why := lacking(each, pin))}
-    material = Material(subject.file, subject.header, weights.tensors, importances, _opener(pin, total), had_not)
+    opener, lanes = _opener(pin, total), open_lanes(pin, total)
+    material = Material(subject.file, subject.header, weights.tensors, importances, opener, had_not, lanes)
     jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
     with progress(total, "comparing", "weights", scale=True) as bar:
 

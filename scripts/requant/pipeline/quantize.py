@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from requant.pipeline.settings import Calibration
 from requant.quantization.mix import base_type
 from requant.quantization.quants import quant_bytes
 from requant.toolchain.build import open_built
+from requant.toolchain.lanes import Lanes, explain_difference
 
 TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")
@@ -24,10 +26,18 @@ FELL_BACK = re.compile(r"warning: (\S+) +- ncols .* -> falling back to +(\S+)")
 SUPER_BLOCK = 256
 
 
+@dataclass(frozen=True)
+class Tools:
+    """The build records of llama-quantize, and of the lanes that go ahead of its own functions where there are any."""
+
+    quantize: Path
+    lanes: Path | None
+
+
 def quantize(
-    model: Product, imatrix: Product, tool: Path, quant: str, settings: Calibration, out: Product, run: Run
+    model: Product, imatrix: Product, tools: Tools, quant: str, settings: Calibration, out: Product, run: Run
 ) -> None:
-    """Write the quant ``out``, such as ``Q4_K_M``; ``tool`` is the build record of llama-quantize.
+    """Write the quant ``out``, such as ``Q4_K_M``.
 
     ``settings`` are the recipe's, which the importance matrix must come from.
 
@@ -38,20 +48,20 @@ def quantize(
     """
     model_entry, imatrix_entry = _inputs(model, imatrix, settings)
     materials = {"model.gguf": (model.file, model_entry), "imatrix.gguf": (imatrix.file, imatrix_entry)}
-    _quantize(materials, ["--imatrix", "imatrix.gguf"], tool, quant, out, run)
+    _quantize(materials, ["--imatrix", "imatrix.gguf"], tools, quant, out, run)
 
 
-def quantize_plain(model: Product, tool: Path, quant: str, out: Product, run: Run) -> None:
+def quantize_plain(model: Product, tools: Tools, quant: str, out: Product, run: Run) -> None:
     """Write a quant without importance matrix, to compare with; raises as ``quantize``."""
-    _quantize({"model.gguf": (model.file, model.read()["file"])}, [], tool, quant, out, run)
+    _quantize({"model.gguf": (model.file, model.read()["file"])}, [], tools, quant, out, run)
 
 
 def _quantize(
-    materials: Mapping[str, tuple[Path, Mapping[str, Any]]], options: Sequence[str], tool: Path, quant: str,
+    materials: Mapping[str, tuple[Path, Mapping[str, Any]]], options: Sequence[str], tools: Tools, quant: str,
     out: Product, run: Run,
 ) -> None:  # fmt: skip
     """Run llama-quantize on checked ``materials``: their names in the work folder, paths and entries."""
-    built, name = open_built(tool), out.file.name
+    built, lanes, name = open_built(tools.quantize), tools.lanes and Lanes(tools.lanes), out.file.name
     require_space(out.file.parent, quant_bytes(materials["model.gguf"][0].stat().st_size, quant), f"the {quant} file")
     command = ["llama-quantize", *options, "model.gguf", name, quant, THREADS]
     said: dict[str, str] = {}
@@ -68,8 +78,12 @@ def _quantize(
                 bar.update(int(match[1]) - bar.n)
             if match := FELL_BACK.search(line):
                 said[match[1]] = match[2].upper()
+            if lanes:
+                lanes.watch(line)
 
-        built.run(work, command, run, watch=watch, explain=_explain)
+        built.run(work, command, run, watch=watch, env=lanes.join(work) if lanes else None, explain=_explain)
+        if lanes:
+            lanes.prove(command[0])
         description = describe_with_progress(work.path / name, f"checking {quant}")
         require_finite(description, f"the {quant} file")
         found = fallbacks(description, quant, said)
@@ -127,6 +141,8 @@ def fallbacks(description: Description, quant: str, said: Mapping[str, str]) -> 
 
 
 def _explain(said: str) -> str | None:
+    if why := explain_difference(said):
+        return why
     if "No space left" in said or "failed to write" in said:
         raise ToolError("llama-quantize could not write its output: the disk is full, make room and run again")
     if "Missing importance matrix" in said or "requires an importance matrix" in said:

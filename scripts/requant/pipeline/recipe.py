@@ -31,8 +31,8 @@ class Recipe:
 
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
     release to rebuild, ``mirror`` (the key ``source``) where this machine fetches from. ``conversion`` is
-    ``upstream`` where upstream's converter is asked for. ``evaluation`` is what is measured; ``suites`` has the pins of
-    suites that are no files.
+    ``upstream`` where upstream's converter is asked for, ``quantization`` is ``strict`` where llama.cpp is to quantize
+    without lanes. ``evaluation`` is what is measured; ``suites`` has the pins of suites that are no files.
     """
 
     document: Mapping[str, Any]
@@ -44,6 +44,7 @@ class Recipe:
     evaluation_text: TextPin
     toolchain: ToolchainPin
     conversion: str | None
+    quantization: str | None
     calibration: Calibration
     quants: tuple[str, ...]
     card: Mapping[str, Any]
@@ -92,6 +93,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         ),
         toolchain=_look_up(pins.toolchains, config["toolchain"], f"{where}: toolchain", pins.path),
         conversion=config.get("conversion"),
+        quantization=config.get("quantization"),
         calibration=calibration,
         quants=tuple(config["quants"]),
         card=config["card"],

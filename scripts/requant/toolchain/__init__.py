@@ -10,6 +10,7 @@ __all__ = [
     "environments",
     "gguf_py",
     "instrument",
+    "lanes",
     "perplexity",
     "pre_tokenizers",
     "quantizers",

@@ -19,8 +19,8 @@ from requant.ground.disk import require_space
 from requant.ground.errors import StaleError, ToolError
 from requant.ground.programs import Run, WorkFolder, capture, work_folder
 from requant.ground.progress import progress
-from requant.toolchain.portable import check_portable
-from requant.toolchain.variants import NO_TOOLS, STRICT, Variant, variant
+from requant.toolchain.portable import check_portable, check_rounding
+from requant.toolchain.variants import LANES, NO_TOOLS, PORTABLE, STRICT, Variant, variant
 
 logger = logging.getLogger(__name__)
 BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}
@@ -131,8 +131,10 @@ def _make(
 
         command = [ninja, "-C", "out", f"-j{run.threads}", *targets]
         work.run(command, run.log, watch=watch, env=CCACHE, explain=_explain)
-    if chosen.own_code:
+    if chosen.name == PORTABLE:
         check_portable(work.path / "out", ninja, compilers["c"])
+    if chosen.name == LANES:
+        check_rounding(work.path / "out", compilers["c"], chosen.name)
     return {
         "variant": chosen.name,
         "commit": commit,

@@ -4,7 +4,7 @@ What is checked, and why it suffices, stands in ``docs/portable.md``.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from requant.ground.errors import ToolError
@@ -42,18 +42,38 @@ def check_portable(out: Path, ninja: str, compiler: str) -> None:
             none of ggml's.
     """
     out = out.resolve()
-    nm, objdump = (capture([compiler, f"-print-prog-name={name}"], out) for name in ("nm", "objdump"))
+    nm, objdump = _binary_tools(compiler, out, "nm", "objdump")
     objects = sorted(out.rglob("ggml-cpu.dir/**/*.o"))
     base = _symbols(nm, "--dynamic", "--defined-only", out / "bin" / "libggml-base.so")
     wanted = _symbols(nm, "--dynamic", "--undefined-only", out / "bin" / "libggml-cpu.so") - base
     _refuse("calls", sorted(name for name in wanted - EXACT if not OTHER.match(name)))
     _refuse("includes", sorted(_vector_headers(capture([ninja, "-t", "deps"], out))))
-    for path in objects:
-        found = FUSED.search(capture([objdump, "--disassemble", "--no-show-raw-insn", str(path)], out))
-        _refuse("contracts with", [f"{found[1]} in {path.name}"] if found else [])
+    _refuse("contracts with", _contractions(objdump, objects))
     replaceable = {name for path in objects for name in _symbols(nm, "--extern-only", "--defined-only", path)}
     [dispatch] = (path for path in out.rglob("dispatch.c.o"))
     _refuse("lacks", sorted(_symbols(nm, "--extern-only", "--defined-only", dispatch) - replaceable))
+
+
+def check_rounding(out: Path, compiler: str, name: str) -> None:
+    """Check that nothing of the variant ``name`` rounds once where its source says twice; as ``check_portable``.
+
+    Raises:
+        ToolError: naming the instruction.
+    """
+    [objdump] = _binary_tools(compiler, out.resolve(), "objdump")
+    if found := ", ".join(_contractions(objdump, sorted(out.resolve().rglob("*.o")))):
+        raise ToolError(f"the build of {name} contracts with {found}: use another compiler, or do without {name}")
+
+
+def _binary_tools(compiler: str, folder: Path, *names: str) -> list[str]:
+    return [capture([compiler, f"-print-prog-name={name}"], folder) for name in names]
+
+
+def _contractions(objdump: str, objects: Sequence[Path]) -> list[str]:
+    """The first contracting instruction of each object that has one."""
+    command = [objdump, "--disassemble", "--no-show-raw-insn"]
+    said = ((path.name, capture([*command, str(path)], Path("/"))) for path in objects)
+    return [f"{match[1]} in {name}" for name, text in said if (match := FUSED.search(text))]
 
 
 def _refuse(verb: str, found: Iterable[str]) -> None:

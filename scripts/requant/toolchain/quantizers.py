@@ -1,9 +1,9 @@
-"""The two arithmetics that a quant is derived in: ``libggml-base``, strict and fused, built on first use and kept.
+"""What a quant is derived with: ``libggml-base`` in two arithmetics, strict and fused, and lanes ahead of strict.
 
-An auditor needs only eleven source files of llama.cpp, built in half a minute. They are kept in the user's cache folder
-(``XDG_CACHE_HOME``). Where that half minute is not worth it, or there is no compiler, the strict arithmetic comes from
-the WebAssembly module in the package. Neither is believed: before one is used it must give, for a fixed set of weights,
-the bytes that its arithmetic is known to give (``FINGERPRINTS``).
+They are built on first use. An auditor needs only eleven source files of llama.cpp, built in half a minute, and kept in
+the user's cache folder (``XDG_CACHE_HOME``). Where that half minute is not worth it, or there is no compiler, the
+strict arithmetic comes from the WebAssembly module in the package. None is believed: before one is used it must give,
+for a fixed set of weights, the bytes that its arithmetic is known to give (``FINGERPRINTS``).
 """
 
 import hashlib
@@ -18,10 +18,11 @@ from requant.formats.ggml import Arithmetic, GGMLType
 from requant.ground.cores import cores
 from requant.ground.errors import ToolError
 from requant.ground.programs import Run
-from requant.toolchain.build import LIBRARY, build_library, missing_for, open_built
+from requant.toolchain.build import LIBRARY, build_backend, build_library, missing_for, open_built
 from requant.toolchain.ggml_library import GGMLLibrary
+from requant.toolchain.lanes_library import LanesLibrary
 from requant.toolchain.tree import fetch_toolchain, proven_tree
-from requant.toolchain.variants import ON_ARM64
+from requant.toolchain.variants import LANES, ON_ARM64
 from requant.toolchain.wasm_library import COMMIT, WasmLibrary
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,10 @@ ROWS, COLUMNS = 64, 512
 SMALL = 1 << 29
 """Weights up to which the module has derived them before a library is fetched, built and as far."""
 
-Library = GGMLLibrary | WasmLibrary
+Library = GGMLLibrary | WasmLibrary | LanesLibrary
 
 
-def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None = None) -> Library:
+def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None = None) -> GGMLLibrary | WasmLibrary:
     """One arithmetic of one llama.cpp: the library where it is built, else the module, or a library that is built now.
 
     Args:
@@ -70,6 +71,24 @@ def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None =
     library = GGMLLibrary(arithmetic, record.with_name(LIBRARY))
     _prove(library, record.with_name(LIBRARY), "install GCC 11 or newer, remove that folder")
     return library
+
+
+def open_lanes(pin: ToolchainPin, work: int) -> LanesLibrary | None:
+    """The lanes ahead of the strict arithmetic where they are built, or are worth building for ``work`` weights.
+
+    Raises:
+        StaleError, ToolError: as ``open_quantizer``.
+    """
+    strict, record = _record(Arithmetic.STRICT, pin), toolchains() / pin.name / LANES / "build.json"
+    if not (record.exists() and strict.exists()) and (work <= SMALL or missing_for(LANES)):
+        return None
+    own = open_quantizer(Arithmetic.STRICT, pin, work)
+    if not record.exists():
+        build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES))
+    open_built(record)
+    lanes = LanesLibrary(own, record.with_name(f"libggml-{LANES}.so"))
+    _prove(lanes, record.parent, "remove that folder")
+    return lanes
 
 
 def lacking(arithmetic: Arithmetic, pin: ToolchainPin) -> str | None:
@@ -138,10 +157,13 @@ def _is_packaged(arithmetic: Arithmetic, pin: ToolchainPin) -> bool:
 
 def _build(arithmetic: Arithmetic, pin: ToolchainPin, target: Path) -> None:
     tree = kept_tree(pin)
-    run = Run(cores(), toolchains() / pin.name / "logs" / f"library_{arithmetic}.log")
     logger.info("building libggml-base in the %s arithmetic, once", arithmetic)
     # The variant that computes so has the same name.
-    build_library(tree, arithmetic.value, target, pin.commit, run)
+    build_library(tree, arithmetic.value, target, pin.commit, _run(pin, f"library_{arithmetic}"))
+
+
+def _run(pin: ToolchainPin, log: str) -> Run:
+    return Run(cores(), toolchains() / pin.name / "logs" / f"{log}.log")
 
 
 def _prove(library: Library, path: Path, advice: str) -> None:

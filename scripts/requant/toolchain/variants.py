@@ -5,6 +5,7 @@ sums into fused operations, so quantization gives the same bytes for every compi
 tools are built without any inference backend. A variant adds one: a library that the tools load at run
 time from their work folder (llama.cpp's ``GGML_BACKEND_DL``). ``fused`` is ``libggml-base`` once more, for audits only:
 it contracts as GCC does for processors with fused multiply-add, and so repeats what default builds for ARM64 make.
+``lanes`` is no build of llama.cpp: its searches of scales, strict, with a block in every lane of a vector.
 """
 
 import platform
@@ -19,9 +20,10 @@ from requant.ground.errors import RecipeError
 STRICT = "strict"
 FUSED = "fused"
 PORTABLE = "portable"
+LANES = "lanes"
 NATIVE = "native"
 OWN_CODE = (DATA / "native").resolve()
-"""Our own kernels and math, as a CMake project that takes llama.cpp's in."""
+"""Our own kernels and math, as a CMake project that takes llama.cpp's in, and what the lanes share with it."""
 ON_ARM64 = platform.machine() in ("aarch64", "arm64")
 INFERENCE = "portable|native|cuda-sm[0-9]{2,3}"
 """The names of the variants that run models, as a pattern; the schemas repeat it."""
@@ -71,7 +73,8 @@ class Variant:
     @property
     def sources(self) -> list[Path]:
         """Our own source files that the variant is built with."""
-        return sorted(self.own_code.iterdir()) if self.own_code else []
+        own = self.own_code
+        return sorted(path for path in {*own.iterdir(), OWN_CODE / "processor.h"} if path.is_file()) if own else []
 
     @property
     def architecture(self) -> str | None:
@@ -80,7 +83,7 @@ class Variant:
 
 
 def variant(name: str) -> Variant:
-    """Look a variant up by name: ``strict``, ``fused``, ``portable``, ``native`` or ``cuda-smNN``.
+    """Look a variant up by name: ``strict``, ``lanes``, ``fused``, ``portable``, ``native`` or ``cuda-smNN``.
 
     Raises:
         RecipeError: for any other name.
@@ -90,6 +93,9 @@ def variant(name: str) -> Variant:
     """
     if name == STRICT:
         return Variant(name, {**COMMON, "GGML_CPU": "OFF"}, ("-ffp-contract=off",), ())
+    if name == LANES:
+        # How it is compiled stands in workflow/native/lanes/CMakeLists.txt.
+        return Variant(name, {"CMAKE_BUILD_TYPE": "Release"}, (), ("lanes",), OWN_CODE / "lanes")
     if name == FUSED:
         # ARM64 has fused multiply-add from the start; on x86-64 it comes with level v3.
         level = () if ON_ARM64 else ("-march=x86-64-v3",)
@@ -103,7 +109,7 @@ def variant(name: str) -> Variant:
         return Variant(name, {**COMMON, **NO_TOOLS, **NO_X86_LEVELS, "GGML_LLAMAFILE": "ON"}, native, ("cpu",))
     match = CUDA.fullmatch(name)
     if not match:
-        raise RecipeError(f"{name!r} is not a variant; write strict, fused, portable, native or cuda-smNN")
+        raise RecipeError(f"{name!r} is not a variant; write strict, lanes, fused, portable, native or cuda-smNN")
     suffix = "a" if match[1] in ARCHITECTURE_SPECIFIC else ""
     cuda = {
         "GGML_CUDA": "ON",

@@ -1,6 +1,10 @@
 /* Quantizes rows as llama-quantize does, with ggml's own code, in whatever arithmetic this was compiled for:
-   TYPE ROWS COLUMNS WEIGHTS IMPORTANCE|- OUT, all float32 files. */
+   TYPE ROWS COLUMNS WEIGHTS IMPORTANCE|- OUT, all float32 files. With -DLANES by the lanes alone. */
 #include "ggml.h"
+
+#ifdef LANES
+#include "lanes.h"
+#endif
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +34,13 @@ int main(int argc, char ** argv) {
     const float * importance = strcmp(argv[5], "-") ? read_floats(argv[5], columns) : NULL;
     const size_t size = rows * ggml_row_size(type, columns);
     void * out = malloc(size);
+#ifdef LANES
+    if (requant_quantize(type, weights, out, rows, columns, importance) == 0) {
+        return 3;
+    }
+#else
     ggml_quantize_chunk(type, weights, out, 0, rows, columns, importance);
+#endif
     FILE * file = fopen(argv[6], "wb");
     return !file || fwrite(out, 1, size, file) != size || fclose(file);
 }

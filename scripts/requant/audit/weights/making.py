@@ -57,5 +57,5 @@ def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices:
         return 0
     if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
         return rows.actual.size // size
-    derived = ways.derive(ways.makings[0], rows)
-    return int((derived.reshape(-1, size) != rows.actual.reshape(-1, size)).any(1).sum())
+    touched, derived = ways.differing(ways.makings[0], rows)
+    return int((derived.reshape(-1, size) != rows.actual[touched].reshape(-1, size)).any(1).sum())

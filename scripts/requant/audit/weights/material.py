@@ -22,7 +22,7 @@ class Material:
 
     ``importances`` maps weights to what llama-quantize multiplies with, ``[experts, columns]`` each, or ``[columns]``
     of a dense weight, as far as they are at hand. Whether they were used is found out. ``quantizer`` opens an
-    arithmetic; ``lacking`` says of those that this machine has not why.
+    arithmetic; ``lacking`` says of those that this machine has not why. ``lanes`` are as in ``Ways``.
     """
 
     subject: Ranged
@@ -31,6 +31,7 @@ class Material:
     importances: Mapping[str, Floats]
     quantizer: Callable[[Arithmetic], Quantizer]
     lacking: Mapping[Arithmetic, str] = field(default_factory=dict)
+    lanes: Quantizer | None = None
 
     @property
     def arithmetics(self) -> list[Arithmetic]:
@@ -42,7 +43,7 @@ class Material:
         vias = self.weights.vias if len(audit.tensor.shape) > 1 else (GGMLType.F32,)
         first = making if making.via in vias else replace(making, via=GGMLType.F32)
         others = [replace(making, arithmetic=arithmetic, via=via) for via in vias for arithmetic in self.arithmetics]
-        return Ways(self.quantizer, (first, *(each for each in others if each != first)))
+        return Ways(self.quantizer, (first, *(each for each in others if each != first)), self.lanes)
 
     def rows(self, audit: TensorAudit, indices: Indices, making: Making, actual: Bytes | None = None) -> Rows:
         """Some rows of one expert, with its importances if ``making`` has them; ``actual`` saves reading it."""

@@ -1,0 +1,102 @@
+"""The lanes: llama.cpp's own bytes in every type at every level, the row that would differ, what they leave to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from requant.formats.ggml import Arithmetic, Bytes, Floats
+from requant.formats.ggml import GGMLType as T
+from requant.ground.errors import ToolError
+from requant.toolchain.ggml_library import GGMLLibrary
+from requant.toolchain.lanes_library import LanesLibrary
+from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
+from support.checkout import TOOLCHAINS
+from support.lanes import WITH, WITHOUT, built, hard_importances, hard_rows, lanes, levels
+from support.quants import NEWER, kept, numbers, program
+
+COLUMNS = 768
+
+
+@pytest.mark.parametrize("level", levels())
+def test_hard_rows_at_every_level(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven rows of each kind, so that blocks do not fill the lanes."""
+    library, own = lanes(level, tmp_path, monkeypatch), kept(Arithmetic.STRICT)
+    names, rows = hard_rows(1, COLUMNS, 7)
+    for by, importance in hard_importances(2, COLUMNS):
+        for kind in WITHOUT if importance is None else WITH:
+            wrong = (library.quantize(kind, rows, importance) != own.quantize(kind, rows, importance)).any(1)
+            assert not wrong.any(), f"{kind.name}, importances: {by}: {names[int(wrong.argmax()) // 7]}"
+
+
+@pytest.mark.parametrize("level", levels())
+def test_fingerprints(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fingerprint(lanes(level, tmp_path, monkeypatch)) == FINGERPRINTS[Arithmetic.STRICT]
+
+
+def test_neon() -> None:
+    """The same C by GCC for ARM64, under qemu, beside llama.cpp's own by the same.
+
+    What overflows to NaN has another sign there than on x86-64, and a few of these rows other bytes.
+    """
+    own, arm = program("ARM64 strict"), program("ARM64 lanes")
+    _, rows = hard_rows(3, 512, 1)
+    importances = dict(hard_importances(4, 512))
+    for by in ("squares", "huge", "none"):
+        for kind in WITHOUT if importances[by] is None else WITH:
+            made = arm.quantize(kind, rows, importances[by])
+            assert np.array_equal(made, own.quantize(kind, rows, importances[by])), (kind.name, by)
+
+
+class Marked(GGMLLibrary):
+    """llama.cpp's own code with a mark on all that it makes: who was asked shows."""
+
+    def quantize(self, kind: T, weights: Floats, importance: Floats | None = None) -> Bytes:
+        return super().quantize(kind, weights, importance) ^ 1
+
+
+def marked() -> Marked:
+    kept(Arithmetic.STRICT)
+    return Marked(Arithmetic.STRICT, TOOLCHAINS / NEWER / "library" / "strict" / "libggml-base.so")
+
+
+LEFT = {
+    "a type without lanes": (T.Q8_0, numbers(5, 3, 256), None),
+    "a type that has no search without importances": (T.Q4_0, numbers(5, 3, 256), None),
+    "a grid type": (T.IQ2_XXS, numbers(5, 1, 256), np.ones(256, np.float32)),
+    "infinity": (T.Q4_K, np.full((2, 256), np.inf, np.float32), None),
+    "NaN": (T.Q4_K, np.where(np.arange(512).reshape(2, 256) == 300, np.nan, 1).astype(np.float32), None),
+    "NaN importances": (T.Q4_K, numbers(5, 3, 256), np.full(256, np.nan, np.float32)),
+    "no row": (T.Q4_K, numbers(5, 0, 256), None),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_to_llama_cpp(name: str) -> None:
+    kind, weights, importance = LEFT[name]
+    own = marked()
+    made = LanesLibrary(own, built()).quantize(kind, weights, importance)
+    assert np.array_equal(made, own.quantize(kind, weights, importance))
+
+
+def test_a_difference_is_no_quant() -> None:
+    """A drawn row that llama.cpp makes otherwise ends the work; of one row this is the one."""
+    with pytest.raises(ToolError, match=r"gives other bytes than llama\.cpp in Q4_K: remove it, and report this$"):
+        LanesLibrary(marked(), built()).quantize(T.Q4_K, numbers(6, 1, 256))
+
+
+def test_another_library(tmp_path: Path) -> None:
+    (tmp_path / "other.so").write_bytes(b"no library")
+    with pytest.raises(ToolError, match=r"other\.so cannot be used \(.*\): remove it and run again"):
+        LanesLibrary(kept(Arithmetic.STRICT), tmp_path / "other.so").quantize(T.Q4_K, numbers(6, 1, 256))
+
+
+def test_a_level_that_is_none() -> None:
+    command = [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(built())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"REQUANT_LEVEL": "v9"})
+    assert done.returncode == 1
+    assert done.stderr == "requant: REQUANT_LEVEL is v9, which is no level here: unset it\n"

@@ -1,0 +1,226 @@
+// llama.cpp's searches for the scale of a sub-block, with a sub-block in each lane.
+//
+// Each function is the one of ggml-quants.c that its comment names, line by line: the same operations on the same numbers
+// in the same order. What is a branch there is a mask here; a lane that would have left a loop goes on and changes nothing.
+// n is the number of elements, x their values, w their weights; levels come out in L.
+#pragma once
+
+#include <stdbool.h>
+
+#include "vector.h"
+
+#define NO_SCALE_BELOW 1e-15f
+
+// The element of the largest magnitude, the first of equal ones.
+INLINE vec largest(int n, const vec *x, vec *magnitude_of_it) {
+    vec max = all(0), amax = all(0);
+    for (int i = 0; i < n; i++) {
+        const vec ax = magnitude(x[i]);
+        const ivec more = ax > amax;
+        amax = pick(more, ax, amax);
+        max = pick(more, x[i], max);
+    }
+    *magnitude_of_it = amax;
+    return max;
+}
+
+// How one candidate of make_qkx2_quants and make_qkx3_quants does.
+INLINE vec error_of(int n, const vec *x, const vec *w, const vec *level, vec scale, vec min, bool absolute) {
+    vec error = all(0);
+    for (int i = 0; i < n; i++) {
+        const vec diff = scale * level[i] + min - x[i];
+        error += w[i] * (absolute ? magnitude(diff) : diff * diff);
+    }
+    return error;
+}
+
+struct steps {
+    float from, by;
+    int count;
+    bool absolute, equal;
+};
+
+// make_qkx3_quants, and make_qkx2_quants where steps->equal: a scale and a minimum, to be subtracted.
+INLINE vec search_scale_and_min(int n, int most, const vec *x, const vec *w, ivec *L, vec *the_min,
+                                const struct steps steps) {
+    vec min = x[0], max = x[0], sum_w = w[0], sum_x = sum_w * x[0], level[32];
+    for (int i = 1; i < n; i++) {
+        min = pick(x[i] < min, x[i], min);
+        max = pick(x[i] > max, x[i], max);
+        sum_w += w[i];
+        sum_x += w[i] * x[i];
+    }
+    min = pick(min > 0, all(0), min);
+    const ivec flat = steps.equal ? max == min : max <= min;
+    const vec flat_min = min;
+    vec iscale = (float)most / (max - min), scale = 1 / iscale;
+    for (int i = 0; i < n; i++) {
+        level[i] = float_of(nearest_between(0, most, iscale * (x[i] - min)));
+    }
+    vec best = error_of(n, x, w, level, scale, min, steps.absolute);
+    vec best_iscale = iscale, best_from = min;
+    for (int is = 0; is <= steps.count; is++) {
+        iscale = (steps.from + steps.by * is + most) / (max - min);
+        vec sum_l = all(0), sum_l2 = all(0), sum_xl = all(0);
+        for (int i = 0; i < n; i++) {
+            const vec l = float_of(nearest_between(0, most, iscale * (x[i] - min)));
+            level[i] = l;
+            const vec wl = w[i] * l;
+            sum_l += wl;
+            sum_l2 += wl * l;
+            sum_xl += wl * x[i];
+        }
+        const vec D = sum_w * sum_l2 - sum_l * sum_l;
+        vec this_scale = (sum_w * sum_xl - sum_x * sum_l) / D, this_min = (sum_l2 * sum_x - sum_l * sum_xl) / D;
+        const ivec above = this_min > 0;
+        this_min = pick(above, all(0), this_min);
+        this_scale = pick(above, sum_xl / sum_l2, this_scale);
+        const vec error = error_of(n, x, w, level, this_scale, this_min, steps.absolute);
+        const ivec better = (D > 0) & (error < best);
+        best = pick(better, error, best);
+        best_iscale = pick(better, iscale, best_iscale);
+        best_from = pick(better, min, best_from);
+        scale = pick(better, this_scale, scale);
+        min = pick(better, this_min, min);
+    }
+    for (int i = 0; i < n; i++) {
+        L[i] = nearest_between(0, most, best_iscale * (x[i] - best_from)) & ~flat;
+    }
+    *the_min = negative(pick(flat, flat_min, min));
+    return pick(flat, all(0), scale);
+}
+
+// make_qx_quants with rmse_type 1: levels from -most to most - 1, of which `most` is 0.
+INLINE vec search_scale(int n, int most, const vec *x, const vec *w, ivec *L) {
+    vec amax, wx[32];
+    const vec max = largest(n, x, &amax);
+    const ivec none = amax < NO_SCALE_BELOW;
+    vec scale = all(0), best = all(0), best_iscale = all(0);
+    for (int i = 0; i < n; i++) {
+        wx[i] = w[i] * x[i];
+    }
+    for (int try = 0; try <= 18; try++) {
+        // First without an offset, then from -9 to 9 without 0.
+        const int is = try == 0 ? 0 : try <= 9 ? try - 10 : try - 9;
+        const vec iscale = (try == 0 ? (float)-most : -(most + 0.1f * is)) / max;
+        vec sumlx = all(0), suml2 = all(0);
+        for (int i = 0; i < n; i++) {
+            const vec l = float_of(nearest_between(-most, most - 1, iscale * x[i]));
+            sumlx += wx[i] * l;
+            suml2 += w[i] * l * l;
+        }
+        if (try == 0) {
+            scale = pick(suml2 != 0, sumlx / suml2, all(0));
+            best = scale * sumlx;
+            best_iscale = iscale;
+        } else {
+            const ivec better = (suml2 > 0) & (sumlx * sumlx > best * suml2);
+            scale = pick(better, sumlx / suml2, scale);
+            best = pick(better, scale * sumlx, best);
+            best_iscale = pick(better, iscale, best_iscale);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        L[i] = (nearest_between(-most, most - 1, best_iscale * x[i]) + most) & ~none;
+    }
+    return pick(none, all(0), scale);
+}
+
+// make_q3_quants with do_rmse: one element after the other is moved to where it does best, up to five times.
+INLINE vec search_scale_by_turns(int n, int most, const vec *x, ivec *L) {
+    vec amax, sumlx = all(0), suml2 = all(0);
+    const vec max = largest(n, x, &amax), iscale = (float)-most / max;
+    const ivec none = amax < NO_SCALE_BELOW;
+    for (int i = 0; i < n; i++) {
+        const vec w = x[i] * x[i];
+        L[i] = nearest_between(-most, most - 1, iscale * x[i]);
+        const vec l = float_of(L[i]);
+        sumlx += w * x[i] * l;
+        suml2 += w * l * l;
+    }
+    for (int try = 0; try < 5; try++) {
+        ivec changed = {0};
+        for (int i = 0; i < n; i++) {
+            const vec w = x[i] * x[i], old = float_of(L[i]);
+            vec slx = sumlx - w * x[i] * old, sl2 = suml2 - w * old * old;
+            const ivec level = nearest_between(-most, most - 1, x[i] * sl2 / slx);
+            const vec l = float_of(level);
+            ivec move = (slx > 0) & (level != L[i]);
+            slx += w * x[i] * l;
+            sl2 += w * l * l;
+            move &= (sl2 > 0) & (slx * slx * suml2 > sumlx * sumlx * sl2);
+            L[i] = (ivec)pick(move, (vec)level, (vec)L[i]);
+            sumlx = pick(move, slx, sumlx);
+            suml2 = pick(move, sl2, suml2);
+            changed |= move;
+        }
+        if (!any(changed)) {
+            break;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        L[i] = (L[i] + most) & ~none;
+    }
+    return pick(~none & (suml2 > 0), sumlx / suml2, all(0));
+}
+
+// make_qp_quants: the scales' own scale. Levels are bytes there, so they lose what is above 255.
+INLINE vec search_scale_of_scales(int n, int most, const vec *x, ivec *L, const vec *w) {
+    const ivec highest = most - (ivec){0};
+    vec max = all(0);
+    for (int i = 0; i < n; i++) {
+        max = pick(max > x[i], max, x[i]);
+    }
+    const ivec none = max < NO_SCALE_BELOW;
+    vec iscale = (float)most / max, scale = 1 / iscale, best = all(0);
+    for (int i = 0; i < n; i++) {
+        const vec diff = x[i] - scale * float_of(nearest(iscale * x[i]) & 255);
+        best += w[i] * diff * diff;
+    }
+    for (int is = -4; is <= 4; is++) {
+        if (is == 0) {
+            continue;
+        }
+        const vec this_iscale = (0.1f * is + most) / max, this_scale = 1 / this_iscale;
+        vec error = all(0);
+        for (int i = 0; i < n; i++) {
+            const vec diff = x[i] - this_scale * float_of(at_most(nearest(this_iscale * x[i]), highest));
+            error += w[i] * diff * diff;
+        }
+        const ivec better = error < best;
+        best = pick(better, error, best);
+        iscale = pick(better, this_iscale, iscale);
+    }
+    vec sumlx = all(0), suml2 = all(0);
+    for (int i = 0; i < n; i++) {
+        const ivec level = at_most(nearest(iscale * x[i]), highest);
+        const vec l = float_of(level);
+        L[i] = level & 255;
+        sumlx += w[i] * x[i] * l;
+        suml2 += w[i] * l * l;
+    }
+    for (int try = 0; try < 5; try++) {
+        ivec changed = {0};
+        for (int i = 0; i < n; i++) {
+            const vec wx = w[i] * x[i], old = float_of(L[i]);
+            vec slx = sumlx - wx * old, sl2 = suml2 - w[i] * old * old;
+            const ivec level = at_most(nearest(x[i] * sl2 / slx), highest);
+            const vec l = float_of(level);
+            ivec move = (slx > 0) & (sl2 > 0) & (level != L[i]);
+            slx += wx * l;
+            sl2 += w[i] * l * l;
+            move &= slx * slx * suml2 > sumlx * sumlx * sl2;
+            L[i] = (ivec)pick(move, (vec)(level & 255), (vec)L[i]);
+            sumlx = pick(move, slx, sumlx);
+            suml2 = pick(move, sl2, suml2);
+            changed |= move;
+        }
+        if (!any(changed)) {
+            break;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        L[i] &= ~none;
+    }
+    return pick(~none & (suml2 > 0), sumlx / suml2, all(0));
+}
