@@ -62,8 +62,9 @@ static void repeat(quantize_function *own, const char *type, const float *x, con
     own(x + row * columns, again, 1, columns, importance);
     atomic_fetch_add(&repeated, 1);
     if (memcmp(again, y + (size_t)row * bytes, bytes) != 0) {
+        // The tool may be in the middle of a line.
         fprintf(stderr,
-                "requant: lanes of level %s differ from llama.cpp in row %" PRId64 " of a part in %s with %" PRId64
+                "\nrequant: lanes of level %s differ from llama.cpp in row %" PRId64 " of a part in %s with %" PRId64
                 " columns: digests %016" PRIx64 " and %016" PRIx64 ", seed %" PRIu64 "\n",
                 requant_level(), row, type, columns, digest(y + (size_t)row * bytes, bytes), digest(again, bytes), seed);
         _Exit(1);
