@@ -146,6 +146,14 @@ def test_a_pull_request_of_somebody_else_is_left_alone(writing: LoopbackHub, rel
     assert [each.author for each in repo.pull_requests] == ["mallory", "somebody"]
 
 
+def test_a_review_whose_answer_is_lost_is_found(writing: LoopbackHub, release: Path) -> None:
+    writing.storage.make("somebody/Tiny-GGUF", {}, private=False, token=None)
+    writing.faults.add(Fault("*/commit/*", "lost", times=1))
+    code, out, _ = publish(release, *to("huggingface", "--review", "--upload"))
+    assert code == 0 and "complete: huggingface:somebody/Tiny-GGUF, refs/pr/1: 5 of 5 files" in out
+    assert len(writing.repos["models", "somebody/Tiny-GGUF"].pull_requests) == 1
+
+
 def test_a_review_of_what_is_there_already(writing: LoopbackHub, release: Path) -> None:
     assert publish(release, *to("huggingface", "--upload"))[0] == 0
     code, out, _ = publish(release, *to("huggingface", "--review", "--upload"))
@@ -268,6 +276,13 @@ def test_a_mirror_with_a_password(writing: LoopbackHub, release: Path, monkeypat
     code, out, err = publish(release, *to("huggingface", "--upload"))
     assert code == ExitCode.UNCHECKED and "refuses to be written to" in out
     assert "hunter2" not in out + err + (release.parent / "published.json").read_text()
+
+
+def test_a_mirror_without_xet(writing: LoopbackHub, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    code, out, _ = publish(release, *to("huggingface", "--upload"))
+    assert code == ExitCode.UNCHECKED and "run again, with HF_HUB_DISABLE_XET=1 if it is a mirror" in out
+    assert writing.seen("*/xet-write-token/main")
 
 
 def test_a_hub_that_repeats_the_token_is_not_quoted(writing: LoopbackHub, release: Path) -> None:

@@ -39,7 +39,7 @@ WRITING = (
     *SENTENCES,
     FOREIGN,
     # What the client for Xet raises.
-    Sentence((RuntimeError, OSError), "broke off ({reason}): run again to go on"),
+    Sentence((RuntimeError, OSError), "broke off ({reason}): run again, with HF_HUB_DISABLE_XET=1 if it is a mirror"),
 )
 
 
@@ -72,14 +72,10 @@ class HubDestination:
 
     def change(self, folder: Path, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
         """Make one commit of it all; raises as the protocol says."""
-        operations = [
-            CommitOperationDelete(name, is_folder=False)
-            if fate is Fate.DELETED
-            else CommitOperationAdd(name, folder / name)
-            for name, fate in changes
-            if fate in (Fate.NEW, Fate.REPLACED, Fate.DELETED)
+        additions = [
+            CommitOperationAdd(name, folder / name) for name, fate in changes if fate in (Fate.NEW, Fate.REPLACED)
         ]
-        additions = [each for each in operations if isinstance(each, CommitOperationAdd)]
+        deletions = [CommitOperationDelete(name, is_folder=False) for name, fate in changes if fate is Fate.DELETED]
         with self._explaining():
             if not held.exists:
                 retried(lambda: HfApi().create_repo(self.repo, private=wishes.private or None, exist_ok=True))
@@ -87,7 +83,7 @@ class HubDestination:
             target = {"create_pr": True} if held.revision is None else {"revision": held.revision}
             HfApi().preupload_lfs_files(self.repo, additions, **target, free_memory=False)
             commit = partial(
-                HfApi().create_commit, self.repo, operations, commit_message=wishes.title,
+                HfApi().create_commit, self.repo, [*additions, *deletions], commit_message=wishes.title,
                 parent_commit=held.commit, **target,
             )  # fmt: skip
             # A pull request once: a second one would be opened if the answer to the first were lost.
