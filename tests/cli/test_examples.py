@@ -20,7 +20,8 @@ from support.command import installed, run
 from support.endpoint import ScriptedEndpoint, message
 from support.endpoint.suites import numbers
 from support.gguf_files import gguf_bytes, pair, string, tensor, write_imatrix
-from support.hub import LoopbackHub
+from support.hub import TOKEN, LoopbackHub
+from support.hub.clients import Client
 from support.small_release import QUANT, write_release
 
 WEIGHT = "blk.0.attn_q.weight"
@@ -136,12 +137,16 @@ EXAMPLES: dict[str, tuple[Callable[[Path], None], int, str]] = {
         suite, 0, "wrote answers.jsonl"),
     'eval "$(requant completion bash)"': (nothing, 0, ""),
 }  # fmt: skip
+PUBLISHING = (
+    "requant publish release --to huggingface:somebody/Tiny-Qwen3-GGUF",
+    "requant publish release --to huggingface:somebody/Tiny-Qwen3-GGUF --to modelscope:somebody/Tiny-GGUF --upload",
+)
 ELSEWHERE = {
     "requant audit release --source weights --full", "requant convert Tiny-Qwen3 Tiny-Qwen3.gguf",
-    "requant pin Qwen/Qwen3-4B-Thinking-2507",
+    "requant pin Qwen/Qwen3-4B-Thinking-2507", *PUBLISHING,
 }  # fmt: skip
 """Need the demo's weights and a llama.cpp: test_audit_command.py and test_convert_command.py in tests/e2e run them; the
-third a Hub, below."""
+others a Hub, below."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -176,6 +181,22 @@ def test_an_example_that_needs_a_hub(tmp_path: Path, hub: LoopbackHub) -> None:
     assert done.returncode == 0, done.stderr
     assert f"    revision: {commit}\n" in done.stdout
     assert "next: requant new-recipe Qwen Qwen.yaml --publisher YOU" in done.stdout
+
+
+def test_the_examples_of_publishing(tmp_path: Path, hub: LoopbackHub) -> None:
+    environment, folder = installed(tmp_path / "bin"), tmp_path / "folder"
+    folder.mkdir()
+    release(folder)
+    hub.accounts[TOKEN] = "somebody"
+    known = {**environment, **Client(hub, tmp_path / "home").environment(HF_TOKEN=TOKEN, MODELSCOPE_API_TOKEN=TOKEN)}
+    known |= {"PATH": environment["PATH"], "HF_HUB_DISABLE_XET": "1"}
+    said = []
+    for example in PUBLISHING:
+        done = subprocess.run(["bash", "-c", example], cwd=folder, env=known, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append(done.stdout)
+    assert said[0].endswith("nothing was changed: carry it out with --upload\n")
+    assert said[1].count("complete: ") == 2 and f"wrote {folder}/published.json" in said[1]
 
 
 def verbs() -> dict[str, Verb]:

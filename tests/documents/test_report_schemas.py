@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,7 +20,10 @@ from requant.difference.imatrix_effect import as_document as effect_document
 from requant.documents.results import write_results
 from requant.documents.schemas import fault
 from requant.ground.canonical import canonical, parse
-from requant.release import rebuild_verdict, verify_verdict
+from requant.ground.digests import Known
+from requant.ground.errors import SourceError
+from requant.places.destinations.destination import Change, Fate, Held
+from requant.release import publish, published, rebuild_verdict, verify_verdict
 from requant.release.verify import verify_release
 from support.gguf_files import write_imatrix, write_model
 from support.small_release import QUANT, TENSORS, resum, write_release
@@ -119,6 +122,28 @@ def rebuilds(folder: Path) -> Iterator[Document]:
         yield rebuild_verdict.as_document(rebuild_verdict.judge("Tiny-Qwen3", arithmetic, found))
 
 
+class Hub(NamedTuple):
+    """Who a destination is, as far as reports say it."""
+
+    hub: str = "huggingface"
+    repo: str = "somebody/Tiny"
+    endpoint: str = "https://hub.example"
+
+
+def publications(folder: Path) -> Iterator[Document]:
+    """As it was left well, halfway, and unknown."""
+    release = publish.contents(verify_release(write_release(folder / "release")))
+    there = {name: Known(digest.size, sha256=digest.sha256) for name, digest in release.files.items()}
+    there["README.md"] = Known(3, git_blob="0" * 40)
+    files = [{**there, "old.gguf": Known(7)}, {}]
+    held = [Held(True, "main", "c" * 40, files[0]), Held(False, None, None, files[1])]
+    fates = [Change(name, Fate.SAME) for name in release.files], [Change("old.gguf", Fate.KEPT)]
+    whole, empty = (publish.Plan(Hub(), now, tuple(each)) for now, each in zip(held, fates, strict=True))
+    for left in (publish.Publication(whole, whole, None), publish.Publication(empty, None, SourceError("it broke"))):
+        published.write_record(folder / "published.json", release, [left])
+    yield json.loads((folder / "published.json").read_bytes())
+
+
 REPORTS: dict[str, Callable[[Path], Iterator[Document]]] = {
     "audit": audits,
     "imatrix-audit": imatrix_audits,
@@ -126,6 +151,7 @@ REPORTS: dict[str, Callable[[Path], Iterator[Document]]] = {
     "compare": comparisons,
     "diff": differences,
     "rebuild": rebuilds,
+    "published": publications,
 }
 
 

@@ -29,7 +29,7 @@ from support.endpoint import ScriptedEndpoint
 from support.files import SHARD
 from support.forked import Call, Forks
 from support.gguf_files import write_small
-from support.hub import LoopbackHub, Snapshot
+from support.hub import TOKEN, LoopbackHub, Snapshot
 from support.hub.clients import Client
 from support.jails import MARK, jailed, wait_for
 from support.reports import good_report
@@ -37,6 +37,8 @@ from support.small_checkpoint import BASE, MERGES
 from support.small_release import write_release
 from support.upstream import Upstream, upstream_in
 from support.workplace import QUANT, Workplace, prepare, tiny_recipe
+
+SMALL = 4096
 
 
 @pytest.fixture
@@ -72,6 +74,19 @@ def clients(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("modelscope_hub.config._default_config", None)  # made from the environment when first used
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     return hub
+
+
+@pytest.fixture
+def writing(clients: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> LoopbackHub:
+    """The same with somebody's token, which both hubs know, without Xet, which the loopback Hub does not speak, and with
+    ModelScope's storage for files beyond 4 KiB: small releases go there, too.
+    """
+    clients.accounts[TOKEN] = "somebody"
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", TOKEN)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("modelscope_hub._upload.UPLOAD_LFS_FORCE_THRESHOLD_BYTES", SMALL)
+    return clients
 
 
 @pytest.fixture(scope="session")

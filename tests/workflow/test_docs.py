@@ -38,6 +38,11 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 VERDICTS = ROOT / "docs" / "verdicts.md"
 PICTURE = ROOT / "docs" / "rulegraph.svg"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
+TWINS = [
+    READMES,
+    *((ROOT / "docs" / f"{name}.md", ROOT / "docs" / f"{name}.zh-CN.md") for name in ("publishing", "tutorial")),
+]
+"""Pages in English and in Chinese."""
 CODES = (*READMES, ROOT / "docs" / "verdicts.md")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for name in ("config", "envs", "profiles", "docs")
                                           for path in (ROOT / name).rglob("*.md"))])  # fmt: skip
@@ -287,16 +292,19 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_readmes_name_each_other_in_the_first_line() -> None:
-    for readme, other in (READMES, READMES[::-1]):
-        assert f"({other.name})" in readme.read_text(encoding="utf-8").splitlines()[0]
+@pytest.mark.parametrize("twins", TWINS, ids=lambda twins: twins[0].stem)
+def test_twins_name_each_other_in_the_first_line(twins: tuple[Path, Path]) -> None:
+    for page, other in (twins, twins[::-1]):
+        assert f"({other.name})" in page.read_text(encoding="utf-8").splitlines()[0]
 
 
-def test_readmes_have_the_same_commands_and_headings() -> None:
-    english, chinese = READMES
+@pytest.mark.parametrize("twins", TWINS, ids=lambda twins: twins[0].stem)
+def test_twins_have_the_same_commands_headings_and_tables(twins: tuple[Path, Path]) -> None:
+    english, chinese = twins
     assert fences(english) == fences(chinese)
-    levels = [[token.tag for token in tokens(readme) if token.type == "heading_open"] for readme in READMES]
-    assert levels[0] == levels[1]
+    kinds = ("heading_open", "tr_open")
+    shapes = [[token.tag for token in tokens(page) if token.type in kinds] for page in twins]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=shown)

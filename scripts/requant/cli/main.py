@@ -8,14 +8,14 @@ from requant.cli.compare import diff
 from requant.cli.former import compare, compare_behaviour, show
 from requant.cli.make import convert, make, new_recipe, pin
 from requant.cli.measure import evaluate
-from requant.cli.publish import attest, new_key
+from requant.cli.publish import attest, new_key, publish
 from requant.cli.shell import completion
 
 GROUPS = {
     "Make": (make, pin, new_recipe, convert),
     "Check": (audit, verify),
     "Compare": (diff,),
-    "Publish": (attest, new_key),
+    "Publish": (publish, attest, new_key),
     "Measure": (evaluate,),
     "Shell": (completion,),
 }

@@ -1,5 +1,6 @@
-"""The verbs for who publishes: ``requant attest`` and ``requant new-key``."""
+"""The verbs for who publishes: ``requant publish``, ``requant attest`` and ``requant new-key``."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -7,6 +8,65 @@ import click
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output
 from requant.release.method import Method
+
+
+@click.command(
+    cls=Verb,
+    short_help="Bring a release to hubs, and compare what they record.",
+    examples=[
+        "requant publish release --to huggingface:somebody/Tiny-Qwen3-GGUF",
+        "requant publish release --to huggingface:somebody/Tiny-Qwen3-GGUF --to modelscope:somebody/Tiny-GGUF --upload",
+    ],
+)
+@click.argument("release", type=PATH)
+@click.option(
+    "--to", "names", metavar="HUB:OWNER/NAME", multiple=True, required=True,
+    help="Where to: huggingface:OWNER/NAME or modelscope:OWNER/NAME; may be given several times.",
+)  # fmt: skip
+@click.option("--upload", is_flag=True, help="Carry it out; without it is only shown what would change.")
+@click.option("--review", is_flag=True, help="Open a pull request instead, or renew it; huggingface only.")
+@click.option("--delete", is_flag=True, help="Delete there what the release does not hold.")
+@click.option("--private", is_flag=True, help="Make a repository that does not exist yet a private one.")
+@click.option("--key", metavar="FILE", type=PATH, help="The public key that the attestation must be signed with.")
+def publish(
+    release: Path, names: tuple[str, ...], upload: bool, review: bool, delete: bool, private: bool, key: Path | None
+) -> None:
+    """Show what bringing RELEASE to hubs would change at each, and do it with --upload.
+
+    Only a release that requant verify passes is brought. Large files go first, sums, manifest and card last; a run that
+    was stopped is typed again. Then each hub is asked what it records, and the answer is compared with the release and
+    written to published.json beside its folder. Tokens are taken from where hf auth login and modelscope login put
+    them, or from HF_TOKEN and MODELSCOPE_API_TOKEN.
+    """
+    from requant.places.destinations.destination import destination
+    from requant.release import publish as publishing
+    from requant.release import published, verify_verdict
+    from requant.release.verify import verify_release
+
+    if len({*names}) < len(names):
+        raise click.UsageError("--to names a repository twice")
+    places = [destination(name) for name in names]
+    verified = verify_release(release, key)
+    if verified.exit_code:
+        click.echo(f"{verify_verdict.as_text(verified)}\nnot published: only a release that agrees is")
+        sys.exit(verified.exit_code)
+    found = publishing.contents(verified)
+    wished = publishing.wishes(found, review=review, private=private)
+    plans = [publishing.plan(found, place, wished, delete=delete) for place in places]
+    for planned in plans:
+        click.echo(published.plan_as_text(found, planned))
+    if not upload:
+        click.echo("nothing was changed: carry it out with --upload")
+        return
+    record = published.record_path(release)
+    published.read_record(record)
+    publications = []
+    for planned in plans:
+        publications.append(publishing.carry_out(found, planned, wished, delete=delete))
+        click.echo(published.as_text(publications[-1]))
+        published.write_record(record, found, publications)
+    click.echo(f"wrote {record}")
+    sys.exit(published.worst(publications))
 
 
 @click.command(

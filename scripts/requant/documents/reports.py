@@ -14,6 +14,7 @@ VERIFY = "requant/verify/v1"
 REBUILD = "requant/rebuild/v1"
 DIFF = "requant/diff/v1"
 COMPARE = "requant/compare/v1"
+PUBLISHED = "requant/published/v1"
 """What each report says that it is, under ``schema``."""
 
 

@@ -89,6 +89,15 @@ def digest_file(path: Path) -> Digest:
     return Digest(size, sha256.hexdigest())
 
 
+def git_blob(path: Path) -> str:
+    """What git, and a hub outside LFS, calls the content of a file: its blob id."""
+    blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        for chunk in read_chunks(file):
+            blob.update(chunk)
+    return blob.hexdigest()
+
+
 def check_file(path: Path, expected: Known, name: str | None = None) -> Digest:
     """Read ``path`` once, compare it with everything pinned of it and return its digest.
 

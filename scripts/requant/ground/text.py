@@ -10,6 +10,9 @@ ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?)([)>'\"`,.;:]*)(?!\S)")
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(:\d*)?")
 """A host with its port, as RFC 3986 writes it behind the user."""
 
+_HIDDEN: set[str] = set()
+"""Tokens that this process has in use."""
+
 UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
@@ -44,7 +47,15 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("see https://me:secret@example.com/x?key=1, or hf://owner/name@main/x.gguf")
     'see https://example.com/x, or hf://owner/name@main/x.gguf'
     """
+    for secret in _HIDDEN:
+        text = text.replace(secret, "...")
     return ADDRESS.sub(lambda found: bare(found[1]) + found[2], text)
+
+
+def hide(secret: str | None) -> None:
+    """Let ``without_secrets`` leave out this token from now on, whoever writes it, such as a hub that repeats it."""
+    if secret:
+        _HIDDEN.add(secret)
 
 
 def bare(address: str) -> str:

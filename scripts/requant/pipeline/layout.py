@@ -3,6 +3,8 @@
 Rules call these folders by their pathvars, as in ``<results>/quants``; nobody else spells a path below ``results``.
 """
 
+from pathlib import PurePath
+
 from requant.documents.file_names import CARD, EVALUATION, IMATRIX, MANIFEST, SUMS
 from requant.toolchain.variants import STRICT
 
@@ -22,6 +24,16 @@ def results(name: str) -> str:
 def release(name: str) -> str:
     """The folder that gets published."""
     return f"{results(name)}/release"
+
+
+def published(folder: str) -> str:
+    """Where a release lies on hubs: a file beside its folder, ``results/<name>/published.json`` where it was made.
+
+    >>> published("results/Tiny/release"), published("/a/Tiny-GGUF")
+    ('results/Tiny/published.json', '/a/Tiny-GGUF.published.json')
+    """
+    path = PurePath(folder)
+    return str(path.with_name("published.json" if path.name == "release" else f"{path.name}.published.json"))
 
 
 def page(name: str) -> str:

@@ -108,6 +108,7 @@ def say_done(lines: Lines | None, release: str, report: str) -> None:
     if Path(release, "SHA256SUMS").exists():
         _say(f"Release: {release}" + (f"; report: {report}" if Path(report).exists() else ""))
         _say(f"Next: requant verify {release}")
+        _say(f"Then: requant publish {release} --to huggingface:OWNER/NAME, which shows first what it would change")
 
 
 def say_failed(lines: Lines | None) -> None:

@@ -3,4 +3,16 @@
 The clients of the hubs are imported only where a hub is named. Everybody from ``toolchain`` upwards may enter.
 """
 
-__all__ = ["data_sets", "downloads", "hub", "modelscope", "packages", "pages", "place", "remote", "repository", "retry"]
+__all__ = [
+    "data_sets",
+    "destinations",
+    "downloads",
+    "hub",
+    "modelscope",
+    "packages",
+    "pages",
+    "place",
+    "remote",
+    "repository",
+    "retry",
+]

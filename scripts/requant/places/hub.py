@@ -7,7 +7,7 @@ a kill; so files are streamed by its ``http_get`` into a partial file of ours, a
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -217,13 +217,18 @@ def snapshot(repo: str, revision: str | None) -> Snapshot:
     Raises:
         SourceError: when the Hub refuses, keeps failing, does not answer with such, or with another commit.
     """
-    asked = HubRepository(repo, revision, advice=ADDRESSED)
+    return resolved(HubRepository(repo, revision, advice=ADDRESSED))
+
+
+def resolved(asked: HubRepository) -> Snapshot:
+    """A repository of models at the very commit that its ``revision`` stands for; raises as ``snapshot``."""
+    repo, revision = asked.repo, asked.revision
     with asked.explaining(FOREIGN):
         info = retried(lambda: HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SECONDS))
         if not GIT_ID.fullmatch(info.sha or ""):
             raise ValueError("no commit id")
         commit, files = str(info.sha), {file.rfilename: _known(file) for file in info.siblings or ()}
-    found = HubRepository(repo, commit, advice=ADDRESSED)
+    found = replace(asked, revision=commit)
     if revision is not None and GIT_ID.fullmatch(revision) and revision != commit:
         raise SourceError(f"{found.shown} was given for the commit {revision}: correct HF_ENDPOINT")
     return Snapshot(found, commit, files)

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import httpx2
 from modelscope_hub import HubApi
 from modelscope_hub.errors import AuthenticationError, HubError, NetworkError, NotExistError, PermissionDeniedError
-from requests import Response, TooManyRedirects
+from requests import PreparedRequest, Response, TooManyRedirects
 
 from requant.ground.digests import GIT_ID, Known
 from requant.ground.errors import SourceError
 from requant.ground.logs import tell_here
-from requant.places.addresses import Address, Label, may_share, redirected, withheld
+from requant.places.addresses import Address, Label, checked, may_share, redirected, withheld
 from requant.places.repository import Advice, Commit, Sentence, Snapshot, explaining
 
 tell_here("modelscope_hub")
@@ -42,7 +42,7 @@ SENTENCES = (
 )
 
 
-class _RefusedError(HubError):
+class RefusedError(HubError):
     """Brings ``said`` through the client, which would try again after any error that is not one of its own."""
 
     def __init__(self, said: SourceError) -> None:
@@ -80,7 +80,7 @@ class ModelScopeRepository:
         """
         with self._explaining():
             try:
-                listing = _client().list_repo_files(self.repo, repo_type="model", revision=self.revision)
+                listing = client().list_repo_files(self.repo, repo_type="model", revision=self.revision)
             except OSError as error:
                 # The client explains some broken connections, not all; an answer that is no JSON counts as both.
                 if isinstance(error, ValueError | TooManyRedirects):
@@ -94,11 +94,11 @@ class ModelScopeRepository:
 
     def address(self, name: str) -> Address:
         """Where one file can be read in ranges; ModelScope redirects large ones to storage that wants no token."""
-        client = HubApi().legacy
-        url = client.get_download_url(self.repo, "model", name, self.revision)
-        token = client.token
+        legacy = HubApi().legacy
+        url = legacy.get_download_url(self.repo, "model", name, self.revision)
+        token = legacy.token
         headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
-        return Address(url, headers, client.endpoint.startswith("http://"))
+        return Address(url, headers, legacy.endpoint.startswith("http://"))
 
     def history(self) -> list[Commit]:
         """ModelScope's client does not tell."""
@@ -120,7 +120,7 @@ class ModelScopeRepository:
         """
         folder = part.with_name(part.name + ".modelscope")
         with self._explaining():
-            path = _client().download_file(self.repo, "model", name, revision=self.revision, local_dir=folder)
+            path = client().download_file(self.repo, "model", name, revision=self.revision, local_dir=folder)
         Path(path).replace(part)
 
     @contextmanager
@@ -128,7 +128,7 @@ class ModelScopeRepository:
         with explaining(self.advice, self.shown, SENTENCES):
             try:
                 yield
-            except _RefusedError as error:
+            except RefusedError as error:
                 raise error.said from None
 
 
@@ -145,20 +145,35 @@ def snapshot(repo: str, revision: str | None) -> Snapshot:
     return Snapshot(repository, commit, repository.listing())
 
 
-def _client() -> HubApi:
-    """The client, under our rules for the redirects that it follows by itself."""
+def client() -> HubApi:
+    """ModelScope's client, under our rules for the redirects that it follows by itself."""
     made = HubApi()
     # It makes its sessions itself, and has no other place for such rules.
     for session in (made.legacy._session, made.legacy._read_session):
         session.hooks["response"].append(partial(_look, made.legacy.endpoint, made.legacy.token))
+        session.auth = partial(_guard, made.legacy.endpoint)
     return made
+
+
+def _guard(endpoint: str, request: PreparedRequest) -> PreparedRequest:
+    """Refuse to carry the token where anybody could read it: what is uploaded goes, with it, wherever ModelScope says.
+
+    Raises:
+        RefusedError: for plain http to another machine, where the endpoint itself is https.
+    """
+    if endpoint.startswith("https://"):
+        try:
+            checked(Address(str(request.url)), Label(str(request.url)))
+        except SourceError as error:
+            raise RefusedError(error) from error
+    return request
 
 
 def _look(endpoint: str, token: str | None, answer: Response, **_: Any) -> None:
     """Refuse a redirect from https to http, or nowhere. The client itself leaves the token behind where it must.
 
     Raises:
-        _RefusedError: with what is to be said of it, also where a token is wanted that did not go along.
+        RefusedError: with what is to be said of it, also where a token is wanted that did not go along.
     """
     url = httpx2.URL(answer.url)
     if answer.is_redirect:
@@ -166,6 +181,6 @@ def _look(endpoint: str, token: str | None, answer: Response, **_: Any) -> None:
         try:
             redirected(here, answer.headers["Location"], Label(answer.url))
         except SourceError as error:
-            raise _RefusedError(error) from error
+            raise RefusedError(error) from error
     elif answer.status_code in REFUSALS and token and API in url.path and not may_share(httpx2.URL(endpoint), url):
-        raise _RefusedError(withheld(endpoint, url, answer.status_code, "MODELSCOPE_ENDPOINT"))
+        raise RefusedError(withheld(endpoint, url, answer.status_code, "MODELSCOPE_ENDPOINT"))

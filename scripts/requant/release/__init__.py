@@ -10,6 +10,8 @@ __all__ = [
     "folder",
     "keys",
     "method",
+    "publish",
+    "published",
     "rebuild",
     "signing",
     "summary",

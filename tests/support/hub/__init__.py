@@ -12,6 +12,7 @@ Nothing here imports a client: only the standard library is needed.
 from .faults import Fault, Faults
 from .repos import Repo, RepoFile, Snapshot
 from .server import LoopbackHub
+from .storage import TOKEN
 from .wire import Exchange
 
-__all__ = ["Exchange", "Fault", "Faults", "LoopbackHub", "Repo", "RepoFile", "Snapshot"]
+__all__ = ["TOKEN", "Exchange", "Fault", "Faults", "LoopbackHub", "Repo", "RepoFile", "Snapshot"]

@@ -23,6 +23,9 @@ Kind = Literal[
     "unranged",
     "lie",
     "endless",
+    "cut",
+    "lost",
+    "silent",
 ]
 
 # The three answers that clients map to exceptions of their own (hf_raise_for_status): status, code, message.
@@ -32,13 +35,15 @@ _REFUSALS = {
     "missing": (404, "EntryNotFound", "Entry not found"),
 }
 _INSTEAD = ("status", "moved", *_REFUSALS)
+_ENDINGS = ("cut", "lost", "silent")
 
 
 @dataclass
 class Fault:
     """One fault.
 
-    `path` is a glob over the unescaped path and query; `times` is how often it strikes, None for ever.
+    `path` is a glob over the unescaped path and query; `times` is how often it strikes, None for ever, after `skip`
+    requests that it lets through.
     status: answer with `status` and `headers` (`Retry-After: 0` shortens huggingface_hub's waits to 1 s).
     moved: redirect with `status` (301, 302, ...) to the same path and query on another host, which answers truly.
     truncate: announce everything, close after `after` bytes of the body.
@@ -47,7 +52,10 @@ class Fault:
     unranged: ignore the Range header, answer 200 with everything.
     lie: answer with `headers` in place of the true ones (Content-Range, ETag, Content-Encoding, ...).
     endless: announce no length, and send zeros after the body until the client hangs up.
-    All but the first five touch only bodies that carry data, so a redirect or a HEAD does not use them up.
+    cut: hang up after `after` bytes of the request's body; nothing of it is carried out.
+    lost: carry the request out and hang up in place of the answer.
+    silent: carry the request out and never answer; `struck` says when it is done.
+    All but the first five and the last three touch only bodies that carry data, so a redirect or a HEAD does not use them up.
     """
 
     path: str = "*"
@@ -58,12 +66,18 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     after: int = 0
     rate: float = 1 << 20
+    skip: int = 0
+    struck: bool = field(default=False, init=False)
+    met: int = field(default=0, init=False)
     hits: int = field(default=0, init=False)
 
     def applies(self, request: Request) -> bool:
         spent = self.times is not None and self.hits >= self.times
         other = self.method is not None and self.method != request.method
-        return not spent and not other and fnmatch.fnmatchcase(request.text, self.path)
+        if spent or other or not fnmatch.fnmatchcase(request.text, self.path):
+            return False
+        self.met += 1
+        return self.met > self.skip
 
 
 @dataclass(frozen=True)
@@ -115,12 +129,21 @@ class Faults:
                     return _error(fault)
         return None
 
+    def ending(self, request: Request) -> Fault | None:
+        """The fault that lets the connection of `request` end before its answer."""
+        with self._lock:
+            for fault in self._active:
+                if fault.kind in _ENDINGS and fault.applies(request):
+                    fault.hits += 1
+                    return fault
+        return None
+
     def plan(self, request: Request) -> Plan:
         """How to send the body that answers `request`; counts as a hit of every fault that takes part."""
         found: dict[str, Fault] = {}
         with self._lock:
             for fault in self._active:
-                if fault.kind not in _INSTEAD and fault.applies(request):
+                if fault.kind not in (*_INSTEAD, *_ENDINGS) and fault.applies(request):
                     found.setdefault(fault.kind, fault)
             for fault in found.values():
                 fault.hits += 1

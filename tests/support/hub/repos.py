@@ -58,6 +58,14 @@ class Snapshot:
     trees: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class PullRequest:
+    """Its number is its place in ``Repo.pull_requests``, counted from one; its branch is ``refs/pr/<number>``."""
+
+    title: str
+    author: str
+
+
 @dataclass
 class Repo:
     """A repository: its commits, the branches that name them, and who may read it.
@@ -74,10 +82,18 @@ class Repo:
     branches: dict[str, str] = field(default_factory=dict)
     log: dict[str, list[str]] = field(default_factory=dict)
     dates: dict[str, str] = field(default_factory=dict)
+    pull_requests: list[PullRequest] = field(default_factory=list)
 
     def at(self, revision: str) -> Snapshot | None:
         """The commit that a branch name or a full commit id stands for."""
         return self.snapshots.get(self.branches.get(revision, revision))
+
+    def add(self, snapshot: Snapshot, branch: str, date: str = EPOCH) -> None:
+        """Let a branch name a commit."""
+        self.snapshots[snapshot.commit] = snapshot
+        self.branches[branch] = snapshot.commit
+        self.log.setdefault(branch, []).append(snapshot.commit)
+        self.dates[snapshot.commit] = date
 
     def before(self, commit: str) -> list[str]:
         """A commit and those that its branch had before it, newest first."""
@@ -121,12 +137,22 @@ def take_snapshot(kind: str, repo_id: str, folder: Path, options: Options) -> Sn
     files: dict[str, RepoFile] = {}
     for path, source in sorted(sources.items()):
         is_lfs = any(fnmatch.fnmatchcase(path, pattern) for pattern in options.get("lfs", LFS_PATTERNS))
-        files[path] = _describe(path, source, digests.get(path), lfs=is_lfs)
+        files[path] = describe(path, source, digests.get(path), lfs=is_lfs)
     trees = _tree_ids(files.values())
     return Snapshot(kind, repo_id, commit or _commit_id(trees[""], repo_id), files, trees)
 
 
-def _describe(path: str, source: Path, digest: str | None, *, lfs: bool) -> RepoFile:
+def next_snapshot(kind: str, repo_id: str, before: Snapshot | None, changes: Mapping[str, RepoFile | None]) -> Snapshot:
+    """The commit that follows another one: files that are added or replaced, and ``None`` for what is deleted."""
+    changed = {**(before.files if before else {}), **changes}
+    files = {path: file for path, file in sorted(changed.items()) if file is not None}
+    trees = _tree_ids(files.values())
+    commit = _commit_id(trees[""], repo_id, before.commit if before else None)
+    return Snapshot(kind, repo_id, commit, files, trees)
+
+
+def describe(path: str, source: Path, digest: str | None = None, *, lfs: bool) -> RepoFile:
+    """A file of a commit, read from `source`."""
     size = source.stat().st_size
     if lfs:
         if digest is None:
@@ -176,6 +202,7 @@ def _tree_ids(files: Iterable[RepoFile]) -> dict[str, str]:
     return trees
 
 
-def _commit_id(tree: str, repo_id: str) -> str:
+def _commit_id(tree: str, repo_id: str, parent: str | None = None) -> str:
     who = "loopback hub <hub@127.0.0.1> 0 +0000"
-    return _git_id("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\n\n{repo_id}\n".encode())
+    line = f"parent {parent}\n" if parent else ""
+    return _git_id("commit", f"tree {tree}\n{line}author {who}\ncommitter {who}\n\n{repo_id}\n".encode())

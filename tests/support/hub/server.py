@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -12,10 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 from support.loopback import LoopbackServer
 
-from . import huggingface, modelscope
+from . import huggingface, huggingface_upload, modelscope, modelscope_upload
 from .faults import Faults, Plan
 from .repos import CHUNK, EPOCH, Options, Repo, Snapshot, take_snapshot
-from .wire import Exchange, Reply, Request, byte_range
+from .storage import Storage
+from .wire import Exchange, Reply, Request, byte_range, read_body
 
 _TICK = 0.02  # seconds between two writes of a slowed body
 
@@ -25,7 +27,8 @@ class LoopbackHub:
 
     The CDN has a port, hence an origin, of its own, because clients treat a redirect to another origin
     differently. It answers as the hub does, too: `elsewhere`, another host by name, is where `moved` leads.
-    Adding a repository again adds a commit and moves the branch; older commits stay readable.
+    Adding a repository again adds a commit and moves the branch; older commits stay readable. Whose token stands in
+    `accounts`, with a name, may write to the repositories of that name.
     """
 
     def __init__(self) -> None:
@@ -37,6 +40,9 @@ class LoopbackHub:
         self.stopping = threading.Event()
         self._servers = (_Server(self), _Server(self))
         self.url, self.cdn_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        self._folder = tempfile.TemporaryDirectory(prefix="loopback-hub-")
+        self.storage = Storage(Path(self._folder.name), self.repos, self.url, self.cdn_url)
+        self.accounts = self.storage.accounts
         self.elsewhere = self.cdn_url.replace("127.0.0.1", "localhost")
 
     def __enter__(self) -> Self:
@@ -52,6 +58,7 @@ class LoopbackHub:
             server.shutdown()
             server.server_close()
             server.hang_up()
+        self._folder.cleanup()
         if self.failures and error is None:
             raise AssertionError("the loopback hub failed:\n" + "\n".join(self.failures))
 
@@ -69,11 +76,7 @@ class LoopbackHub:
         repo = self.repos.setdefault((kind, repo_id), Repo(kind, repo_id))
         repo.token, repo.gated = options.get("token"), options.get("gated", False)
         repo.info = options.get("info", {})
-        repo.snapshots[snapshot.commit] = snapshot
-        branch = options.get("branch", "main")
-        repo.branches[branch] = snapshot.commit
-        repo.log.setdefault(branch, []).append(snapshot.commit)
-        repo.dates[snapshot.commit] = options.get("date", EPOCH)
+        repo.add(snapshot, options.get("branch", "main"), options.get("date", EPOCH))
         return snapshot
 
     def seen(self, path: str = "*", method: str | None = None) -> list[Exchange]:
@@ -86,7 +89,8 @@ class LoopbackHub:
 
     def answer(self, request: Request) -> Reply:
         """The truth, before faults."""
-        reply = modelscope.answer(request, self.repos, self.cdn_url)
+        reply = modelscope_upload.answer(request, self.storage) or huggingface_upload.answer(request, self.storage)
+        reply = reply or modelscope.answer(request, self.repos, self.cdn_url)
         reply = reply or huggingface.answer(request, self.repos, self.cdn_url, self.page_size)
         return reply or Reply.json({"error": "Not Found"}, 404)
 
@@ -111,15 +115,29 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_PUT(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         hub = self.server.hub
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Request(self.command, self.path, self.headers, body)
+        ending = hub.faults.ending(Request(self.command, self.path, self.headers))
+        cut = ending is not None and ending.kind == "cut"
+        body = read_body(self.rfile, self.headers, ending.after if ending and cut else None)
+        request = Request(self.command, self.path, self.headers, body or b"")
         query = unquote(urlsplit(self.path).query)
         host, authorized = self.headers["Host"], request.token is not None
         entry = Exchange(request.method, host, request.path, query, self.headers.get("Range"), authorized)
         hub.requests.append(entry)
-        self._send(request, hub.faults.refusal(request, hub.elsewhere) or hub.answer(request), entry)
+        if cut or body is None:
+            self.close_connection = True
+            return
+        reply = hub.faults.refusal(request, hub.elsewhere) or hub.answer(request)
+        if ending is None:
+            self._send(request, reply, entry)
+            return
+        ending.struck = self.close_connection = True
+        if ending.kind == "silent":
+            hub.stopping.wait()
 
     def _send(self, request: Request, reply: Reply, entry: Exchange) -> None:
         carries = request.method != "HEAD" and reply.status == 200 and reply.size > 0

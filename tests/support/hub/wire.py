@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -40,6 +40,10 @@ class Request:
     @property
     def query(self) -> dict[str, str]:
         return {key: values[-1] for key, values in parse_qs(urlsplit(self.target).query).items()}
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
 
     @property
     def form(self) -> dict[str, list[str]]:
@@ -88,6 +92,22 @@ class Exchange:
     authorized: bool
     status: int = 0
     sent: int = 0
+
+
+def read_body(stream: BinaryIO, headers: Message, stop: int | None = None) -> bytes | None:
+    """What a client sends, announced or in chunks; None where it hangs up before the end, or at byte `stop` at the latest."""
+    if headers.get("Transfer-Encoding", "").lower() != "chunked":
+        length = int(headers.get("Content-Length", 0))
+        body = stream.read(length if stop is None else min(stop, length))
+        return body if len(body) == length else None
+    found = b""
+    while size := int(stream.readline() or b"-1", 16):
+        if size < 0 or (stop is not None and len(found) >= stop):
+            return None
+        found += stream.read(size)
+        stream.readline()
+    stream.readline()
+    return found
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:

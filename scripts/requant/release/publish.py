@@ -1,0 +1,134 @@
+"""Bringing a release to hubs: what would change at each, carrying it out, and what they record afterwards.
+
+Large files go first and sums, manifest and card last, so that whoever looks meanwhile sees no release that is finished.
+Nothing is remembered from run to run: what is there is asked of the hub, so a run that was stopped is repeated safely.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from requant.documents.file_names import CARD, LEFT_BY_HUBS, MANIFEST, SIGNATURES, SUMS
+from requant.documents.manifest import read_manifest
+from requant.ground.digests import Digest, Known, digest_file, git_blob
+from requant.ground.errors import MismatchError, RequantError, SourceError
+from requant.ground.text import listed
+from requant.places.destinations.destination import Change, Destination, Fate, Held, Wishes
+from requant.release.verify_verdict import Verification
+
+PENDING = (Fate.NEW, Fate.REPLACED, Fate.DELETED)
+"""What there is to do."""
+PAPERS = (SUMS, MANIFEST, CARD)
+"""What makes a release look finished, in the order in which it is brought."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of a verified release, by name, in the order in which they are brought."""
+
+    folder: Path
+    files: Mapping[str, Digest]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of each file at one destination, which holds ``held`` now."""
+
+    destination: Destination
+    held: Held
+    changes: tuple[Change, ...]
+
+    @property
+    def pending(self) -> list[Change]:
+        """What is not as it shall be."""
+        return [change for change in self.changes if change.fate in PENDING]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """How one destination was left: ``found`` is read back from it, ``None`` where it could not be.
+
+    ``error`` is why not all is there; nothing where it is.
+    """
+
+    plan: Plan
+    found: Plan | None
+    error: RequantError | None
+
+
+def contents(verification: Verification) -> Contents:
+    """What of a release that was verified, and agrees, is brought: what its sums name, these, and its signatures."""
+    folder = verification.folder
+    beside = [name for name in (SUMS, *SIGNATURES) if (folder / name).is_file()]
+    found = {entry["name"]: Digest(entry["size"], entry["sha256"]) for entry in verification.files}
+    found |= {name: digest_file(folder / name) for name in beside}
+    return Contents(folder, {name: found[name] for name in sorted(found, key=_turn)})
+
+
+def wishes(release: Contents, *, review: bool, private: bool) -> Wishes:
+    """How destinations are changed; the title names the release, so that what it was given to is found again."""
+    manifest = read_manifest(release.folder / MANIFEST)
+    title = f"{manifest.recipe.document['name']}, release {release.files[SUMS].sha256[:12]}"
+    return Wishes(title, manifest.inputs.weights.licence, review, private)
+
+
+def plan(release: Contents, destination: Destination, wished: Wishes, *, delete: bool) -> Plan:
+    """What would change at a destination; nothing is deleted there unless ``delete`` says so.
+
+    Raises:
+        SourceError: when its hub refuses or does not answer.
+    """
+    held = destination.held(wished)
+    others = [name for name in held.files if name not in release.files and not _is_left_by_hubs(name)]
+    changes = [Change(name, _fate(release, name, held.files.get(name))) for name in release.files]
+    changes += [Change(name, Fate.DELETED if delete else Fate.KEPT) for name in others]
+    return Plan(destination, held, tuple(sorted(changes, key=lambda change: _turn(change.name))))
+
+
+def carry_out(release: Contents, planned: Plan, wished: Wishes, *, delete: bool) -> Publication:
+    """Do what a plan says, then read back what the hub records, whether that went well or not."""
+    error: RequantError | None = None
+    try:
+        if planned.pending:
+            planned.destination.change(release.folder, planned.changes, planned.held, wished)
+    except RequantError as raised:
+        error = raised
+    try:
+        found = plan(release, planned.destination, wished, delete=delete)
+    except SourceError as unseen:
+        return Publication(planned, None, error or unseen)
+    if not found.pending:
+        # Where there was an error, the answer to the last request was lost, and no more.
+        return Publication(planned, found, None)
+    return Publication(planned, found, error or _disagreement(found))
+
+
+def _disagreement(found: Plan) -> RequantError:
+    """What is wrong with a hub that took everything."""
+    where = f"{found.destination.repo} on {found.destination.endpoint}"
+    left = [name for name, _ in found.pending]
+    known = {name: found.held.files[name] for name, fate in found.changes if fate is Fate.REPLACED}
+    if silent := [name for name in known if not known[name].proves_content]:
+        return SourceError(f"{where} took everything and records no digest of {listed(silent)}: not checked")
+    if known:
+        return MismatchError(f"{where} records other bytes of {listed([*known])} than were brought: run again")
+    return SourceError(f"{where} took everything and does not show {listed(left)} as it should: run again")
+
+
+def _fate(release: Contents, name: str, known: Known | None) -> Fate:
+    if known is None:
+        return Fate.NEW
+    digest = release.files[name]
+    if known.size not in (None, digest.size) or not known.proves_content:
+        return Fate.REPLACED
+    same = known.sha256 == digest.sha256 if known.sha256 else known.git_blob == git_blob(release.folder / name)
+    return Fate.SAME if same else Fate.REPLACED
+
+
+def _turn(name: str) -> tuple[int, int, str]:
+    """GGUFs, then whatever else there is, then the papers."""
+    return (PAPERS.index(name) + 1 if name in PAPERS else 0), not name.endswith(".gguf"), name
+
+
+def _is_left_by_hubs(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/")) or name in LEFT_BY_HUBS
