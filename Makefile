@@ -13,10 +13,11 @@ CUDA := .venv-cuda
 FUZZ := .venv-fuzz
 # How many inputs make fuzz tries, over all targets together.
 RUNS ?= 1000000
+WEIGHTS ?= 1e9
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures fuzz lint fix wasm bench rehearsal report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes fuzz lint fix wasm bench rehearsal report lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -47,7 +48,7 @@ demo-real: setup
 	@cat "$(FOLDER)/results/SmolLM2-135M-Instruct/evaluation/answer.txt"
 
 test: setup-test lint
-	@$(BIN)/python -m pytest -m "not arm64 and not cuda and not architectures" --numprocesses 2
+	@$(BIN)/python -m pytest -m "not arm64 and not cuda and not architectures and not lanes" --numprocesses 2
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 5 minutes on two cores, the first time 11.
 test-arm64: setup-test
@@ -57,6 +58,11 @@ test-arm64: setup-test
 test-cuda: setup-test $(CUDA)/cuda.done
 	@REQUANT_CUDA_WHEELS=$$(echo $(CUDA)/lib/python3*/site-packages/nvidia/cu13) \
 	  $(BIN)/python -m pytest -m cuda tests/cuda
+
+# Opt-in: WEIGHTS weights of each type, a billion by default, in the lanes of every level and by llama.cpp itself; with
+# 1e8 about 15 minutes on two cores.
+test-lanes: setup-test
+	@WEIGHTS=$(WEIGHTS) $(BIN)/python -m pytest -s -m lanes tests/lanes
 
 # Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 7 minutes on two cores.
 test-architectures: setup-test

@@ -20,7 +20,8 @@ MEANING = {
     "portable": "the backend that gives the same bytes on every machine",
     "native": "the backend built for this processor",
     "avx2": "upstream's backend with AVX2, FMA, F16C and BMI2, under the same tools",
-    "strict": "the tools that the workflow uses, without contraction",
+    "lanes": "the tools that the workflow uses, lanes ahead of their searches, one row in a hundred done twice",
+    "strict": "the same tools alone, without contraction",
     "default": "llama.cpp built its own way, with CMake's defaults, tools included",
 }
 

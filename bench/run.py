@@ -25,8 +25,9 @@ from requant.ground.errors import FormatError, RequantError, ToolError
 from requant.ground.programs import Run, work_folder
 from requant.toolchain.backend import FEATURE, LEVEL, LOADED
 from requant.toolchain.build import Built, open_built
+from requant.toolchain.lanes import Lanes
 from requant.toolchain.tree import proven_tree
-from requant.toolchain.variants import COMMON, NO_TOOLS, NO_X86_LEVELS, OWN_CODE, PORTABLE
+from requant.toolchain.variants import COMMON, LANES, NO_TOOLS, NO_X86_LEVELS, PORTABLE, variant
 
 RECIPE = Path("bench/wide.yaml")
 BENCH = Path("results/bench")
@@ -41,11 +42,12 @@ DEFAULT = {"LLAMA_USE_PREBUILT_UI": "OFF", "GIT_EXE": "OFF"}
 
 @dataclass(frozen=True)
 class Contender:
-    """Programs, and the inference backend that they load; None where it is linked in or not used."""
+    """Programs, and what they load: an inference backend, lanes; None where it is linked in or not used."""
 
     name: str
     tools: Built
     backend: Path | None = None
+    lanes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def portable_backend(record: Path) -> Built:
         ToolError: when our own code was changed since.
     """
     built = open_built(record)
-    ours = [file_entry(path.name, digest_file(path)) for path in sorted(OWN_CODE.iterdir())]
+    ours = [file_entry(path.name, digest_file(path)) for path in variant(PORTABLE).sources]
     if built.document["own_code"] != ours:
         raise ToolError(f"workflow/native was changed since the backend was built: remove {record} and run again")
     return built
@@ -102,8 +104,9 @@ def run_once(task: Task, contender: Contender, threads: int, log: Path) -> dict[
             work.link(path, name)
         if contender.backend:
             work.link(contender.backend, LIBRARY)
+        env = Lanes(contender.lanes).join(work) if contender.lanes else None
         start = perf_counter()
-        contender.tools.run(work, task.command, Run(threads, log), watch=lines.append)
+        contender.tools.run(work, task.command, Run(threads, log), watch=lines.append, env=env)
         seconds = perf_counter() - start
         check_backend(contender, lines, work.path)
         product = work.path / task.product
@@ -175,7 +178,7 @@ def quantization(model: Path, contenders: Sequence[Contender]) -> Task:
     product = f"{model.stem}-Q4_K_M-imatrix.gguf"
     command[command.index(f"{DEMO.name}-Q4_K_M-imatrix.gguf")] = product
     facts = {**model_facts(model), "command": command}
-    return Task(f"quantize-{model.stem}", "strict", contenders, command, links, product, facts)
+    return Task(f"quantize-{model.stem}", LANES, contenders, command, links, product, facts)
 
 
 def candidates(toolchain: Path, threads: int) -> tuple[list[Contender], list[Contender], dict[str, str]]:
@@ -192,7 +195,8 @@ def candidates(toolchain: Path, threads: int) -> tuple[list[Contender], list[Con
     else:
         left_out["avx2"] = "this processor has no AVX2"
     calibrating = [Contender(name, imatrix, folder / LIBRARY) for name, folder in backends.items()]
-    return [*calibrating, default], [Contender("strict", quantize), default], left_out
+    lanes = Contender(LANES, quantize, lanes=toolchain / LANES / "build.json")
+    return [*calibrating, default], [lanes, Contender("strict", quantize), default], left_out
 
 
 def prepare(toolchain: Path, model: Path, threads: int) -> None:
@@ -201,7 +205,7 @@ def prepare(toolchain: Path, model: Path, threads: int) -> None:
     Raises:
         ToolError: when a step failed; it has said why.
     """
-    targets = [model, *(toolchain / name / "build.json" for name in (PORTABLE, "native"))]
+    targets = [model, *(toolchain / name / "build.json" for name in (PORTABLE, "native", LANES))]
     command = [str(Path(sys.executable).with_name("snakemake")), "--cores", str(threads), "--configfile", str(RECIPE)]
     if subprocess.run([*command, "--", *map(str, targets)], check=False).returncode:
         raise ToolError("the wide model and the backends could not be made, see above")
