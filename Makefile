@@ -17,7 +17,7 @@ WEIGHTS ?= 1e9
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes fuzz lint fix wasm bench rehearsal report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long fuzz lint fix wasm bench rehearsal report lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -48,7 +48,11 @@ demo-real: setup
 	@cat "$(FOLDER)/results/SmolLM2-135M-Instruct/evaluation/answer.txt"
 
 test: setup-test lint
-	@$(BIN)/python -m pytest -m "not arm64 and not cuda and not architectures and not lanes" --numprocesses 2
+	@$(BIN)/python -m pytest -m "not opt_in" --numprocesses 2
+
+# Opt-in: what takes minutes and has a smaller form in the gate; 5 minutes on two cores.
+test-long: setup-test
+	@$(BIN)/python -m pytest -m long --numprocesses 2 tests/e2e
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 5 minutes on two cores, the first time 11.
 test-arm64: setup-test

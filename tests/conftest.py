@@ -13,6 +13,8 @@ settings.load_profile("requant")
 HERE = Path(__file__).parent
 MARKED = ("native", "workflow", "e2e", "arm64", "cuda", "architectures", "lanes")
 """Folders whose tests need more than Python; they are marked with the folder's name."""
+OPT_IN = ("arm64", "cuda", "architectures", "lanes", "long")
+"""Marks that ``make test`` leaves out."""
 LONG = ("test_real_model", "test_audit_honest", "test_architectures", "test_harness", "test_portable", "test_crashes")
 """Files that take minutes each: whoever began one of them last would work on alone."""
 
@@ -27,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(HERE).parts[0]
         if folder in MARKED:
             item.add_marker(folder)
+        if any(map(item.get_closest_marker, OPT_IN)):
+            item.add_marker("opt_in")
     items.sort(key=_turn)
 
 

@@ -54,6 +54,7 @@ def test_killed_while_calibrating_and_while_quantizing(
     assert not calibration.exists()
 
 
+@pytest.mark.long
 def test_killed_while_building(demo: Workplace, tmp_path: Path) -> None:
     """The inference backend stands for every build: same function, half a minute instead of three."""
     folder = tmp_path / "work"

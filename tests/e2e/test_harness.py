@@ -156,6 +156,7 @@ def behaviour_recipe(**changes: Any) -> dict[str, Any]:
     return tiny_recipe(evaluation={"behaviour": {**asked, "max_tokens": 8}}, **changes)
 
 
+@pytest.mark.long
 def test_in_a_release(harness: Path, packages: Path, make_workplace: Callable[..., Workplace], tmp_path: Path) -> None:
     """MMLU is asked; GPQA is gated, so its row says why it was not, until there is a token."""
     with LoopbackHub() as hub:

@@ -66,6 +66,7 @@ OTHER_SETTINGS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OTHER_SETTINGS)
 def test_other_settings_repeat_too(run: Calibrate, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Each may have a digest of its own, and that one at every level and number of threads."""
@@ -76,6 +77,7 @@ def test_other_settings_repeat_too(run: Calibrate, monkeypatch: pytest.MonkeyPat
     assert len(set(digests.values())) == 1, digests
 
 
+@pytest.mark.long
 def test_another_compiler(run: Calibrate, monkeypatch: pytest.MonkeyPatch) -> None:
     if not shutil.which("clang++"):
         pytest.skip("clang is not installed (Debian: apt-get install clang)")
