@@ -34,6 +34,22 @@ INLINE vec error_of(int n, const vec *x, const vec *w, const vec *level, vec sca
     return error;
 }
 
+// The levels of one candidate of theirs, and the sums that decide about it. `small` says that no number is beyond
+// MOST_NEAREST: levels are found more quickly then.
+INLINE void sums_of(int n, int most, const vec *x, const vec *w, vec iscale, vec min, bool small, vec *level, vec *sum_l,
+                    vec *sum_l2, vec *sum_xl) {
+    *sum_l = *sum_l2 = *sum_xl = all(0);
+    for (int i = 0; i < n; i++) {
+        const vec scaled = iscale * (x[i] - min);
+        const vec l = small ? nearest_small_between(0, most, scaled) : float_of(nearest_between(0, most, scaled));
+        level[i] = l;
+        const vec wl = w[i] * l;
+        *sum_l += wl;
+        *sum_l2 += wl * l;
+        *sum_xl += wl * x[i];
+    }
+}
+
 struct steps {
     float from, by;
     int count;
@@ -50,6 +66,7 @@ INLINE vec search_scale_and_min(int n, int most, const vec *x, const vec *w, ive
         sum_w += w[i];
         sum_x += w[i] * x[i];
     }
+    const vec least = min;
     min = pick(min > 0, all(0), min);
     const ivec flat = steps.equal ? max == min : max <= min;
     const vec flat_min = min;
@@ -61,14 +78,14 @@ INLINE vec search_scale_and_min(int n, int most, const vec *x, const vec *w, ive
     vec best_iscale = iscale, best_from = min;
     for (int is = 0; is <= steps.count; is++) {
         iscale = (steps.from + steps.by * is + most) / (max - min);
-        vec sum_l = all(0), sum_l2 = all(0), sum_xl = all(0);
-        for (int i = 0; i < n; i++) {
-            const vec l = float_of(nearest_between(0, most, iscale * (x[i] - min)));
-            level[i] = l;
-            const vec wl = w[i] * l;
-            sum_l += wl;
-            sum_l2 += wl * l;
-            sum_xl += wl * x[i];
+        // Rounding keeps the order of numbers, so what becomes of the least and the greatest bounds all.
+        const vec lowest = magnitude(iscale * (least - min)), highest = magnitude(iscale * (max - min));
+        const bool small = !any(~((lowest <= MOST_NEAREST) & (highest <= MOST_NEAREST)));
+        vec sum_l, sum_l2, sum_xl;
+        if (small) {
+            sums_of(n, most, x, w, iscale, min, true, level, &sum_l, &sum_l2, &sum_xl);
+        } else {
+            sums_of(n, most, x, w, iscale, min, false, level, &sum_l, &sum_l2, &sum_xl);
         }
         const vec D = sum_w * sum_l2 - sum_l * sum_l;
         vec this_scale = (sum_w * sum_xl - sum_x * sum_l) / D, this_min = (sum_l2 * sum_x - sum_l * sum_xl) / D;
@@ -90,8 +107,9 @@ INLINE vec search_scale_and_min(int n, int most, const vec *x, const vec *w, ive
     return pick(flat, all(0), scale);
 }
 
-// make_qx_quants with rmse_type 1: levels from -most to most - 1, of which `most` is 0.
-INLINE vec search_scale(int n, int most, const vec *x, const vec *w, ivec *L) {
+// make_qx_quants with rmse_type 1: levels from -most to most - 1, of which `most` is 0. `finite` says that all elements
+// are: none is scaled beyond most + 1 then, as none is larger than max.
+INLINE vec search_scale(int n, int most, const vec *x, const vec *w, bool finite, ivec *L) {
     vec amax, wx[32];
     const vec max = largest(n, x, &amax);
     const ivec none = amax < NO_SCALE_BELOW;
@@ -105,7 +123,9 @@ INLINE vec search_scale(int n, int most, const vec *x, const vec *w, ivec *L) {
         const vec iscale = (try == 0 ? (float)-most : -(most + 0.1f * is)) / max;
         vec sumlx = all(0), suml2 = all(0);
         for (int i = 0; i < n; i++) {
-            const vec l = float_of(nearest_between(-most, most - 1, iscale * x[i]));
+            const vec scaled = iscale * x[i];
+            const vec l = finite ? nearest_small_between(-most, most - 1, scaled)
+                                 : float_of(nearest_between(-most, most - 1, scaled));
             sumlx += wx[i] * l;
             suml2 += w[i] * l * l;
         }

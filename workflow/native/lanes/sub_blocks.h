@@ -44,7 +44,7 @@ static void quantize_Q4_0(const struct lanes *lanes) {
     vec x[32], w[32];
     ivec L[32];
     load_weighed(lanes, x, w);
-    put_halves(lanes, offsetof(block_q4_0, d), search_scale(32, 8, x, w, L));
+    put_halves(lanes, offsetof(block_q4_0, d), search_scale(32, 8, x, w, true, L));
     put_four_bits(lanes, offsetof(block_q4_0, qs), 32, L);
 }
 
@@ -52,7 +52,7 @@ static void quantize_Q5_0(const struct lanes *lanes) {
     vec x[32], w[32];
     ivec L[32];
     load_weighed(lanes, x, w);
-    put_halves(lanes, offsetof(block_q5_0, d), search_scale(32, 16, x, w, L));
+    put_halves(lanes, offsetof(block_q5_0, d), search_scale(32, 16, x, w, true, L));
     put_fifth_bits(lanes, offsetof(block_q5_0, qh), L);
     put_four_bits(lanes, offsetof(block_q5_0, qs), 32, L);
 }

@@ -210,9 +210,10 @@ static void quantize_Q3_K(const struct lanes *lanes) {
         for (int j = 0; j < 16; j++) {
             weigh(16, lanes, 16 * j, x + 16 * j, sigma2, w);
             sw[j] = sum_of(16, w);
-            scales[j] = search_scale(16, 4, x + 16 * j, w, L + 16 * j);
+            scales[j] = search_scale(16, 4, x + 16 * j, w, true, L + 16 * j);
         }
-        d = search_scale(16, 32, scales, sw, Ls);
+        // Where squares overflowed, scales are not finite.
+        d = search_scale(16, 32, scales, sw, false, Ls);
     } else {
         for (int j = 0; j < 16; j++) {
             scales[j] = search_scale_by_turns(16, 4, x + 16 * j, L + 16 * j);
@@ -262,7 +263,7 @@ static void quantize_Q6_K(const struct lanes *lanes) {
         } else {
             squares(16, x + 16 * j, w);
         }
-        scales[j] = search_scale(16, 32, x + 16 * j, w, L + 16 * j);
+        scales[j] = search_scale(16, 32, x + 16 * j, w, true, L + 16 * j);
     }
     const vec iscale = -128.0f / largest(16, scales, &amax), d = 1 / iscale;
     const ivec none = amax < NO_SCALE_BELOW;

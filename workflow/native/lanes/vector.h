@@ -34,6 +34,9 @@ INLINE vec pick(ivec mask, vec yes, vec no) {
 }
 INLINE ivec at_most(ivec a, ivec b) { return (ivec)_mm512_min_epi32((__m512i)a, (__m512i)b); }
 INLINE ivec at_least(ivec a, ivec b) { return (ivec)_mm512_max_epi32((__m512i)a, (__m512i)b); }
+INLINE vec between(vec low, vec high, vec a) {
+    return (vec)_mm512_max_ps(_mm512_min_ps((__m512)a, (__m512)high), (__m512)low);
+}
 INLINE vec root(vec a) { return (vec)_mm512_sqrt_ps((__m512)a); }
 
 #elif defined(__AVX2__)
@@ -41,11 +44,18 @@ INLINE vec root(vec a) { return (vec)_mm512_sqrt_ps((__m512)a); }
 INLINE vec pick(ivec mask, vec yes, vec no) { return (vec)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask); }
 INLINE ivec at_most(ivec a, ivec b) { return (ivec)_mm256_min_epi32((__m256i)a, (__m256i)b); }
 INLINE ivec at_least(ivec a, ivec b) { return (ivec)_mm256_max_epi32((__m256i)a, (__m256i)b); }
+INLINE vec between(vec low, vec high, vec a) {
+    return (vec)_mm256_max_ps(_mm256_min_ps((__m256)a, (__m256)high), (__m256)low);
+}
 INLINE vec root(vec a) { return (vec)_mm256_sqrt_ps((__m256)a); }
 
 #else
 
 INLINE vec pick(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+INLINE vec between(vec low, vec high, vec a) {
+    a = pick(a < high, a, high);
+    return pick(a > low, a, low);
+}
 #if defined(__ARM_NEON)
 INLINE ivec at_most(ivec a, ivec b) { return (ivec)vminq_s32((int32x4_t)a, (int32x4_t)b); }
 INLINE ivec at_least(ivec a, ivec b) { return (ivec)vmaxq_s32((int32x4_t)a, (int32x4_t)b); }
@@ -67,6 +77,11 @@ INLINE vec float_of(ivec a) { return __builtin_convertvector(a, vec); }
 INLINE ivec nearest(vec a) { return ((ivec)(a + 12582912.0f) & 0x007FFFFF) - 0x00400000; }
 INLINE ivec nearest_between(int32_t low, int32_t high, vec a) {
     return at_least(at_most(nearest(a), high - (ivec){0}), low - (ivec){0});
+}
+// The same as a float, of numbers of magnitude up to MOST_NEAREST: there the sum's last bit is worth 1.
+#define MOST_NEAREST 4194303.0f
+INLINE vec nearest_small_between(float low, float high, vec a) {
+    return between(all(low), all(high), (a + 12582912.0f) - 12582912.0f);
 }
 INLINE int any(ivec mask) {
     int32_t lanes[WIDTH], found = 0;
