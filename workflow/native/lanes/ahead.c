@@ -1,8 +1,8 @@
 // llama.cpp's functions by their own names, for a library that is loaded ahead of libggml-base (LD_PRELOAD): rows go to
 // the lanes, and what these do not know to llama.cpp's own function, which is the next one of that name.
 //
-// One row in a hundred, drawn by a seed that is said, is quantized by llama.cpp's own function too. One byte that differs
-// ends the program.
+// One row in a hundred, drawn by a seed that is said, is quantized by llama.cpp's own function too. One byte that
+// differs ends the program.
 #define _GNU_SOURCE
 #include "lanes.h"
 
@@ -31,7 +31,8 @@ __attribute__((constructor)) static void begin(void) {
 
 __attribute__((destructor)) static void end(void) {
     if (atomic_load(&done)) {
-        fprintf(stderr, "requant: lanes, level %s: %" PRIu64 " rows, %" PRIu64 " of them also by llama.cpp, seed %" PRIu64 "\n",
+        fprintf(stderr,
+                "requant: lanes, level %s: %" PRIu64 " rows, %" PRIu64 " of them also by llama.cpp, seed %" PRIu64 "\n",
                 requant_level(), (uint64_t)done, (uint64_t)repeated, seed);
     }
 }
@@ -66,7 +67,8 @@ static void repeat(quantize_function *own, const char *type, const float *x, con
         fprintf(stderr,
                 "\nrequant: lanes of level %s differ from llama.cpp in row %" PRId64 " of a part in %s with %" PRId64
                 " columns: digests %016" PRIx64 " and %016" PRIx64 ", seed %" PRIu64 "\n",
-                requant_level(), row, type, columns, digest(y + (size_t)row * bytes, bytes), digest(again, bytes), seed);
+                requant_level(), row, type, columns, digest(y + (size_t)row * bytes, bytes), digest(again, bytes),
+                seed);
         _Exit(1);
     }
     free(again);
@@ -87,10 +89,10 @@ static size_t ahead(quantize_function *own, int type, const char *name, const fl
     return (size_t)rows * bytes;
 }
 
-#define AHEAD(name, type)                                                                                              \
-    SEEN size_t quantize_##name(const float *x, void *y, int64_t rows, int64_t columns, const float *importance) {       \
-        quantize_function *own = (quantize_function *)dlsym(RTLD_NEXT, "quantize_" #name);                             \
-        return ahead(own, GGML_TYPE_##type, #type, x, y, rows, columns, importance);                                          \
+#define AHEAD(name, type)                                                                                            \
+    SEEN size_t quantize_##name(const float *x, void *y, int64_t rows, int64_t columns, const float *importance) {   \
+        quantize_function *own = (quantize_function *)dlsym(RTLD_NEXT, "quantize_" #name);                           \
+        return ahead(own, GGML_TYPE_##type, #type, x, y, rows, columns, importance);                                 \
     }
 
 AHEAD(q2_K, Q2_K)

@@ -7,7 +7,8 @@
 #define TEXT2(name) #name
 #define TEXT(name) TEXT2(name)
 
-#define KIND(name, weights, block, whole_row) {GGML_TYPE_##name, #name, weights, sizeof(block), whole_row, quantize_##name}
+#define KIND(name, weights, block, whole_row) \
+    {GGML_TYPE_##name, #name, weights, sizeof(block), whole_row, quantize_##name}
 
 static const struct kind KINDS[] = {
     KIND(Q2_K, 256, block_q2_K, false),      KIND(Q3_K, 256, block_q3_K, false),
@@ -19,6 +20,5 @@ static const struct kind KINDS[] = {
 };
 
 const struct level JOIN(lanes_, LEVEL) = {
-    .width = WIDTH, .kinds = KINDS, .count = sizeof KINDS / sizeof *KINDS,
-    .name = TEXT(LEVEL),
+    .name = TEXT(LEVEL), .width = WIDTH, .kinds = KINDS, .count = sizeof KINDS / sizeof *KINDS,
 };

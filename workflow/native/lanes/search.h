@@ -1,7 +1,8 @@
 // llama.cpp's searches for the scale of a sub-block, with a sub-block in each lane.
 //
-// Each function is the one of ggml-quants.c that its comment names, line by line: the same operations on the same numbers
-// in the same order. What is a branch there is a mask here; a lane that would have left a loop goes on and changes nothing.
+// Each function is the one of ggml-quants.c that its comment names, line by line: the same operations on the same
+// numbers in the same order. What is a branch there is a mask here; a lane that would have left a loop goes on and
+// changes nothing.
 // n is the number of elements, x their values, w their weights; levels come out in L.
 #pragma once
 
@@ -36,8 +37,8 @@ INLINE vec error_of(int n, const vec *x, const vec *w, const vec *level, vec sca
 
 // The levels of one candidate of theirs, and the sums that decide about it. `small` says that no number is beyond
 // MOST_NEAREST: levels are found more quickly then.
-INLINE void sums_of(int n, int most, const vec *x, const vec *w, vec iscale, vec min, bool small, vec *level, vec *sum_l,
-                    vec *sum_l2, vec *sum_xl) {
+INLINE void sums_of(int n, int most, const vec *x, const vec *w, vec iscale, vec min, bool small, vec *level,
+                    vec *sum_l, vec *sum_l2, vec *sum_xl) {
     *sum_l = *sum_l2 = *sum_xl = all(0);
     for (int i = 0; i < n; i++) {
         const vec scaled = iscale * (x[i] - min);

@@ -1,4 +1,4 @@
-// One instruction set: vectors of WIDTH numbers, one for each lane, and what GCC's vector extension has no operator for.
+// One instruction set: vectors of WIDTH numbers, one for each lane, and what GCC's vector extension has no sign for.
 //
 // Every operation is exact or an IEEE 754 operation that rounds to nearest once, so a lane holds the bits that the same
 // line of scalar code would, whatever WIDTH is.
