@@ -76,22 +76,29 @@ static void quantize_Q5_1(const struct lanes *lanes) {
     put_four_bits(lanes, offsetof(block_q5_1, qs), 32, L);
 }
 
-// best_index_int8 on the values of IQ4, and the value. Halfway values are exact, and so is every comparison with one.
-INLINE ivec nearest_value(vec x, vec *value) {
-    ivec index = {0};
-    vec found = all(kvalues_iq4nl[0]);
+// Halfway between a value of IQ4 and the one before: such a number is exact, and so is every comparison with one.
+INLINE vec halfway(int k) { return all((kvalues_iq4nl[k - 1] + kvalues_iq4nl[k]) / 2.0f); }
+
+// best_index_int8 on the values of IQ4: the value itself, and its index.
+INLINE vec nearest_value(vec x) {
+    vec value = all(kvalues_iq4nl[0]);
     for (int k = 1; k < 16; k++) {
-        const ivec beyond = ~(x < (kvalues_iq4nl[k - 1] + kvalues_iq4nl[k]) / 2.0f);
-        index -= beyond;
-        found = pick(beyond, all(kvalues_iq4nl[k]), found);
+        value = pick_less(x, halfway(k), value, all(kvalues_iq4nl[k]));
     }
-    *value = found;
+    return value;
+}
+
+INLINE ivec nearest_index(vec x) {
+    ivec index = {0};
+    for (int k = 1; k < 16; k++) {
+        index -= ~(x < halfway(k));
+    }
     return index;
 }
 
 // The search of quantize_row_iq4_nl_impl for one sub-block of 32.
 INLINE vec search_iq4_scale(const vec *x, const vec *w) {
-    vec amax, value, scale = all(0), best = all(0);
+    vec amax, scale = all(0), best = all(0);
     const vec max = largest(32, x, &amax);
     const ivec none = amax < NO_SCALE_BELOW;
     for (int try = -8; try <= 7; try++) {
@@ -99,7 +106,7 @@ INLINE vec search_iq4_scale(const vec *x, const vec *w) {
         const vec inverse = try == -8 ? 1 / (negative(max) / kvalues_iq4nl[0]) : (float)(try + kvalues_iq4nl[0]) / max;
         vec sumqx = all(0), sumq2 = all(0);
         for (int i = 0; i < 32; i++) {
-            nearest_value(inverse * x[i], &value);
+            const vec value = nearest_value(inverse * x[i]);
             sumqx += w[i] * value * x[i];
             sumq2 += w[i] * value * value;
         }
@@ -122,13 +129,13 @@ INLINE vec iq4_scale(const struct lanes *lanes, int from, const vec *x, vec sigm
 }
 
 static void quantize_IQ4_NL(const struct lanes *lanes) {
-    vec x[32], unused;
+    vec x[32];
     ivec L[32];
     load(32, lanes->x, 0, x);
     const vec scale = iq4_scale(lanes, 0, x, sum_of_squares(32, x) * (2.0f / 32));
     const vec inverse = pick(scale != 0, 1 / scale, all(0));
     for (int i = 0; i < 32; i++) {
-        L[i] = nearest_value(inverse * x[i], &unused);
+        L[i] = nearest_index(inverse * x[i]);
     }
     put_halves(lanes, offsetof(block_iq4_nl, d), scale);
     put_four_bits(lanes, offsetof(block_iq4_nl, qs), 32, L);
@@ -148,7 +155,7 @@ static void quantize_IQ4_XS(const struct lanes *lanes) {
         const ivec l = nearest_between(-32, 31, id * scales[j]);
         const vec dl = d * float_of(l), inverse = pick(dl != 0, 1 / dl, all(0));
         for (int i = 32 * j; i < 32 * j + 32; i++) {
-            L[i] = nearest_value(inverse * x[i], &unused);
+            L[i] = nearest_index(inverse * x[i]);
         }
         Ls[j] = l + 32;
         high[j / 4] |= Ls[j] >> 4 << 2 * (j % 4);

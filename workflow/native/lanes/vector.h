@@ -34,6 +34,10 @@ INLINE vec pick(ivec mask, vec yes, vec no) {
 }
 INLINE ivec at_most(ivec a, ivec b) { return (ivec)_mm512_min_epi32((__m512i)a, (__m512i)b); }
 INLINE ivec at_least(ivec a, ivec b) { return (ivec)_mm512_max_epi32((__m512i)a, (__m512i)b); }
+// `less` where a is less than b, else, NaN included, `other`.
+INLINE vec pick_less(vec a, vec b, vec less, vec other) {
+    return (vec)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ), (__m512)other, (__m512)less);
+}
 INLINE vec between(vec low, vec high, vec a) {
     return (vec)_mm512_max_ps(_mm512_min_ps((__m512)a, (__m512)high), (__m512)low);
 }
@@ -44,6 +48,7 @@ INLINE vec root(vec a) { return (vec)_mm512_sqrt_ps((__m512)a); }
 INLINE vec pick(ivec mask, vec yes, vec no) { return (vec)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask); }
 INLINE ivec at_most(ivec a, ivec b) { return (ivec)_mm256_min_epi32((__m256i)a, (__m256i)b); }
 INLINE ivec at_least(ivec a, ivec b) { return (ivec)_mm256_max_epi32((__m256i)a, (__m256i)b); }
+INLINE vec pick_less(vec a, vec b, vec less, vec other) { return pick(a < b, less, other); }
 INLINE vec between(vec low, vec high, vec a) {
     return (vec)_mm256_max_ps(_mm256_min_ps((__m256)a, (__m256)high), (__m256)low);
 }
@@ -52,6 +57,7 @@ INLINE vec root(vec a) { return (vec)_mm256_sqrt_ps((__m256)a); }
 #else
 
 INLINE vec pick(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+INLINE vec pick_less(vec a, vec b, vec less, vec other) { return pick(a < b, less, other); }
 INLINE vec between(vec low, vec high, vec a) {
     a = pick(a < high, a, high);
     return pick(a > low, a, low);
