@@ -1,4 +1,4 @@
-// What goes into the lanes and what comes out: a block for each. Its layout and half precision are llama.cpp's headers'.
+// What goes into the lanes and what comes out: a block for each; layout and half precision as in llama.cpp's headers.
 #pragma once
 
 #define GGML_COMMON_DECL_C
