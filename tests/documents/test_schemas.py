@@ -36,6 +36,8 @@ def test_every_key_is_described_and_closed(schema: str) -> None:
     for where, part in parts(read_yaml(SCHEMAS / f"{schema}.schema.yaml"), schema):
         assert "$ref" in part or part.get("description"), where
         assert part.get("type") != "object" or "additionalProperties" in part, where
+        # YAML reads off, on, yes and no as truth values where no quotes are around them.
+        assert all(isinstance(name, str) for name in (*part.get("required", ()), *part.get("properties", {}))), where
 
 
 HALF = RECORDED_ID.pattern.partition("/")[0]
