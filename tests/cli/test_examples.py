@@ -88,6 +88,12 @@ def matrix_and_weights(folder: Path) -> None:
     weights(folder)
 
 
+def quants(folder: Path) -> None:
+    """A list of one quant, which is its own weights."""
+    weights(folder)
+    (folder / "quants.txt").write_text("./model.gguf ./model.gguf\n")
+
+
 def two_results(folder: Path) -> None:
     for name, outcome in (("answers", "passed"), ("other-answers", "failed")):
         write_results({"suite": "s"}, [{"id": "q", "outcome": outcome}], folder / f"{name}.jsonl")
@@ -123,6 +129,8 @@ EXAMPLES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "requant pin my-model --licence Apache-2.0": (own_model, 0, "wrote models.my-model into config/pins.yaml, 2 files"),
     "requant new-recipe SmolLM2-135M-Instruct my-recipe.yaml --publisher somebody": (pin_table, 0, "wrote my-recipe.yaml"),
     "requant audit imatrix.gguf --source model.gguf": (matrix_and_weights, 0, "plausible: imatrix.gguf"),
+    "requant survey quants.txt": (quants, 0, "1 quant: 1 answered well"),
+    "requant survey quants.txt --out october --rows 256": (quants, 0, "the table is october/survey.html"),
     "requant verify release": (release, 0, "agrees: "),
     "requant verify release --key release.key.pub --json report.json": (signed, 0, "signed by the key "),
     "requant diff model-Q4_K_M.gguf other-Q4_K_M.gguf": (two_quants, 0, "same: all keys and 3 tensors are equal"),

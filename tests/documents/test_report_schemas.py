@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ import pytest
 from requant.audit import question as asking
 from requant.audit import report as audit_report
 from requant.audit.recipe import imatrix as imatrix_report
+from requant.audit.survey import asking as surveying
+from requant.audit.survey import listed, table
 from requant.difference import diff as difference
 from requant.difference import imatrices
 from requant.difference.imatrix_effect import QuantComparison, TensorBytes
@@ -51,6 +54,19 @@ def audits(folder: Path) -> Iterator[Document]:
         found = asking.audit(asking.Question(str(subject), str(source), rows=rows))
         assert isinstance(found, asking.Report)
         yield audit_report.as_document(found)
+
+
+def surveys(folder: Path) -> Iterator[Document]:
+    """Of one quant that can be read and one that cannot, in every way of asking."""
+    weights = {"a.weight": (np.ones((4, 256), np.float32), None)}
+    subject = write_model(folder / "quant.gguf", weights)
+    entries = [listed.Entry(1, str(subject), str(subject)), listed.Entry(3, "./nothing.gguf")]
+    for asked in (
+        asking.Question("", rows=4, seed=1),
+        asking.Question("", rows=None, trust_subject=True, allowed=frozenset({"x"})),
+    ):
+        rows = surveying.survey(entries, asked, folder / "found")
+        yield table.as_document(rows, asked, datetime(2026, 11, 28, tzinfo=UTC), 1.5)
 
 
 def imatrix_audits(folder: Path) -> Iterator[Document]:
@@ -147,6 +163,7 @@ def publications(folder: Path) -> Iterator[Document]:
 REPORTS: dict[str, Callable[[Path], Iterator[Document]]] = {
     "audit": audits,
     "imatrix-audit": imatrix_audits,
+    "survey": surveys,
     "verify": verifications,
     "compare": comparisons,
     "diff": differences,

@@ -50,7 +50,7 @@ def used(document: str) -> tuple[set[str], set[str]]:
     return asked, sections
 
 
-@pytest.mark.parametrize("document", ["card", "report", "audit"])
+@pytest.mark.parametrize("document", ["card", "report", "audit", "survey"])
 def test_every_language_has_the_same_words_with_the_same_places(document: str) -> None:
     en, zh = (dict(texts(read_words(document, language))) for language in ("en", "zh"))
     assert [*en] == [*zh]
@@ -60,7 +60,7 @@ def test_every_language_has_the_same_words_with_the_same_places(document: str) -
     assert [path for path in en if any(hasattr(dict, key) for key in path.split("."))] == []
 
 
-@pytest.mark.parametrize("document", ["card", "report", "audit"])
+@pytest.mark.parametrize("document", ["card", "report", "audit", "survey"])
 def test_every_word_is_used_and_every_word_that_is_used_is_there(document: str) -> None:
     words, (asked, sections) = read_words(document, "en"), used(document)
     found = [path for path, _ in texts(words)]

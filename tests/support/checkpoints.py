@@ -90,9 +90,9 @@ MODELS = {
 }  # fmt: skip
 
 
-def write_checkpoint(folder: Path, model: Model) -> dict[str, npt.NDArray[np.float32]]:
+def write_checkpoint(folder: Path, model: Model, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     """Write random weights and the small files, but for the tokenizer; return the weights by name, as float32."""
-    random, weights = np.random.default_rng(0), {}
+    random, weights = np.random.default_rng(seed), {}
     for origin in plan(model.config).tensors.values():
         values = random.standard_normal(origin.shape[::-1], np.float32)
         name = origin.name.removeprefix("model.") if model.bare else origin.name

@@ -3,4 +3,4 @@
 ``cli`` may enter.
 """
 
-__all__ = ["attested", "question", "render"]
+__all__ = ["attested", "question", "render", "survey"]

@@ -1,12 +1,16 @@
-"""The verbs that check: ``requant audit`` and ``requant verify``."""
+"""The verbs that check: ``requant audit``, ``requant survey`` and ``requant verify``."""
 
 import logging
 import sys
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
+from requant.cli.asking import how_to_ask, question_of
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out, keep_inputs
 from requant.documents.reports import write_text
@@ -35,33 +39,16 @@ from requant.ground.logs import log_to
     shell_complete=as_file,
     help="The importance matrix, imatrix.gguf or an old imatrix.dat; by default one beside SUBJECT.",
 )
-@click.option("--full", is_flag=True, help="Check every row of every tensor instead of a sample.")
-@click.option("--rows", type=click.IntRange(1, 1 << 24), help="Rows to draw for a sample.  [default: 1024]")
-@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), help="Draw these rows again; by default it is random.")
-@click.option("--exact", is_flag=True, help="Let only exact bytes pass, not another compiler's arithmetic.")
-@click.option(
-    "--trust-subject", is_flag=True, help="Take SUBJECT's own word for its weights where --source names none."
-)
-@click.option(
-    "--allow-unchecked",
-    metavar="KEY",
-    multiple=True,
-    help="Let this key of the header pass though it cannot be checked; may be given several times.",
-)
-@click.option(
-    "--converter", is_flag=True, help="Ask upstream's converter about models unknown to requant; installs torch, once."
-)
+@how_to_ask
 @click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
 @as_json
 @click.option("--markdown", metavar="FILE", type=Output(), help="Write a summary to FILE, for a discussion page.")
 @click.option("--html", "page", metavar="FILE", type=Output(), help="Write all of it to FILE, as one page to look at.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Batches, and connections, at a time.")
 @click.option("--attest", metavar="FILE", type=Output(), help="Write a signed statement of a passed full audit.")
 @click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
 def audit(
-    subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
-    trust_subject: bool, allow_unchecked: tuple[str, ...], converter: bool, toolchain: str | None, out: Path | None,
-    markdown: Path | None, page: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
+    subject: str, source: str | None, imatrix: str | None, toolchain: str | None, out: Path | None,
+    markdown: Path | None, page: Path | None, attest: Path | None, key: Path | None, **asked: Any,
 ) -> None:  # fmt: skip
     """Ask four questions of the quant SUBJECT: weights, recipe, metadata, coverage.
 
@@ -73,13 +60,11 @@ def audit(
     Of a split GGUF any part stands for all. The exit code is 0 only where every answer is good, for weights that
     --source named or --trust-subject accepts.
     """
-    from requant.audit.question import ROWS, Question
     from requant.audit.question import audit as carry_out
     from requant.audit.render import rendered
 
-    if full and (rows is not None or seed is not None):
-        raise click.UsageError("--full checks all rows: leave out --rows and --seed")
-    if (attest is None) is not (key is None) or (attest is not None and not full):
+    question = replace(question_of(**asked), subject=subject, weights=source, imatrix=imatrix, toolchain=toolchain)
+    if (attest is None) is not (key is None) or (attest is not None and question.rows is not None):
         raise click.UsageError("--attest needs --key and --full")
     keep_inputs((subject, source, imatrix, key), (out, markdown, page, attest))
     if key is not None:
@@ -87,10 +72,6 @@ def audit(
 
         read_private_key(key)
     log_to([logging.StreamHandler(sys.stderr)])
-    question = Question(
-        subject, source, imatrix, rows=None if full else rows or ROWS, seed=seed, toolchain=toolchain, jobs=jobs,
-        exact=exact, trust_subject=trust_subject, allowed=frozenset(allow_unchecked), converter=converter,
-    )  # fmt: skip
     report = carry_out(question)
     found = rendered(report)
     if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
@@ -108,6 +89,47 @@ def audit(
     elif attest is not None:
         click.echo(f"{attest} was not written: only a passed audit is attested", err=True)
     sys.exit(report.exit_code)
+
+
+@click.command(
+    cls=Verb,
+    short_help="What do audits find of many quants?",
+    examples=["requant survey quants.txt", "requant survey quants.txt --out october --rows 256"],
+)
+@click.argument("listed", metavar="LIST", type=PATH)
+@click.option(
+    "--out",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    default="survey",
+    show_default=True,
+    help="Where reports and tables go; what it holds a report of is not asked again.",
+)
+@how_to_ask
+def survey(listed: Path, folder: Path, **asked: Any) -> None:
+    """Audit the quants in LIST, one after the other, and write one table of what was found.
+
+    LIST is a text file with a quant a line: SUBJECT, or SUBJECT SOURCE, as requant audit takes them. Names with spaces
+    stand in double quotes; what follows a # is a comment. Paths begin where the command runs.
+
+    FOLDER gets survey.html, survey.md, survey.json, and a report of each quant. Run again, after a kill or with a
+    longer LIST, it asks only what has no report yet. The exit code is the first of 1, 4, 2, 3, 0 that any quant has.
+    """
+    from requant.audit.survey.asking import survey as carry_out
+    from requant.audit.survey.listed import read_list
+    from requant.audit.survey.table import as_document
+    from requant.audit.survey.written import NAMES, as_text, write_table
+
+    question = question_of(**asked)
+    keep_inputs((listed,), [folder / name for name in NAMES])
+    log_to([logging.StreamHandler(sys.stderr)])
+    begun, clock = datetime.now(UTC), time.monotonic()
+    rows = carry_out(read_list(listed), question, folder)
+    document = as_document(rows, question, begun, time.monotonic() - clock)
+    write_table(folder, document)
+    click.echo(as_text(document, folder))
+    sys.exit(document["exit_code"])
 
 
 @click.command(

@@ -2,7 +2,7 @@
 
 import click
 
-from requant.cli.check import audit, verify
+from requant.cli.check import audit, survey, verify
 from requant.cli.command import Verbs
 from requant.cli.compare import diff
 from requant.cli.former import compare, compare_behaviour, show
@@ -13,7 +13,7 @@ from requant.cli.shell import completion
 
 GROUPS = {
     "Make": (make, pin, new_recipe, convert),
-    "Check": (audit, verify),
+    "Check": (audit, survey, verify),
     "Compare": (diff,),
     "Publish": (publish, attest, new_key),
     "Measure": (evaluate,),

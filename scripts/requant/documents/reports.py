@@ -10,6 +10,7 @@ from requant.ground.errors import DiskError
 
 AUDIT = "requant/audit/v2"
 IMATRIX_AUDIT = "requant/imatrix-audit/v1"
+SURVEY = "requant/survey/v1"
 VERIFY = "requant/verify/v1"
 REBUILD = "requant/rebuild/v1"
 DIFF = "requant/diff/v1"
