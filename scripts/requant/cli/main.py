@@ -9,6 +9,7 @@ from requant.cli.former import compare, compare_behaviour, show
 from requant.cli.make import convert, make, new_recipe, pin
 from requant.cli.measure import evaluate
 from requant.cli.publish import attest, new_key, publish
+from requant.cli.run import serve
 from requant.cli.shell import completion
 
 GROUPS = {
@@ -16,6 +17,7 @@ GROUPS = {
     "Check": (audit, verify),
     "Compare": (diff,),
     "Publish": (publish, attest, new_key),
+    "Run": (serve,),
     "Measure": (evaluate,),
     "Shell": (completion,),
 }
