@@ -4,6 +4,7 @@ The clients of the hubs are imported only where a hub is named. Everybody from `
 """
 
 __all__ = [
+    "addresses",
     "data_sets",
     "destinations",
     "downloads",
