@@ -1,10 +1,13 @@
 """requant make: what Snakemake would end in a traceback for is one sentence, with its line."""
 
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
+from requant.documents.pins import TABLE, read_pins
+from requant.release.service import build_command
 from support.checkout import ROOT
 from support.command import run
 
@@ -45,3 +48,14 @@ def test_a_profile_is_refused_by_the_workflow(tmp_path: Path) -> None:
     code, out, err = run("make", "recipe.yaml", "--dry-run", "--workflow-profile", "profiles/gb11", cwd=tmp_path)
     assert code == 1
     assert "profiles/gb11, which does not exist" in out + err
+
+
+def test_what_serve_says_builds_its_server(tmp_path: Path) -> None:
+    """Also of a llama.cpp that no recipe names."""
+    toolchain = [*read_pins(TABLE).toolchains][-1]
+    _, verb, *arguments = shlex.split(build_command(toolchain))
+    (tmp_path / "config").mkdir()
+    shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "config" / "tiny.yaml")
+    code, out, err = run(verb, *arguments, "--dry-run", cwd=tmp_path)
+    assert code == 0, err
+    assert "building llama-server" in out + err and "building the variant native" in out + err

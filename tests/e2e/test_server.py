@@ -1,4 +1,4 @@
-"""requant.evaluation.server with the real llama-server: answers, refusals, and how it ends."""
+"""requant.toolchain.server with the real llama-server: answers, refusals, and how it ends."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from requant.evaluation.behaviour.asking import run
 from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.models import Asking, measure_behaviour
 from requant.evaluation.behaviour.suite import read_suite
-from requant.evaluation.server import serve
 from requant.ground.errors import ToolError
 from requant.ground.programs import Run
 from requant.pipeline.settings import Behaviour
 from requant.toolchain.instrument import Instrument
+from requant.toolchain.server import serve
 from support.checkout import ROOT, TOOLCHAINS
 from support.endpoint.suites import lines
 from support.workplace import TOOLCHAIN, Workplace
@@ -82,7 +82,7 @@ def test_a_server_that_dies_is_an_error(demo: Workplace, tmp_path: Path) -> None
 OWNER = """
 import sys, time
 from pathlib import Path
-from requant.evaluation.server import serve
+from requant.toolchain.server import serve
 from requant.ground.programs import Run
 from requant.toolchain.instrument import Instrument
 quant, tool, backend, log = map(Path, sys.argv[1:])

@@ -23,6 +23,12 @@ def halves(card: str) -> list[str]:
     return [chinese, english]
 
 
+def blocks(half: str, heading: str) -> list[str]:
+    """The commands that stand under a heading of one language, block by block."""
+    section = half.split(f"\n### {heading}\n")[1].split("\n### ")[0]
+    return re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
 def tables(card: str) -> list[list[list[str]]]:
     """Rows of cells of every table, as a Markdown reader sees them."""
     found: list[list[list[str]]] = []

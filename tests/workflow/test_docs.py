@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import grimp
@@ -325,7 +326,7 @@ def test_named_files_exist(document: Path) -> None:
 def test_relative_links_resolve(document: Path) -> None:
     links = [token.attrs.get("href") or token.attrs.get("src") for token in tokens(document)]
     for link in (str(link) for link in links if link and not re.match(r"https?://", str(link))):
-        name, _, anchor = link.partition("#")
+        name, _, anchor = unquote(link).partition("#")
         target = (document.parent / name).resolve() if name else document
         assert target.is_relative_to(ROOT), f"{link} leads out of the repository"
         assert target.exists(), f"{link} leads nowhere"

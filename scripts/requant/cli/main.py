@@ -6,9 +6,11 @@ from requant.cli.check import audit, survey, verify
 from requant.cli.command import Verbs
 from requant.cli.compare import diff
 from requant.cli.former import compare, compare_behaviour, show
+from requant.cli.machine import doctor
 from requant.cli.make import convert, make, new_recipe, pin
 from requant.cli.measure import evaluate
 from requant.cli.publish import attest, new_key, publish
+from requant.cli.run import serve
 from requant.cli.shell import completion
 
 GROUPS = {
@@ -16,8 +18,9 @@ GROUPS = {
     "Check": (audit, survey, verify),
     "Compare": (diff,),
     "Publish": (publish, attest, new_key),
+    "Run": (serve,),
     "Measure": (evaluate,),
-    "Shell": (completion,),
+    "Here": (doctor, completion),
 }
 
 

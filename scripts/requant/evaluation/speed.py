@@ -16,12 +16,12 @@ import httpx2
 
 from requant.documents.evaluation import STREAMS
 from requant.documents.records import THREADS, Product, bits_per_weight, write_record
-from requant.evaluation.server import serve
 from requant.ground.errors import ToolError
 from requant.ground.programs import capture, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.settings import Speed
 from requant.toolchain.instrument import Instrument
+from requant.toolchain.server import serve
 from requant.toolchain.serving import SERVER, serving_flags
 
 BENCH = "llama-bench"

@@ -5,11 +5,13 @@ Nothing here knows a format, a tool or a document of requant. Everybody may ente
 
 __all__ = [
     "canonical",
+    "cgroups",
     "cores",
     "digests",
     "disk",
     "errors",
     "exit_codes",
+    "gpus",
     "logs",
     "markdown",
     "programs",

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +78,16 @@ def digest_bytes(data: bytes) -> Digest:
     return Digest(len(data), hashlib.sha256(data).hexdigest())
 
 
-def digest_file(path: Path) -> Digest:
-    """Digest one file in a single read."""
+def digest_file(path: Path, advance: Callable[[int], object] | None = None) -> Digest:
+    """Digest one file in a single read; ``advance`` is called with the number of bytes read since its last call."""
     sha256 = hashlib.sha256()
     size = 0
     with path.open("rb") as file:
         for chunk in read_chunks(file):
             sha256.update(chunk)
             size += len(chunk)
+            if advance:
+                advance(len(chunk))
     return Digest(size, sha256.hexdigest())
 
 

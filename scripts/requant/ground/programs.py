@@ -95,7 +95,7 @@ class WorkFolder:
                     process.wait()
         if status != 0:
             said = "\n".join(tail)
-            last = _last_words(tail)
+            last = last_words(tail)
             name = Path(command[0]).name
             if status == -signal.SIGILL:
                 where = "remove results/toolchains and run again"
@@ -190,6 +190,18 @@ def capture(
     return done.stdout.decode(errors="replace").rstrip()
 
 
+def last_words(tail: Iterable[str]) -> str:
+    """What a failed tool said of it: its last line that speaks of an error, or else its last line.
+
+    >>> last_words(["a.c:1: error: no", "ninja: build stopped."]), last_words([])
+    (': a.c:1: error: no', '')
+    """
+    lines = [line.strip() for line in tail if line.strip()]
+    telling = [line for line in lines if re.search("error|exception|fatal|cannot|couldn't", line, re.IGNORECASE)]
+    words = (telling or lines)[-1:]
+    return "".join(f": {printable(line[:LONGEST_QUOTE])}" for line in words)
+
+
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
     """Yield lines that end in a newline or a carriage return, as progress bars write them."""
     assert isinstance(process.stdout, io.BufferedReader)
@@ -199,18 +211,6 @@ def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
         yield from (line.decode(errors="replace") for line in whole if line)
     if rest:
         yield rest.decode(errors="replace")
-
-
-def _last_words(tail: Iterable[str]) -> str:
-    """What a failed tool said of it: its last line that speaks of an error, or else its last line.
-
-    >>> _last_words(["a.c:1: error: no", "ninja: build stopped."]), _last_words([])
-    (': a.c:1: error: no', '')
-    """
-    lines = [line.strip() for line in tail if line.strip()]
-    telling = [line for line in lines if re.search("error|exception|fatal|cannot", line, re.IGNORECASE)]
-    words = (telling or lines)[-1:]
-    return "".join(f": {printable(line[:LONGEST_QUOTE])}" for line in words)
 
 
 def _peak_memory(process: int) -> int:

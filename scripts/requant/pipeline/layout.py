@@ -61,6 +61,11 @@ def tool(name: str, program: str) -> str:
     return f"{toolchain(name)}/{STRICT}/bin/{program}.json"
 
 
+def backend(name: str, variant: str) -> str:
+    """The build record of an inference backend of the toolchain ``name``."""
+    return f"{toolchain(name)}/{variant}/build.json"
+
+
 def answers(name: str, label: str) -> str:
     """The folder of what a model answered, suite by suite; ``label`` is the model's in the evaluation, such as BF16."""
     return f"{results(name)}/evaluation/behaviour/{label}"

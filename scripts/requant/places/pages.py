@@ -45,6 +45,12 @@ class Hub:
     no_owners: Sequence[str]
     download: str
 
+    @property
+    def endpoint(self) -> str:
+        """The address that is asked: a mirror that the environment names, or the site."""
+        asked = os.environ.get(self.variable) or next(iter(self.hosts.values()))
+        return asked if SCHEME.match(asked) else f"https://{asked}"
+
     def below(self, url: SplitResult) -> list[str] | None:
         """The parts of an address behind this hub's own; ``None`` where it is another's."""
         parts = [part for part in url.path.split("/") if part]
@@ -62,8 +68,7 @@ class Hub:
         Raises:
             PlaceError: saying how to ask it.
         """
-        asked = os.environ.get(self.variable) or next(iter(self.hosts.values()))
-        there = self.hosts.get(urlsplit(asked if SCHEME.match(asked) else f"https://{asked}").hostname or "")
+        there = self.hosts.get(urlsplit(self.endpoint).hostname or "")
         site = self.hosts.get(url.hostname or "")
         if site and there and site != there:
             raise PlaceError(f"{shown} is a page of {site}, but {there} would be asked: set {self.variable}={site}")

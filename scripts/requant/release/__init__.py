@@ -1,4 +1,4 @@
-"""The folder that gets uploaded, and its papers: card, sums, verification, attestations, rebuilding.
+"""The folder that gets uploaded, and its papers: card, sums, verification, attestations, rebuilding, serving.
 
 ``evaluation``, ``audit`` and ``cli`` may enter.
 """
@@ -13,6 +13,7 @@ __all__ = [
     "publish",
     "published",
     "rebuild",
+    "service",
     "signing",
     "summary",
     "verify",

@@ -4,7 +4,6 @@ Everybody from ``conversion`` upwards may enter.
 """
 
 __all__ = [
-    "backend",
     "build",
     "converter",
     "environments",
@@ -14,6 +13,7 @@ __all__ = [
     "perplexity",
     "pre_tokenizers",
     "quantizers",
+    "server",
     "serving",
     "tree",
     "variants",

@@ -91,7 +91,7 @@ def missing_for(name: str) -> str | None:
     if sys.platform != "linux":
         return f"{name} is built on Linux only: use a machine or a container with it"
     try:
-        _compilers(variant(name))
+        find_compilers(variant(name))
     except ToolError as error:
         return str(error)
     if shutil.which("git") is None:
@@ -118,9 +118,9 @@ def _make(
     work: WorkFolder, tree: Path, chosen: Variant, targets: Sequence[str], commit: str, run: Run
 ) -> dict[str, Any]:
     """Configure and build; return the build record without the binaries."""
-    compilers = _compilers(chosen)
+    compilers = find_compilers(chosen)
     require_space(work.path, BUILD_SPACE["cuda" if chosen.architecture else "cpu"], f"building {chosen.name}")
-    ninja = _own_program("ninja")
+    ninja = own_program("ninja")
     _configure(work, tree.resolve(), chosen, compilers, commit, run.log)
     with progress(None, f"building {' '.join(targets)}", "files") as bar:
 
@@ -141,7 +141,7 @@ def _make(
         "definitions": dict(chosen.definitions),
         "flags": list(chosen.flags),
         "own_code": [file_entry(path.name, digest_file(path)) for path in chosen.sources],
-        "compilers": {language: _version(path, work.path) for language, path in compilers.items()},
+        "compilers": {language: compiler_version(path, work.path) for language, path in compilers.items()},
     }
 
 
@@ -160,7 +160,7 @@ def _configure(
         "LLAMA_BUILD_NUMBER": "0",
         # ggml would ask git, which compares file times and would call the proven source "-dirty".
         "GIT_EXE": "OFF",
-        "CMAKE_MAKE_PROGRAM": _own_program("ninja"),
+        "CMAKE_MAKE_PROGRAM": own_program("ninja"),
         "CMAKE_PROJECT_INCLUDE": str(FASTER),
     }
     if chosen.gcc:
@@ -172,10 +172,10 @@ def _configure(
         definitions |= {"CMAKE_CUDA_COMPILER": compilers["cuda"], "CMAKE_CUDA_FLAGS": host_flags}
     # --fresh keeps the objects and forgets the settings: in a kept folder CMake would hold on to the compiler it saw
     # first, and on another one drop every definition given here.
-    configure = [_own_program("cmake"), "--fresh", "-S", str(chosen.own_code or tree), "-B", "out", "-G", "Ninja"]
+    configure = [own_program("cmake"), "--fresh", "-S", str(chosen.own_code or tree), "-B", "out", "-G", "Ninja"]
     configure += [f"-D{key}={value}" for key, value in definitions.items()]
     # The tools share a folder; what was configured in these words, by these compilers, need not be again.
-    versions = {path: _version(path, work.path) for path in compilers.values()}
+    versions = {path: compiler_version(path, work.path) for path in compilers.values()}
     settings = canonical({"command": configure, "compilers": versions, "path": os.environ.get("PATH", "")})
     done = work.path / "configured.json"
     if done.exists() and done.read_bytes() == settings and (work.path / "out" / "build.ninja").exists():
@@ -209,7 +209,7 @@ def _soname(name: str) -> str:
     return match[1] if match else name
 
 
-def _compilers(chosen: Variant) -> dict[str, str]:
+def find_compilers(chosen: Variant) -> dict[str, str]:
     """Find the compilers that CMake will take.
 
     Raises:
@@ -238,13 +238,13 @@ def _compilers(chosen: Variant) -> dict[str, str]:
     return found
 
 
-def _version(compiler: str, folder: Path) -> str:
+def compiler_version(compiler: str, folder: Path) -> str:
     """The line of ``--version`` that names the version: nvcc's says "release", other compilers' is the first."""
     lines = capture([compiler, "--version"], folder).splitlines()
     return next((line for line in lines if ", release " in line), lines[0])
 
 
-def _own_program(name: str) -> str:
+def own_program(name: str) -> str:
     """A program that the workflow environment brought along."""
     path = Path(sys.executable).parent / name
     found = str(path) if path.exists() else shutil.which(name)

@@ -114,8 +114,15 @@ def tool_quantizer(record: Path) -> GGMLLibrary:
 
 
 def toolchains() -> Path:
-    """Where toolchains are kept between audits."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / "toolchains"
+    """Where toolchains are kept between audits.
+
+    Raises:
+        ToolError: when there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / "toolchains"
+    except RuntimeError as error:
+        raise ToolError("there is no home folder to keep llama.cpp in: set HOME, or XDG_CACHE_HOME") from error
 
 
 def require_processor(arithmetic: Arithmetic) -> None:

@@ -16,12 +16,12 @@ from requant.evaluation.behaviour.endpoint import Endpoint, Settings
 from requant.evaluation.behaviour.harness import Harness, ask_knowledge
 from requant.evaluation.behaviour.knowledge import Knowledge, read_knowledge
 from requant.evaluation.behaviour.suite import Item, Suite, drawn, read_suite
-from requant.evaluation.server import serve
 from requant.ground.canonical import canonical
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import StaleError
 from requant.pipeline.settings import Behaviour
 from requant.toolchain.instrument import Instrument
+from requant.toolchain.server import serve
 from requant.toolchain.serving import PARALLEL, serving_flags
 
 T = TypeVar("T")
