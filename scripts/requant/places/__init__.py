@@ -9,6 +9,7 @@ __all__ = [
     "downloads",
     "hub",
     "modelscope",
+    "pace",
     "packages",
     "pages",
     "place",
