@@ -21,6 +21,7 @@ from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
 from requant.formats.gguf_parts import files_of
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
+from requant.places.pace import Rate
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Network
 from requant.toolchain.pre_tokenizers import PreTokenizers
@@ -36,7 +37,7 @@ class Question:
 
     ``rows`` is ``None`` for a full audit. ``exact`` lets only exact bytes pass. ``trust_subject`` takes the subject's
     word for its weights. ``allowed`` are keys that may be unchecked. ``converter`` lets upstream's converter be
-    installed, to be asked about models that requant does not know.
+    installed, to be asked about models that requant does not know. ``max_rate`` is in bytes per second.
     """
 
     subject: str
@@ -50,6 +51,7 @@ class Question:
     trust_subject: bool = False
     allowed: frozenset[str] = frozenset()
     converter: bool = False
+    max_rate: int | None = None
 
 
 def audit(question: Question) -> Report | ImatrixReport:
@@ -59,7 +61,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         RequantError: when something named cannot be read (``UnsupportedError``: not be checked).
     """
     begun, clock = datetime.now(UTC), time.monotonic()
-    network, closing = Network(jobs=question.jobs or JOBS), ExitStack()
+    network, closing = _network(question), ExitStack()
     with closing:
         subject = open_subject(question.subject, network)
         closing.callback(subject.place.close)
@@ -99,6 +101,11 @@ def audit(question: Question) -> Report | ImatrixReport:
         begun=begun,
         seconds=time.monotonic() - clock,
     )
+
+
+def _network(question: Question) -> Network:
+    rate = None if question.max_rate is None else Rate(question.max_rate)
+    return Network(jobs=question.jobs or JOBS, rate=rate)
 
 
 def _weights_named(question: Question, subject: Subject) -> str:

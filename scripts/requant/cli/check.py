@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, Output, as_file, as_json, hand_out, keep_inputs
+from requant.cli.parameters import PATH, Output, as_file, as_json, at_most, hand_out, keep_inputs
 from requant.documents.reports import write_text
 from requant.ground.exit_codes import ExitCode
 from requant.ground.logs import log_to
@@ -56,12 +56,14 @@ from requant.ground.logs import log_to
 @click.option("--markdown", metavar="FILE", type=Output(), help="Write a summary to FILE, for a discussion page.")
 @click.option("--html", "page", metavar="FILE", type=Output(), help="Write all of it to FILE, as one page to look at.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Batches, and connections, at a time.")
+@at_most
 @click.option("--attest", metavar="FILE", type=Output(), help="Write a signed statement of a passed full audit.")
 @click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
 def audit(
     subject: str, source: str | None, imatrix: str | None, full: bool, rows: int | None, seed: int | None, exact: bool,
     trust_subject: bool, allow_unchecked: tuple[str, ...], converter: bool, toolchain: str | None, out: Path | None,
-    markdown: Path | None, page: Path | None, jobs: int | None, attest: Path | None, key: Path | None,
+    markdown: Path | None, page: Path | None, jobs: int | None, max_rate: int | None, attest: Path | None,
+    key: Path | None,
 ) -> None:  # fmt: skip
     """Ask four questions of the quant SUBJECT: weights, recipe, metadata, coverage.
 
@@ -88,18 +90,17 @@ def audit(
         read_private_key(key)
     log_to([logging.StreamHandler(sys.stderr)])
     question = Question(
-        subject, source, imatrix, rows=None if full else rows or ROWS, seed=seed, toolchain=toolchain, jobs=jobs,
-        exact=exact, trust_subject=trust_subject, allowed=frozenset(allow_unchecked), converter=converter,
+        subject, source, imatrix, None if full else rows or ROWS, seed, toolchain, jobs, exact=exact, max_rate=max_rate,
+        trust_subject=trust_subject, allowed=frozenset(allow_unchecked), converter=converter,
     )  # fmt: skip
     report = carry_out(question)
     found = rendered(report)
     if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
         raise click.UsageError("--markdown, --html and --attest are for quants, SUBJECT is an importance matrix")
     hand_out(found.text, found.document, out)
-    if markdown is not None and found.markdown is not None:
-        write_text(markdown, found.markdown)
-    if page is not None and found.page is not None:
-        write_text(page, found.page)
+    for path, text in ((markdown, found.markdown), (page, found.page)):
+        if path is not None and text is not None:
+            write_text(path, text)
     if attest is not None and key is not None and report.exit_code == ExitCode.OK:
         from requant.release.attestation import sign_bundle
         from requant.release.derivation import derivation_statements
