@@ -8,7 +8,6 @@ for a fixed set of weights, the bytes that its arithmetic is known to give (``FI
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, GGMLType
 from requant.ground.cores import cores
+from requant.ground.disk import kept
 from requant.ground.errors import ToolError
 from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_backend, build_library, missing_for, open_built
@@ -115,7 +115,7 @@ def tool_quantizer(record: Path) -> GGMLLibrary:
 
 def toolchains() -> Path:
     """Where toolchains are kept between audits."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / "toolchains"
+    return kept("toolchains")
 
 
 def require_processor(arithmetic: Arithmetic) -> None:
