@@ -314,12 +314,14 @@ def answer_weights(
     opener, lanes = _opener(pin, total), open_lanes(pin, total)
     material = Material(subject.file, subject.header, weights.tensors, importances, opener, had_not, lanes)
     jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
-    with progress(total, "comparing", "weights", scale=True) as bar:
+    # A sample is read before it is compared: over a network that is most of the time.
+    steps, what = (1, "comparing") if coverage.selected is None else (2, "reading and comparing")
+    with progress(steps * total, what, "weights", scale=True) as bar:
 
         def advance(count: int) -> None:
             bar.update(count)
 
-        return audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0, journal)
+        return audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0, journal, advance)
 
 
 def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], Quantizer]:

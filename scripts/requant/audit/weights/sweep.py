@@ -80,7 +80,7 @@ class Compared:
 
 def audit_tensors(
     material: Material, selected: Mapping[str, Indices] | None, jobs: int | None, progress: Progress, seed: int = 0,
-    journal: Journal | None = None,
+    journal: Journal | None = None, reading: Progress = lambda _: None,
 ) -> Sweep:  # fmt: skip
     """Check a quant against the weights. What is looked at as a whole is read once, and hashed as it passes.
 
@@ -91,6 +91,7 @@ def audit_tensors(
         progress: called with numbers of weights that were compared.
         seed: draws what a sample sees of long paddings.
         journal: what was found before, and will be, of the same question about everything.
+        reading: called with numbers of weights of a sample that were read; all are, before any is compared.
 
     Raises:
         FormatError, SourceError: when a file cannot be read, or changed meanwhile.
@@ -100,7 +101,7 @@ def audit_tensors(
     checked = [audit for audit in audits if audit.reason is None]
     jobs = jobs or cores()
     if selected is not None:
-        material.hold(checked, jobs)
+        material.hold(checked, jobs, reading)
     making = probe(material, checked)
     whole = None if selected is not None else _Whole.of(material, journal)
     _pass(material, checked, making, jobs, progress, whole)
