@@ -56,18 +56,15 @@ def swept(
         opened(written(folder / "quant.gguf", subject)),
         opened(weights or unquantized(folder / "weights.gguf")),
     )
-    compared = 0
-
-    def advance(more: int) -> None:
-        nonlocal compared
-        compared += more
-
+    compared: list[int] = []
+    read: list[int] = []
     with quant, named:
         material = Material(quant, header, GGUFWeights(named, their), importances, PureQuantizer)
         coverage = cover(header, count, 7)
-        found = audit_tensors(material, coverage.selected, 2, advance)
-        assert compared <= sum(map(coverage.weights_of, header.tensors))
-    return found, compared
+        found = audit_tensors(material, coverage.selected, 2, compared.append, reading=read.append)
+        assert sum(compared) <= sum(map(coverage.weights_of, header.tensors))
+        assert sum(read) == (sum(compared) if count else 0), "what is left is told all the time"
+    return found, sum(compared)
 
 
 def chosen(count: int) -> dict[str, Indices]:

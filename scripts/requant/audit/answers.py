@@ -28,6 +28,7 @@ from requant.audit.recipe.mix import Made, RecipeAnswer, about_label, answer_mix
 from requant.audit.recipe.sanity import Sanity, sanity_of
 from requant.audit.status import Metadata, Reading
 from requant.audit.subject.subject import Subject
+from requant.audit.weights.journal import Journal
 from requant.audit.weights.material import Material
 from requant.audit.weights.passage import Padding
 from requant.audit.weights.sample import LEAST, caught, draw, runs
@@ -297,9 +298,11 @@ def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[
 
 def answer_weights(
     subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, coverage: Coverage,
-    pin: ToolchainPin, jobs: int | None,
+    pin: ToolchainPin, jobs: int | None, journal: Journal | None = None,
 ) -> Sweep:  # fmt: skip
     """Does each tensor derive from the named weights, as far as is read; ``pin`` is the llama.cpp to derive with.
+
+    What ``journal`` has of the same question is not derived again.
 
     Raises:
         FormatError, SourceError: when a file cannot be read.
@@ -311,12 +314,14 @@ def answer_weights(
     opener, lanes = _opener(pin, total), open_lanes(pin, total)
     material = Material(subject.file, subject.header, weights.tensors, importances, opener, had_not, lanes)
     jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
-    with progress(total, "comparing", "weights", scale=True) as bar:
+    # A sample is read before it is compared: over a network that is most of the time.
+    steps, what = (1, "comparing") if coverage.selected is None else (2, "reading and comparing")
+    with progress(steps * total, what, "weights", scale=True) as bar:
 
         def advance(count: int) -> None:
             bar.update(count)
 
-        return audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0)
+        return audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0, journal, advance)
 
 
 def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], Quantizer]:

@@ -1,12 +1,15 @@
 """One audit from its words to its outcome: open what is named, infer what is not, ask the four questions, sum up."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import zip_longest
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
 from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
@@ -17,14 +20,20 @@ from requant.audit.subject.identity import FileIdentity, Identity
 from requant.audit.subject.manifest import compare_claims
 from requant.audit.subject.subject import Subject, open_subject
 from requant.audit.upstream import Upstream, mentions_next
+from requant.audit.weights.journal import Journal, question_digest
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
 from requant.formats.gguf_parts import files_of
+from requant.ground.digests import Known
+from requant.ground.disk import kept
 from requant.ground.errors import FormatError, PlaceError, RecipeError, UnsupportedError
+from requant.places.pace import Rate
 from requant.places.place import Place, open_place
 from requant.places.remote import JOBS, Network
 from requant.toolchain.pre_tokenizers import PreTokenizers
 from requant.toolchain.quantizers import lacking
+
+logger = logging.getLogger(__name__)
 
 ROWS = 1024
 """Rows that a sampled audit draws by default: an alteration of 0.5 % of all rows is missed once in 170 times."""
@@ -36,7 +45,7 @@ class Question:
 
     ``rows`` is ``None`` for a full audit. ``exact`` lets only exact bytes pass. ``trust_subject`` takes the subject's
     word for its weights. ``allowed`` are keys that may be unchecked. ``converter`` lets upstream's converter be
-    installed, to be asked about models that requant does not know.
+    installed, to be asked about models that requant does not know. ``max_rate`` is in bytes per second.
     """
 
     subject: str
@@ -50,6 +59,7 @@ class Question:
     trust_subject: bool = False
     allowed: frozenset[str] = frozenset()
     converter: bool = False
+    max_rate: int | None = None
 
 
 def audit(question: Question) -> Report | ImatrixReport:
@@ -59,7 +69,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         RequantError: when something named cannot be read (``UnsupportedError``: not be checked).
     """
     begun, clock = datetime.now(UTC), time.monotonic()
-    network, closing = Network(jobs=question.jobs or JOBS), ExitStack()
+    network, closing = _network(question), ExitStack()
     with closing:
         subject = open_subject(question.subject, network)
         closing.callback(subject.place.close)
@@ -75,12 +85,15 @@ def audit(question: Question) -> Report | ImatrixReport:
         imatrix = _imatrix(matrix, subject)
         weights = with_pre_tokenizer(weights, PreTokenizers.of_package().name)
         coverage = cover(subject.header, question.rows, question.seed)
-        sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs)
+        journal = _journal(question, subject, weights, imatrix, pin) if question.rows is None else None
+        sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs, journal)
         claims = compare_claims(subject, weights, sweep, imatrix if sweep.weighed else None, pin)
         recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
         identity = _identity(subject, sweep.sha256s)
         command = tuple(_again(question, subject, weights, matrix, coverage.seed))
+        if journal is not None:
+            journal.end()
     return Report(
         subject=subject,
         weights=weights,
@@ -99,6 +112,36 @@ def audit(question: Question) -> Report | ImatrixReport:
         begun=begun,
         seconds=time.monotonic() - clock,
     )
+
+
+def _network(question: Question) -> Network:
+    rate = None if question.max_rate is None else Rate(question.max_rate)
+    return Network(jobs=question.jobs or JOBS, rate=rate)
+
+
+def _journal(
+    question: Question, subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, pin: ToolchainPin
+) -> Journal:
+    """Where a run that was broken off has left what it found of the same question.
+
+    Bound to what was asked from where, to what hubs say of the files, to the header, and to all that derives.
+    """
+
+    def files(place: Place, names: Sequence[str]) -> list[object]:
+        known = [place.expected(name) or Known() for name in names]
+        return [place.pinned(None), [[name, each.size, each.sha256] for name, each in zip(names, known, strict=True)]]
+
+    tensors = [[each.name, each.type.name, each.shape, each.offset] for each in subject.header.tensors]
+    found = question_digest([
+        [question.subject, question.weights, question.imatrix, str(Path.cwd()), np.__version__],
+        files(subject.place, subject.names), tensors, files(weights.place, weights.files),
+        [via.name for via in weights.tensors.vias], imatrix and imatrix.sha256,
+        pin.commit, [arithmetic.name for arithmetic in Arithmetic if lacking(arithmetic, pin)],
+    ])  # fmt: skip
+    journal = Journal(kept("audits") / f"{found}.jsonl")
+    if journal.path.exists():
+        logger.info("going on with an audit that was broken off: what it derived is read again, and not derived again")
+    return journal
 
 
 def _weights_named(question: Question, subject: Subject) -> str:

@@ -228,6 +228,7 @@ def as_document(report: Report) -> dict[str, Any]:
             "seconds": f"{report.seconds:.3f}",
             "bytes_fetched": report.traffic.fetched,
             "requests": report.traffic.requests,
+            **({"derived_before": sweep.derived_before} if sweep.derived_before else {}),
         },
     }  # fmt: skip
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from requant.cli.parameters import at_most
+
 if TYPE_CHECKING:
     from requant.audit.question import Question
 
@@ -30,6 +32,7 @@ OPTIONS = (
         help="Ask upstream's converter about models unknown to requant; installs torch, once.",
     ),
     click.option("--jobs", type=click.IntRange(1, 256), help="Batches, and connections, at a time."),
+    at_most,
 )
 
 
@@ -42,7 +45,7 @@ def how_to_ask(verb: Callable[..., None]) -> Callable[..., None]:
 
 def question_of(
     *, full: bool, rows: int | None, seed: int | None, exact: bool, trust_subject: bool,
-    allow_unchecked: tuple[str, ...], converter: bool, jobs: int | None,
+    allow_unchecked: tuple[str, ...], converter: bool, jobs: int | None, max_rate: int | None,
 ) -> "Question":  # fmt: skip
     """The question that these options ask, of no subject yet.
 
@@ -55,5 +58,5 @@ def question_of(
         raise click.UsageError("--full checks all rows: leave out --rows and --seed")
     return Question(
         "", rows=None if full else rows or ROWS, seed=seed, jobs=jobs, exact=exact, trust_subject=trust_subject,
-        allowed=frozenset(allow_unchecked), converter=converter,
+        allowed=frozenset(allow_unchecked), converter=converter, max_rate=max_rate,
     )  # fmt: skip

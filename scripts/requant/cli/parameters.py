@@ -10,9 +10,12 @@ from click.shell_completion import CompletionItem
 
 from requant.documents.reports import write_document
 from requant.ground.canonical import canonical
+from requant.ground.text import from_units, in_units
 from requant.places.pages import require_here
 
 STANDARD_OUTPUT = Path("-")
+LEAST_RATE = 100_000
+"""Bytes per second. Of many connections each waits for its turn, and servers end those that take nothing for long."""
 
 
 class Here(click.Path):
@@ -58,6 +61,22 @@ as_json = click.option(
     "--json", "out", metavar="FILE", type=Output(allow_dash=True),
     help="Write what was found to FILE, as JSON; with - to standard output, in place of the text.",
 )  # fmt: skip
+
+
+def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Bytes per second, from a number with a decimal unit."""
+    if value is None:
+        return None
+    found = from_units(value.removesuffix("/s"))
+    if found is None or found < LEAST_RATE:
+        told = f"{value!r} is no rate: write bytes per second, from {in_units(LEAST_RATE)} on, such as 2.5MB"
+        raise click.BadParameter(told, ctx, param)
+    return found
+
+
+at_most = click.option(
+    "--max-rate", metavar="RATE", callback=_rate, help="Bytes per second to read over a network at most, such as 2.5MB."
+)
 
 
 def keep_inputs(inputs: Iterable[str | Path | None], outputs: Iterable[Path | None]) -> None:

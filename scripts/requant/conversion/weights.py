@@ -1,6 +1,6 @@
 """The named weights, row by row, under the names and in the order that a GGUF has them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from requant.conversion.sources import Layout
 from requant.formats.ggml import PLAIN, Bytes, Floats, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Header, Tensor, quoted
 from requant.formats.ranged import Ranged
-from requant.formats.safetensors import STORED, Checkpoint, StoredTensor, rows_as_float32
+from requant.formats.safetensors import STORED, Checkpoint, StoredTensor, rows_of_many
 from requant.ground.errors import FormatError
 
 
@@ -112,12 +112,13 @@ class CheckpointWeights:
         sources = self._layout.tensors[name]
         which, starts = sources.places(indices)
         numbers = np.unique(which)
+        parts = [(self._stored[sources.stored[number]], starts[which == number]) for number in numbers]
+        rows = gathered(parts, sources.within)
         if len(numbers) == 1:
-            return gathered(self._stored[sources.stored[numbers[0]]], starts, sources.within)
+            return rows[0]
         found = np.empty((len(indices), sources.shape[0]), np.float32)
-        for number in numbers:
-            at = which == number
-            found[at] = gathered(self._stored[sources.stored[number]], starts[at], sources.within)
+        for number, part in zip(numbers, rows, strict=True):
+            found[which == number] = part
         return found
 
     def plain(self, name: str) -> GGMLType:
@@ -132,15 +133,26 @@ class CheckpointWeights:
         return self._tolerance if name in self._layout.computed.keys() - self._layout.exact else 0.0
 
 
-def gathered(stored: StoredTensor, starts: Indices, within: Indices | None) -> Floats:
-    """Rows of which the elements lie ``within`` behind each of ``starts``, one after another where that is ``None``."""
+def gathered(parts: Sequence[tuple[StoredTensor, Indices]], within: Indices | None) -> list[Floats]:
+    """Rows of several tensors, read together.
+
+    The elements of a row lie ``within`` behind each of a tensor's starts, one after another where that is ``None``.
+    """
     if within is not None:
-        rows, columns = np.divmod(starts[:, None] + within, stored.columns)
-        needed, back = np.unique(rows, return_inverse=True)
-        return rows_as_float32(stored, needed)[back.reshape(rows.shape), columns]
-    rows = starts // stored.columns
-    whole_run = rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all()
-    return rows_as_float32(stored, slice(int(rows[0]), int(rows[-1]) + 1) if whole_run else rows)
+        places = [np.divmod(starts[:, None] + within, stored.columns) for stored, starts in parts]
+        needed = [np.unique(rows, return_inverse=True) for rows, _ in places]
+        read = rows_of_many([(stored, rows) for (stored, _), (rows, _) in zip(parts, needed, strict=True)])
+        return [
+            found[back.reshape(rows.shape), columns]
+            for found, (_, back), (rows, columns) in zip(read, needed, places, strict=True)
+        ]
+    return rows_of_many([(stored, _run(starts // stored.columns)) for stored, starts in parts])
+
+
+def _run(rows: Indices) -> slice | Indices:
+    """Rows that follow one another as a slice, which costs nothing to look at."""
+    whole = rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all()
+    return slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows
 
 
 def rounded(weights: Floats, via: GGMLType) -> Floats:

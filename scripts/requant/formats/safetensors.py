@@ -7,7 +7,7 @@ Pickles (``*.bin``, ``*.pt``) run code when they are opened, so they never are.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import PurePosixPath
 from typing import Any, NoReturn, TypeAlias
@@ -163,26 +163,66 @@ def rows_as_float32(stored: StoredTensor, indices: Rows) -> Floats:
         FormatError: when the tensor's type cannot be read, or a row does not exist.
         SourceError: when the bytes cannot be had.
     """
-    if stored.unchecked:
-        raise FormatError(f"{stored.file.name} cannot be compared: {stored.unchecked}")
-    wanted: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
-    if isinstance(indices, slice):
-        assert indices.step in (None, 1), "a slice of rows has no step"
-        wanted, back = range(indices.start or 0, stored.rows if indices.stop is None else indices.stop), None
-        runs = [(wanted.start, wanted.stop)] if wanted else []
-    else:
-        wanted, back = np.unique(np.asarray(indices, np.int64), return_inverse=True)
-        runs = _runs(wanted)
-    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < stored.rows:
-        raise FormatError(
-            f"{stored.file.name} has {stored.rows:,} rows in {stored.name!r}, so not all of "
-            f"{wanted[0]:,} to {wanted[-1]:,}: compare the shapes first"
+    return rows_of_many([(stored, indices)])[0]
+
+
+def rows_of_many(wanted: Sequence[tuple[StoredTensor, Rows]]) -> list[Floats]:
+    """Read rows of several tensors as ``rows_as_float32`` does; those of one file come together."""
+    looks = [_Look.at(stored, indices) for stored, indices in wanted]
+    by_file: dict[int, list[_Look]] = {}
+    for look in looks:
+        by_file.setdefault(id(look.stored.file), []).append(look)
+    for together in by_file.values():
+        ranges = [each for look in together for each in look.ranges]
+        pieces = iter(together[0].stored.file.read_many(ranges))
+        for look in together:
+            look.pieces = [next(pieces) for _ in look.ranges]
+    return [look.rows() for look in looks]
+
+
+@dataclass
+class _Look:
+    """Some rows of a tensor: the ranges that hold them, and where each stands among what these hold (``back``)."""
+
+    stored: StoredTensor
+    count: int
+    ranges: list[tuple[int, int]]
+    back: "np.ndarray[Any, np.dtype[np.intp]] | None"
+    pieces: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, stored: StoredTensor, indices: Rows) -> "_Look":
+        """Find out what is to be read.
+
+        Raises:
+            FormatError: when the tensor's type cannot be read, or a row does not exist.
+        """
+        if stored.unchecked:
+            raise FormatError(f"{stored.file.name} cannot be compared: {stored.unchecked}")
+        wanted: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
+        if isinstance(indices, slice):
+            assert indices.step in (None, 1), "a slice of rows has no step"
+            wanted, back = range(indices.start or 0, stored.rows if indices.stop is None else indices.stop), None
+            runs = [(wanted.start, wanted.stop)] if wanted else []
+        else:
+            wanted, back = np.unique(np.asarray(indices, np.int64), return_inverse=True)
+            runs = _runs(wanted)
+        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < stored.rows:
+            raise FormatError(
+                f"{stored.file.name} has {stored.rows:,} rows in {stored.name!r}, so not all of "
+                f"{wanted[0]:,} to {wanted[-1]:,}: compare the shapes first"
+            )
+        width = stored.columns * STORED[stored.dtype].itemsize
+        return cls(stored, len(wanted), [(stored.offset + a * width, (b - a) * width) for a, b in runs], back)
+
+    def rows(self) -> Floats:
+        """The rows, once ``pieces`` are there."""
+        data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        values = _as_float32(data, self.stored.dtype)
+        values = values.reshape(-1 if self.stored.columns else self.count, self.stored.columns)
+        return (
+            values if self.back is None or np.array_equal(self.back, np.arange(len(self.back))) else values[self.back]
         )
-    width = stored.columns * STORED[stored.dtype].itemsize
-    pieces = stored.file.read_many([(stored.offset + a * width, (b - a) * width) for a, b in runs])
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    values = _as_float32(data, stored.dtype).reshape(-1 if width else len(wanted), stored.columns)
-    return values if back is None or np.array_equal(back, np.arange(len(back))) else values[back]
 
 
 def _as_float32(data: bytes, dtype: str) -> Floats:

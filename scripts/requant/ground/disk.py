@@ -1,5 +1,6 @@
-"""Is there room, before anything big is written."""
+"""Where something is kept between runs, and whether there is room, before anything big is written."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,18 @@ from requant.ground.text import in_units
 
 # Logs, metadata and the file system itself.
 RESERVE = 64 << 20
+
+
+def kept(name: str) -> Path:
+    """The folder of this name in the user's cache (``XDG_CACHE_HOME``); it need not exist yet.
+
+    Raises:
+        DiskError: when there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / name
+    except RuntimeError as error:
+        raise DiskError(f"there is no home folder to keep {name} in: set HOME, or XDG_CACHE_HOME") from error
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

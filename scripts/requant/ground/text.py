@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?)([)>'\"`,.;:]*)(?!\S)")
@@ -14,6 +15,7 @@ _HIDDEN: set[str] = set()
 """Tokens that this process has in use."""
 
 UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([TGMk]?B|)", re.ASCII | re.IGNORECASE)
 
 
 def shown(value: object) -> str:
@@ -113,6 +115,17 @@ def in_units(size: int) -> str:
     """
     unit, scale = next((unit for unit in UNITS if size >= unit[1]), ("B", 1))
     return f"{size} B" if scale == 1 else f"{size / scale:.1f} {unit}"
+
+
+def from_units(text: str) -> int | None:
+    """A size as people write it, in decimal units; ``None`` where it is none.
+
+    >>> from_units("2.5 MB"), from_units("500kB"), from_units("999"), from_units("fast")
+    (2500000, 500000, 999, None)
+    """
+    found = SIZE.fullmatch(text)
+    scales = {unit.lower(): scale for unit, scale in (*UNITS, ("B", 1), ("", 1))}
+    return int(Decimal(found[1]) * scales[found[2].lower()]) if found else None
 
 
 def on_one_line(value: Any) -> Any:

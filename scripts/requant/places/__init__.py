@@ -10,6 +10,7 @@ __all__ = [
     "downloads",
     "hub",
     "modelscope",
+    "pace",
     "packages",
     "pages",
     "place",

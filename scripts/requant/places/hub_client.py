@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils._http import hf_request_event_hook
 
 from requant.places.addresses import Address, Label, checked, may_share, redirected, withheld
+from requant.places.pace import GRANTS
 
 ASKED = ("/api/", "/resolve/")
 """What the Hub is asked has one of these in its path; what it redirects to, a storage, has none."""
@@ -45,12 +46,13 @@ def _is_asked(url: httpx2.URL) -> bool:
 
 
 def _guard(request: httpx2.Request) -> None:
-    """Keep the token from others than the user named, and the questions from who could change the answers."""
+    """Keep the token from others than the user named, the questions from who could change the answers, and the pace."""
     endpoint = httpx2.URL(constants.ENDPOINT)
     if not may_share(endpoint, request.url):
         request.headers.pop("Authorization", None)
     if endpoint.scheme == "https" and request.url.scheme == "http":
         checked(Address(str(request.url)), Label(str(request.url)))
+    GRANTS.wait(str(request.url))
 
 
 def _look(answer: httpx2.Response) -> None:

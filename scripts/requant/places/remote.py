@@ -1,24 +1,29 @@
 """Files behind HTTP servers that nobody vouches for, read in byte ranges.
 
 ``httpx2``, the transport of ``huggingface_hub``, is imported when the first request is made. Every answer is held
-against what was asked: status 206, the very range, one size and one ETag for ever, no byte more than asked.
+against what was asked: status 206, the very ranges, one size and one ETag for ever, no byte more than asked.
+
+Scattered ranges are asked for many at a time, which the storage of the Hub answers. A server that does not is asked for
+one after another.
 """
 
-import re
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from requant import __version__
 from requant.formats.ranged import check_range
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, checked, redirected
+from requant.places.byteranges import CONTENT_RANGE, MOST_HEAD, boundary, parts
+from requant.places.pace import GRANTS, Rate
 from requant.places.retry import retried
-from requant.places.spans import cut, merged
+from requant.places.spans import MAX_SPANS, Span, cut, merged, packed
 
 if TYPE_CHECKING:
     import httpx2
@@ -31,7 +36,8 @@ SLOWEST = 1 << 14
 """Bytes per second that one connection must at least carry, beside ``SILENCE_SECONDS`` to begin with."""
 BY_HAND = "download the file and audit it locally"
 REDIRECTS = (301, 302, 303, 307, 308)
-CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+ONE_ONLY = (200, 400, 416, 501)
+"""How servers that give no more than one range answer who asks for several; others refuse as if it were forbidden."""
 
 
 @dataclass
@@ -51,10 +57,11 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Network:
-    """How files are read over the network: where that is counted, and how many connections a place may have."""
+    """How files are read over the network: where that is counted, how many connections a place may have, how fast."""
 
     traffic: Traffic = field(default_factory=Traffic)
     jobs: int = JOBS
+    rate: Rate | None = None
 
 
 class Connections:
@@ -62,7 +69,7 @@ class Connections:
 
     def __init__(self, network: Network | None = None) -> None:
         network = network or Network()
-        self.traffic, self.jobs = network.traffic, network.jobs
+        self.traffic, self.jobs, self.rate = network.traffic, network.jobs, network.rate
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
         self._threads = ThreadPoolExecutor(self.jobs, "requant-read")
@@ -87,9 +94,14 @@ class Connections:
         except (OSError, ValueError, httpx2.InvalidURL) as error:
             raise SourceError(f"the environment's proxy or certificates are unusable ({error}): correct it") from error
 
-    def map(self, read: Callable[[tuple[int, int]], bytes], spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-        """Call ``read`` for every span, many at a time; the results come in order."""
-        return map(read, spans) if len(spans) < 2 else self._threads.map(read, spans)
+    def map(self, read: Callable[[list[Span]], list[bytes]], packs: Sequence[list[Span]]) -> Iterator[list[bytes]]:
+        """Call ``read`` for every pack of spans, many at a time; the results come in order."""
+        return map(read, packs) if len(packs) < 2 else self._threads.map(read, packs)
+
+    def took(self, size: int) -> float:
+        """Count bytes that have come, and wait where they came faster than they may; gives the seconds waited."""
+        self.traffic.count(fetched=size)
+        return self.rate.wait(size) if self.rate else 0.0
 
     def close(self) -> None:
         """End all connections; may be called twice."""
@@ -99,11 +111,19 @@ class Connections:
 
 
 class _PassingError(Exception):
-    """The server is busy, or broke off."""
+    """The server is busy, or broke off; ``response`` may say how long to wait."""
+
+    def __init__(self, said: str, response: "httpx2.Response | None" = None) -> None:
+        super().__init__(said)
+        self.response = response
 
 
 class _RefusedError(Exception):
     """The server wants another address or a token."""
+
+
+class _OneOnlyError(Exception):
+    """The server does not give several ranges at a time."""
 
 
 class RemoteFile:
@@ -122,8 +142,9 @@ class RemoteFile:
         self._address: Address | None = None
         self._etag: str | None = None
         self._size = size
+        self._at_once = MAX_SPANS
         if size is None:
-            self._read((0, 1))
+            self._asked([(0, 1)])
 
     @property
     def size(self) -> int:
@@ -145,8 +166,7 @@ class RemoteFile:
         for offset, length in ranges:
             check_range(self, offset, length)
         spans = merged(ranges)
-        pieces = [piece for span in spans for piece in cut(*span)]
-        bodies = self._connections.map(self._read, pieces)
+        bodies = chain.from_iterable(self._connections.map(self._read, packed(spans, self._at_once)))
         blocks = [b"".join(next(bodies) for _ in cut(*span)) for span in spans]
         starts = [start for start, _ in spans]
         found = []
@@ -155,13 +175,22 @@ class RemoteFile:
             found.append(blocks[at][offset - starts[at] : offset - starts[at] + length] if length else b"")
         return found
 
-    def _read(self, span: tuple[int, int]) -> bytes:
-        """Read bytes ``start`` to ``stop`` in one request, however many tries that takes."""
+    def _read(self, pack: list[Span]) -> list[bytes]:
+        """Read some spans in one request, or, where the server does not give several, each in its own."""
+        if len(pack) > 1 and self._at_once > 1:
+            try:
+                return self._asked(pack)
+            except _OneOnlyError:
+                self._at_once = 1
+        return [body for span in pack for body in self._asked([span])]
+
+    def _asked(self, pack: list[Span]) -> list[bytes]:
+        """Ask for some spans once, however many tries that takes."""
         import httpx2
 
-        def tried(address: Address) -> bytes:
+        def tried(address: Address) -> list[bytes]:
             passing = (httpx2.TransportError, _PassingError)
-            return retried(lambda: self._get(address, *span), lambda error: isinstance(error, passing))
+            return retried(lambda: self._get(address, pack), lambda error: isinstance(error, passing))
 
         address = self._current(None)
         try:
@@ -170,6 +199,8 @@ class RemoteFile:
             except _RefusedError:
                 return tried(self._current(address))
         except _RefusedError as error:
+            if len(pack) > 1:
+                raise _OneOnlyError from error
             raise SourceError(f"{self.name} may not be read ({error}): name a token, or another source") from error
         except _PassingError as error:
             raise SourceError(f"{self.name} cannot be had, the server {error}, again and again: try later") from error
@@ -189,17 +220,18 @@ class RemoteFile:
                 self._address = checked(self._locate(), self.name)
             return self._address
 
-    def _get(self, address: Address, start: int, stop: int) -> bytes:
+    def _get(self, address: Address, pack: list[Span]) -> list[bytes]:
         client, traffic = self._connections.client, self._connections.traffic
+        asked = "bytes=" + ",".join(f"{start}-{stop - 1}" for start, stop in pack)
         hop = address
         for _ in range(MAX_REDIRECTS + 1):
+            GRANTS.wait(hop.url)
             traffic.count(requests=1)
-            headers = {**hop.headers, "Range": f"bytes={start}-{stop - 1}"}
-            with client.stream("GET", hop.url, headers=headers) as answer:
+            with client.stream("GET", hop.url, headers={**hop.headers, "Range": asked}) as answer:
                 if answer.status_code in (401, 403) and address.headers and not hop.headers:
                     raise _RefusedError(f"{answer.status_code} by {answer.url.host}, where no token goes")
                 if answer.status_code not in REDIRECTS:
-                    body = self._body(answer, start, stop)
+                    bodies = [self._body(answer, *pack[0])] if len(pack) == 1 else self._bodies(answer, pack)
                     break
                 hop = redirected(hop, answer.headers.get("Location", ""), self.name)
         else:
@@ -208,37 +240,17 @@ class RemoteFile:
             # Later reads go straight to where this one ended.
             if self._address is address:
                 self._address = hop
-        return body
+        return bodies
 
     def _body(self, answer: "httpx2.Response", start: int, stop: int) -> bytes:
         """Check an answer, and read no more of its body than was asked for."""
-        _require_success(answer.status_code, self.name)
+        _require_success(answer, self.name)
         if answer.status_code == 416:
             if self._size is not None or answer.headers.get("Content-Range") != "bytes */0":
                 raise SourceError(f"{self.name} changed on the server: start again, or name a fixed revision")
             self._size = 0
             return b""
-        self._check(answer, start, stop)
-        deadline = time.monotonic() + SILENCE_SECONDS + (stop - start) / SLOWEST
-        body = bytearray()
-        for chunk in answer.iter_raw():
-            self._connections.traffic.count(fetched=len(chunk))
-            body += chunk
-            if len(body) > stop - start:
-                raise SourceError(f"{self.name} comes with more bytes than were asked for: {BY_HAND}")
-            if time.monotonic() > deadline:
-                raise SourceError(f"{self.name} comes too slowly to be read: try later, or from another source")
-        if len(body) < stop - start:
-            raise _PassingError("sends less than was asked for")
-        return bytes(body)
-
-    def _check(self, answer: "httpx2.Response", start: int, stop: int) -> None:
-        """Hold the head of an answer against what was asked and what was answered before."""
-        if self._size is None and answer.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise PlaceError(f"{self.name} is a web page: name the file itself, as hubs do with /resolve/")
-        encoding = answer.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
-            raise SourceError(f"{self.name} comes compressed ({encoding[:20]!r}), unasked: {BY_HAND}")
+        self._require_plain(answer)
         total, length = stop, str(stop - start)
         if answer.status_code == 206:
             found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
@@ -249,6 +261,62 @@ class RemoteFile:
         elif (answer.status_code, start, stop) != (200, 0, self._size):
             # 200 is right for all of a file; ModelScope answers so for small ones.
             raise SourceError(f"{self.name} lies on a server that does not serve ranges: {BY_HAND}")
+        self._require_same(answer, total)
+        body = self._received(answer, stop - start)
+        if len(body) > stop - start:
+            raise SourceError(f"{self.name} comes with more bytes than were asked for: {BY_HAND}")
+        if len(body) < stop - start:
+            raise _PassingError("sends less than was asked for")
+        return body
+
+    def _bodies(self, answer: "httpx2.Response", pack: list[Span]) -> list[bytes]:
+        """The same of several ranges, each in a part of the answer.
+
+        Raises:
+            _OneOnlyError: when it is anything but them: a server may give what it wants then, none is accused.
+        """
+        if answer.status_code in ONE_ONLY:
+            raise _OneOnlyError
+        _require_success(answer, self.name)
+        between = boundary(answer.headers.get("Content-Type", ""))
+        if answer.status_code != 206 or between is None:
+            raise _OneOnlyError
+        self._require_plain(answer)
+        most = sum(stop - start + MOST_HEAD for start, stop in pack) + MOST_HEAD
+        try:
+            found = {span: (total, body) for span, total, body in parts(self._received(answer, most), between)}
+        except ValueError as error:
+            raise _OneOnlyError from error
+        if found.keys() != set(pack):
+            raise _OneOnlyError
+        for total, _ in found.values():
+            self._require_same(answer, total)
+        return [found[span][1] for span in pack]
+
+    def _received(self, answer: "httpx2.Response", most: int) -> bytes:
+        """A body; of one that is too long ``most`` bytes and some more."""
+        deadline = time.monotonic() + SILENCE_SECONDS + most / SLOWEST
+        body = bytearray()
+        for chunk in answer.iter_raw():
+            body += chunk
+            # Waiting is our doing, not the server's.
+            deadline += self._connections.took(len(chunk))
+            if len(body) > most:
+                break
+            if time.monotonic() > deadline:
+                raise SourceError(f"{self.name} comes too slowly to be read: try later, or from another source")
+        return bytes(body)
+
+    def _require_plain(self, answer: "httpx2.Response") -> None:
+        """Refuse a page in place of a file, and what is compressed."""
+        if self._size is None and answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise PlaceError(f"{self.name} is a web page: name the file itself, as hubs do with /resolve/")
+        encoding = answer.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise SourceError(f"{self.name} comes compressed ({encoding[:20]!r}), unasked: {BY_HAND}")
+
+    def _require_same(self, answer: "httpx2.Response", total: int) -> None:
+        """Hold the size of the file and its ETag against what was answered before."""
         etag = answer.headers.get("ETag")
         with self._lock:
             self._size = total if self._size is None else self._size
@@ -257,12 +325,13 @@ class RemoteFile:
                 raise SourceError(f"{self.name} changed on the server: start again, or name a fixed revision")
 
 
-def _require_success(status: int, name: str) -> None:
+def _require_success(answer: "httpx2.Response", name: str) -> None:
+    status = answer.status_code
     if status in (401, 403):
         raise _RefusedError(str(status))
     if status in (404, 410):
         raise SourceError(f"{name} does not exist ({status}): correct its address")
     if status in (408, 429) or status >= 500:
-        raise _PassingError(f"answers {status}")
+        raise _PassingError(f"answers {status}", answer)
     if status not in (200, 206, 416):
         raise SourceError(f"{name} cannot be had, the server answers {status}: correct its address")

@@ -8,7 +8,6 @@ for a fixed set of weights, the bytes that its arithmetic is known to give (``FI
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, GGMLType
 from requant.ground.cores import cores
+from requant.ground.disk import kept
 from requant.ground.errors import ToolError
 from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_backend, build_library, missing_for, open_built
@@ -114,15 +114,8 @@ def tool_quantizer(record: Path) -> GGMLLibrary:
 
 
 def toolchains() -> Path:
-    """Where toolchains are kept between audits.
-
-    Raises:
-        ToolError: when there is no home folder.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "requant" / "toolchains"
-    except RuntimeError as error:
-        raise ToolError("there is no home folder to keep llama.cpp in: set HOME, or XDG_CACHE_HOME") from error
+    """Where toolchains are kept between audits."""
+    return kept("toolchains")
 
 
 def require_processor(arithmetic: Arithmetic) -> None:

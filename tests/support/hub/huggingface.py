@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote, urlencode
 
 from .repos import EPOCH, Repo, RepoFile, Snapshot
+from .signing import Signing
 from .wire import Reply, Request
 
 Repos = Mapping[tuple[str, str], Repo]
@@ -24,13 +25,14 @@ _RESOLVE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<repo>[^/]+/[^/]+)/resolve/(
 _CDN = re.compile(r"/cdn/(?P<kind>[^/]+)/(?P<repo>[^/]+/[^/]+)/(?P<rev>[0-9a-f]{40})/(?P<path>.+)")
 
 
-def answer(request: Request, repos: Repos, cdn_url: str, page_size: int) -> Reply | None:
+def answer(request: Request, repos: Repos, cdn_url: str, page_size: int, signing: Signing) -> Reply | None:
     """Answer a Hub request, or None where the path is not the Hub's."""
     if found := _CDN.fullmatch(request.raw_path):
-        return _cdn(repos, found)
+        return _cdn(repos, found) if signing.lets_pass(request) else Reply(403)
     if found := _RESOLVE.fullmatch(request.raw_path):
         repo, refused = _readable(request, repos, found["kind"] or "models", found["repo"], content=True)
-        return refused or _resolve(repo, unquote(found["rev"]), unquote(found["path"]), cdn_url)
+        reply = refused or _resolve(repo, unquote(found["rev"]), unquote(found["path"]), cdn_url)
+        return signing.signed(reply) if reply.status == 302 else reply
     if found := _API.fullmatch(request.raw_path):
         repo, refused = _readable(request, repos, found["kind"], found["repo"], content=False)
         return refused or _api(request, repo, found, page_size)

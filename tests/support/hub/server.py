@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, Unpack
+from typing import BinaryIO, Literal, Self, Unpack
 from urllib.parse import unquote, urlsplit
 
 from support.loopback import LoopbackServer
@@ -16,9 +16,11 @@ from support.loopback import LoopbackServer
 from . import huggingface, huggingface_upload, modelscope, modelscope_upload
 from .faults import Faults, Plan
 from .repos import CHUNK, EPOCH, Options, Repo, Snapshot, take_snapshot
+from .signing import Signing
 from .storage import Storage
-from .wire import Exchange, Reply, Request, byte_range, read_body
+from .wire import Exchange, Reply, Request, byte_range, byte_ranges, in_parts, read_body
 
+Several = Literal["parts", "whole", "first", "refused", "invalid"]
 _TICK = 0.02  # seconds between two writes of a slowed body
 
 
@@ -36,6 +38,8 @@ class LoopbackHub:
         self.requests: list[Exchange] = []
         self.repos: dict[tuple[str, str], Repo] = {}
         self.page_size = 1000  # entries per page of a tree listing, as on the Hub
+        self.several: Several = "parts"  # what comes where several ranges are asked for at once
+        self.signing = Signing()
         self.failures: list[str] = []  # tracebacks of the hub's own mistakes, raised on exit
         self.stopping = threading.Event()
         self._servers = (_Server(self), _Server(self))
@@ -91,7 +95,7 @@ class LoopbackHub:
         """The truth, before faults."""
         reply = modelscope_upload.answer(request, self.storage) or huggingface_upload.answer(request, self.storage)
         reply = reply or modelscope.answer(request, self.repos, self.cdn_url)
-        reply = reply or huggingface.answer(request, self.repos, self.cdn_url, self.page_size)
+        reply = reply or huggingface.answer(request, self.repos, self.cdn_url, self.page_size, self.signing)
         return reply or Reply.json({"error": "Not Found"}, 404)
 
 
@@ -131,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         if cut or body is None:
             self.close_connection = True
             return
-        reply = hub.faults.refusal(request, hub.elsewhere) or hub.answer(request)
+        reply = self._several(request, hub.faults.refusal(request, hub.elsewhere) or hub.answer(request))
         if ending is None:
             self._send(request, reply, entry)
             return
@@ -139,8 +143,19 @@ class _Handler(BaseHTTPRequestHandler):
         if ending.kind == "silent":
             hub.stopping.wait()
 
+    def _several(self, request: Request, truth: Reply) -> Reply:
+        """What a server of the chosen kind answers who asks for several ranges at once."""
+        kind, ranges = self.server.hub.several, byte_ranges(self.headers.get("Range"))
+        if not ranges or not truth.ranges or request.method != "GET":
+            return truth
+        if kind == "first":
+            self.headers.replace_header("Range", f"bytes={ranges[0][0]}-{ranges[0][1] - 1}")
+        if kind in ("first", "whole"):
+            return truth
+        return in_parts(truth, ranges) if kind == "parts" else Reply(403 if kind == "refused" else 416)
+
     def _send(self, request: Request, reply: Reply, entry: Exchange) -> None:
-        carries = request.method != "HEAD" and reply.status == 200 and reply.size > 0
+        carries = request.method != "HEAD" and reply.status in (200, 206) and reply.size > 0
         plan = self.server.hub.faults.plan(request) if carries else Plan()
         size = reply.size
         start, stop, status = 0, size, reply.status

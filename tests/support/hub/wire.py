@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_SEVERAL = re.compile(r"bytes=\d+-\d+(?:,\d+-\d+)+")
+BOUNDARY = "CloudFront:0123456789ABCDEF"
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,30 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """First and last byte + 1 that a Range header asks for, None for all of it; ValueError means 416."""
     found = _RANGE.fullmatch(header.strip()) if header else None
     if found is None or found.group(0) == "bytes=-":
-        return None  # RFC 9110: a range that is not understood (several, other units) is ignored
+        return None  # RFC 9110: a range that is not understood (other units) is ignored
     first, last = found.groups()
     start, stop = (int(first), int(last) + 1 if last else size) if first else (max(size - int(last), 0), size)
     if start >= size or stop <= start:
         raise ValueError(f"{header} of {size} bytes")
     return start, min(stop, size)
+
+
+def byte_ranges(header: str | None) -> list[tuple[int, int]]:
+    """The first byte and the last + 1 of each of several ranges; none where a header asks for one, or differently."""
+    if header is None or not _SEVERAL.fullmatch(header):
+        return []
+    pairs = (each.split("-") for each in header.removeprefix("bytes=").split(","))
+    return [(int(first), int(last) + 1) for first, last in pairs]
+
+
+def in_parts(reply: Reply, ranges: list[tuple[int, int]]) -> Reply:
+    """Several ranges as CloudFront gives them: multipart/byteranges, one part for each."""
+    kind, size = reply.headers.get("Content-Type", "application/octet-stream"), reply.size
+    body = bytearray()
+    with reply.open() as stream:
+        for start, stop in ranges:
+            head = f"--{BOUNDARY}\r\nContent-Type: {kind}\r\nContent-Range: bytes {start}-{stop - 1}/{size}\r\n\r\n"
+            stream.seek(start)
+            body += head.encode() + stream.read(stop - start) + b"\r\n"
+    body += f"--{BOUNDARY}--\r\n".encode()
+    return Reply(206, bytes(body), {**reply.headers, "Content-Type": f"multipart/byteranges; boundary={BOUNDARY}"})

@@ -63,7 +63,12 @@ def facts(document: Document) -> Iterator[tuple[str, str]]:
     yield "by", f"requant {document['requant']}, llama.cpp {document['toolchain']['commit']}{arithmetic}"
     run = document["run"]
     fetched = f", {in_units(run['bytes_fetched'])} fetched in {run['requests']:,} requests" if run["requests"] else ""
-    yield "run", f"{date(document)}, {float(run['seconds']):.1f} s{fetched}"
+    before = (
+        f", {counted(run['derived_before'], 'tensor')} derived before it was broken off"
+        if "derived_before" in run
+        else ""
+    )
+    yield "run", f"{date(document)}, {float(run['seconds']):.1f} s{fetched}{before}"
 
 
 def commands(document: Document) -> Iterator[tuple[str, str]]:

@@ -57,6 +57,10 @@ class HashedWeights:
                 stream.next += ready[0]
         return found
 
+    def passed(self, name: str) -> str:
+        """The digest of the rows of a tensor that were hashed so far."""
+        return self._streams[name].sha256.hexdigest()
+
     @property
     def entries(self) -> tuple[TensorEntry, ...]:
         """The tensors that were read whole, sorted; what is computed from a config.json is no part of the weights."""

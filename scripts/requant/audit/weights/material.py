@@ -57,20 +57,23 @@ class Material:
         [expert] = _experts(audit.tensor, indices[:1])
         return replace(rows, importance=importances.reshape(-1, audit.tensor.shape[0])[expert])
 
-    def hold(self, audits: list[TensorAudit], jobs: int) -> None:
+    def hold(self, audits: list[TensorAudit], jobs: int, progress: Callable[[int], None]) -> None:
         """Read all drawn rows, several tensors at a time: over a network most of the time goes into waiting.
+
+        ``progress`` is called with numbers of weights.
 
         Raises:
             FormatError, SourceError: when they cannot be read.
         """
 
-        def read(audit: TensorAudit) -> None:
+        def read(audit: TensorAudit) -> int:
             audit.held = self._stored(audit, audit.indices)
+            return audit.held.weights.size
 
         with ThreadPoolExecutor(jobs) as pool:
             try:
-                for _ in pool.map(read, audits):
-                    pass
+                for count in pool.map(read, audits):
+                    progress(count)
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise

@@ -46,6 +46,7 @@ class Passage:
     sha256s: tuple[str, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
     padding: Padding = Padding()
+    _tensors: dict[str, "hashlib._Hash"] = field(default_factory=dict)
 
     def pieces(self, step: Callable[[Tensor], int], jobs: int) -> Iterator[tuple[Tensor, int, bytes]]:
         """Read every file once: every tensor piece by piece, with the byte of the tensor that each begins with.
@@ -59,7 +60,7 @@ class Passage:
                 was parsed.
         """
         self.padding = Padding(spare=_spare(self.header))
-        tensors = {tensor.name: hashlib.sha256() for tensor in self.header.tensors}
+        self._tensors = {tensor.name: hashlib.sha256() for tensor in self.header.tensors}
         with ThreadPoolExecutor(jobs) as pool:
             try:
                 for offset, part in files_of(self.header):
@@ -67,7 +68,7 @@ class Passage:
                     for start, tensor, data in self._read(pool, offset, part, step, jobs):
                         sha256.update(data)
                         if tensor is not None:
-                            tensors[tensor.name].update(data)
+                            self._tensors[tensor.name].update(data)
                             yield tensor, start - tensor.offset, data
                         elif start < part.data_offset:
                             head += data
@@ -78,7 +79,11 @@ class Passage:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        self.digests = {name: tensor.hexdigest() for name, tensor in tensors.items()}
+        self.digests = {tensor.name: self.passed(tensor.name) for tensor in self.header.tensors}
+
+    def passed(self, name: str) -> str:
+        """The digest of what has come of a tensor so far."""
+        return self._tensors[name].hexdigest()
 
     def _read(
         self, pool: ThreadPoolExecutor, offset: int, part: Header, step: Callable[[Tensor], int], jobs: int

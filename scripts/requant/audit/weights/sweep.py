@@ -6,7 +6,7 @@ Neither knows where the files lie or how results are shown.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +16,7 @@ import numpy as np
 
 from requant.audit.recipe.sanity import Unweighted, look
 from requant.audit.weights.hashed_weights import HashedWeights
+from requant.audit.weights.journal import Entry, Journal
 from requant.audit.weights.judgement import differs_throughout, judge
 from requant.audit.weights.making import probe
 from requant.audit.weights.material import Material, by_expert
@@ -45,6 +46,7 @@ class Sweep:
     the tensors, ``sha256s`` those of its files where all was read, and ``digests`` those of its tensors by
     name; ``source`` are the weights that were read whole, and ``source_root`` is one digest for them if none is left
     out. ``weighed`` is ``None`` where neither with nor without the importances at hand anything fits.
+    ``derived_before`` counts tensors that a run before, which was broken off, had derived from the same bytes.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -59,24 +61,27 @@ class Sweep:
     digests: Mapping[str, str] = field(default_factory=dict)
     source: tuple[TensorEntry, ...] = ()
     source_root: str | None = None
+    derived_before: int = 0
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found in one batch of a tensor; ``reason`` says why it could not be compared.
+    """What was found in one batch of so many ``rows`` of a tensor; ``reason`` says why it could not be compared.
 
-    ``unweighted`` is what importances did to some of its rows.
+    ``unweighted`` is what importances did to some of them.
     """
 
     audit: TensorAudit
+    rows: int
     tally: Tally
     reason: str | None = None
     unweighted: Unweighted = field(default_factory=Unweighted)
 
 
 def audit_tensors(
-    material: Material, selected: Mapping[str, Indices] | None, jobs: int | None, progress: Progress, seed: int = 0
-) -> Sweep:
+    material: Material, selected: Mapping[str, Indices] | None, jobs: int | None, progress: Progress, seed: int = 0,
+    journal: Journal | None = None, reading: Progress = lambda _: None,
+) -> Sweep:  # fmt: skip
     """Check a quant against the weights. What is looked at as a whole is read once, and hashed as it passes.
 
     Args:
@@ -85,6 +90,8 @@ def audit_tensors(
         jobs: how many batches at a time; by default one for each core.
         progress: called with numbers of weights that were compared.
         seed: draws what a sample sees of long paddings.
+        journal: what was found before, and will be, of the same question about everything.
+        reading: called with numbers of weights of a sample that were read; all are, before any is compared.
 
     Raises:
         FormatError, SourceError: when a file cannot be read, or changed meanwhile.
@@ -94,9 +101,9 @@ def audit_tensors(
     checked = [audit for audit in audits if audit.reason is None]
     jobs = jobs or cores()
     if selected is not None:
-        material.hold(checked, jobs)
+        material.hold(checked, jobs, reading)
     making = probe(material, checked)
-    whole = None if selected is not None else _Whole.of(material)
+    whole = None if selected is not None else _Whole.of(material, journal)
     _pass(material, checked, making, jobs, progress, whole)
     making = _reconsidered(material, checked, making, jobs, whole)
     judge(audits, selected is not None, material.lacking)
@@ -114,19 +121,21 @@ def audit_tensors(
         digests=whole.passage.digests if whole else {},
         source=whole.weights.entries if whole else (),
         source_root=whole.weights.root if whole else None,
+        derived_before=journal.taken if journal else 0,
     )
 
 
 @dataclass(frozen=True)
 class _Whole:
-    """What is read as a whole, and hashed: the quant and the weights."""
+    """What is read as a whole, and hashed: the quant and the weights; and what is known of it already."""
 
     passage: Passage
     weights: HashedWeights
+    journal: Journal | None
 
     @classmethod
-    def of(cls, material: Material) -> "_Whole":
-        return cls(Passage(material.subject, material.header), HashedWeights(material.weights))
+    def of(cls, material: Material, journal: Journal | None) -> "_Whole":
+        return cls(Passage(material.subject, material.header), HashedWeights(material.weights), journal)
 
 
 def bare(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -171,17 +180,34 @@ def _pass(
         audit.tally, audit.unweighted = Tally(), Unweighted()
     batches = _batches(audits) if whole is None else _passing(audits, whole.passage, jobs)
     read = material if whole is None else replace(material, weights=whole.weights)
+    known = whole.journal.entries(making) if whole and whole.journal else {}
+    left = {audit.tensor.name: audit.rows for audit in audits}
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for found in _compared(pool, 2 * jobs, partial(_compare, read, making), batches):
-                found.audit.tally.add(found.tally)
-                found.audit.unweighted.add(found.unweighted)
-                found.audit.reason = found.audit.reason or found.reason
-                progress(found.tally.rows * found.audit.tensor.shape[0])
+            for found in _compared(pool, 2 * jobs, partial(_compare, read, making, known.keys()), batches):
+                audit, name = found.audit, found.audit.tensor.name
+                audit.tally.add(found.tally)
+                audit.unweighted.add(found.unweighted)
+                audit.reason = audit.reason or found.reason
+                progress(found.rows * audit.tensor.shape[0])
+                left[name] -= found.rows
+                if whole and whole.journal and not left[name]:
+                    _note(whole, whole.journal, making, audit, known.get(name))
         except BaseException:
             # What has not begun shall not: a dead server would otherwise be asked for every batch.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _note(whole: _Whole, journal: Journal, making: Making, audit: TensorAudit, entry: Entry | None) -> None:
+    """All of a tensor has come: write down what was found, or take what is known of the very bytes that came."""
+    name = audit.tensor.name
+    digest, source = whole.passage.passed(name), whole.weights.passed(name)
+    if entry is None:
+        journal.add(name, making, Entry(digest, source, audit.tally, audit.unweighted, audit.reason))
+        return
+    journal.take(name, entry, digest, source)
+    audit.tally, audit.unweighted, audit.reason = entry.tally, entry.unweighted, audit.reason or entry.reason
 
 
 def _compared(
@@ -210,7 +236,7 @@ def _reconsidered(
     if 2 * max(others.values(), default=0) <= differing:
         return making
     [(turned, _)] = others.most_common(1)
-    again = whole and _Whole.of(material)
+    again = whole and _Whole.of(material, whole.journal)
     _pass(material, audits, turned, jobs, lambda _: None, again)
     if whole and again and again.passage.sha256s != whole.passage.sha256s:
         raise changed_meanwhile(material.subject.name)
@@ -262,19 +288,24 @@ def _height(tensor: Tensor) -> int:
 
 
 def _compare(
-    material: Material, making: Making, audit: TensorAudit, indices: Indices, actual: Bytes | None
-) -> Compared:
-    """Compare one batch."""
+    material: Material, making: Making, known: Container[str],
+    audit: TensorAudit, indices: Indices, actual: Bytes | None,
+) -> Compared:  # fmt: skip
+    """Compare one batch; of tensors that are ``known`` the weights are only read, so that they are hashed."""
+    count = len(indices)
+    if audit.tensor.name in known:
+        material.weights.rows(audit.tensor.name, indices)
+        return Compared(audit, count, Tally())
     rows, ways = material.rows(audit, indices, making, actual), material.ways(audit, making)
     if tolerance := material.weights.tolerance(audit.tensor.name):
-        return Compared(audit, *_compare_computed(rows, tolerance))
+        return Compared(audit, count, *_compare_computed(rows, tolerance))
     weights = ways.weights(ways.makings[0], rows)
     if rows.type is not GGMLType.F32 and (why := derivable(weights, rows.importance)):
-        return Compared(audit, Tally(), why)
+        return Compared(audit, count, Tally(), why)
     if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
-        return Compared(audit, compare_evenly(ways, rows))
+        return Compared(audit, count, compare_evenly(ways, rows))
     unweighted = look(material.quantizer(making.arithmetic), replace(rows, weights=weights), audit.indices)
-    return Compared(audit, compare_rows(ways, rows), unweighted=unweighted)
+    return Compared(audit, count, compare_rows(ways, rows), unweighted=unweighted)
 
 
 def _compare_computed(rows: Rows, tolerance: float) -> tuple[Tally, str | None]:
