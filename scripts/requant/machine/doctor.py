@@ -136,7 +136,7 @@ def caches() -> Finding:
 
     try:
         kept = {"audits": toolchains().parent, "Hugging Face": Path(constants.HF_HUB_CACHE)}
-    except ToolError as error:
+    except DiskError as error:
         return Finding("caches", State.LIMITED, str(error))
     kept["builds"] = Path(layout.TOOLCHAINS).absolute()
     shown = [f"{what} {in_units(size)} in {path}" for what, path in kept.items() if (size := _size(path))]
