@@ -88,13 +88,47 @@ def test_made_of_rounded_weights(tmp_path: Path, arithmetic: Arithmetic, via: T)
 
 
 def test_left_out_of_the_matrix(tmp_path: Path) -> None:
-    """On either side: quantized without what is at hand, or with what is not."""
+    """Quantized with what is not at hand: its scales are not derived."""
     short = {name: by for name, by in USED.items() if name != Q}
-    said, _ = swept(tmp_path, QUANTS, short)
+    said, found = swept(tmp_path, QUANTS, short)
     assert said == dict.fromkeys(KINDS, EXACT) | {Q: CONSISTENT}
-    said, found = swept(tmp_path, quantized(importances=short), USED)
-    assert said == dict.fromkeys(KINDS, EXACT) | {Q: CONSISTENT}
-    assert found.weighed is True
+    assert (found.weighed, found.excluded) == (True, ())
+
+
+@pytest.mark.parametrize(("excluded", "arithmetic", "rows"), [
+    ([Q], Arithmetic.STRICT, 60), ([UP, LAST_V], Arithmetic.FUSED, None), ([V, Q, UP, LAST_Q, LAST_V], Arithmetic.STRICT, None),
+], ids=["one, a sample", "two", "all but one"])  # fmt: skip
+def test_importances_kept_from_some(
+    tmp_path: Path, excluded: list[str], arithmetic: Arithmetic, rows: int | None
+) -> None:
+    """``--exclude-weights``: every tensor derives, one way or the other, and it is said which way. As many as you like."""
+    short = {name: by for name, by in USED.items() if name not in excluded}
+    said, found = swept(tmp_path, quantized(importances=short, arithmetic=arithmetic), USED, rows)
+    assert said == dict.fromkeys(KINDS, EXACT)
+    assert (found.weighed, {*found.excluded}, {*found.used}) == (True, {*excluded}, {*short})
+    assert found.arithmetic is arithmetic
+
+
+def test_without_any_importances_nothing_is_kept_from_some(tmp_path: Path) -> None:
+    said, found = swept(tmp_path, quantized(importances={}), USED)
+    assert (said, found.weighed, found.used, found.excluded) == (dict.fromkeys(KINDS, EXACT), False, (), ())
+
+
+@pytest.mark.parametrize("change", [None, "noise of 1 %"])
+def test_a_changed_row_among_them_is_evidence(tmp_path: Path, change: str | None) -> None:
+    """Two rows exchanged, or of changed weights, both made without importances as the others of that tensor."""
+    short = {name: by for name, by in USED.items() if name != Q}
+    quants = quantized(importances=short)
+    weights = WEIGHTS[Q][[8, 7]] if change is None else CHANGES[change](WEIGHTS[Q][7:9], generator())
+    altered(Q, kept(Arithmetic.STRICT).quantize(KINDS[Q], weights, None), 7)(quants)
+    said, _ = swept(tmp_path, quants, USED)
+    assert said == dict.fromkeys(KINDS, EXACT) | {Q: MISMATCH}
+
+
+def test_importances_of_another_tensor_are_not_none(tmp_path: Path) -> None:
+    """Neither its own importances nor none: unknown ones, as ever."""
+    said, found = swept(tmp_path, quantized(importances={**USED, Q: USED[V]}), USED)
+    assert (said, found.excluded) == (dict.fromkeys(KINDS, EXACT) | {Q: CONSISTENT}, ())
 
 
 def test_a_matrix_measured_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from requant.audit.weights.judgement import rate, surprisingly_many
 from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.tensor import TensorAudit
 from requant.formats.ggml import NEEDS_IMPORTANCE, GGMLType, Indices
@@ -12,6 +13,8 @@ from requant.quantization.derivation import Making, derivable
 
 PROBE = 1 << 17
 """Weights of each type that are looked at first, to find out how the file was made."""
+TURN = 1 << 14
+"""Weights of a tensor that are looked at, to find out whether it was made the other way about importances."""
 
 
 def probe(material: Material, audits: list[TensorAudit]) -> Making:
@@ -44,10 +47,28 @@ def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
     for audit in audits:
         if audit.searched and seen[audit.tensor.type] < 2:
             seen[audit.tensor.type] += 1
-            rows = max(1, min(PROBE // audit.tensor.shape[0], audit.rows))
-            spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
-            indices = spread if audit.selected is None else audit.selected[:rows]
-            yield from ((audit, indices[places]) for places in by_expert(audit.tensor, indices))
+            yield from ((audit, indices) for indices in _look(audit, PROBE))
+
+
+def _look(audit: TensorAudit, weights: int) -> Iterator[Indices]:
+    """Rows of a tensor with about so many weights, expert by expert."""
+    rows = max(1, min(weights // audit.tensor.shape[0], audit.rows))
+    spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
+    indices = spread if audit.selected is None else audit.selected[:rows]
+    yield from (indices[places] for places in by_expert(audit.tensor, indices))
+
+
+def derives(material: Material, making: Making, audit: TensorAudit) -> bool:
+    """Whether a tensor is made in such a way, as far as a look at some rows says.
+
+    Raises:
+        FormatError, SourceError: when the rows cannot be read.
+        ToolError: when an arithmetic cannot be had.
+    """
+    looks = list(_look(audit, TURN))
+    odd = sum(_odd_blocks(material, making, audit, indices) for indices in looks)
+    blocks = sum(map(len, looks)) * audit.tensor.shape[0] // audit.tensor.type.block_size
+    return not surprisingly_many(odd, blocks * rate(audit.tensor.type).most)
 
 
 def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:

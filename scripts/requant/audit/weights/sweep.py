@@ -18,10 +18,11 @@ from requant.audit.recipe.sanity import Unweighted, look
 from requant.audit.weights.hashed_weights import HashedWeights
 from requant.audit.weights.journal import Entry, Journal
 from requant.audit.weights.judgement import differs_throughout, judge
-from requant.audit.weights.making import probe
+from requant.audit.weights.making import derives, probe
 from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.audit.weights.tensor import TensorAudit
+from requant.audit.weights.unknown_importances import dense
 from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry
@@ -42,11 +43,12 @@ class Sweep:
     """The tensors of a file with their verdicts.
 
     ``arithmetic``, ``via`` and ``weighed`` are those that the file was found to be in. ``missing`` are weights that it
-    lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``padding`` is what was read between
-    the tensors, ``sha256s`` those of its files where all was read, and ``digests`` those of its tensors by
+    lacks. ``blocks`` and ``differing`` count what rounding could have touched. ``weighed`` is ``None`` where neither
+    with nor without the importances at hand anything fits. ``used`` are the tensors that show that they were made with
+    theirs, ``excluded`` those that show that they were not, beside others that were. ``padding`` is what was read
+    between the tensors, ``sha256s`` those of its files where all was read, and ``digests`` those of its tensors by
     name; ``source`` are the weights that were read whole, and ``source_root`` is one digest for them if none is left
-    out. ``weighed`` is ``None`` where neither with nor without the importances at hand anything fits.
-    ``derived_before`` counts tensors that a run before, which was broken off, had derived from the same bytes.
+    out. ``derived_before`` counts tensors that a run before, which was broken off, had derived from the same bytes.
     """
 
     tensors: tuple[TensorAudit, ...]
@@ -56,6 +58,8 @@ class Sweep:
     blocks: int
     differing: int
     weighed: bool | None = True
+    used: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     padding: Padding = field(default_factory=Padding)
     sha256s: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -106,7 +110,9 @@ def audit_tensors(
     whole = None if selected is not None else _Whole.of(material, journal)
     _pass(material, checked, making, jobs, progress, whole)
     making = _reconsidered(material, checked, making, jobs, whole)
+    _turn(material, checked, making, jobs, whole)
     judge(audits, selected is not None, material.lacking)
+    used, excluded = _by_importances(material, checked, making)
     padding = whole.passage.padding if whole else look_between(material.subject, material.header, seed)
     return Sweep(
         tensors=tuple(audits),
@@ -115,7 +121,9 @@ def audit_tensors(
         missing=tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors})),
         blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
         differing=_differing(checked),
-        weighed=None if differs_throughout(audits) else making.weighed,
+        weighed=None if differs_throughout(audits) else making.weighed or any(audit.turned for audit in checked),
+        used=used,
+        excluded=excluded if used else (),
         padding=padding,
         sha256s=whole.passage.sha256s if whole else (),
         digests=whole.passage.digests if whole else {},
@@ -236,17 +244,49 @@ def _reconsidered(
     if 2 * max(others.values(), default=0) <= differing:
         return making
     [(turned, _)] = others.most_common(1)
-    again = whole and _Whole.of(material, whole.journal)
-    _pass(material, audits, turned, jobs, lambda _: None, again)
-    if whole and again and again.passage.sha256s != whole.passage.sha256s:
-        raise changed_meanwhile(material.subject.name)
-    if whole and again and again.weights.entries != whole.weights.entries:
-        raise changed_meanwhile(material.weights.shown)
+    _again(material, audits, turned, jobs, whole)
     if _differing(audits) < differing:
         return turned
     for audit, tally in zip(audits, tallies, strict=True):
         audit.tally = tally
     return making
+
+
+def _turn(
+    material: Material, audits: list[TensorAudit], making: Making, jobs: int, whole: _Whole | None
+) -> None:  # fmt: skip
+    """Compare tensors once more that differ throughout, where they derive the other way about importances.
+
+    ``--exclude-weights`` and ``--include-weights`` keep importances from some tensors. Either way what is derived is
+    what the named weights give, all of it: that leaves nothing to a forger but which of the two it is, and it is said.
+    """
+    other = replace(making, weighed=not making.weighed)
+    known = [audit for audit in audits if audit.weighed and audit.tensor.name in material.importances]
+    if turned := [audit for audit in known if dense(audit) and derives(material, other, audit)]:
+        _again(material, turned, other, jobs, whole)
+    for audit in turned:
+        audit.turned = True
+
+
+def _again(
+    material: Material, audits: list[TensorAudit], making: Making, jobs: int, whole: _Whole | None
+) -> None:  # fmt: skip
+    """Compare some tensors once more, if all is read then of the very same bytes."""
+    again = whole and _Whole.of(material, whole.journal)
+    _pass(material, audits, making, jobs, lambda _: None, again)
+    if whole and again and again.passage.sha256s != whole.passage.sha256s:
+        raise changed_meanwhile(material.subject.name)
+    if whole and again and not {*again.weights.entries} <= {*whole.weights.entries}:
+        raise changed_meanwhile(material.weights.shown)
+
+
+def _by_importances(
+    material: Material, audits: list[TensorAudit], making: Making
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tensors that derive with the importances that there are for them, and those that do without."""
+    known = [audit for audit in audits if audit.weighed and audit.tensor.name in material.importances]
+    told = [(audit.tensor.name, making.weighed is not audit.turned) for audit in known if not dense(audit)]
+    return tuple(name for name, used in told if used), tuple(name for name, used in told if not used)
 
 
 def _differing(audits: list[TensorAudit]) -> int:

@@ -19,6 +19,7 @@ class TensorAudit:
 
     ``selected`` are the rows to look at, ``None`` for all; ``held`` are these rows once they have been read. ``reason``
     says why a tensor is unchecked, or what is wrong with it as a whole. ``unweighted`` is what importances did to it.
+    ``turned`` says that it was made without importances where the file was made with them, or the other way about.
     """
 
     tensor: Tensor
@@ -28,6 +29,7 @@ class TensorAudit:
     verdict: Verdict = Verdict.UNCHECKED
     held: Rows | None = None
     unweighted: Unweighted = field(default_factory=Unweighted)
+    turned: bool = False
 
     @property
     def rows(self) -> int:
