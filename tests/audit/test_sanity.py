@@ -177,6 +177,15 @@ def test_what_was_quantized_without_is_a_fact() -> None:
     )
 
 
+def test_what_was_kept_from_its_importances_is_another() -> None:
+    both = Sanity(3, (), ("a",), ("b", "c"))
+    assert both.fact is not None and both.fact.endswith(
+        ": a; 2 matrices are quantized without importances, which it was not given though the matrix has some, as by "
+        "--exclude-weights: b, c"
+    )
+    assert both.document()["excluded"] == ["b", "c"]
+
+
 def test_the_document_has_the_worst_of_each() -> None:
     found = Sanity(2, sanity_of(HONEST, {"a": 1.25, "b": 1.5}), ("c",)).document()
     assert (found["entries"], found["left_out"], found["error"]) == (2, ["c"], {"tensor": "b", "value": "1.5"})

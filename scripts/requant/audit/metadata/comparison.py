@@ -69,10 +69,20 @@ class MetadataComparison:
 
 @dataclass(frozen=True)
 class NamedImatrix:
-    """What llama-quantize notes about an importance matrix: its entries, and the chunks of text it was made of."""
+    """What llama-quantize notes about an importance matrix: its entries, and the chunks of text it was made of.
+
+    ``entries`` are those that it may have been given of it. Of ``untold`` of these the tensors do not show whether it
+    was.
+    """
 
     entries: int
     chunks: int
+    untold: int = 0
+
+    def allows(self, what: str) -> range:
+        """What may be noted of ``entries`` or of ``chunks``."""
+        most: int = getattr(self, what)
+        return range(most - (self.untold if what == "entries" else 0), most + 1)
 
 
 def expected_from_gguf(weights: Header) -> ExpectedMetadata:
@@ -173,9 +183,10 @@ def _own_finding(key: str, actual: Field, imatrix: NamedImatrix | None) -> Metad
         return _make(key, Grade.HARMLESS, "(any)", shown(actual), "only describes how the file was made")
     if imatrix is None:
         return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), "cannot be checked: no imatrix was named")
-    wanted = getattr(imatrix, counts[key])
-    right = isinstance(actual.value, int) and actual.value == wanted
-    return None if right else _serious(key, str(wanted), actual, "contradicts the named importance matrix")
+    wanted = imatrix.allows(counts[key])
+    right = isinstance(actual.value, int) and actual.value in wanted
+    said = str(wanted[-1]) if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"
+    return None if right else _serious(key, said, actual, "contradicts the named importance matrix")
 
 
 def _serious(key: str, expected: str, actual: Field, reason: str) -> MetadataFinding:

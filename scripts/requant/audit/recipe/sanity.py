@@ -159,12 +159,14 @@ class Measure:
 class Sanity:
     """How an importance matrix looks: the worst of its numbers, and the tensors that it has no entry for.
 
-    ``entries`` counts what the matrix holds. ``left_out`` were quantized as without a matrix.
+    ``entries`` counts what the matrix holds. ``left_out`` were quantized as without a matrix, and so were ``excluded``,
+    of which it has entries.
     """
 
     entries: int
     measures: tuple[Measure, ...]
     left_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def findings(self) -> Iterator[MetadataFinding]:
         """What is beyond its bound."""
@@ -185,7 +187,8 @@ class Sanity:
             name: None if found is None else {"tensor": printable(found[0]), "value": f"{found[1]:.4g}"}
             for name, found in extremes.items()
         }
-        return {"entries": self.entries, "left_out": list(self.left_out), **numbers, "sentence": self.sentence}
+        lists = {"left_out": list(self.left_out), "excluded": list(self.excluded)}
+        return {"entries": self.entries, **lists, **numbers, "sentence": self.sentence}
 
     @property
     def sentence(self) -> str:
@@ -195,11 +198,17 @@ class Sanity:
 
     @property
     def fact(self) -> str | None:
-        """What there is to say of tensors without an entry."""
-        if not self.left_out:
-            return None
-        which = "1 matrix is" if len(self.left_out) == 1 else f"{len(self.left_out):,} matrices are"
-        return f"{which} quantized without importances, as llama-quantize was given none: {listed(self.left_out)}"
+        """What there is to say of tensors that were made without importances."""
+        given = "as llama-quantize was given none"
+        kept = "which it was not given though the matrix has some, as by --exclude-weights"
+        facts = ((self.left_out, given), (self.excluded, kept))
+        said = [
+            f"{'1 matrix is' if len(names) == 1 else f'{len(names):,} matrices are'} quantized without importances, "
+            f"{why}: {listed(names)}"
+            for names, why in facts
+            if names
+        ]
+        return "; ".join(said) or None
 
 
 def sanity_of(importances: Mapping[str, Floats], errors: Mapping[str, float]) -> tuple[Measure, ...]:
