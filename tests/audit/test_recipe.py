@@ -21,7 +21,8 @@ from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Field, Tensor
 from requant.ground.exit_codes import ExitCode
-from requant.quantization.mix import FILE_TYPES, OLDER_FALLBACKS, Model, expected_types
+from requant.quantization.file_types import FILE_TYPES
+from requant.quantization.mix import OLDER, Model, expected_types
 from support.relabelled import number, text
 from support.small_checkpoint import IMATRIX, SUBJECT, header
 
@@ -65,9 +66,12 @@ def answered(subject: Made) -> RecipeAnswer:
 
 
 @pytest.mark.parametrize("source", [SOURCE, TIED, source_of(288)], ids=["untied", "tied", "odd rows"])
-@pytest.mark.parametrize("mix", NUMBERS)
+@pytest.mark.parametrize("mix", [mix for mix in NUMBERS if mix != "Q1_0"])
 def test_every_stock_mix(mix: str, source: Source) -> None:
-    """Under its label it is stock; without one it is still found, or another that has the very same types."""
+    """Under its label it is stock; without one it is still found, or another that has the very same types.
+
+    Of Q1_0 llama-quantize can make no odd rows.
+    """
     for label in (mix, None):
         found = answered(made(mix, label=label, source=source, name=f"Model-{mix}.gguf"))
         assert (found.status, found.command, found.findings) == (Mix.STOCK, (), ()), found
@@ -79,7 +83,7 @@ def test_every_stock_mix(mix: str, source: Source) -> None:
 
 def test_the_fallbacks_of_an_older_llama_cpp_are_stock_too() -> None:
     source = source_of(288)
-    types = expected_types(NUMBERS["Q2_K"], source, MODEL, True, OLDER_FALLBACKS)
+    types = expected_types(NUMBERS["Q2_K"], source, MODEL, True, OLDER)
     assert types != expected_types(NUMBERS["Q2_K"], source, MODEL, True)
     assert answered(made("Q2_K", types, source=source)).status is Mix.STOCK
 
@@ -139,6 +143,70 @@ def test_counts_agree_with_nouns() -> None:
     assert one.startswith("a custom mix: 1 of 58 matrices has another type than Q4_K_M gives it (")
     two = answered(made("Q4_K_M", {"blk.3.attn_q.weight": T.Q8_0, "blk.4.attn_q.weight": T.Q8_0})).sentence
     assert two.startswith("a custom mix: 2 of 58 matrices have other types than Q4_K_M gives them (")
+
+
+def test_older_choices_are_stock_and_called_so() -> None:
+    """Fused attention was chosen for otherwise until 2026; a command is told for the newest version all the same."""
+    source = {name.replace("attn_v", "attn_qkv"): each for name, each in SOURCE.items()}
+    types = expected_types(NUMBERS["Q4_K_M"], source, MODEL, True, OLDER)
+    found = answered(made("Q4_K_M", types, source=source))
+    assert found.status is Mix.STOCK
+    assert found.sentence.endswith("the stock mix Q4_K_M, as older versions of llama.cpp choose it")
+    custom = answered(made("Q4_K_M", types | {"output.weight": T.Q8_0}, source=source))
+    assert r"^blk\.[0-9]+\.attn_qkv\.weight$=q5_k" in custom.command
+
+
+EMBEDDED = SOURCE | {"per_layer_token_embd.weight": ((512, 64), T.BF16)}
+TOGETHER: dict[str, tuple[Made, str]] = {
+    "an embedding, where a layer has one too": (
+        made("Q4_K_M", {"token_embd.weight": T.Q8_0}, source=EMBEDDED),
+        "--token-embedding-type q8_0 --tensor-type '^per_layer_token_embd\\.weight$=q4_k'",
+    ),
+    "that of the layers alone": (
+        made("Q4_K_M", {"per_layer_token_embd.weight": T.Q8_0}, source=EMBEDDED),
+        "--tensor-type '^per_layer_token_embd\\.weight$=q8_0'",
+    ),
+    "values, fused or not": (
+        made("Q6_K", {"blk.1.attn_v.weight": T.Q8_0}, source={
+            name.replace("attn_v", "attn_qkv") if "blk.0" in name else name: each for name, each in SOURCE.items()
+        }),
+        " ".join(f"--tensor-type '^blk\\.{rest}'" for rest in (
+            "[0-9]+\\.attn_qkv\\.weight$=q6_k", "1\\.attn_v\\.weight$=q8_0", "(2|3|4|5|6|7)\\.attn_v\\.weight$=q6_k",
+        )),
+    ),
+    "outside of the layers": (
+        made("Q4_K_M", {"enc.blk.0.attn_q.weight": T.Q8_0}, source={
+            "enc.blk.0.attn_q.weight": ((512, 512), T.BF16), "enc.blk.1.attn_q.weight": ((512, 512), T.BF16), **SOURCE,
+        }),
+        "--tensor-type '^enc\\.blk\\.0\\.attn_q\\.weight$=q8_0' --tensor-type '^enc\\.blk\\.1\\.attn_q\\.weight$=q4_k'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("subject", "options"), TOGETHER.values(), ids=TOGETHER)
+def test_what_is_counted_or_chosen_together_is_named_together(subject: Made, options: str) -> None:
+    found = answered(subject)
+    assert (found.status, list(found.command[3:-3])) == (Mix.CUSTOM, shlex.split(options)), found.sentence
+
+
+def test_importances_kept_from_tensors_are_in_the_command() -> None:
+    given = ("--exclude-weights", "blk.0.attn_k.weight")
+    for subject, words in (
+        (made("Q4_K_M"), ()),
+        (made("Q4_K_M", {"output.weight": T.Q8_0}), ("--output-tensor-type", "q8_0")),
+    ):
+        found = answered(replace(subject, given=given))
+        assert found.status.exit_code is ExitCode.OK
+        assert found.command == (
+            "llama-quantize",
+            "--imatrix",
+            "imatrix.gguf",
+            *given,
+            *words,
+            "weights.gguf",
+            "quant.gguf",
+            "Q4_K_M",
+        )
 
 
 def test_without_a_label_the_nearest_mix_is_found() -> None:
@@ -273,7 +341,7 @@ def labelled(field: Field | None, subject: Made) -> RecipeAnswer:
 
 @pytest.mark.parametrize(("field", "words"), [
     (number(99), "says file type 99, a mix that requant does not know"),
-    (number(38), "says MXFP4_MOE, a mix that requant does not know"),
+    (number(39), "says NVFP4, a mix that requant does not know"),
     (text("15"), "is of the type STRING, not UINT32"),
     (Field(ValueType.INT32, 15), "is of the type INT32, not UINT32"),
 ])  # fmt: skip
@@ -313,6 +381,15 @@ def test_the_keys_that_llama_quantize_sets(key: str, field: Field | None, grade:
     }
     assert found.pop("quantize.imatrix.file") is Grade.HARMLESS or key == "quantize.imatrix.file"
     assert found == ({key: grade} if grade and key != "quantize.imatrix.file" else {})
+
+
+@pytest.mark.parametrize(("untold", "right"), [(0, [252]), (2, [250, 251, 252])])
+def test_entries_of_which_nothing_shows_may_have_been_kept(untold: int, right: list[int]) -> None:
+    """``--exclude-weights`` lowers the number that is noted, and a tensor in Q8_0 is the same with and without."""
+    for count in range(249, 254):
+        found = compare_making(header({COUNTS[0]: number(count)}), NamedImatrix(252, 100, untold))
+        assert [each.grade for each in found] == ([] if count in right else [Grade.SERIOUS])
+        assert all(each.expected == ("252" if not untold else "250 to 252") for each in found)
 
 
 def test_a_false_count_is_evidence_of_the_recipe() -> None:

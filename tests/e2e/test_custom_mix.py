@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ from requant.audit.recipe.mix import Made, answer_mix
 from requant.audit.status import Mix
 from requant.conversion.layout import plan
 from requant.formats.ggml import GGMLType
-from requant.formats.gguf import Tensor
-from requant.quantization.mix import FILE_TYPES, Model
+from requant.formats.gguf import Tensor, read_header
+from requant.quantization.file_types import FILE_TYPES
+from requant.quantization.mix import Model
 from support.command import Audit
 from support.hollow import TOOL, chosen, config, write_empty_imatrix, write_hollow
 from support.quants import contents
 from support.workplace import Workplace
+from support.zoo import ZOO, write_zoo
 
 CUSTOM: dict[str, tuple[list[str], str]] = {
     "_L": (["--token-embedding-type", "q8_0"], "Q4_K_M"),
@@ -78,20 +81,38 @@ OPTIONS = {
     "some layers of all kinds": ["--tensor-type", "blk\\.(0|1|7)\\.=q6_k"],
     "the first layers' values": ["--tensor-type", "blk\\.[0-4]\\.attn_v=q5_1"],
 }
+OF_OTHERS = {
+    "values of some layers": ["--tensor-type", "blk\\.[0-4]\\.attn_v=q5_1"],
+    "experts": ["--tensor-type", "ffn_.*_exps=q5_k"],
+    "one layer": ["--tensor-type", "blk\\.7\\.=q8_0"],
+    "embeddings": ["--tensor-type", "per_layer_token_embd=q5_k", "--token-embedding-type", "q4_k"],
+    "outside of the layers": ["--tensor-type", "dec\\.blk=q5_1"],
+}
 BASES = ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS", "IQ3_XS", "Q4_0", "Q8_0", "F16")
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_llama_quantize_chooses_the_same_by_the_command(demo: Workplace, tmp_path: Path, name: str) -> None:
     """Types alone, on models of other shapes: many file types, options and places where they are counted."""
-    found = plan(MODELS[name])
-    model, imatrix = write_hollow(tmp_path / "model.gguf", found), write_empty_imatrix(tmp_path / "imatrix.gguf")
-    source = {each: (origin.shape, origin.type) for each, origin in found.tensors.items()}
-    facts = Model(found.architecture, found.layers, found.heads, found.kv_heads)
+    model, imatrix = tmp_path / "model.gguf", write_empty_imatrix(tmp_path / "imatrix.gguf")
+    require_chosen_again(write_hollow(model, plan(MODELS[name])), imatrix, BASES, OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["experts, all names, tied", "dense, all names", "Mixtral"])
+def test_the_same_of_other_architectures(demo: Workplace, tmp_path: Path, name: str) -> None:
+    """With experts, fused and latent attention and embeddings for each layer, whose values are counted together."""
+    model, imatrix = tmp_path / "model.gguf", write_empty_imatrix(tmp_path / "imatrix.gguf")
+    require_chosen_again(write_zoo(model, ZOO[name]), imatrix, ("Q4_K_M", "IQ2_M", "MXFP4_MOE"), OF_OTHERS)
+
+
+def require_chosen_again(model: Path, imatrix: Path, bases: Sequence[str], cases: Mapping[str, list[str]]) -> None:
+    header = read_header(model)
+    source = {each.name: (each.shape, each.type) for each in header.tensors}
+    facts = Model.of(header.metadata)
     given, customs = ["--imatrix", str(imatrix)], 0
-    for base in BASES:
+    for base in bases:
         [label] = [number for number, file_type in FILE_TYPES.items() if file_type.name == base]
-        for case, options in OPTIONS.items():
+        for case, options in cases.items():
             types = chosen(model, base, [*given, *options])
             assert types is not None
             answer = answer_mix(Made(tensors(source, types), source, facts, label, "Model.gguf", True))
@@ -102,7 +123,7 @@ def test_llama_quantize_chooses_the_same_by_the_command(demo: Workplace, tmp_pat
                 # All but the program, the importance matrix and the names of files and mix.
                 again = chosen(model, answer.command[-1], [*given, *answer.command[3:-3]])
                 assert again == types, (base, case, answer.command)
-    assert customs > len(BASES) * len(OPTIONS) / 2
+    assert customs > len(bases) * len(cases) / 2
 
 
 def tensors(source: dict[str, tuple[tuple[int, ...], GGMLType]], types: dict[str, GGMLType]) -> list[Tensor]:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from requant.conversion.layout import Plan, plan
-from requant.formats.ggml import GGMLType
+from requant.conversion.layout import plan
 from requant.formats.gguf import read_header
-from requant.ground.errors import UnsupportedError
-from requant.quantization.mix import FILE_TYPES, OTHER_NAMES, Model, expected_types
+from requant.quantization.file_types import FILE_TYPES, OTHER_NAMES
+from requant.quantization.mix import LAYERS_OF_70B, Model, expected_types
+from requant.quantization.tensor_kinds import ARCHITECTURES, KEPT, KEPT_OF_GLM5, SPARED_OF_GLM5
 from support.checkout import TOOLCHAINS
-from support.hollow import chosen, config, write_empty_imatrix, write_hollow
+from support.hollow import config, require_same_mixes, write_empty_imatrix, write_hollow
 from support.workplace import TOOLCHAIN, Workplace
+from support.zoo import ZOO, write_zoo
 
 MODELS = {
     "Qwen3-4B": config("qwen3", 36, (32, 8), tie_word_embeddings=True),
@@ -32,30 +33,14 @@ MODELS = {
 }  # fmt: skip
 
 
-def ours(found: Plan, number: int, imatrix: bool) -> dict[str, GGMLType] | None:
-    tensors = {name: (origin.shape, origin.type) for name, origin in found.tensors.items()}
-    model = Model(found.architecture, found.layers, found.heads, found.kv_heads)
-    try:
-        return expected_types(number, tensors, model, imatrix)
-    except UnsupportedError:
-        assert not imatrix, "only a missing importance matrix is a reason"
-        return None
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *ZOO])
 def test_every_file_type(demo: Workplace, tmp_path: Path, name: str) -> None:
-    found = plan(MODELS[name])
-    model = write_hollow(tmp_path / "model.gguf", found)
-    imatrix = write_empty_imatrix(tmp_path / "imatrix.gguf")
-    for number in FILE_TYPES:
-        for given in (imatrix, None):
-            options = ["--imatrix", str(given)] if given else []
-            mine, theirs = ours(found, number, given is not None), chosen(model, FILE_TYPES[number].name, options)
-            if mine is None and given is None and theirs:
-                # Possible where all rows are odd, and nothing that requant claims to know.
-                assert FILE_TYPES[number].name == "IQ3_XXS"
-                continue
-            assert mine == theirs, (FILE_TYPES[number].name, given)
+    model = tmp_path / "model.gguf"
+    if name in ZOO:
+        write_zoo(model, ZOO[name])
+    else:
+        write_hollow(model, plan(MODELS[name]))
+    require_same_mixes(model, write_empty_imatrix(tmp_path / "imatrix.gguf"))
 
 
 def test_the_demo(demo: Workplace) -> None:
@@ -75,3 +60,18 @@ def test_numbers_and_names_are_those_of_llama_cpp() -> None:
         int(number): name for name, number in re.findall(r"^ +LLAMA_FTYPE_(?:MOSTLY|ALL)_(\w+) += (\d+),", header, re.M)
     }
     assert {number: kind.name for number, kind in FILE_TYPES.items()} | OTHER_NAMES == known
+
+
+def test_names_are_those_of_llama_cpps_sources() -> None:
+    """What the zoo cannot show: that no architecture, and no name that it asks for, is forgotten."""
+    source = TOOLCHAINS / TOOLCHAIN / "source" / "src"
+    listed = (source / "llama-arch.cpp").read_text().split("LLM_ARCH_NAMES = {")[1].split("};")[0]
+    assert {*re.findall(r'"([\w.-]+)"', listed)} - {"clip"} == ARCHITECTURES
+    quant = (source / "llama-quant.cpp").read_text()
+    allows = quant.split("static bool tensor_allows_quantization")[1].split("static ggml_type tensor_type_fallback")[0]
+    assert {*re.findall(r'name\.find\("([^"]+)"\)', allows)} == {*KEPT, *KEPT_OF_GLM5}
+    chooses = quant.split("static ggml_type llama_tensor_get_type_impl")[1].split("// outer wrapper")[0]
+    assert {*re.findall(r'name\.find\("([^"]+)"\)', chooses)} == {*SPARED_OF_GLM5}
+    assert {*re.findall(r"LLM_ARCH_(\w+)", allows + chooses)} == {"FALCON", "BAILINGMOE3", "GLM5_NEXT"}
+    large = {file.stem for file in (source / "models").glob("*.cpp") if "LLM_TYPE_70B" in file.read_text()}
+    assert large == LAYERS_OF_70B.keys()

@@ -7,7 +7,8 @@ import pytest
 from requant.documents.schemas import SCHEMAS, read_yaml
 from requant.formats.ggml import NEEDS_IMPORTANCE, GGMLType
 from requant.ground.errors import UnsupportedError
-from requant.quantization.mix import FILE_TYPES, NEED_IMATRIX, Model, expected_types
+from requant.quantization.file_types import FILE_TYPES
+from requant.quantization.mix import NEED_IMATRIX, Model, expected_types
 from requant.quantization.quants import QUANTS, needs_imatrix, quant_bytes
 
 NUMBERS = {file_type.name: number for number, file_type in FILE_TYPES.items()}
@@ -25,8 +26,8 @@ def test_recipes_may_name_all_of_them_and_no_other() -> None:
 
 def test_each_is_a_quantized_file_type_with_a_known_mix() -> None:
     plain = {"F32", "F16", "BF16"}
-    # Ternary types are for models that were trained so.
-    assert NUMBERS.keys() - QUANTS - plain == {"TQ1_0", "TQ2_0"}
+    # These are for models that were trained so.
+    assert NUMBERS.keys() - QUANTS - plain == {"TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "MXFP4_MOE"}
     assert len(QUANTS) == len(set(QUANTS) & NUMBERS.keys())
 
 

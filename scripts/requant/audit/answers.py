@@ -23,6 +23,7 @@ from requant.audit.metadata.comparison import (
 )
 from requant.audit.metadata.history import Origins, find_origins
 from requant.audit.named_weights import NamedWeights
+from requant.audit.recipe.command import given_to
 from requant.audit.recipe.imatrix import HashedImatrix, look_at_matrix
 from requant.audit.recipe.mix import Made, RecipeAnswer, about_label, answer_mix, with_findings
 from requant.audit.recipe.sanity import Sanity, sanity_of
@@ -250,10 +251,10 @@ def answer_recipe(
     mix = answer_mix(
         Made(
             subject.header.tensors, source, weights.model, subject.inferred.file_type,
-            PurePosixPath(subject.name).name, given,
+            PurePosixPath(subject.name).name, given, given_to(sweep.used, sweep.excluded),
         )
     )  # fmt: skip
-    named = NamedImatrix(len(used.content.entries), used.content.chunk_count) if used else None
+    named = _named(used, sweep) if used else None
     findings = [*mix.findings, *about_label(subject.header), *compare_making(subject.header, named)]
     if imatrix is not None and weighed is not None:
         findings += _about_matrix(subject, imatrix, weighed)
@@ -265,15 +266,22 @@ def answer_recipe(
     return with_findings(mix, used, [*findings, *claims], allowed)
 
 
+def _named(imatrix: HashedImatrix, sweep: Sweep) -> NamedImatrix:
+    """What llama-quantize may have noted about an importance matrix, which may have been kept from some tensors."""
+    entries = imatrix.content.entries.keys() - sweep.excluded
+    return NamedImatrix(len(entries), imatrix.content.chunk_count, len(entries - {*sweep.used}))
+
+
 def _sanity(imatrix: HashedImatrix, sweep: Sweep) -> Sanity:
     """How the importance matrix of a quant looks, and what it did to the tensors that derive from the weights."""
     importances = imatrix.importances()
     compared = [audit for audit in sweep.tensors if audit.searched and audit.tally.blocks]
     ratios = {audit.tensor.name: audit.unweighted.ratio for audit in compared if audit.verdict is not Verdict.MISMATCH}
     errors = {name: ratio for name, ratio in ratios.items() if ratio is not None}
-    touched = {each.tensor.name: importances[each.tensor.name] for each in compared if each.tensor.name in importances}
+    known = importances.keys() - sweep.excluded
+    touched = {each.tensor.name: importances[each.tensor.name] for each in compared if each.tensor.name in known}
     left_out = tuple(audit.tensor.name for audit in compared if audit.weighed and audit.tensor.name not in importances)
-    return Sanity(len(importances), sanity_of(touched, errors), left_out)
+    return Sanity(len(importances), sanity_of(touched, errors), left_out, sweep.excluded)
 
 
 def _about_matrix(subject: Subject, imatrix: HashedImatrix, weighed: bool) -> Iterator[MetadataFinding]:

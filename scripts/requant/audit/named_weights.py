@@ -14,7 +14,7 @@ from requant.conversion.special_tokens import GGML, TOKENIZER
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.conversion.writer import changed_by_transformers
 from requant.formats.ggml import GGMLType, ValueType
-from requant.formats.gguf import Field, Header
+from requant.formats.gguf import Field
 from requant.formats.gguf_parts import models, part_names, read_gguf
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import SUFFIX, Checkpoint, read_checkpoint
@@ -77,23 +77,9 @@ def _gguf(place: Place, name: str) -> NamedWeights:
     file, header = read_gguf(place, name)
     types = {tensor.name: tensor.type for tensor in header.tensors}
     return NamedWeights(
-        place, "GGUF", GGUFWeights(file, header), types, _model(header), expected_from_gguf(header), None,
+        place, "GGUF", GGUFWeights(file, header), types, Model.of(header.metadata), expected_from_gguf(header), None,
         files=tuple(part_names(name)) if header.parts else (name,),
     )  # fmt: skip
-
-
-def _model(header: Header) -> Model:
-    """What the quant mix needs to know of a GGUF; zero and nothing where it does not say."""
-
-    def value(key: str) -> object:
-        field = header.metadata.get(key)
-        return None if field is None else field.value
-
-    architecture = value("general.architecture")
-    numbers = [value(f"{architecture}.{key}") for key in ("block_count", "attention.head_count")]
-    layers, heads = (number if type(number) is int else 0 for number in numbers)
-    shared = value(f"{architecture}.attention.head_count_kv")
-    return Model(str(architecture), layers, heads, shared if type(shared) is int else heads)
 
 
 def _checkpoint(place: Place, upstream: Upstream) -> NamedWeights:
@@ -122,7 +108,7 @@ def _asked(place: Place, stored: Checkpoint, upstream: Upstream, reason: str) ->
     """A checkpoint as upstream's converter would make a GGUF of it."""
     found = ask(upstream, place, stored, reason)
     weights = CheckpointWeights(stored, found.layout, ROPE_TOLERANCE)
-    model = Model("", 0, 0, 0) if found.header is None else _model(found.header)
+    model = Model("", 0, 0, 0) if found.header is None else Model.of(found.header.metadata)
     expected = None if found.header is None else expected_from_upstream(found.header)
     return NamedWeights(
         place,

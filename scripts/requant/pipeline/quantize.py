@@ -15,7 +15,7 @@ from requant.ground.programs import Run, work_folder
 from requant.ground.progress import progress
 from requant.pipeline.describe import Description, describe_with_progress, require_finite, tensor_entries
 from requant.pipeline.settings import Calibration
-from requant.quantization.mix import base_type
+from requant.quantization.file_types import base_type
 from requant.quantization.quants import quant_bytes
 from requant.toolchain.build import open_built
 from requant.toolchain.lanes import Lanes, explain_difference

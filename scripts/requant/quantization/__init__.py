@@ -3,4 +3,14 @@
 For the audit and the pipeline alike. Only the standard library and numpy are imported.
 """
 
-__all__ = ["consistency", "derivation", "mix", "quantizer", "quants", "verdict", "witnesses"]
+__all__ = [
+    "consistency",
+    "derivation",
+    "file_types",
+    "mix",
+    "quantizer",
+    "quants",
+    "tensor_kinds",
+    "verdict",
+    "witnesses",
+]

@@ -1,213 +1,139 @@
-"""Which type llama-quantize gives to each tensor of a dense model: the mix that a file type such as Q4_K_M stands for.
+"""Which type llama-quantize gives to each tensor of a model: the mix that a file type such as Q4_K_M stands for.
 
-``llama_tensor_get_type_impl``, ``tensor_allows_quantization`` and ``tensor_type_fallback`` of llama.cpp 0c1e57098bba's
-``src/llama-quant.cpp``, as a table. llama.cpp 4227c9be (August 2025) makes the same choices, except for rows that are
-no multiple of 256: see ``OLDER_FALLBACKS``. Options that overrule the mix (``--pure``, ``--tensor-type`` and the like)
-are not known here.
+``llama_tensor_get_type_impl`` and ``tensor_type_fallback`` of ``src/llama-quant.cpp`` in two versions of llama.cpp,
+for every architecture that they know. Options that overrule the mix (``--pure``, ``--tensor-type`` and the like) are
+not known here.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cached_property
+from typing import Self, TypeAlias
+
+import numpy as np
 
 from requant.formats.ggml import PLAIN, GGMLType
 from requant.formats.ggml import GGMLType as T
-from requant.formats.gguf import quoted
+from requant.formats.gguf import Field, quoted
 from requant.ground.errors import UnsupportedError
+from requant.quantization.file_types import (
+    FILE_TYPES,
+    FileType,
+    Position,
+    Rules,
+    file_type_name,
+    of_falcon,
+    with_8_experts,
+)
+from requant.quantization.tensor_kinds import (
+    ARCHITECTURES,
+    BAILING,
+    EMBEDDINGS,
+    FALCON,
+    GLM5,
+    OUTPUT,
+    SPARED_OF_GLM5,
+    is_quantized,
+    kind_of,
+    layer_of,
+)
 
-ARCHITECTURES = ("qwen3", "qwen2", "llama")
+Tensors: TypeAlias = Mapping[str, tuple[tuple[int, ...], GGMLType]]
+
+FEED_FORWARD = ("ffn_down", "ffn_gate", "ffn_up")
+SHORT = 32
+"""The blocks of types that nothing with shorter ones could take the place of."""
+NEED_IMATRIX = frozenset({T.IQ3_XXS, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ1_M, T.IQ1_S})
+"""Types that llama-quantize gives to no layer without an importance matrix; ggml itself could make IQ3_XXS."""
+LAYERS_OF_70B = {"llama": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
+"""``LLM_TYPE_70B``: models that share each value among eight heads, so that better ones cost little."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What the mix looks at besides the tensors: general.architecture, block_count, head_count and head_count_kv."""
+    """What the mix looks at besides the tensors: ``general.architecture``, and how many there are of what.
+
+    ``layers`` are those of block_count, with what predicts further tokens; ``heads`` and ``kv_heads`` those of the
+    first layer, where they differ.
+    """
 
     architecture: str
     layers: int
     heads: int
     kv_heads: int
+    experts: int = 0
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Field]) -> Self:
+        """Of a GGUF's header; zero and nothing where it does not say."""
+        named = metadata.get("general.architecture")
+        name = str(named.value) if named is not None else ""
+
+        def number(key: str, other: int = 0) -> int:
+            return _first(metadata.get(f"{name}.{key}"), other)
+
+        layers, heads = number("block_count"), number("attention.head_count")
+        # As their ``load_arch_hparams`` count: layers that are gone through again, and one more for the router.
+        layers *= number("num_loops", 1) if name == "nanbeige" else 1
+        layers += 1 - number("nextn_predict_layers") if name == "graniteswitch" else 0
+        return cls(name, layers, heads, number("attention.head_count_kv", heads), number("expert_count"))
+
+    @property
+    def wide(self) -> bool:
+        """Whether four or more query heads share one pair of key and value."""
+        return self.heads >= 4 * self.kv_heads > 0
+
+    @property
+    def is_70b(self) -> bool:
+        """Whether llama.cpp takes it for one of 70 billion weights."""
+        if self.architecture == "llama" and (self.experts == 8 or self.heads == self.kv_heads):
+            return False
+        return LAYERS_OF_70B.get(self.architecture) == self.layers
 
 
-@dataclass(frozen=True)
-class Position:
-    """Where in the model a tensor stands: the ``index``-th of ``count`` of its kind.
+def _first(field: Field | None, other: int) -> int:
+    """A number, or the first of several."""
+    value = None if field is None else field.value
+    if isinstance(value, np.ndarray):
+        value = value[0].item() if value.size else None
+    return value if type(value) is int else other
 
-    ``wide`` is true when four or more query heads share one pair of key and value.
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """What versions of llama-quantize do otherwise.
+
+    ``fallbacks`` take the place of types whose blocks of 256 do not fit the rows. ``values`` are the kinds that are
+    counted and treated as values of attention. ``tied`` are the embeddings that stand for an output that is not there.
     """
 
-    index: int
-    count: int
-    wide: bool
-    imatrix: bool
-
-    @property
-    def early(self) -> bool:
-        """Among the first eighth."""
-        return self.index < self.count // 8
-
-    @property
-    def middle(self) -> bool:
-        """Neither among the first nor among the last eighth."""
-        return self.count // 8 <= self.index < 7 * self.count // 8
-
-    @property
-    def more_bits(self) -> bool:
-        """In the first or last eighth, or every third between them: ``use_more_bits``."""
-        return not self.middle or (self.index - self.count // 8) % 3 == 2
+    fallbacks: Mapping[GGMLType, GGMLType]
+    values: frozenset[str]
+    tied: tuple[str, ...]
+    narrow: bool = True
 
 
-Choice: TypeAlias = "GGMLType | Callable[[Position], GGMLType | None]"
-
-
-@dataclass(frozen=True)
-class FileType:
-    """One ``llama_ftype``: ``base`` is the type of every tensor for which ``rules`` have no other.
-
-    A rule is a type, or a function of the tensor's position that returns one, or ``None`` for ``base``.
-    """
-
-    name: str
-    base: GGMLType
-    rules: Mapping[str, Choice] = field(default_factory=dict)
-
-
-def _when(condition: Callable[[Position], bool], kind: GGMLType, other: GGMLType | None = None) -> Choice:
-    return lambda at: kind if condition(at) else other
-
-
-def _wide(at: Position) -> bool:
-    return at.wide
-
-
-def _early(at: Position) -> bool:
-    return at.early
-
-
-MORE_BITS = {kind: _when(lambda at: at.more_bits, T.Q6_K) for kind in ("attn_v", "ffn_down")}
-IQ4 = {
-    "attn_v": _when(_wide, T.Q5_K),
-    "ffn_down": _when(lambda at: at.early and not at.imatrix, T.Q5_K),
-}
-IQ1 = {
-    "output": T.Q5_K, "token_embd": T.Q2_K, "attn_v": _when(_wide, T.Q4_K, T.Q2_K),
-    "ffn_down": _when(_early, T.Q2_K), "attn_output": T.IQ2_XXS,
-}  # fmt: skip
-IQ2_X = {kind: choice for kind, choice in IQ1.items() if kind != "attn_output"}
-IQ2 = {
-    "output": T.Q5_K, "token_embd": T.IQ3_S, "attn_v": _when(_wide, T.Q4_K, T.IQ3_S),
-    "ffn_down": _when(_early, T.IQ3_S), "attn_output": T.IQ3_S,
-}  # fmt: skip
-IQ3_XS = {
-    "attn_v": _when(_wide, T.Q4_K), "attn_q": T.IQ3_XXS, "attn_k": T.IQ3_XXS,
-    "ffn_gate": _when(lambda at: at.middle, T.IQ3_XXS), "ffn_up": _when(lambda at: at.middle, T.IQ3_XXS),
-}  # fmt: skip
-IQ3_XXS = {
-    "output": T.Q5_K, "token_embd": T.IQ3_S, "attn_q": T.IQ2_S, "attn_k": T.IQ2_S, "attn_output": T.IQ3_S,
-    "attn_v": _when(_wide, T.Q4_K, T.IQ3_XXS),
-}  # fmt: skip
-
-
-def _legacy(kind: GGMLType) -> dict[str, Choice]:
-    return {"ffn_down": _when(lambda at: at.imatrix and at.early, kind)}
-
-
-FILE_TYPES = {
-    0: FileType("F32", T.F32),
-    1: FileType("F16", T.F16),
-    2: FileType("Q4_0", T.Q4_0, _legacy(T.Q4_1)),
-    3: FileType("Q4_1", T.Q4_1),
-    7: FileType("Q8_0", T.Q8_0, {"output": T.Q8_0}),
-    8: FileType("Q5_0", T.Q5_0, _legacy(T.Q5_1)),
-    9: FileType("Q5_1", T.Q5_1),
-    10: FileType(
-        "Q2_K", T.Q2_K, {"attn_v": _when(_wide, T.Q4_K, T.Q3_K), "ffn_down": T.Q3_K, "attn_output": T.Q3_K}
-    ),
-    11: FileType("Q3_K_S", T.Q3_K),
-    12: FileType(
-        "Q3_K_M", T.Q3_K,
-        {
-            "attn_v": _when(lambda at: at.index < 2, T.Q5_K, T.Q4_K),
-            "ffn_down": _when(lambda at: at.index < at.count // 16, T.Q5_K, T.Q4_K),
-            "attn_output": T.Q4_K,
-        },
-    ),
-    13: FileType("Q3_K_L", T.Q3_K, {"attn_v": T.Q5_K, "ffn_down": T.Q5_K, "attn_output": T.Q5_K}),
-    14: FileType(
-        "Q4_K_S", T.Q4_K, {"attn_v": _when(lambda at: at.index < 4, T.Q5_K), "ffn_down": _when(_early, T.Q5_K)}
-    ),
-    15: FileType("Q4_K_M", T.Q4_K, MORE_BITS),
-    16: FileType("Q5_K_S", T.Q5_K),
-    17: FileType("Q5_K_M", T.Q5_K, MORE_BITS),
-    18: FileType("Q6_K", T.Q6_K),
-    19: FileType("IQ2_XXS", T.IQ2_XXS, IQ2_X),
-    20: FileType("IQ2_XS", T.IQ2_XS, IQ2_X),
-    21: FileType("Q2_K_S", T.Q2_K, {"attn_v": _when(_wide, T.Q4_K), "ffn_down": _when(_early, T.Q4_K)}),
-    22: FileType("IQ3_XS", T.IQ3_S, IQ3_XS),
-    23: FileType("IQ3_XXS", T.IQ3_XXS, IQ3_XXS),
-    24: FileType("IQ1_S", T.IQ1_S, IQ1),
-    25: FileType("IQ4_NL", T.IQ4_NL, IQ4),
-    26: FileType("IQ3_S", T.IQ3_S, {"attn_v": _when(_wide, T.Q4_K)}),
-    27: FileType("IQ3_M", T.IQ3_S, {"attn_v": T.Q4_K, "ffn_down": _when(_early, T.Q4_K), "attn_output": T.Q4_K}),
-    28: FileType("IQ2_S", T.IQ2_XS, IQ2),
-    29: FileType("IQ2_M", T.IQ2_S, IQ2),
-    30: FileType("IQ4_XS", T.IQ4_XS, IQ4),
-    31: FileType("IQ1_M", T.IQ1_M, IQ1),
-    32: FileType("BF16", T.BF16),
-    36: FileType("TQ1_0", T.TQ1_0, {"token_embd": T.Q4_K}),
-    37: FileType("TQ2_0", T.TQ2_0, {"token_embd": T.Q4_K}),
-}  # fmt: skip
-"""By the number in general.file_type; ``llama_ftype`` in ``include/llama.h``."""
-
-OTHER_NAMES = {38: "MXFP4_MOE", 39: "NVFP4", 40: "Q1_0", 41: "Q2_0"}
-"""File types whose mix is not known here."""
-
-NEED_IMATRIX = frozenset({T.IQ3_XXS, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ1_M, T.IQ1_S})
-"""Types that llama-quantize gives to no layer without an importance matrix; ggml itself could make IQ3_XXS."""
-
-# For rows that are no multiple of 256 columns: types with blocks of 32.
 FALLBACKS = {
     **dict.fromkeys((T.IQ1_S, T.IQ1_M, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ3_XXS, T.IQ3_S, T.IQ4_XS), T.IQ4_NL),
-    **dict.fromkeys((T.Q2_K, T.Q3_K, T.TQ1_0, T.TQ2_0), T.Q4_0),
+    **dict.fromkeys((T.Q2_0, T.Q2_K, T.Q3_K, T.TQ1_0, T.TQ2_0), T.Q4_0),
     T.Q4_K: T.Q5_0,
     T.Q5_K: T.Q5_1,
     T.Q6_K: T.Q8_0,
 }
-OLDER_FALLBACKS = FALLBACKS | dict.fromkeys((T.Q2_K, T.Q3_K), T.IQ4_NL)
-"""As of llama.cpp 4227c9be, which also refuses types with blocks of 32 for rows that are no multiple of 32."""
-
-# These names are all that a dense model of the known architectures can have.
-NAME = re.compile(
-    r"(?:blk\.(?P<layer>0|[1-9]\d{0,4})\."
-    r"(?P<kind>attn_[qkv]|attn_output|ffn_(?:gate|up|down)|attn_norm|ffn_norm|attn_[qk]_norm)"
-    r"|(?P<top>token_embd|output|output_norm|rope_freqs))\.(?P<what>weight|bias)"
+COUNTED = frozenset({"attn_v", "attn_qkv", "attn_kv_b"})
+"""Kinds that are counted as values in the model as a whole."""
+NEWER = Version(FALLBACKS, COUNTED, EMBEDDINGS)
+"""llama.cpp 0c1e57098bba (October 2026)."""
+OLDER = Version(
+    FALLBACKS | dict.fromkeys((T.Q2_K, T.Q3_K), T.IQ4_NL), frozenset({"attn_v"}), EMBEDDINGS[:1], narrow=False
 )
-
-
-def base_type(quant: str) -> GGMLType:
-    """The type that a quant, such as Q4_K_M, has where its mix says nothing else.
-
-    >>> base_type("Q4_K_M").name
-    'Q4_K'
-    """
-    return next(file_type.base for file_type in FILE_TYPES.values() if file_type.name == quant)
-
-
-def file_type_name(number: int) -> str:
-    """What llama-quantize calls a general.file_type, or its number where that has no name.
-
-    >>> file_type_name(15), file_type_name(9999)
-    ('Q4_K_M', 'file type 9999')
-    """
-    return FILE_TYPES[number].name if number in FILE_TYPES else OTHER_NAMES.get(number, f"file type {number}")
+"""llama.cpp 4227c9be (August 2025), which refuses types with blocks of 32 for rows that are no multiple of 32."""
+VERSIONS = (NEWER, OLDER)
 
 
 def expected_types(
-    number: int,
-    tensors: Mapping[str, tuple[tuple[int, ...], GGMLType]],
-    model: Model,
-    imatrix: bool,
-    fallbacks: Mapping[GGMLType, GGMLType] = FALLBACKS,
+    number: int, tensors: Tensors, model: Model, imatrix: bool, version: Version = NEWER
 ) -> dict[str, GGMLType]:
     """The type of every tensor after llama-quantize without options but ``--imatrix``.
 
@@ -217,11 +143,11 @@ def expected_types(
             and type, which is kept where nothing is quantized.
         model: the rest of what decides.
         imatrix: whether an importance matrix is given.
-        fallbacks: what takes the place of types whose blocks do not fit the rows; differs between versions.
+        version: whose choices these are.
 
     Raises:
-        UnsupportedError: when this module does not know the file type, the architecture or a tensor, or when
-            llama-quantize would refuse.
+        UnsupportedError: when this module does not know the file type or the architecture, or when llama-quantize
+            would refuse.
     """
     if number not in FILE_TYPES:
         raise UnsupportedError(f"the mix of {file_type_name(number)} is not known to requant")
@@ -229,56 +155,90 @@ def expected_types(
         raise UnsupportedError(
             f"the quant mix for the architecture {quoted(model.architecture)} is not known to requant"
         )
-    kinds = {name: _kind(name) for name in tensors}
-    counts = dict.fromkeys(("ffn_down", "ffn_gate", "ffn_up"), model.layers)
-    counts["attn_v"] = sum(kind == "attn_v" for _, kind in kinds.values())
-    seen: dict[str, int] = {}
-    found: dict[str, GGMLType] = {}
+    state = _State(FILE_TYPES[number], model, imatrix, version, OUTPUT not in tensors)
+    state.counts["attn_v"] = sum(kind_of(name) in COUNTED for name in tensors)
     # llama-quantize goes through the layers in order and counts as it goes.
-    for name in sorted(tensors, key=lambda name: (kinds[name][0], name)):
-        shape, source = tensors[name]
-        kind = kinds[name][1]
-        if kind is None or sum(length > 1 for length in shape[1:]) == 0:
-            found[name] = source
-            continue
-        if kind == "token_embd" and "output.weight" not in tensors:
-            kind = "output"
-        index = seen[kind] = seen.get(kind, -1) + 1
-        position = Position(index, counts.get(kind, 0), model.heads >= 4 * model.kv_heads > 0, imatrix)
-        found[name] = fitting(_choose(FILE_TYPES[number], kind, shape[0], position, model), shape[0], fallbacks)
+    names = sorted(tensors, key=lambda name: (layer_of(name), name))
+    found = {name: _type_of(name, *tensors[name], state) for name in names}
     _require_imatrix(number, found, imatrix)
     return found
 
 
-def _kind(name: str) -> tuple[int, str | None]:
-    """The layer of a tensor (-1 outside of them), and the kind that rules go by: ``None`` if it is never quantized."""
-    match = NAME.fullmatch(name)
-    if not match:
-        raise UnsupportedError(f"the quant mix for a model with the tensor {quoted(name)} is not known to requant")
-    kind = match["kind"] or match["top"]
-    quantized = match["what"] == "weight" and not kind.endswith(("_norm", "rope_freqs"))
-    return int(match["layer"] or -1), kind if quantized else None
+@dataclass
+class _State:
+    """How far llama-quantize has come: ``seen`` tensors of each kind, of ``counts`` in all."""
+
+    file_type: FileType
+    model: Model
+    imatrix: bool
+    version: Version
+    tied: bool
+    seen: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.counts.update(dict.fromkeys(FEED_FORWARD, self.model.layers))
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Those of the file type, as far as such a model has no others."""
+        others = with_8_experts(self.file_type) if self.model.experts == 8 else {}
+        falcon = of_falcon(self.file_type) if self.model.architecture == FALCON else {}
+        return {**self.file_type.rules, **others, **falcon}
+
+    def position(self, name: str, kind: str) -> Position:
+        """Where a tensor stands; from now on it is among those that were seen."""
+        index = self.seen[kind]
+        self.seen[kind] += 1
+        if kind in FEED_FORWARD and self.model.experts > 1 and not self.file_type.lowest:
+            # Experts are not in the order of the layers, so their names say where they are.
+            index = layer_of(name)
+            if not 0 <= index < self.model.layers:
+                raise UnsupportedError(f"llama-quantize refuses {quoted(name)}, which is in none of the layers")
+        return Position(index, self.counts[kind], self.model.wide, self.imatrix, self.model.experts)
 
 
-def _choose(file_type: FileType, kind: str, columns: int, at: Position, model: Model) -> GGMLType:
-    base = file_type.base
+def _type_of(name: str, shape: tuple[int, ...], source: GGMLType, state: _State) -> GGMLType:
+    """The type of the tensor that comes next."""
+    if not is_quantized(name, shape, state.model.architecture):
+        return source
+    base = state.file_type.base
     if base in PLAIN:
         return base
-    if kind == "output" and columns % base.block_size:
+    return _fitting(_choose(name, shape, state), shape[0], state.version)
+
+
+def _choose(name: str, shape: tuple[int, ...], state: _State) -> GGMLType:
+    """What ``llama_tensor_get_type_impl`` returns."""
+    file_type, model = state.file_type, state.model
+    if model.architecture == GLM5 and any(part in name for part in SPARED_OF_GLM5):
         return T.Q8_0
-    rule = file_type.rules.get(kind, T.Q6_K if kind == "output" else base)
-    if file_type.name == "IQ3_XXS" and kind in ("ffn_down", "attn_v") and not at.imatrix:
-        raise UnsupportedError("llama-quantize refuses IQ3_XXS without an importance matrix")
-    chosen = rule if isinstance(rule, GGMLType) else rule(at) or base
-    # Models of the 70B class share each value among eight heads, so better ones cost little.
-    shared = model.architecture == "qwen2" or model.heads != model.kv_heads
-    class_70b = model.layers == 80 and shared and model.architecture in ("qwen2", "llama")
-    if class_70b and kind == "attn_v" and not file_type.name.startswith(("IQ1", "IQ2")) and chosen in (T.Q3_K, T.Q4_K):
-        return T.Q5_K
-    return chosen
+    kind = kind_of(name)
+    if kind in state.version.values:
+        kind = "attn_v"
+    if state.tied and name in state.version.tied:
+        kind = "output"
+    if file_type.base is T.MXFP4:
+        expert = model.architecture != BAILING or kind in FEED_FORWARD
+        return T.MXFP4 if kind != "output" and len(shape) > 2 and shape[2] > 1 and expert else T.Q8_0
+    if kind == "output" and shape[0] % file_type.base.block_size:
+        return T.Q8_0
+    rule = state.rules.get(kind, T.Q6_K if kind == "output" else file_type.base)
+    at = state.position(name, kind)
+    chosen = rule if isinstance(rule, GGMLType) else rule(at) or file_type.base
+    better = kind == "attn_v" and model.is_70b and not file_type.lowest and chosen in (T.Q3_K, T.Q4_K)
+    return T.Q5_K if better else chosen
 
 
-def fitting(kind: GGMLType, columns: int, fallbacks: Mapping[GGMLType, GGMLType] = FALLBACKS) -> GGMLType:
+def _fitting(kind: GGMLType, columns: int, version: Version) -> GGMLType:
+    """``kind``, or what takes its place; only some versions have something for all rows."""
+    block, known = kind.block_size, kind in version.fallbacks
+    if columns % block and not known and (block > SHORT or not version.narrow):
+        raise UnsupportedError(f"llama-quantize refuses {kind.name} for rows of {columns:,}, no multiple of {block}")
+    return fitting(kind, columns, version)
+
+
+def fitting(kind: GGMLType, columns: int, version: Version = NEWER) -> GGMLType:
     """``kind``, or what takes its place where rows of so many ``columns`` are no multiple of its blocks.
 
     >>> [fitting(T.Q4_K, columns).name for columns in (4096, 4064, 100)]
@@ -286,7 +246,7 @@ def fitting(kind: GGMLType, columns: int, fallbacks: Mapping[GGMLType, GGMLType]
     """
     if columns % kind.block_size == 0:
         return kind
-    fallback = fallbacks.get(kind, kind)
+    fallback = version.fallbacks.get(kind, kind)
     return T.F16 if columns % fallback.block_size else fallback
 
 
@@ -294,5 +254,5 @@ def _require_imatrix(number: int, types: Mapping[str, GGMLType], imatrix: bool) 
     if imatrix:
         return
     needy = NEED_IMATRIX | {T.Q2_K} if FILE_TYPES[number].name == "Q2_K_S" else NEED_IMATRIX
-    if any(kind in needy for name, kind in types.items() if name not in ("token_embd.weight", "output.weight")):
+    if any(kind in needy for name, kind in types.items() if name not in (*EMBEDDINGS, OUTPUT)):
         raise UnsupportedError(f"llama-quantize refuses {file_type_name(number)} without an importance matrix")

@@ -4,11 +4,11 @@ A mix that llama-quantize makes by its options is as honest as one that it choos
 command, never evidence. Evidence is only what the file says of itself and what its own bytes deny.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding
+from requant.audit.recipe.command import TOP, Types, command_of, options_of
 from requant.audit.recipe.imatrix import HashedImatrix
 from requant.audit.recipe.promises import StockMix, at_most_bits, bits_per_weight, hold, is_matrix, matrices_of
 from requant.audit.recipe.sanity import Sanity
@@ -19,24 +19,13 @@ from requant.formats.gguf_values import shown
 from requant.ground.errors import UnsupportedError
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import listed
-from requant.quantization.mix import (
-    FALLBACKS,
-    FILE_TYPES,
-    NEED_IMATRIX,
-    OLDER_FALLBACKS,
-    Model,
-    expected_types,
-    file_type_name,
-)
+from requant.quantization.file_types import FILE_TYPES, file_type_name
+from requant.quantization.mix import NEED_IMATRIX, NEWER, VERSIONS, Model, Version, expected_types
 
-LAYER = re.compile(r"blk\.(\d+)\.(.+)")
-LONGEST_BLOCK = max(kind.block_size for kind in GGMLType)
 MOST_SAID = 5
 """Sentences about one key that the answer holds; the findings have all."""
-TOP = {"token_embd.weight": "--token-embedding-type", "output.weight": "--output-tensor-type"}
 
 Source = Mapping[str, tuple[tuple[int, ...], GGMLType]]
-Types = Mapping[str, GGMLType]
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,8 @@ class Made:
     """What a quant was made of, and the quant: all that its mix follows from.
 
     ``tensors`` are the quant's, ``source`` shape and type of each weight before. ``label`` is general.file_type,
-    ``name`` the file's; ``imatrix`` says whether an importance matrix was given.
+    ``name`` the file's; ``imatrix`` says whether an importance matrix was given, ``given`` are the options that
+    kept some of its importances from the tensors.
     """
 
     tensors: Sequence[Tensor]
@@ -53,6 +43,7 @@ class Made:
     label: int | None
     name: str
     imatrix: bool
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,22 +71,30 @@ class RecipeAnswer:
 
 @dataclass(frozen=True)
 class Stock:
-    """What each file type's mix would have given, by all versions' fallbacks; and why others are not known."""
+    """What each file type's mix would have given, by all versions, the newest first; and why others are not known."""
 
-    mixes: Mapping[int, Sequence[Types]]
+    mixes: Mapping[int, Mapping[Version, Types]]
     refused: Mapping[int, str]
 
     def equal(self, found: Types) -> list[int]:
         """The file types whose types these are."""
-        return [number for number, choices in self.mixes.items() if any(not differing(found, each) for each in choices)]
+        return [number for number in self.mixes if self.versions(number, found)]
+
+    def versions(self, number: int, found: Types) -> list[Version]:
+        """The versions that give a file type just these types."""
+        return [version for version, choice in self.mixes[number].items() if not differing(found, choice)]
 
     def fixed(self, name: str) -> bool:
         """Whether llama-quantize leaves this tensor as it is, whatever it is told."""
-        return len({choice.get(name) for choices in self.mixes.values() for choice in choices}) == 1
+        return len({choice.get(name) for choices in self.mixes.values() for choice in choices.values()}) == 1
 
     def nearest(self, number: int, found: Types) -> Types:
-        """Of a mix by all fallbacks the one that differs least."""
-        return min(self.mixes[number], key=lambda choice: len(differing(found, choice)))
+        """Of a mix by all versions the one that differs least."""
+        return min(self.mixes[number].values(), key=lambda choice: len(differing(found, choice)))
+
+    def newest(self, number: int) -> Types:
+        """A mix as the newest version that knows it makes it."""
+        return next(iter(self.mixes[number].values()))
 
 
 def answer_mix(made: Made) -> RecipeAnswer:
@@ -119,10 +118,7 @@ def answer_mix(made: Made) -> RecipeAnswer:
         said = f"the types were not compared with a stock mix, they have {bits:.2f} bits per weight: {why}"
         answer = RecipeAnswer(Mix.UNCHECKED, said, bits=bits)
     elif equal:
-        number = made.label if made.label in equal else equal[0]
-        name = FILE_TYPES[number].name
-        said = "" if made.label is not None else ", which the header does not say"
-        answer = RecipeAnswer(Mix.STOCK, f"the types are those of the stock mix {name}{said}", name, bits, bits)
+        answer = _stock(made, found, stock, equal, bits)
     else:
         answer = _custom(made, found, stock, bits, known)
     return replace(answer, findings=findings)
@@ -177,16 +173,27 @@ def differing(found: Types, choice: Types) -> list[str]:
 def _stock_mixes(made: Made) -> Stock:
     # Whoever has such types had an importance matrix, whether his file says so or not.
     given = made.imatrix or any(each.type in NEED_IMATRIX and each.name not in TOP for each in made.tensors)
-    columns = {shape[0] for shape, _ in made.source.values() if is_matrix(shape)}
-    fallbacks = (FALLBACKS, OLDER_FALLBACKS) if any(width % LONGEST_BLOCK for width in columns) else (FALLBACKS,)
-    mixes: dict[int, list[Types]] = {}
+    mixes: dict[int, dict[Version, Types]] = {}
     refused: dict[int, str] = {}
     for number in FILE_TYPES:
-        try:
-            mixes[number] = [expected_types(number, made.source, made.model, given, rules) for rules in fallbacks]
-        except UnsupportedError as error:
-            refused[number] = str(error)
-    return Stock(mixes, refused)
+        for version in VERSIONS:
+            try:
+                choice = expected_types(number, made.source, made.model, given, version)
+            except UnsupportedError as error:
+                refused.setdefault(number, str(error))
+            else:
+                mixes.setdefault(number, {})[version] = choice
+    return Stock(mixes, {number: why for number, why in refused.items() if number not in mixes})
+
+
+def _stock(made: Made, found: Types, stock: Stock, equal: Sequence[int], bits: float) -> RecipeAnswer:
+    """The mix of a file type; the label's, if that is among those with the same types."""
+    number = made.label if made.label is not None and made.label in equal else equal[0]
+    name = FILE_TYPES[number].name
+    said = "" if NEWER in stock.versions(number, found) else ", as older versions of llama.cpp choose it"
+    said += "" if made.label is not None else ", which the header does not say"
+    command = command_of(name, (), made.imatrix, made.given) if made.given else ()
+    return RecipeAnswer(Mix.STOCK, f"the types are those of the stock mix {name}{said}", name, bits, bits, command)
 
 
 def _why_unchecked(made: Made, found: Types, stock: Stock) -> str | None:
@@ -217,7 +224,9 @@ def _custom(made: Made, found: Types, stock: Stock, bits: float, known: Mapping[
         f"a custom mix: {len(others):,} of {count:,} matrices {have} than {name} gives {them} "
         f"({bits:.2f} bits per weight, {name} has {known[number].bits:.2f})"
     )
-    command = _options(found, choice, others, made.imatrix, name)
+    free = [each for each in found if each in choice and not stock.fixed(each)]
+    options = options_of(found, differing(found, stock.newest(number)), free)
+    command = command_of(name, options, made.imatrix, made.given)
     return RecipeAnswer(Mix.CUSTOM, sentence, name, bits, known[number].bits, command)
 
 
@@ -231,38 +240,6 @@ def _start(made: Made, found: Types, stock: Stock) -> int:
     if made.label is not None and made.label in stock.mixes and usable(made.label):
         return made.label
     return min(filter(usable, stock.mixes), key=lambda each: len(differing(found, stock.nearest(each, found))))
-
-
-def _options(found: Types, choice: Types, others: Sequence[str], imatrix: bool, name: str) -> tuple[str, ...]:
-    """The command that makes such a mix.
-
-    Where one layer of a kind is named, llama-quantize no longer counts it and may choose otherwise for those after it
-    (``llama_tensor_get_type``). So of a kind that differs anywhere all layers are named.
-    """
-    words: list[str] = []
-    for kind in dict.fromkeys(_kind(each) for each in others):
-        if kind in TOP:
-            words += [TOP[kind], found[kind].name.lower()]
-            continue
-        members = [each for each in found if _kind(each) == kind and each in choice]
-        types = dict.fromkeys(found[each] for each in members)
-        for of in types:
-            layers = [_layer(each) for each in members if found[each] is of]
-            which = "[0-9]+" if len(types) == 1 else layers[0] if len(layers) == 1 else f"({'|'.join(layers)})"
-            words += ["--tensor-type", rf"^blk\.{which}\.{re.escape(kind)}$={of.name.lower()}"]
-    matrix = ("--imatrix", "imatrix.gguf") if imatrix else ()
-    return ("llama-quantize", *matrix, *words, "weights.gguf", "quant.gguf", name)
-
-
-def _kind(name: str) -> str:
-    """A tensor's name without its layer."""
-    match = LAYER.fullmatch(name)
-    return match[2] if match else name
-
-
-def _layer(name: str) -> str:
-    match = LAYER.fullmatch(name)
-    return match[1] if match else ""
 
 
 def _sum_up(choice: Types, shapes: Mapping[str, tuple[int, ...]]) -> StockMix:

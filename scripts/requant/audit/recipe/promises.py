@@ -14,7 +14,8 @@ from math import prod
 from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding
 from requant.formats.ggml import PLAIN, GGMLType
 from requant.formats.gguf import Tensor
-from requant.quantization.mix import FALLBACKS, FILE_TYPES, OLDER_FALLBACKS, fitting
+from requant.quantization.file_types import FILE_TYPES
+from requant.quantization.mix import VERSIONS, fitting
 
 FILE_NAME = "file name"
 LEAST_BITS = 0.85
@@ -140,7 +141,7 @@ def _broken(promise: Promise, matrices: Matrices) -> str | None:
     """Why a promise is not kept; nothing where it is."""
     if promise.number in matrices.equal:
         return None
-    fits = {fitting(promise.base, width, rules) for width in matrices.columns for rules in (FALLBACKS, OLDER_FALLBACKS)}
+    fits = {fitting(promise.base, width, version) for width in matrices.columns for version in VERSIONS}
     if promise.number is not None:
         unquantized = promise.base in PLAIN and matrices.types <= set(PLAIN)
         given = matrices.stock[promise.number].types if promise.number in matrices.stock else frozenset()

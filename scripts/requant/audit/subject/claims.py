@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from requant.formats.gguf import Header, quoted
 from requant.places.repository import ID
-from requant.quantization.mix import file_type_name
+from requant.quantization.file_types import file_type_name
 
 MAX_MODELS = 16
 """Base models that are looked at; merges have several."""

@@ -24,7 +24,7 @@ from requant.formats.gguf_values import cut
 from requant.formats.weights_root import TensorEntry
 from requant.ground.digests import Known, digest_bytes
 from requant.ground.text import listed, shown
-from requant.quantization.mix import FILE_TYPES
+from requant.quantization.file_types import FILE_TYPES
 from requant.quantization.verdict import Verdict
 
 FILE_TYPE_NAMES = {file_type.name for file_type in FILE_TYPES.values()}
