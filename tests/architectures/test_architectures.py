@@ -22,6 +22,7 @@ from requant.quantization.verdict import Verdict
 from support.architectures import CASES
 from support.asked import Made, altered, make, require_same_layout
 from support.checkout import ROOT
+from support.hollow import require_same_mixes, write_empty_imatrix, write_like
 from support.quants import audited
 from support.workplace import Workplace
 
@@ -78,6 +79,16 @@ def test_an_architecture(
     rows[name] = (
         f"| {name} | `{case.architecture}` | {len(header.tensors)} | {exact} | {found[Verdict.MISMATCH]} | {said} |"
     )
+
+
+@pytest.mark.parametrize("times", [1, 8], ids=["odd rows", "whole blocks"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_mixes_of_an_architecture(made: dict[str, Made], tmp_path: Path, name: str, times: int) -> None:
+    """Every file type, with and without an importance matrix: the type of each tensor is what llama-quantize would choose."""
+    model = made[name]
+    assert model.refused is None, model.refused
+    hollow = write_like(tmp_path / "model.gguf", Path(f"{model.folder}.gguf"), times)
+    require_same_mixes(hollow, write_empty_imatrix(tmp_path / "imatrix.gguf"))
 
 
 def pattern(audit: TensorAudit) -> str:
