@@ -1,12 +1,7 @@
-"""requant.audit.recipe.mix and promises: stock mixes, custom ones with their commands, and what label and name say falsely.
-
-tests/e2e/test_custom_mix.py runs such commands with the real llama-quantize.
-"""
+"""requant.audit.recipe.mix and promises: stock mixes, custom ones, and what label and name say falsely."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,52 +12,14 @@ from requant.audit.recipe.mix import Made, RecipeAnswer, about_label, answer_mix
 from requant.audit.recipe.promises import promised
 from requant.audit.recipe.sanity import MATRIX, Sanity, sanity_of
 from requant.audit.status import Mix
-from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.ggml import GGMLType as T
+from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Tensor
 from requant.ground.exit_codes import ExitCode
-from requant.quantization.file_types import FILE_TYPES
 from requant.quantization.mix import OLDER, Model, expected_types
+from support.mixes import LAYERS, MODEL, NUMBERS, SOURCE, TIED, Source, answered, made, source_of
 from support.relabelled import number, text
 from support.small_checkpoint import IMATRIX, SUBJECT, header
-
-LAYERS = 8
-MODEL = Model("llama", LAYERS, 8, 2)
-NUMBERS = {file_type.name: number for number, file_type in FILE_TYPES.items()}
-Source = dict[str, tuple[tuple[int, ...], GGMLType]]
-
-
-def source_of(columns: int = 512, tied: bool = False) -> Source:
-    """The weights of a small model, in BF16 as the converter writes them."""
-    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (columns, 1024), "output_norm.weight": (columns,)}
-    if not tied:
-        shapes["output.weight"] = (columns, 1024)
-    for layer in range(LAYERS):
-        for kind in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
-            shapes[f"blk.{layer}.{kind}.weight"] = (columns, 512)
-        shapes |= {f"blk.{layer}.{kind}.weight": (columns,) for kind in ("attn_norm", "ffn_norm")}
-    return {name: (shape, T.BF16 if len(shape) > 1 else T.F32) for name, shape in shapes.items()}
-
-
-SOURCE, TIED = source_of(), source_of(tied=True)
-
-
-def made(
-    mix: str, changes: Mapping[str, T] | None = None, *, label: int | str | None = "",
-    name: str = "Model.gguf", source: Source = SOURCE, imatrix: bool = True, model: Model = MODEL,
-) -> Made:  # fmt: skip
-    """A quant of a mix, but for some tensors (by their names, also without the layer), labelled as that mix or as asked for."""
-    types = expected_types(NUMBERS[mix], source, MODEL, imatrix)
-    for end, kind in (changes or {}).items():
-        types |= {each: kind for each in types if each == end or each.endswith(f".{end}")}
-    tensors = [Tensor(each, shape, types[each], 0, 0) for each, (shape, _) in source.items()]
-    said = NUMBERS[label or mix] if isinstance(label, str) else label
-    return Made(tensors, source, model, said, name, imatrix)
-
-
-def answered(subject: Made) -> RecipeAnswer:
-    mix = answer_mix(subject)
-    return with_findings(mix, None, mix.findings)
 
 
 @pytest.mark.parametrize("source", [SOURCE, TIED, source_of(288)], ids=["untied", "tied", "odd rows"])
@@ -88,56 +45,6 @@ def test_the_fallbacks_of_an_older_llama_cpp_are_stock_too() -> None:
     assert answered(made("Q2_K", types, source=source)).status is Mix.STOCK
 
 
-FFN_DOWN = r"^blk\.[0-9]+\.ffn_down\.weight$"
-ATTN_V = r"^blk\.[0-9]+\.attn_v\.weight$"
-NORMS = dict.fromkeys(("attn_norm.weight", "ffn_norm.weight", "output_norm.weight"), T.F32)
-PURE = {"weight": T.Q4_K, "output.weight": T.Q4_K, "token_embd.weight": T.Q4_K, **NORMS}
-CUSTOM: dict[str, tuple[Made, str]] = {
-    "_L, untied": (
-        made("Q4_K_M", {"token_embd.weight": T.Q8_0, "output.weight": T.Q8_0}, name="Model-Q4_K_L.gguf"),
-        "--token-embedding-type q8_0 --output-tensor-type q8_0",
-    ),
-    "_L, tied": (
-        made("Q6_K", {"token_embd.weight": T.Q8_0}, source=TIED, name="Model-Q6_K_L.gguf"),
-        "--token-embedding-type q8_0",
-    ),
-    "--pure": (
-        made("Q4_K_M", PURE),
-        f"--output-tensor-type q4_k --tensor-type '{ATTN_V}=q4_k' --tensor-type '{FFN_DOWN}=q4_k'",
-    ),
-    "--leave-output-tensor": (made("Q4_K_M", {"output.weight": T.BF16}), "--output-tensor-type bf16"),
-    "--leave-output-tensor, of F16": (made("Q4_K_M", {"output.weight": T.F16}), "--output-tensor-type f16"),
-    "a kind": (made("Q4_K_M", {"attn_v.weight": T.Q8_0}), f"--tensor-type '{ATTN_V}=q8_0'"),
-    "one layer of a plain kind": (
-        made("Q4_K_M", {"blk.3.attn_q.weight": T.Q8_0}),
-        "--tensor-type '^blk\\.(0|1|2|4|5|6|7)\\.attn_q\\.weight$=q4_k' --tensor-type '^blk\\.3\\.attn_q\\.weight$=q8_0'",
-    ),
-    "one layer of a kind with rules": (
-        made("Q4_K_S", {"blk.6.attn_v.weight": T.Q8_0}),
-        " ".join(
-            f"--tensor-type '^blk\\.{layers}\\.attn_v\\.weight$={kind}'"
-            for layers, kind in (("(0|1|2|3)", "q5_k"), ("(4|5|7)", "q4_k"), ("6", "q8_0"))
-        ),
-    ),
-    "embedding of an F16 file": (
-        made("F16", {"token_embd.weight": T.Q8_0}, imatrix=False), "--token-embedding-type q8_0",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("subject", "options"), CUSTOM.values(), ids=CUSTOM)
-def test_a_custom_mix_is_a_fact_with_its_command(subject: Made, options: str) -> None:
-    found = answered(subject)
-    assert (found.status, found.status.exit_code, found.findings) == (Mix.CUSTOM, ExitCode.OK, ()), found.sentence
-    assert subject.label is not None
-    name = FILE_TYPES[subject.label].name
-    matrix = ["--imatrix", "imatrix.gguf"] if subject.imatrix else []
-    expected = ["llama-quantize", *matrix, *shlex.split(options), "weights.gguf", "quant.gguf", name]
-    assert (found.mix, list(found.command)) == (name, expected)
-    assert found.bits != found.stock_bits
-    assert f"{found.bits:.2f} bits per weight, {name} has {found.stock_bits:.2f}" in found.sentence
-
-
 def test_counts_agree_with_nouns() -> None:
     one = answered(made("Q4_K_M", {"blk.3.attn_q.weight": T.Q8_0})).sentence
     assert one.startswith("a custom mix: 1 of 58 matrices has another type than Q4_K_M gives it (")
@@ -156,69 +63,9 @@ def test_older_choices_are_stock_and_called_so() -> None:
     assert r"^blk\.[0-9]+\.attn_qkv\.weight$=q5_k" in custom.command
 
 
-EMBEDDED = SOURCE | {"per_layer_token_embd.weight": ((512, 64), T.BF16)}
-TOGETHER: dict[str, tuple[Made, str]] = {
-    "an embedding, where a layer has one too": (
-        made("Q4_K_M", {"token_embd.weight": T.Q8_0}, source=EMBEDDED),
-        "--token-embedding-type q8_0 --tensor-type '^per_layer_token_embd\\.weight$=q4_k'",
-    ),
-    "that of the layers alone": (
-        made("Q4_K_M", {"per_layer_token_embd.weight": T.Q8_0}, source=EMBEDDED),
-        "--tensor-type '^per_layer_token_embd\\.weight$=q8_0'",
-    ),
-    "values, fused or not": (
-        made("Q6_K", {"blk.1.attn_v.weight": T.Q8_0}, source={
-            name.replace("attn_v", "attn_qkv") if "blk.0" in name else name: each for name, each in SOURCE.items()
-        }),
-        " ".join(f"--tensor-type '^blk\\.{rest}'" for rest in (
-            "[0-9]+\\.attn_qkv\\.weight$=q6_k", "1\\.attn_v\\.weight$=q8_0", "(2|3|4|5|6|7)\\.attn_v\\.weight$=q6_k",
-        )),
-    ),
-    "outside of the layers": (
-        made("Q4_K_M", {"enc.blk.0.attn_q.weight": T.Q8_0}, source={
-            "enc.blk.0.attn_q.weight": ((512, 512), T.BF16), "enc.blk.1.attn_q.weight": ((512, 512), T.BF16), **SOURCE,
-        }),
-        "--tensor-type '^enc\\.blk\\.0\\.attn_q\\.weight$=q8_0' --tensor-type '^enc\\.blk\\.1\\.attn_q\\.weight$=q4_k'",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("subject", "options"), TOGETHER.values(), ids=TOGETHER)
-def test_what_is_counted_or_chosen_together_is_named_together(subject: Made, options: str) -> None:
-    found = answered(subject)
-    assert (found.status, list(found.command[3:-3])) == (Mix.CUSTOM, shlex.split(options)), found.sentence
-
-
-def test_importances_kept_from_tensors_are_in_the_command() -> None:
-    given = ("--exclude-weights", "blk.0.attn_k.weight")
-    for subject, words in (
-        (made("Q4_K_M"), ()),
-        (made("Q4_K_M", {"output.weight": T.Q8_0}), ("--output-tensor-type", "q8_0")),
-    ):
-        found = answered(replace(subject, given=given))
-        assert found.status.exit_code is ExitCode.OK
-        assert found.command == (
-            "llama-quantize",
-            "--imatrix",
-            "imatrix.gguf",
-            *given,
-            *words,
-            "weights.gguf",
-            "quant.gguf",
-            "Q4_K_M",
-        )
-
-
 def test_without_a_label_the_nearest_mix_is_found() -> None:
     found = answered(made("Q5_K_M", {"blk.3.attn_q.weight": T.Q8_0}, label=None))
     assert (found.status, found.mix) == (Mix.CUSTOM, "Q5_K_M")
-
-
-def test_a_mix_of_quantized_and_unquantized_starts_from_a_quantized_one() -> None:
-    """llama-quantize passes over --tensor-type where the file type is unquantized."""
-    found = answered(made("F16", {"attn_v.weight": T.Q8_0}))
-    assert (found.status, found.mix) == (Mix.CUSTOM, "Q8_0")
-    assert "^blk\\.[0-9]+\\.ffn_up\\.weight$=f16" in found.command
 
 
 FALSE: dict[str, tuple[Made, str, str]] = {

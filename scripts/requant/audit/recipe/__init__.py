@@ -1,3 +1,3 @@
 """The second question: the mix of types, what names promise of it, and the importance matrix."""
 
-__all__ = ["imatrix", "matrices", "mix", "plausibility", "sanity"]
+__all__ = ["command", "imatrix", "matrices", "mix", "plausibility", "sanity"]
