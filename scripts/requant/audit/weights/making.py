@@ -18,7 +18,9 @@ TURN = 1 << 14
 
 
 def probe(material: Material, audits: list[TensorAudit]) -> Making:
-    """The way in which fewest blocks of the first look differ; of equally good ones the most usual.
+    """The way in which the smallest share of the first look differs; of equally good ones the most usual.
+
+    Every tensor that is looked at counts alike, however short its blocks are.
 
     Raises:
         FormatError, SourceError: when the rows cannot be read.
@@ -33,29 +35,12 @@ def probe(material: Material, audits: list[TensorAudit]) -> Making:
     ]
     best, fewest = makings[0], None
     for making in makings:
-        found = sum(_odd_blocks(material, making, audit, indices) for audit, indices in looks)
+        found = sum(_share(material, making, audit, look) for audit, look in looks)
         if fewest is None or found < fewest:
             best, fewest = making, found
         if not found:
             break
     return best
-
-
-def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, Indices]]:
-    """Some rows of two tensors of each type."""
-    seen: Counter[GGMLType] = Counter()
-    for audit in audits:
-        if audit.searched and seen[audit.tensor.type] < 2:
-            seen[audit.tensor.type] += 1
-            yield from ((audit, indices) for indices in _look(audit, PROBE))
-
-
-def _look(audit: TensorAudit, weights: int) -> Iterator[Indices]:
-    """Rows of a tensor with about so many weights, expert by expert."""
-    rows = max(1, min(weights // audit.tensor.shape[0], audit.rows))
-    spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
-    indices = spread if audit.selected is None else audit.selected[:rows]
-    yield from (indices[places] for places in by_expert(audit.tensor, indices))
 
 
 def derives(material: Material, making: Making, audit: TensorAudit) -> bool:
@@ -65,10 +50,36 @@ def derives(material: Material, making: Making, audit: TensorAudit) -> bool:
         FormatError, SourceError: when the rows cannot be read.
         ToolError: when an arithmetic cannot be had.
     """
-    looks = list(_look(audit, TURN))
-    odd = sum(_odd_blocks(material, making, audit, indices) for indices in looks)
-    blocks = sum(map(len, looks)) * audit.tensor.shape[0] // audit.tensor.type.block_size
+    odd, blocks = _odd(material, making, audit, _look(audit, TURN))
     return not surprisingly_many(odd, blocks * rate(audit.tensor.type).most)
+
+
+def _looks(audits: list[TensorAudit]) -> Iterator[tuple[TensorAudit, list[Indices]]]:
+    """Some rows of two tensors of each type."""
+    seen: Counter[GGMLType] = Counter()
+    for audit in audits:
+        if audit.searched and seen[audit.tensor.type] < 2:
+            seen[audit.tensor.type] += 1
+            yield audit, _look(audit, PROBE)
+
+
+def _look(audit: TensorAudit, weights: int) -> list[Indices]:
+    """Rows of a tensor with about so many weights, expert by expert."""
+    rows = max(1, min(weights // audit.tensor.shape[0], audit.rows))
+    spread = np.unique(np.linspace(0, audit.rows - 1, rows).astype(np.int64))
+    indices = spread if audit.selected is None else audit.selected[:rows]
+    return [indices[places] for places in by_expert(audit.tensor, indices)]
+
+
+def _share(material: Material, making: Making, audit: TensorAudit, look: list[Indices]) -> float:
+    odd, blocks = _odd(material, making, audit, look)
+    return odd / max(1, blocks)
+
+
+def _odd(material: Material, making: Making, audit: TensorAudit, look: list[Indices]) -> tuple[int, int]:
+    """Of some rows of a tensor the blocks that differ from their derivation, and all."""
+    blocks = sum(map(len, look)) * audit.tensor.shape[0] // audit.tensor.type.block_size
+    return sum(_odd_blocks(material, making, audit, indices) for indices in look), blocks
 
 
 def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:

@@ -1,7 +1,7 @@
 """Going through a quant's tensors: every one derived again, row by row, several batches at a time.
 
-A file comes from one machine, so it was made in one way: that in which fewest blocks of a first look differ. Blocks
-that still differ are explained by another way, by a witness, or not at all. ``judgement`` turns counts into verdicts.
+A file comes from one machine, so it was made in one way: that in which least of a first look differs. Blocks that still
+differ are explained by another way, by a witness, or not at all. ``judgement`` turns counts into verdicts.
 Neither knows where the files lie or how results are shown.
 """
 
