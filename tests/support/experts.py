@@ -15,6 +15,8 @@ ARCHITECTURE = "qwen3moe"
 LAYERS, HIDDEN, FFN, EXPERTS, HEADS, KV_HEADS, HEAD, TOKENS = 2, 256, 256, 4, 4, 2, 64, 320
 UNSEEN = 2
 """The expert that no token of the text went through."""
+SEEN = [[64], [40], [0], [24]]
+"""Tokens by expert: each of 64 went through two."""
 MATRICES = {
     "attn_q": (HEADS * HEAD, HIDDEN), "attn_k": (KV_HEADS * HEAD, HIDDEN), "attn_v": (KV_HEADS * HEAD, HIDDEN),
     "attn_output": (HIDDEN, HEADS * HEAD), "ffn_gate_exps": (EXPERTS, FFN, HIDDEN), "ffn_up_exps": (EXPERTS, FFN, HIDDEN),
@@ -76,9 +78,7 @@ def write_matrix(path: Path, seed: int = 2) -> Path:
     for layer in range(LAYERS):
         for name, shape in MATRICES.items():
             experts = shape[0] if len(shape) == 3 else 1
-            counts = np.full((experts, 1), 64 if experts == 1 else 24, np.float32)
-            if experts > 1:
-                counts[UNSEEN] = 0
+            counts = np.array([[64]] if experts == 1 else SEEN, np.float32)
             squares = (stream.chisquare(1, (experts, shape[-1])) * counts).astype(np.float32)
             weight = f"blk.{layer}.{name}.weight"
             entries[f"{weight}.in_sum2"] = squares if experts > 1 else squares[0]
