@@ -126,7 +126,7 @@ ZOO = {
     "Mixtral, one head each": Zoo("llama", 16, ALL, experts=8, kv_heads=8, tied=True),
     "falcon": Zoo("falcon", 32, ((*FUSED, "ffn_up", "ffn_down"), DENSE), heads=71, kv_heads=1),
     "falcon, tied, with experts": Zoo("falcon", 19, ALL, experts=8, tied=True),
-    "odd rows": Zoo("llama", 9, ALL, experts=16, columns=ODD),
+    "odd rows, all names": Zoo("llama", 9, ALL, experts=16, columns=ODD),
     "odd rows, falcon, tied": Zoo("falcon", 8, ALL, columns=ODD, tied=True),
     "narrow rows": Zoo("llama", 8, ALL, experts=8, columns=NARROW),
     "rows of 320": Zoo("llama", 8, ALL, columns=320),
@@ -134,6 +134,9 @@ ZOO = {
     "without heads": Zoo("mamba", 8, (RECURRENT,), heads=0, kv_heads=0, more={
         "ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.time_step_rank": 4,
     }),
+    "72B, qwen2": Zoo("qwen2", 80, (VALUES,), heads=64, kv_heads=64),
+    "70B": Zoo("llama", 80, (VALUES,), heads=64, kv_heads=8),
+    "65B": Zoo("llama", 80, (VALUES,), heads=64, kv_heads=64),
     "70B, deci": Zoo("deci", 80, (VALUES, FUSED), heads=64, kv_heads=8),
     "70B, olmo": Zoo("olmo", 80, (VALUES,), heads=64, kv_heads=64),
     "70B, jais2": Zoo("jais2", 68, (FUSED,), heads=64, kv_heads=64),
