@@ -130,6 +130,14 @@ OLDER = Version(
 )
 """llama.cpp 4227c9be (August 2025), which refuses types with blocks of 32 for rows that are no multiple of 32."""
 VERSIONS = (NEWER, OLDER)
+LONGEST_BLOCK = max(kind.block_size for kind in GGMLType)
+
+
+def versions_for(tensors: Tensors) -> tuple[Version, ...]:
+    """The versions that may choose differently for such tensors; the newest alone where all choose alike."""
+    odd = any(shape[0] % LONGEST_BLOCK for shape, _ in tensors.values())
+    named = any(kind_of(name) in COUNTED - OLDER.values or name in EMBEDDINGS[1:] for name in tensors)
+    return VERSIONS if odd or named else (NEWER,)
 
 
 def expected_types(

@@ -6,6 +6,7 @@ command, never evidence. Evidence is only what the file says of itself and what 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding
 from requant.audit.recipe.command import TOP, Types, command_of, options_of
@@ -20,7 +21,7 @@ from requant.ground.errors import UnsupportedError
 from requant.ground.exit_codes import ExitCode
 from requant.ground.text import listed
 from requant.quantization.file_types import FILE_TYPES, file_type_name
-from requant.quantization.mix import NEED_IMATRIX, NEWER, VERSIONS, Model, Version, expected_types
+from requant.quantization.mix import NEED_IMATRIX, NEWER, Model, Version, expected_types, versions_for
 
 MOST_SAID = 5
 """Sentences about one key that the answer holds; the findings have all."""
@@ -86,11 +87,14 @@ class Stock:
 
     def fixed(self, name: str) -> bool:
         """Whether llama-quantize leaves this tensor as it is, whatever it is told."""
-        return len({choice.get(name) for choices in self.mixes.values() for choice in choices.values()}) == 1
+        kinds = (choice.get(name) for choices in self.mixes.values() for choice in choices.values())
+        first = next(kinds, None)
+        return all(kind is first for kind in kinds)
 
     def nearest(self, number: int, found: Types) -> Types:
         """Of a mix by all versions the one that differs least."""
-        return min(self.mixes[number].values(), key=lambda choice: len(differing(found, choice)))
+        first, *others = self.mixes[number].values()
+        return min((first, *others), key=lambda choice: len(differing(found, choice))) if others else first
 
     def newest(self, number: int) -> Types:
         """A mix as the newest version that knows it makes it."""
@@ -175,14 +179,13 @@ def _stock_mixes(made: Made) -> Stock:
     given = made.imatrix or any(each.type in NEED_IMATRIX and each.name not in TOP for each in made.tensors)
     mixes: dict[int, dict[Version, Types]] = {}
     refused: dict[int, str] = {}
-    for number in FILE_TYPES:
-        for version in VERSIONS:
-            try:
-                choice = expected_types(number, made.source, made.model, given, version)
-            except UnsupportedError as error:
-                refused.setdefault(number, str(error))
-            else:
-                mixes.setdefault(number, {})[version] = choice
+    for number, version in product(FILE_TYPES, versions_for(made.source)):
+        try:
+            choice = expected_types(number, made.source, made.model, given, version)
+        except UnsupportedError as error:
+            refused.setdefault(number, str(error))
+        else:
+            mixes.setdefault(number, {})[version] = choice
     return Stock(mixes, {number: why for number, why in refused.items() if number not in mixes})
 
 
