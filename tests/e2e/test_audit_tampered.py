@@ -38,9 +38,10 @@ def scene(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def refuted(
     scene: Scene, out: Path, changes: dict[str, bytes], verdict: Verdict = Verdict.MISMATCH
 ) -> dict[str, str | None]:
-    """Audit an altered copy: gives the reasons of exactly the touched tensors, which mismatch; all others are exact."""
+    """Audit an altered copy: gives the reasons of exactly the touched tensors, which mismatch or so; all others are exact."""
     outcome = audited(replaced(scene.quant, out, changes), scene.weights, scene.importances)
     assert outcome.arithmetic is Arithmetic.STRICT
+    assert outcome.excluded == (tuple(changes) if verdict is Verdict.EXACT else ()), "and it is named"
     found = {audit.tensor.name: audit.verdict for audit in outcome.tensors}
     assert found == {name: verdict if name in changes else Verdict.EXACT for name in scene.types}
     return {audit.tensor.name: audit.reason for audit in outcome.tensors if audit.verdict == verdict}

@@ -125,13 +125,14 @@ ALTERATIONS: dict[str, Callable[[Scene, str], bytes]] = {
 }
 
 
-SCALES = ("importances reversed", "no importances")
-"""What only chooses other scales throughout a tensor: it may as well have been left out of the matrix that was used."""
+ANSWERS = {"importances reversed": Verdict.CONSISTENT, "no importances": Verdict.EXACT}
+"""What only chooses other scales throughout a tensor: it may as well have been left out of the matrix that was used, or
+been kept from its importances by ``--exclude-weights``."""
 
 
 def answer(name: str) -> Verdict:
     """What the audit must say of the altered tensor."""
-    return Verdict.CONSISTENT if name in SCALES else Verdict.MISMATCH
+    return ANSWERS.get(name, Verdict.MISMATCH)
 
 
 def table() -> str:
