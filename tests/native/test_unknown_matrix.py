@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
+from requant.audit.weights.journal import Journal
 from requant.audit.weights.sweep import Sweep
 from requant.conversion.weights import GGUFWeights, rounded
 from requant.formats.ggml import Arithmetic, Bytes, Floats
@@ -49,15 +50,16 @@ def quantized(
 
 
 def swept(
-    folder: Path, quants: Mapping[str, Bytes], at_hand: Mapping[str, Floats], rows: int | None = None
-) -> tuple[dict[str, Verdict], Sweep]:
+    folder: Path, quants: Mapping[str, Bytes], at_hand: Mapping[str, Floats], rows: int | None = None,
+    journal: Journal | None = None,
+) -> tuple[dict[str, Verdict], Sweep]:  # fmt: skip
     shape = COLUMNS, ROWS
     subject = written(folder / "q.gguf", {name: (KINDS[name], shape, data.tobytes()) for name, data in quants.items()})
     plain = {name: (T.F32, shape, rows.tobytes()) for name, rows in WEIGHTS.items()}
     file, header = opened(written(folder / "w.gguf", plain))
     with file:
         selected = cover(opened(subject)[1], rows, 3).selected
-        found = audited(subject, GGUFWeights(file, header), at_hand, selected)
+        found = audited(subject, GGUFWeights(file, header), at_hand, selected, journal)
     return {audit.tensor.name: audit.verdict for audit in found.tensors}, found
 
 
@@ -107,6 +109,17 @@ def test_importances_kept_from_some(
     assert said == dict.fromkeys(KINDS, EXACT)
     assert (found.weighed, {*found.excluded}, {*found.used}) == (True, {*excluded}, {*short})
     assert found.arithmetic is arithmetic
+
+
+def test_an_audit_of_such_a_file_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found both ways about importances is taken from the journal, for the very bytes that were hashed."""
+    monkeypatch.setattr("requant.audit.weights.journal.WORTH", 0.0)
+    quants = quantized(importances={name: by for name, by in USED.items() if name != UP})
+    first, again = (swept(tmp_path, quants, USED, journal=Journal(tmp_path / "journal"))[1] for _ in range(2))
+    assert (first.derived_before, again.derived_before) == (0, len(KINDS) + 1)
+    assert first.excluded == again.excluded == (UP,)
+    assert [each.tally for each in first.tensors] == [each.tally for each in again.tensors]
+    assert first.source_root == again.source_root and first.sha256s == again.sha256s
 
 
 def test_without_any_importances_nothing_is_kept_from_some(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from requant.audit.weights.journal import Journal
 from requant.audit.weights.material import Material
 from requant.audit.weights.sweep import Sweep, audit_tensors
 from requant.conversion.weights import GGUFWeights, Weights
@@ -204,9 +205,11 @@ def whole(weights: Weights, name: str) -> Floats:
 
 
 def audited(
-    subject: Path, weights: Weights, importances: Mapping[str, Floats], selected: Mapping[str, Indices] | None = None
-) -> Sweep:
+    subject: Path, weights: Weights, importances: Mapping[str, Floats], selected: Mapping[str, Indices] | None = None,
+    journal: Journal | None = None,
+) -> Sweep:  # fmt: skip
     """Run the core of the audit."""
     file, header = opened(subject)
     with file:
-        return audit_tensors(Material(file, header, weights, importances, kept), selected, None, lambda _: None)
+        material = Material(file, header, weights, importances, kept)
+        return audit_tensors(material, selected, None, lambda _: None, journal=journal)
