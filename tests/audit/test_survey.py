@@ -167,10 +167,12 @@ def found(folder: Path, text: str = MANY, asked: Question = ASKED) -> tuple[list
 
 def test_no_line_ends_the_others(scene: Path) -> None:
     rows, document = found(scene)
-    assert [(row.entry.line, row.exit_code) for row in rows] == [(2, 3), (3, 1), (4, 2), (5, 2), (6, 3), (7, 2), (8, 2)]
+    assert [(row.entry.line, row.exit_code) for row in rows] == [(2, 0), (3, 1), (4, 2), (5, 2), (6, 3), (7, 2), (8, 2)]
     assert [row["line"] for row in document["rows"]] == [3, 5, 4, 8, 7, 6, 2]
-    assert (document["exit_code"], document["counts"]["exit_codes"]) == (1, {"0": 0, "1": 1, "2": 4, "3": 2, "4": 0})
-    assert document["headline"] == ("7 quants: 1 with evidence against, 4 that cannot be read, 2 not checked in full")
+    assert (document["exit_code"], document["counts"]["exit_codes"]) == (1, {"0": 1, "1": 1, "2": 4, "3": 1, "4": 0})
+    assert document["headline"] == (
+        "7 quants: 1 with evidence against, 4 that cannot be read, 1 not checked in full, 1 answered well"
+    )
     by = {row.entry.line: row for row in rows}
     assert by[6].said == "imatrix.gguf is an importance matrix and no quant: requant audit looks at one alone"
     assert by[8].said == f"3 names stand in this line of the list: {FORM}"
@@ -185,11 +187,11 @@ def test_what_has_a_report_is_not_asked_again(scene: Path) -> None:
     (scene / "other.gguf").unlink()
     write_model(scene / "nothing.gguf", {"a.weight": (np.ones((4, 256), np.float32), None)})
     after, second = found(scene)
-    assert [(row.kept, row.exit_code) for row in after[:3]] == [(True, 3), (True, 1), (False, 1)]
+    assert [(row.kept, row.exit_code) for row in after[:3]] == [(True, 0), (True, 1), (False, 1)]
     assert after[1] == replace(before[1], kept=True)
     assert (first["run"]["kept"], second["run"]["kept"]) == (0, 2)
     anew, _ = found(scene, asked=replace(ASKED, seed=2))
-    assert [(row.kept, row.exit_code) for row in anew[:2]] == [(False, 3), (False, 2)]
+    assert [(row.kept, row.exit_code) for row in anew[:2]] == [(False, 0), (False, 2)]
 
 
 SPOILED: dict[str, Callable[[bytes], bytes]] = {
@@ -228,7 +230,7 @@ def test_a_bug_is_a_row_with_its_traceback(scene: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(asking, "audit", audit)
     rows, document = found(scene)
-    assert [row.exit_code for row in rows] == [3, 4, 2, 2, 3, 2, 2]
+    assert [row.exit_code for row in rows] == [0, 4, 2, 2, 3, 2, 2]
     assert (document["exit_code"], document["rows"][0]["exit_code"]) == (4, 4)
     name = rows[1].said.removeprefix("this is a bug in requant: report it with ")
     assert "ValueError: at https://host/x" in (scene / "found" / name).read_text()
