@@ -146,7 +146,12 @@ NEEDS_IMPORTANCE = (
     GGMLType.IQ1_S, GGMLType.IQ1_M, GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S,
 )  # fmt: skip
 
-UNSEARCHED = (*PLAIN, GGMLType.Q8_0)
+COPIED = (
+    GGMLType.MXFP4, GGMLType.NVFP4, GGMLType.I8, GGMLType.I16, GGMLType.I32, GGMLType.I64, GGMLType.F64,
+)  # fmt: skip
+"""Types that weights come in, and whose bytes a quant has as they are."""
+
+UNSEARCHED = (*PLAIN, GGMLType.Q8_0, *COPIED)
 """Types that nothing is searched for: no compiler rounds them otherwise."""
 
 WITHOUT_IMPORTANCE = (*UNSEARCHED, GGMLType.TQ1_0, GGMLType.TQ2_0)

@@ -45,6 +45,7 @@ BITS = {
 STORED: dict[str, np.dtype[Any]] = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 """The types whose values are read."""
 
+Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Rows: TypeAlias = "slice | Sequence[int] | np.ndarray[Any, np.dtype[np.integer[Any]]]"
 
@@ -168,6 +169,19 @@ def rows_as_float32(stored: StoredTensor, indices: Rows) -> Floats:
 
 def rows_of_many(wanted: Sequence[tuple[StoredTensor, Rows]]) -> list[Floats]:
     """Read rows of several tensors as ``rows_as_float32`` does; those of one file come together."""
+    for stored, _ in wanted:
+        if stored.unchecked:
+            raise FormatError(f"{stored.file.name} cannot be compared: {stored.unchecked}")
+    return [_as_float32(rows, stored.dtype) for (stored, _), rows in zip(wanted, bytes_of_many(wanted), strict=True)]
+
+
+def rows_as_stored(stored: StoredTensor, indices: Rows) -> Bytes:
+    """Read rows of whatever type: ``[len(indices), bytes of a row]``, otherwise as ``rows_as_float32``."""
+    return bytes_of_many([(stored, indices)])[0]
+
+
+def bytes_of_many(wanted: Sequence[tuple[StoredTensor, Rows]]) -> list[Bytes]:
+    """The same of several tensors."""
     looks = [_Look.at(stored, indices) for stored, indices in wanted]
     by_file: dict[int, list[_Look]] = {}
     for look in looks:
@@ -195,10 +209,8 @@ class _Look:
         """Find out what is to be read.
 
         Raises:
-            FormatError: when the tensor's type cannot be read, or a row does not exist.
+            FormatError: when a row does not exist.
         """
-        if stored.unchecked:
-            raise FormatError(f"{stored.file.name} cannot be compared: {stored.unchecked}")
         wanted: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
         if isinstance(indices, slice):
             assert indices.step in (None, 1), "a slice of rows has no step"
@@ -212,21 +224,19 @@ class _Look:
                 f"{stored.file.name} has {stored.rows:,} rows in {stored.name!r}, so not all of "
                 f"{wanted[0]:,} to {wanted[-1]:,}: compare the shapes first"
             )
-        width = stored.columns * STORED[stored.dtype].itemsize
+        width = stored.columns * BITS[stored.dtype] // 8
         return cls(stored, len(wanted), [(stored.offset + a * width, (b - a) * width) for a, b in runs], back)
 
-    def rows(self) -> Floats:
+    def rows(self) -> Bytes:
         """The rows, once ``pieces`` are there."""
         data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-        values = _as_float32(data, self.stored.dtype)
-        values = values.reshape(-1 if self.stored.columns else self.count, self.stored.columns)
-        return (
-            values if self.back is None or np.array_equal(self.back, np.arange(len(self.back))) else values[self.back]
-        )
+        width = self.stored.columns * BITS[self.stored.dtype] // 8
+        found = np.frombuffer(data, np.uint8).reshape(self.count, width)
+        return found if self.back is None or np.array_equal(self.back, np.arange(len(self.back))) else found[self.back]
 
 
-def _as_float32(data: bytes, dtype: str) -> Floats:
-    found = np.frombuffer(data, STORED[dtype])
+def _as_float32(data: Bytes, dtype: str) -> Floats:
+    found = data.view(STORED[dtype])
     floats: Floats
     if dtype == "BF16":
         floats = (found.astype(np.uint32) << 16).view(np.float32)
