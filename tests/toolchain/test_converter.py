@@ -58,7 +58,7 @@ def test_the_program_sees_the_small_files_and_an_empty_home(tmp_path: Path, monk
     folder.mkdir()
     (folder / "__init__.py").touch()
     code = "import json, os, pathlib; seen = [str(p) for p in sorted(pathlib.Path('model').rglob('*'))]; env = dict(os.environ)"
-    answer = "{'tensors': {'x': {'seen': seen, 'env': env}}, 'unknown': 'no header'}"
+    answer = "{'tensors': {'x': {'seen': seen, 'env': env}}, 'scales': {}, 'unknown': 'no header'}"
     (folder / "program.py").write_text(
         f"{code}\njson.dump({answer}, open('answer.json', 'w'))\nimport numpy; numpy.savez('answer.npz')\n"
     )

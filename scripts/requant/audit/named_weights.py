@@ -88,6 +88,8 @@ def _checkpoint(place: Place, upstream: Upstream) -> NamedWeights:
     stored = read_checkpoint(place, place.file)
     config = read_config(read_whole(place.open(CONFIG), TEXT_LIMIT, "a config.json"))
     try:
+        if upstream.ranks:
+            raise UnsupportedError("the quant ranks texts, and what it has for that is not known to requant")
         made = plan(config, stored.tensors, stored.unnamed)
     except UnsupportedError as error:
         return _asked(place, stored, upstream, str(error))

@@ -19,7 +19,7 @@ from requant.audit.report import Report
 from requant.audit.subject.identity import FileIdentity, Identity
 from requant.audit.subject.manifest import compare_claims
 from requant.audit.subject.subject import Subject, open_subject
-from requant.audit.upstream import Upstream, mentions_next
+from requant.audit.upstream import Upstream
 from requant.audit.weights.journal import Journal, question_digest
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
@@ -73,7 +73,8 @@ def audit(question: Question) -> Report | ImatrixReport:
     with closing:
         subject = open_subject(question.subject, network)
         closing.callback(subject.place.close)
-        upstream = Upstream(question.converter, subject.is_imatrix or mentions_next(subject.header))
+        install = question.converter
+        upstream = Upstream(install) if subject.is_imatrix else Upstream.like(subject.header, install)
         weights = open_weights(_weights_named(question, subject), network, upstream)
         closing.callback(weights.place.close)
         if subject.is_imatrix:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from requant.conversion.asked import layout_of, small_values
 from requant.conversion.files import DESCRIPTION, checkpoint_files
@@ -22,12 +23,27 @@ NEXT = ".nextn"
 """In the names of the heads that predict further tokens; publishers convert them or leave them out."""
 
 
+CLASSIFIER = "cls.output.weight"
+"""What a model that ranks texts has in place of an output layer."""
+MODEL, RERANKER = "model", "qwen3-reranker"
+"""What the checkpoint's folder is called. Where there is no description, upstream knows Qwen3's rerankers by that."""
+
+
 @dataclass(frozen=True)
 class Upstream:
-    """Whether upstream's converter may be installed to be asked, and whether it shall convert heads for more tokens."""
+    """How upstream's converter may be asked: whether it may be installed for it, and what it shall convert.
+
+    ``mtp`` is of heads that predict more tokens, ``ranks`` of a language model as one that ranks texts.
+    """
 
     install: bool = False
     mtp: bool = True
+    ranks: bool = False
+
+    @classmethod
+    def like(cls, header: Header, install: bool = False) -> Self:
+        """As a quant was converted."""
+        return cls(install, mentions_next(header), any(tensor.name == CLASSIFIER for tensor in header.tensors))
 
 
 @dataclass(frozen=True)
@@ -59,8 +75,9 @@ def ask(upstream: Upstream, place: Place, checkpoint: Checkpoint, reason: str) -
     texts = [name for name in place.names if name in listed and name != INDEX and not name.endswith(SUFFIX)]
     files = {name: read_whole(place.open(name), TEXT_LIMIT, "a text of a checkpoint") for name in texts}
     values = dict(small_values(checkpoint))
-    said = ask_converter(python, _tree(), files, checkpoint.tensors.values(), values, upstream.mtp)
-    return Conversion(layout_of(checkpoint, said.tensors, said.arrays), said.header, said.unknown)
+    folder = RERANKER if upstream.ranks else MODEL
+    said = ask_converter(python, _tree(), files, checkpoint.tensors.values(), values, upstream.mtp, folder)
+    return Conversion(layout_of(checkpoint, said.tensors, said.arrays, said.scales), said.header, said.unknown)
 
 
 def _tree() -> Path:

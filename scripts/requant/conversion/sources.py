@@ -22,8 +22,9 @@ class Sources(Protocol):
     """Where every row of one GGUF tensor lies in the checkpoint.
 
     ``shape`` is in ggml's order (the length of a row first; a vector is one row), ``type`` the one in a GGUF converted
-    to BF16. ``stored`` are the names of the stored tensors that it is made of. The elements of a row lie, counted from
-    where the row starts, at ``within``; ``None`` stands for one after another.
+    to BF16; a type of blocks says that stored ones are moved as they are. ``stored`` are the names of the stored
+    tensors that it is made of. The elements of a row lie, counted from where the row starts, at ``within``; ``None``
+    stands for one after another.
     """
 
     @property
@@ -49,13 +50,25 @@ class Layout:
 
     ``tensors`` come from stored ones. ``computed`` are float32 values that the converter works out, row length last;
     those in ``exact`` to the last bit, others within ``ROPE_TOLERANCE``. ``untold`` are those of which nobody knows
-    where they come from.
+    where they come from. ``scales`` belong to the stored tensors of these names.
     """
 
     tensors: Mapping[str, Sources]
     computed: Mapping[str, Floats] = field(compare=False)
     exact: frozenset[str] = frozenset()
     untold: Mapping[str, "Untold"] = field(default_factory=dict)
+    scales: Mapping[str, "Scale"] = field(default_factory=dict)
+
+
+class Scale(NamedTuple):
+    """What a stored tensor's numbers are multiplied with: a number of ``name`` for so many of its rows and columns.
+
+    The numbers for the same rows stand side by side. Rows of MXFP4 have as many columns as bytes.
+    """
+
+    name: str
+    rows: int
+    columns: int
 
 
 class Untold(NamedTuple):

@@ -1,17 +1,30 @@
 """The named weights, row by row, under the names and in the order that a GGUF has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from typing import Protocol
 
 import numpy as np
 
 from requant.conversion.layout import Origin
-from requant.conversion.sources import Layout
-from requant.formats.ggml import PLAIN, Bytes, Floats, GGMLType, Indices, row_bytes
+from requant.conversion.sources import Layout, Scale
+from requant.formats.ggml import COPIED, PLAIN, Bytes, Floats, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Header, Tensor, quoted
+from requant.formats.packed import CODES, FP8, mxfp4_values, pack_mxfp4
 from requant.formats.ranged import Ranged
-from requant.formats.safetensors import STORED, Checkpoint, StoredTensor, rows_of_many
+from requant.formats.safetensors import (
+    STORED,
+    Checkpoint,
+    Rows,
+    StoredTensor,
+    rows_as_float32,
+    rows_as_stored,
+    rows_of_many,
+)
 from requant.ground.errors import FormatError
+
+Read = Callable[[Sequence[tuple[StoredTensor, Rows]]], list[Floats]]
 
 
 class Weights(Protocol):
@@ -37,6 +50,9 @@ class Weights(Protocol):
     def plain(self, name: str) -> GGMLType:
         """The type in which a GGUF holds a tensor without loss: F32 for vectors, what a matrix is stored in."""
 
+    def packed(self, name: str, indices: Indices) -> Bytes:
+        """Rows of a tensor whose plain type is in ``COPIED``: the bytes ``[len(indices), bytes per row]`` of a GGUF."""
+
 
 class GGUFWeights:
     """An unquantized GGUF."""
@@ -45,19 +61,25 @@ class GGUFWeights:
         self._file, self.shown = file, file.name
         self._tensors = {tensor.name: tensor for tensor in header.tensors}
         self.shapes: Mapping[str, tuple[int, ...]] = {tensor.name: tensor.shape for tensor in header.tensors}
-        matrices = {tensor.type for tensor in header.tensors if len(tensor.shape) > 1}
+        matrices = {tensor.type for tensor in header.tensors if len(tensor.shape) > 1 and tensor.type not in COPIED}
+        # Beside quantized matrices blocks are llama-quantize's; beside plain ones they are what the weights come in.
+        self._converted = matrices <= {*PLAIN}
         # What it was rounded to on its way stands in it; only full precision leaves a choice.
         self.vias: tuple[GGMLType, ...] = PLAIN if matrices == {GGMLType.F32} else (GGMLType.F32,)
 
     def unchecked(self, name: str) -> str | None:
-        """Only unquantized tensors can be derived from."""
+        """Only unquantized tensors can be derived from, or copied."""
         kind = self._tensors[name].type
-        return None if kind in PLAIN else f"the weights hold it as {kind.name}: name the unquantized weights"
+        known = kind in PLAIN or (kind in COPIED and self._converted)
+        return None if known else f"the weights hold it as {kind.name}: name the unquantized weights"
 
     def rows(self, name: str, indices: Indices) -> Floats:
         """Rows of a tensor, exactly."""
-        tensor = self._tensors[name]
-        return as_float32(tensor.type, read_rows(self._file, tensor, indices))
+        return as_float32(self._tensors[name].type, self.packed(name, indices))
+
+    def packed(self, name: str, indices: Indices) -> Bytes:
+        """Rows of a tensor as they stand in the file."""
+        return read_rows(self._file, self._tensors[name], indices)
 
     def tolerance(self, name: str) -> float:  # noqa: ARG002 - the protocol's argument
         """Everything is stored."""
@@ -66,7 +88,7 @@ class GGUFWeights:
     def plain(self, name: str) -> GGMLType:
         """Vectors of other types lose nothing as F32."""
         tensor = self._tensors[name]
-        return tensor.type if len(tensor.shape) > 1 else GGMLType.F32
+        return tensor.type if len(tensor.shape) > 1 or tensor.type in COPIED else GGMLType.F32
 
 
 class CheckpointWeights:
@@ -82,6 +104,7 @@ class CheckpointWeights:
             if isinstance(sources, Origin):
                 self._require_shape(name, sources)
         matrices = [sources for sources in layout.tensors.values() if len(sources.shape) > 1]
+        matrices = [sources for sources in matrices if sources.type not in COPIED]  # these are not rounded
         stored = {self._stored[name].dtype for sources in matrices for name in sources.stored}
         # A BF16 checkpoint loses nothing as BF16 or F32; F16 cannot hold its smallest numbers.
         from_bf16 = (GGMLType.F32, GGMLType.F16)
@@ -98,11 +121,12 @@ class CheckpointWeights:
             )
 
     def unchecked(self, name: str) -> str | None:
-        """Only BF16, F16 and F32 can be read, and only what is known to come from somewhere."""
+        """Only what is known to come from somewhere; BF16, F16 and F32, and what is packed with known scales."""
         if name in self._layout.untold:
             return self._layout.untold[name].why
         stored = self._layout.tensors[name].stored if name in self._layout.tensors else ()
-        return next((why for each in stored if (why := self._stored[each].unchecked)), None)
+        plain = [each for each in stored if each not in self._layout.scales]
+        return next((why for each in plain if (why := self._stored[each].unchecked)), None)
 
     def rows(self, name: str, indices: Indices) -> Floats:
         """Rows of a tensor in the order of the GGUF."""
@@ -110,10 +134,12 @@ class CheckpointWeights:
             values = self._layout.computed[name]
             return values.reshape(-1, values.shape[-1])[indices]
         sources = self._layout.tensors[name]
+        if sources.type in COPIED:
+            return as_float32(sources.type, self.packed(name, indices))
         which, starts = sources.places(indices)
         numbers = np.unique(which)
         parts = [(self._stored[sources.stored[number]], starts[which == number]) for number in numbers]
-        rows = gathered(parts, sources.within)
+        rows = gathered(self._read, parts, sources.within)
         if len(numbers) == 1:
             return rows[0]
         found = np.empty((len(indices), sources.shape[0]), np.float32)
@@ -121,8 +147,30 @@ class CheckpointWeights:
             found[which == number] = part
         return found
 
+    def _read(self, wanted: Sequence[tuple[StoredTensor, Rows]]) -> list[Floats]:
+        """Stored rows; those with scales are multiplied."""
+        scales = [self._layout.scales.get(stored.name) for stored, _ in wanted]
+        if not any(scales):
+            return rows_of_many(wanted)
+        return [
+            scaled_rows(stored, self._stored[scale.name], scale, rows) if scale else rows_as_float32(stored, rows)
+            for (stored, rows), scale in zip(wanted, scales, strict=True)
+        ]
+
+    def packed(self, name: str, indices: Indices) -> Bytes:
+        """Rows of MXFP4 in ggml's order."""
+        sources = self._layout.tensors[name]
+        which, starts = sources.places(indices)
+        found = np.empty((len(indices), row_bytes(sources.type, sources.shape[0])), np.uint8)
+        for number in np.unique(which):
+            at, codes = which == number, sources.stored[number]
+            found[at] = packed_rows(self._stored[codes], self._stored[self._layout.scales[codes].name], starts[at])
+        return found
+
     def plain(self, name: str) -> GGMLType:
         """A checkpoint stores vectors as it does matrices, and the converter writes them as F32."""
+        if name in self._layout.tensors and (kind := self._layout.tensors[name].type) in COPIED:
+            return kind
         if name not in self._layout.tensors or len(self.shapes[name]) == 1:
             return GGMLType.F32
         [stored, *others] = {self._stored[each].dtype for each in self._layout.tensors[name].stored}
@@ -133,26 +181,46 @@ class CheckpointWeights:
         return self._tolerance if name in self._layout.computed.keys() - self._layout.exact else 0.0
 
 
-def gathered(parts: Sequence[tuple[StoredTensor, Indices]], within: Indices | None) -> list[Floats]:
-    """Rows of several tensors, read together.
+def gathered(read: Read, parts: Sequence[tuple[StoredTensor, Indices]], within: Indices | None) -> list[Floats]:
+    """Rows of several tensors, which ``read`` reads together.
 
     The elements of a row lie ``within`` behind each of a tensor's starts, one after another where that is ``None``.
     """
     if within is not None:
         places = [np.divmod(starts[:, None] + within, stored.columns) for stored, starts in parts]
         needed = [np.unique(rows, return_inverse=True) for rows, _ in places]
-        read = rows_of_many([(stored, rows) for (stored, _), (rows, _) in zip(parts, needed, strict=True)])
+        whole = read([(stored, rows) for (stored, _), (rows, _) in zip(parts, needed, strict=True)])
         return [
             found[back.reshape(rows.shape), columns]
-            for found, (_, back), (rows, columns) in zip(read, needed, places, strict=True)
+            for found, (_, back), (rows, columns) in zip(whole, needed, places, strict=True)
         ]
-    return rows_of_many([(stored, _run(starts // stored.columns)) for stored, starts in parts])
+    return read([(stored, _run(starts // stored.columns)) for stored, starts in parts])
 
 
 def _run(rows: Indices) -> slice | Indices:
     """Rows that follow one another as a slice, which costs nothing to look at."""
     whole = rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all()
     return slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows
+
+
+def scaled_rows(stored: StoredTensor, numbers: StoredTensor, scale: Scale, indices: Rows) -> Floats:
+    """Rows of FP8 times their scales, in float32 as upstream multiplies them: ``dequant_simple`` of its converter."""
+    values = FP8[stored.dtype][rows_as_stored(stored, indices)]
+    rows = np.arange(indices.start, indices.stop) if isinstance(indices, slice) else np.asarray(indices, np.int64)
+    each = -(-stored.columns // scale.columns)
+    whole = replace(numbers, shape=(prod(numbers.shape) // each, each))
+    by = np.repeat(rows_as_float32(whole, rows // scale.rows), scale.columns, 1)[:, : stored.columns]
+    with np.errstate(over="ignore", invalid="ignore"):  # of NaN and infinity nothing is derived
+        found: Floats = values * by
+    return found
+
+
+def packed_rows(codes: StoredTensor, scales: StoredTensor, starts: Indices) -> Bytes:
+    """Rows of MXFP4 in ggml's order: those that start at these bytes of ``codes``, ``[..., rows, blocks, 16]``."""
+    blocks = codes.shape[-2]
+    whole = replace(codes, shape=(codes.rows // blocks, blocks * CODES))
+    rows = starts // whole.columns
+    return pack_mxfp4(rows_as_stored(whole, rows).reshape(-1, blocks, CODES), rows_as_stored(scales, rows))
 
 
 def rounded(weights: Floats, via: GGMLType) -> Floats:
@@ -168,7 +236,14 @@ def rounded(weights: Floats, via: GGMLType) -> Floats:
 
 
 def as_float32(kind: GGMLType, data: Bytes) -> Floats:
-    """Rows of an unquantized type, ``[rows, bytes]``, as float32 ``[rows, columns]``, exactly."""
+    """Rows of an unquantized type, ``[rows, bytes]``, as float32 ``[rows, columns]``, exactly; of MXFP4 too.
+
+    What is copied alone has no columns then.
+    """
+    if kind is GGMLType.MXFP4:
+        return mxfp4_values(data)
+    if kind in COPIED:
+        return np.zeros((len(data), 0), np.float32)
     if kind is GGMLType.BF16:
         found: Floats = (data.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
         return found

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from requant.conversion.weights import rounded
+from requant.conversion.weights import as_float32, rounded
 from requant.formats.ggml import PLAIN, UNSEARCHED, Arithmetic, Bytes, Floats, GGMLType, Indices
 from requant.quantization.consistency import Consistency, check_rows, look, with_counts
 from requant.quantization.quantizer import Quantizer
@@ -46,6 +46,7 @@ class Rows:
 
     ``weights`` are ``[rows, columns]`` as they are stored, ``importance`` is ``[columns]``, for all of them, or
     ``None``, ``actual`` is ``[rows, bytes per row]`` of ``type``; ``indices`` are the rows' numbers in the tensor.
+    ``copied`` are the same bytes as the weights have them, where these come in the same type, one of ``COPIED``.
     """
 
     type: GGMLType
@@ -53,10 +54,13 @@ class Rows:
     importance: Floats | None
     actual: Bytes
     indices: Indices
+    copied: Bytes | None = None
 
     def at(self, places: Indices) -> "Rows":
         """Some of them."""
-        return replace(self, weights=self.weights[places], actual=self.actual[places], indices=self.indices[places])
+        copied = None if self.copied is None else self.copied[places]
+        part = self.weights[places], self.importance, self.actual[places], self.indices[places], copied
+        return Rows(self.type, *part)
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,21 @@ class Ways:
             else:
                 seen.append((weights, [making]))
         return seen
+
+
+def compare_copied(rows: Rows, copied: Bytes) -> Tally:
+    """Compare rows with those that they are a copy of.
+
+    Whoever quantizes MXFP4's numbers again gets the same ones, but may get them under other scales; a block that holds
+    the same numbers counts as made in another way.
+    """
+    differs = (_blocks(rows.type, copied) != _blocks(rows.type, rows.actual)).any(2)
+    wrong = differs.copy()
+    if differs.any() and rows.type is GGMLType.MXFP4:
+        same = (as_float32(rows.type, rows.actual) == rows.weights).reshape(*differs.shape, -1).all(2)
+        wrong &= ~same
+    blocks, differing, unexplained = differs.size, int(differs.sum()), int(wrong.sum())
+    return Tally(len(rows.actual), blocks, differing, other=differing - unexplained, unexplained=unexplained)
 
 
 def compare_evenly(ways: Ways, rows: Rows) -> Tally:

@@ -8,7 +8,7 @@ offline, has a home of its own, and its time and memory are limited: the files a
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).with_name("asking")
 LOCKS = DATA / "locks"
-FOLDER = "model"
-"""What the checkpoint's folder is called, of which the converter makes a name where the files have none."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
 LARGEST_ANSWER = 1 << 28
 
@@ -39,12 +37,13 @@ LARGEST_ANSWER = 1 << 28
 class Said:
     """What upstream's converter would write.
 
-    ``tensors`` and ``arrays`` are as ``asking.program`` writes them. ``header`` holds the metadata and no tensors;
-    ``None`` where upstream cannot make them, and ``unknown`` says why.
+    ``tensors``, ``arrays`` and ``scales`` are as ``asking.program`` writes them. ``header`` holds the metadata and no
+    tensors; ``None`` where upstream cannot make them, and ``unknown`` says why.
     """
 
     tensors: Mapping[str, Mapping[str, Any]]
     arrays: Mapping[str, np.ndarray[Any, Any]]
+    scales: Mapping[str, Sequence[int]]
     header: Header | None
     unknown: str | None
 
@@ -72,6 +71,7 @@ def ask_converter(
     tensors: Iterable[StoredTensor],
     values: Mapping[str, Any],
     mtp: bool = True,
+    folder: str = "model",
 ) -> Said:
     """Ask the converter of ``tree``, a proven llama.cpp.
 
@@ -82,6 +82,7 @@ def ask_converter(
         tensors: what is stored.
         values: of small tensors by name, float32 in their own shapes.
         mtp: whether heads that predict further tokens are converted too, where upstream leaves a choice.
+        folder: what the checkpoint's is called, of which the converter makes a name where the files have none.
 
     Raises:
         UnsupportedError: when it does not know the model, or cannot make anything of its files.
@@ -92,14 +93,14 @@ def ask_converter(
         work.link(tree, "llama.cpp")
         work.link(PROGRAM, PROGRAM.name)
         for name, data in files.items():
-            (work.path / FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
-            (work.path / FOLDER / name).write_bytes(data)
+            (work.path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (work.path / folder / name).write_bytes(data)
         request = {"tensors": [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in listed], "mtp": mtp}
         (work.path / "request.json").write_text(json.dumps(request), encoding="utf-8")
         np.savez(work.path / "values.npz", **{numbers[name]: each for name, each in values.items()})
         home = str(work.path.absolute())
         env = {**OFFLINE, "HOME": home, "HF_HOME": home, "TMPDIR": home}
-        command = [str(python), "-m", f"{PROGRAM.name}.program", "llama.cpp", FOLDER]
+        command = [str(python), "-m", f"{PROGRAM.name}.program", "llama.cpp", folder]
         work.run(command, work.path / "log", env=env, explain=_explain)
         return _read(work.path)
 
@@ -113,7 +114,7 @@ def _read(folder: Path) -> Said:
         found = {name: file[name] for name in file.files}
     unknown = document["unknown"]
     header = None if unknown is not None else read_header(folder / "header.gguf", "upstream's header")
-    return Said(document["tensors"], found, header, unknown)
+    return Said(document["tensors"], found, document["scales"], header, unknown)
 
 
 def _explain(said: str) -> str | None:

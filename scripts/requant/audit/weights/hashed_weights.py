@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from requant.conversion.weights import Weights
-from requant.formats.ggml import Floats, GGMLType, Indices
+from requant.conversion.weights import Weights, as_float32
+from requant.formats.ggml import COPIED, Bytes, Floats, GGMLType, Indices
 from requant.formats.weights_root import TensorEntry, weights_root
 
 
@@ -48,14 +48,25 @@ class HashedWeights:
 
     def rows(self, name: str, indices: Indices) -> Floats:
         """Consecutive rows, which are hashed as soon as all before them are."""
-        found, stream = self._weights.rows(name, indices), self._streams[name]
-        first, data = int(indices[0]), without_loss(self.plain(name), found)
+        if (kind := self.plain(name)) in COPIED:
+            return as_float32(kind, self.packed(name, indices))
+        found = self._weights.rows(name, indices)
+        self._hash(name, indices, without_loss(kind, found))
+        return found
+
+    def packed(self, name: str, indices: Indices) -> Bytes:
+        """The same of rows that are not read as numbers."""
+        found = self._weights.packed(name, indices)
+        self._hash(name, indices, found.tobytes())
+        return found
+
+    def _hash(self, name: str, indices: Indices, data: bytes) -> None:
+        stream, first = self._streams[name], int(indices[0])
         with stream.lock:
             stream.waiting[first] = len(indices), data
             while (ready := stream.waiting.pop(stream.next, None)) is not None:
                 stream.sha256.update(ready[1])
                 stream.next += ready[0]
-        return found
 
     def passed(self, name: str) -> str:
         """The digest of the rows of a tensor that were hashed so far."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from requant.audit.weights.tensor import TensorAudit
 from requant.audit.weights.unknown_importances import THROUGHOUT, dense, importances_differ, judge_rounding
-from requant.formats.ggml import Arithmetic, GGMLType
+from requant.formats.ggml import COPIED, Arithmetic, GGMLType
 from requant.quantization.consistency import LIMITS
 from requant.quantization.verdict import Verdict
 
@@ -43,6 +43,7 @@ OUT_OF_REACH = 1 / 150
 very uneven numbers decide, changing the numbers does not show it."""
 WORSE = 1.2
 """Weighted error of a block over that of the derived one, up to which a search may have taken it; seen: up to 1.15."""
+REPACKED = "holds the numbers of the weights, but in some blocks in other bytes: only a copy is exact"
 NO_WITNESS = (
     "follows from the weights under its own scales, but in some blocks no witness shows that a compiler chose these: "
     "only the one that did could"
@@ -65,6 +66,10 @@ def judge(audits: Sequence[TensorAudit], sampled: bool, lacking: Mapping[Arithme
             continue
         if not tally.differing:
             audit.verdict = Verdict.EXACT
+        elif audit.tensor.type in COPIED:
+            audit.verdict, audit.reason = (
+                (Verdict.MISMATCH, None) if tally.unexplained else (Verdict.UNCHECKED, REPACKED)
+            )
         elif lacking and audit.searched and not surprisingly_many(tally.differing, THROUGHOUT * tally.blocks):
             [(arithmetic, why), *_] = lacking.items()
             audit.reason = audit.reason or f"{UNTRIED.format(arithmetic)}: {why}"

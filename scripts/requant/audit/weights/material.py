@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from requant.audit.weights.tensor import TensorAudit
-from requant.conversion.weights import Weights, read_rows
-from requant.formats.ggml import Arithmetic, Bytes, Floats, GGMLType, Indices
+from requant.conversion.weights import Weights, as_float32, read_rows
+from requant.formats.ggml import COPIED, Arithmetic, Bytes, Floats, GGMLType, Indices
 from requant.formats.gguf import Header, Tensor
 from requant.formats.ranged import Ranged
 from requant.quantization.derivation import Making, Rows, Ways
@@ -79,9 +79,12 @@ class Material:
                 raise
 
     def _stored(self, audit: TensorAudit, indices: Indices, actual: Bytes | None = None) -> Rows:
-        weights = self.weights.rows(audit.tensor.name, indices)
+        name, kind = audit.tensor.name, audit.tensor.type
         actual = read_rows(self.subject, audit.tensor, indices) if actual is None else actual
-        return Rows(audit.tensor.type, weights, None, actual, indices)
+        if (plain := self.weights.plain(name)) not in COPIED:
+            return Rows(kind, self.weights.rows(name, indices), None, actual, indices)
+        packed = self.weights.packed(name, indices)
+        return Rows(kind, as_float32(plain, packed), None, actual, indices, packed if plain is kind else None)
 
 
 def by_expert(tensor: Tensor, indices: Indices) -> list[slice]:

@@ -23,12 +23,12 @@ from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.audit.weights.tensor import TensorAudit
 from requant.audit.weights.unknown_importances import dense
-from requant.formats.ggml import DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
+from requant.formats.ggml import COPIED, DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry
 from requant.ground.cores import cores
 from requant.ground.digests import CHUNK
-from requant.quantization.derivation import Making, Rows, Tally, compare_evenly, compare_rows, derivable
+from requant.quantization.derivation import Making, Rows, Tally, compare_copied, compare_evenly, compare_rows, derivable
 from requant.quantization.verdict import Verdict
 
 BATCH = 1 << 20
@@ -167,9 +167,7 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     elif bare(shape) != bare(tensor.shape):
         audit.reason = f"has the shape {list(tensor.shape)}, the weights have {list(shape)}"
         audit.verdict = Verdict.MISMATCH
-    elif tensor.type not in DERIVED:
-        audit.reason = f"{tensor.type.name} is not derived by this version"
-    elif why := material.weights.unchecked(name):
+    elif (why := material.weights.unchecked(name)) or (why := _underivable(tensor.type, material.weights.plain(name))):
         audit.reason = why
     elif importance is not None and importance.size != (wanted := tensor.shape[0] * prod(tensor.shape[2:])):
         columns = f"{importance.size:,} columns, the tensor has {wanted:,}"
@@ -177,6 +175,15 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
     return audit
+
+
+def _underivable(kind: GGMLType, plain: GGMLType) -> str | None:
+    """Why nothing of this type can be made of weights in another; what is copied need not be."""
+    if kind is plain:
+        return None
+    if plain in COPIED and plain is not GGMLType.MXFP4:
+        return f"the weights hold it as {plain.name}, and only a copy of that is checked"
+    return None if kind in DERIVED else f"{kind.name} is not derived by this version"
 
 
 def _pass(
@@ -339,6 +346,8 @@ def _compare(
     rows, ways = material.rows(audit, indices, making, actual), material.ways(audit, making)
     if tolerance := material.weights.tolerance(audit.tensor.name):
         return Compared(audit, count, *_compare_computed(rows, tolerance))
+    if rows.copied is not None:
+        return Compared(audit, count, compare_copied(rows, rows.copied))
     weights = ways.weights(ways.makings[0], rows)
     if rows.type is not GGMLType.F32 and (why := derivable(weights, rows.importance)):
         return Compared(audit, count, Tally(), why)

@@ -19,24 +19,23 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .labels import FIELDS, KEYS, NARROW, STEP, WIDE_KEY, Checkpoint, decoded, runs_of
+from .answer import Answer
+from .labels import FIELDS, Checkpoint
+from .packed import FP8, Scales, block_labels
 
 LIMITS = {resource.RLIMIT_CPU: 900, resource.RLIMIT_AS: 32 << 30, resource.RLIMIT_FSIZE: 1 << 31}
 """Seconds of the processor, bytes of address space and of a file that is written."""
 WIDEST, WIDE_IN_ALL = 1 << 27, 1 << 31
 """Elements of one stored tensor, and of all, that are labelled one by one."""
-KEPT = 1 << 24
-"""Elements of an outcome that is no row of labels, to be looked at again."""
 FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-PACKED = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "U8": "uint8", "I8": "int8", "I16": "int16",
-          "I32": "int32", "I64": "int64", "BOOL": "bool", "F64": "float64"}  # fmt: skip
-
-
+PACKED = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "U8": "uint8",
+          "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "BOOL": "bool", "F64": "float64"}  # fmt: skip
 Keep = Callable[[str, Any, "str | None"], None]
 KeepElements = Callable[[str, "list[Any]", str], None]
 
@@ -57,6 +56,7 @@ class Converter:
         if self._class.supports_mtp_export and not mtp:
             self._class.no_mtp = True
         self.numbers: dict[str, int] = {}
+        self.scales: dict[int, tuple[int, int, int]] = {}
 
     def _open(self, give: Callable[[int], Any], eager: bool) -> Any:
         """An instance of upstream's class; ``give`` makes the tensor of a number."""
@@ -88,8 +88,13 @@ class Converter:
             if number in self._checkpoint.values:
                 kind = getattr(torch, FLOATS[each.dtype])
                 return lazy.from_eager(torch.from_numpy(self._checkpoint.values[number]).to(kind))
+            if each.dtype not in FLOATS | PACKED:
+                raise UnfollowedError(
+                    f"{each.name} is stored as {each.dtype}, which upstream's converter does not read"
+                )
             kind = getattr(torch, (FLOATS | PACKED)[each.dtype])
-            return lazy(meta=lazy.meta_with_dtype_and_shape(kind, each.shape), args=(each,), func=_refuse)
+            named = each.name, each.dtype
+            return lazy(meta=lazy.meta_with_dtype_and_shape(kind, each.shape), args=named, func=_refuse)
 
         model = self._open(give, eager=False)
         model.prepare_tensors()
@@ -111,6 +116,21 @@ class Converter:
         writer.close()
         return found, None
 
+    def find_scales(self) -> None:
+        """Find out by what upstream multiplies which FP8: ``scales``."""
+        stored = self._checkpoint.stored
+        if not any(each.dtype in FP8 for each in stored):
+            return
+        question = Scales(self._checkpoint)
+        model = self._open(question.give, eager=True)
+        model.get_tensors = lambda: iter(())
+        with suppress(Exception):  # such as what is made of more than the small tensors
+            model.prepare_tensors()
+        for name, make in model.model_tensors.items():
+            number = self.numbers.get(name)
+            if number is not None and stored[number].dtype in FP8 and (found := question.of(number, make)):
+                self.scales[number] = found
+
     def convert(self, run: int, wide: set[int], keep: Keep, keep_elements: KeepElements) -> dict[str, str]:
         """Convert labels of rows, or of the elements of tensors in ``wide``. Returns what failed, and why.
 
@@ -118,13 +138,19 @@ class Converter:
         """
         import torch
 
+        scales = {scales for scales, _, _ in self.scales.values()}
+
         def give(number: int) -> Any:
             each = self._checkpoint.stored[number]
+            if number in scales:
+                return torch.ones((*each.shape[:-1], 1) if len(each.shape) > 1 else each.shape)
             if number in self._checkpoint.values:
                 return torch.from_numpy(self._checkpoint.values[number].copy())
-            if each.dtype not in FLOATS:
-                raise TypeError(f"{each.name} is stored as {each.dtype}")
-            return torch.from_numpy(self._checkpoint.rows(number, run))
+            if each.dtype in FLOATS or number in self.scales:
+                return torch.from_numpy(self._checkpoint.rows(number, run))
+            if (blocks := block_labels(each, run)) is not None:
+                return torch.from_numpy(blocks)
+            raise UnfollowedError(f"weights stored as {each.dtype} are not followed: name a BF16 GGUF made of them")
 
         def parts(name: str) -> list[Any] | None:
             number = self.numbers.get(name)
@@ -190,93 +216,6 @@ class Watched:
         self._keep(name, np.asarray(tensor), self._current)
 
 
-class Answer:
-    """What every tensor of the GGUF is, as far as that is found out."""
-
-    def __init__(self, checkpoint: Checkpoint, shapes: dict[str, tuple[tuple[int, ...], str]]) -> None:
-        self._checkpoint, self._shapes = checkpoint, shapes
-        self._sizes = {name: int(np.prod(shape, dtype=np.int64)) for name, (shape, _) in shapes.items()}
-        real = [values.reshape(-1) for values in checkpoint.values.values()]
-        # Moved and one more: what any machine computes of them is the same to the last bit.
-        self._exact = np.unique(
-            np.concatenate([np.zeros(1, np.float32), *real, *(each + np.float32(1) for each in real)])
-        )
-        self.tensors: dict[str, dict[str, Any]] = {}
-        self.arrays: dict[str, Any] = {}
-        self.open: dict[str, Any] = {}
-        self.came_with: dict[str, str | None] = {}
-
-    def rows(self, name: str, found: Any, caller: str | None) -> None:
-        """Settle an outcome whose rows are labels; keep any other."""
-        if name not in self._shapes:
-            return
-        self.came_with[name] = caller
-        columns = self._shapes[name][0][0]
-        if found.dtype == np.float32 and found.ndim and found.shape[-1] == NARROW:
-            parts = [found[..., part] for part in range(NARROW)]
-            elements = decoded(parts, KEYS[0], self._checkpoint.total).reshape(-1)
-            owners = self._checkpoint.owners(elements)
-            widths = {self._checkpoint.stored[owner].columns for owner in np.unique(owners).tolist()}
-            if (elements >= 0).all() and widths == {columns} and len(elements) * columns == self._sizes[name]:
-                self._settle(name, elements, owners, None)
-                return
-        if found.size <= KEPT:
-            self.open[name] = np.array(found)
-
-    @property
-    def odd(self) -> list[str]:
-        """The tensors with which the outcomes came that are not settled."""
-        return [caller for name, caller in self.came_with.items() if name in self.open and caller]
-
-    def same(self, name: str, found: Any, _caller: str | None) -> None:
-        """Settle an outcome that is the same with other labels: it was made of real values."""
-        first = self.open.get(name)
-        if first is None or found.size != self._sizes[name] or not np.array_equal(first, found, equal_nan=True):
-            return
-        near = self._exact[np.minimum(np.searchsorted(self._exact, found), len(self._exact) - 1)]
-        self.arrays[key := f"values{len(self.arrays)}"] = np.array(found, np.float32)
-        self.tensors[name] = {"values": key, "exact": bool((near == found).all())}
-
-    def elements(self, name: str, parts: list[Any], _caller: str) -> None:
-        """Settle an outcome all of whose rows are made of their elements in the same way."""
-        if name not in self._shapes or any(part.size != self._sizes[name] for part in parts):
-            return
-        columns = self._shapes[name][0][0]
-        rows = [part.reshape(-1, columns) for part in parts]
-        within, starts = None, []
-        for first in range(0, len(rows[0]), step := max(1, STEP // columns)):
-            elements = decoded([part[first : first + step] for part in rows], WIDE_KEY, self._checkpoint.total)
-            owners = self._checkpoint.owners(elements)
-            within = elements[0] - elements[0, 0] if within is None else within
-            apart = elements - elements[:, :1] != within
-            if (elements < 0).any() or (owners != owners[:, :1]).any() or apart.any():
-                return
-            starts.append(elements[:, 0])
-        found = np.concatenate(starts)
-        self._settle(name, found, self._checkpoint.owners(found), within)
-
-    def _settle(self, name: str, elements: Any, owners: Any, within: Any) -> None:
-        runs = runs_of(elements - self._checkpoint.bases[owners], owners)
-        self.arrays[key := f"runs{len(self.arrays)}"] = runs
-        self.tensors[name] = {"runs": key}
-        if within is not None and not np.array_equal(within, np.arange(len(within))):
-            self.arrays[key := f"within{len(self.arrays)}"] = within
-            self.tensors[name]["within"] = key
-
-    def document(self, failed: dict[str, str]) -> dict[str, Any]:
-        """All tensors in upstream's order; ``failed`` says what upstream's class could not do with labels."""
-        found = {}
-        for name, (shape, kind) in self._shapes.items():
-            settled = self.tensors.get(name)
-            if settled is None:
-                caller = self.came_with.get(name)
-                why = failed.get(caller or "") or next(iter(failed.values()), None)
-                said = f" ({why})" if why else ""
-                settled = {"unchecked": f"upstream's converter computes it, and not from small tensors{said}"}
-            found[name] = {"shape": shape, "type": kind, **settled}
-        return found
-
-
 def ask(folder: Path) -> None:
     """Ask upstream's class, and write down what it says."""
     request = json.loads(Path("request.json").read_text(encoding="utf-8"))
@@ -285,17 +224,19 @@ def ask(folder: Path) -> None:
     converter = Converter(folder, checkpoint, request["mtp"])
     shapes, unknown = converter.describe()
     answer = Answer(checkpoint, shapes)
+    converter.find_scales()
     failed = converter.convert(0, set(), answer.rows, answer.elements)
     bad = {pattern(name) for name in (*failed, *answer.odd)}
     wide, left = set(), WIDE_IN_ALL
     for name, number in converter.numbers.items():
         each = checkpoint.stored[number]
-        able = number not in checkpoint.values and each.dtype in FLOATS and 0 < each.size <= min(WIDEST, left)
-        if pattern(name) in bad and able:
+        able = number not in checkpoint.values and (each.dtype in FLOATS or number in converter.scales)
+        if pattern(name) in bad and able and 0 < each.size <= min(WIDEST, left):
             wide.add(number)
             left -= each.size
     failed |= converter.convert(1, wide, answer.same, answer.elements)
-    document = {"tensors": answer.document(failed), "unknown": unknown}
+    scales = converter.scales | answer.scales
+    document = {"tensors": answer.document(failed), "scales": scales, "unknown": unknown}
     Path("answer.json").write_text(json.dumps(document), encoding="utf-8")
     np.savez("answer.npz", **answer.arrays)
 
@@ -305,12 +246,17 @@ def pattern(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
+class UnfollowedError(Exception):
+    """Its words say what cannot be followed through upstream's classes, and what would help."""
+
+
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    kind = "" if isinstance(error, UnfollowedError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())[:200]}"
 
 
-def _refuse(stored: Any) -> Any:
-    raise TypeError(f"upstream's converter looks into {stored.name}")
+def _refuse(name: str, dtype: str) -> Any:
+    raise UnfollowedError(f"upstream computes with {name}, stored as {dtype}: name a BF16 GGUF made of it")
 
 
 def _guard(tree: Path) -> None:
