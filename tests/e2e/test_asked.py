@@ -11,7 +11,7 @@ import pytest
 
 from requant.audit.metadata.comparison import Grade, compare_metadata
 from requant.audit.named_weights import open_weights
-from requant.audit.upstream import Upstream, mentions_next
+from requant.audit.upstream import Upstream
 from requant.formats.gguf import read_header
 from requant.ground.errors import UnsupportedError
 from requant.quantization.verdict import Verdict
@@ -20,13 +20,14 @@ from support.command import Audit
 from support.quants import audited
 from support.workplace import Workplace
 
-FAIR = ("Gemma 3", "DeepSeek-V3")
-"""Computed norms and a SentencePiece vocabulary; stacked experts and a transposed part. All: make test-architectures."""
+FAIR = ("Gemma 3", "DeepSeek-V3, FP8", "gpt-oss, MXFP4")
+"""Computed norms and a SentencePiece vocabulary; stacked experts and a transposed part, with scales; blocks that are
+copied. All: make test-architectures."""
 
 
 @pytest.fixture(scope="module")
 def made(demo: Workplace, upstream_converter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
-    return make(tmp_path_factory.mktemp("asked"), upstream_converter, [*FAIR, "Qwen3-MoE", "Llama"])
+    return make(tmp_path_factory.mktemp("asked"), upstream_converter, [*FAIR, "Qwen3-MoE", "Llama", "Llama, AWQ"])
 
 
 @pytest.mark.parametrize("name", FAIR)
@@ -37,7 +38,7 @@ def test_conversions_are_exact_and_changes_are_found(
     model = made[name]
     assert model.refused is None
     header = read_header(model.quant)
-    weights = open_weights(str(model.folder), upstream=Upstream(mtp=mentions_next(header)))
+    weights = open_weights(str(model.folder), upstream=Upstream.like(header))
     with weights.place:
         honest = audited(model.quant, weights.tensors, {})
         changed = audited(altered(model.quant, tmp_path / "changed.gguf", weights.tensors), weights.tensors, {})
@@ -62,6 +63,11 @@ def test_the_command(made: dict[str, Made], audit: Audit, tmp_path: Path) -> Non
     ), said
     code, said, _ = audit(model.quant, "--source", model.folder, XDG_CACHE_HOME=str(tmp_path))
     assert (code, "give --converter" in said) == (3, True), said
+
+
+def test_weights_in_a_form_that_upstream_does_not_read_are_one_sentence(made: dict[str, Made], audit: Audit) -> None:
+    code, said, _ = audit(made["Llama"].quant, "--source", made["Llama, AWQ"].folder)
+    assert (code, "can say nothing of this model: NotImplementedError: Quant method" in said) == (3, True), said
 
 
 def test_what_is_known_is_what_upstream_says(

@@ -1,18 +1,26 @@
 """Models of many architectures, as small as they can be, and what is known of auditing them."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-BYTES, PIECES = 50304, 384
-"""Rows of an embedding with GPT-2's vocabulary and a few tokens more, or with a SentencePiece one."""
+BYTES, PIECES, WORDS = 50304, 384, 30522
+"""Rows of an embedding with GPT-2's vocabulary and a few tokens more, with a SentencePiece one, and with BERT's."""
+ROWS = {"bytes": BYTES, "gpt2": BYTES, "spm": PIECES, "unigram": 320, "pieces": PIECES, "words": WORDS}
+"""The same by kinds of tokenizers; ``pieces`` are SentencePiece's in a tokenizer.json."""
+NEWER = json.loads(Path(__file__).with_name("newer_models.json").read_text())
+"""Models of transformers 5.24.0, which is newer than the converter's: the config and the names that it saves."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A small model: what transformers calls it, and what its config says beside ``SMALL``.
+    """A small model: what transformers calls it, and what its config says beside ``SMALL``, or as a ``whole``.
 
     ``shapes`` are those of its tensors where transformers does not know it, ``options`` the converter's.
-    ``untold`` are tensors that nobody can tell, with # for numbers.
+    ``packed`` is one of ``packed_models.KINDS``. ``untold`` are tensors that nobody can tell, with # for numbers.
+    ``types`` are what llama-quantize makes of it, ``weighed`` with an importance matrix. ``made_by`` is the name of
+    transformers' class if it has another. ``refused`` is what an audit says where it can say nothing else.
     """
 
     model_type: str
@@ -23,15 +31,22 @@ class Case:
     shapes: dict[str, tuple[int, ...]] | None = None
     options: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
+    packed: str | None = None
+    types: str = "Q4_0"
+    whole: bool = False
+    made_by: str | None = None
+    weighed: bool = False
+    refused: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As ``random_models.py`` reads it."""
-        rows = PIECES if self.tokenizer == "spm" else BYTES
-        config = SMALL | {"vocab_size": rows} | self.config
+        rows = ROWS[self.tokenizer]
+        config = self.config if self.whole else SMALL | {"vocab_size": rows} | self.config
         return {
             "model_type": self.model_type, "architecture": self.architecture, "tokenizer": self.tokenizer,
             "dtype": self.dtype, "shapes": self.shapes, "rows": rows, "config": config,
-            "options": self.options,
+            "options": self.options, "packed": self.packed,
+            "made_by": self.made_by or self.architecture,
         }  # fmt: skip
 
 
@@ -40,8 +55,33 @@ SMALL: dict[str, Any] = {
     "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 4096, "tie_word_embeddings": False,
 }  # fmt: skip
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+GPT_OSS = {"num_local_experts": 4, "pad_token_id": 0}
+DEEPSEEK_V3 = {
+    "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32, "first_k_dense_replace": 1, "q_lora_rank": 32, "kv_lora_rank": 64,
+    "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 32, "head_dim": 32,
+}  # fmt: skip
+WIDE = {"hidden_size": 256, "intermediate_size": 256, "moe_intermediate_size": 256, "tie_word_embeddings": True}
+UNTIED = {"tie_word_embeddings": False}
 MIXED_LAYERS = {"layer_types": ["linear_attention", "full_attention"]}
 
+MAMBA = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 1,
+    "mamba_expand": 2,
+    "mamba_d_conv": 4,
+}
+SPOKEN = {key: SMALL[key] for key in SMALL if key != "max_position_embeddings"}
+SIGLIP = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 SEES = {
     "model_type": "pixtral",
     "hidden_size": 32,
@@ -89,6 +129,28 @@ def qwen35(experts: bool) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def by_hand(
+    *layer: tuple[str, tuple[int, ...]], embedding: str = "model.embed_tokens", output: str = "lm_head"
+) -> dict[str, tuple[int, ...]]:
+    """The tensors of a model that has no class in transformers: two layers, around them a SentencePiece vocabulary."""
+    around: dict[str, tuple[int, ...]] = {
+        f"{embedding}.weight": (PIECES, 64),
+        f"{output}.weight": (PIECES, 64),
+        "model.norm.weight": (64,),
+    }
+    return around | {f"model.layers.{number}.{name}.weight": shape for number in (0, 1) for name, shape in layer}
+
+
+MINICPM = by_hand(
+    *((f"self_attn.{name}_proj", shape) for name, shape in (("q", (64, 64)), ("k", (32, 64)), ("v", (32, 64)), ("o", (64, 64)))),
+    *((f"mlp.{name}_proj", shape) for name, shape in (("gate", (96, 64)), ("up", (96, 64)), ("down", (64, 96)))),
+    ("input_layernorm", (64,)), ("post_attention_layernorm", (64,)),
+)  # fmt: skip
+INTERNLM2 = by_hand(
+    ("attention.wqkv", (128, 64)), ("attention.wo", (64, 64)), ("feed_forward.w1", (96, 64)), ("feed_forward.w3", (96, 64)),
+    ("feed_forward.w2", (64, 96)), ("attention_norm", (64,)), ("ffn_norm", (64,)), embedding="model.tok_embeddings", output="output",
+)  # fmt: skip
+
 CASES = {
     "Llama": Case("llama", "LlamaForCausalLM", tokenizer="spm"),
     "Mistral": Case("mistral", "MistralForCausalLM", tokenizer="spm"),
@@ -100,13 +162,8 @@ CASES = {
     "Phi-3": Case("phi3", "Phi3ForCausalLM", {"pad_token_id": 0, "head_dim": 16}, "spm"),
     "OLMo-2": Case("olmo2", "Olmo2ForCausalLM", {"pad_token_id": 0}),
     "GLM-4": Case("glm4", "Glm4ForCausalLM", {"pad_token_id": 0}),
-    "gpt-oss": Case("gpt_oss", "GptOssForCausalLM", {"num_local_experts": 4, "pad_token_id": 0}),
-    "DeepSeek-V3": Case(
-        "deepseek_v3", "DeepseekV3ForCausalLM",
-        {"num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2,
-         "moe_intermediate_size": 32, "first_k_dense_replace": 1, "q_lora_rank": 32, "kv_lora_rank": 64,
-         "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 32, "head_dim": 32},
-    ),
+    "gpt-oss": Case("gpt_oss", "GptOssForCausalLM", GPT_OSS),
+    "DeepSeek-V3": Case("deepseek_v3", "DeepseekV3ForCausalLM", DEEPSEEK_V3),
     "Granite": Case("granite", "GraniteForCausalLM", {"pad_token_id": 0}),
     "Granite-MoE": Case("granitemoe", "GraniteMoeForCausalLM", {"num_local_experts": 4, "pad_token_id": 0}),
     "Cohere-2": Case("cohere2", "Cohere2ForCausalLM", {"pad_token_id": 0, "tie_word_embeddings": True, "rotary_pct": 1.0}),
@@ -171,4 +228,115 @@ CASES = {
     "Seed-OSS": Case("seed_oss", "SeedOssForCausalLM", {"pad_token_id": 0}),
     "dots.1": Case("dots1", "Dots1ForCausalLM", {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2,
                    "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32, "first_k_dense_replace": 1, "pad_token_id": 0}),
+    "Gemma": Case("gemma", "GemmaForCausalLM", tokenizer="spm"),
+    "Gemma 3, text of the multimodal": Case(
+        "gemma3", "Gemma3ForConditionalGeneration", {"text_config": SPOKEN | {"vocab_size": PIECES}, "vision_config": SIGLIP}, "spm",
+    ),
+    "Gemma 3n": Case(
+        "gemma3n_text", "Gemma3nForCausalLM",
+        {"vocab_size_per_layer_input": PIECES, "hidden_size_per_layer_input": 32, "num_kv_shared_layers": 0, "laurel_rank": 16,
+         "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0]}, "spm",
+    ),
+    "Qwen2.5-VL": Case(
+        "qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration",
+        {"text_config": SPOKEN | {"vocab_size": BYTES, "rope_scaling": {"rope_type": "default", "mrope_section": [6, 5, 5]}},
+         "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64}},
+    ),
+    "Qwen2-VL": Case(
+        "qwen2_vl", "Qwen2VLForConditionalGeneration",
+        {"text_config": SPOKEN | {"vocab_size": BYTES, "rope_scaling": {"rope_type": "default", "mrope_section": [6, 5, 5]}},
+         "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2, "num_heads": 2}},
+    ),
+    "Phi-4": Case("phi3", "Phi3ForCausalLM", {"pad_token_id": 0, "head_dim": 16, "tie_word_embeddings": True, "partial_rotary_factor": 0.75}, "gpt2"),
+    "Phi-3.5-MoE": Case("phimoe", "PhiMoEForCausalLM", {"num_local_experts": 4, "pad_token_id": 0, "head_dim": 16, "original_max_position_embeddings": 4096}, "spm", made_by="PhimoeForCausalLM"),
+    "DeepSeek-V2": Case("deepseek_v2", "DeepseekV2ForCausalLM", DEEPSEEK_V3 | {"topk_method": "greedy", "n_shared_experts": 1}),
+    "Granite 4, hybrid": Case(
+        "granitemoehybrid", "GraniteMoeHybridForCausalLM",
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 32, "layer_types": ["mamba", "attention"], "pad_token_id": 0} | MAMBA,
+    ),
+    "Granite-MoE, shared": Case("granitemoeshared", "GraniteMoeSharedForCausalLM", {"num_local_experts": 4, "shared_intermediate_size": 32, "pad_token_id": 0}),
+    "Bamba": Case("bamba", "BambaForCausalLM", {"attn_layer_indices": [1], "pad_token_id": 0} | MAMBA),
+    "Falcon-H1": Case("falcon_h1", "FalconH1ForCausalLM", {"mamba_d_ssm": 128, "pad_token_id": 0} | MAMBA),
+    "Jamba": Case(
+        "jamba", "JambaForCausalLM",
+        {"num_experts": 4, "expert_layer_period": 2, "expert_layer_offset": 1, "attn_layer_period": 2, "attn_layer_offset": 1,
+         "mamba_d_state": 16, "mamba_dt_rank": 8, "use_mamba_kernels": False, "pad_token_id": 0}, "spm",
+    ),
+    "Mamba": Case("mamba", "MambaForCausalLM", {"intermediate_size": 128, "state_size": 16, "expand": 2, "time_step_rank": 8}),
+    "Mamba 2": Case("mamba2", "Mamba2ForCausalLM", {"intermediate_size": 128, "state_size": 16, "num_heads": 4, "head_dim": 32, "n_groups": 1, "expand": 2}),
+    "Falcon-Mamba": Case("falcon_mamba", "FalconMambaForCausalLM", {"intermediate_size": 128, "state_size": 16, "expand": 2, "time_step_rank": 8}),
+    "Command-R": Case("cohere", "CohereForCausalLM", {"pad_token_id": 0, "tie_word_embeddings": True, "head_dim": 16}),
+    "Llama 4": Case(
+        "llama4_text", "Llama4ForCausalLM",
+        {"num_local_experts": 4, "intermediate_size_mlp": 96, "interleave_moe_layer_step": 2, "pad_token_id": 0, "attn_temperature_tuning": True},
+    ),
+    "Llama 4, text of the multimodal": Case(
+        "llama4", "Llama4ForConditionalGeneration",
+        {"text_config": SPOKEN | {"vocab_size": BYTES, "num_local_experts": 4, "intermediate_size_mlp": 96, "interleave_moe_layer_step": 2, "pad_token_id": 0},
+         "vision_config": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 128, "vision_output_dim": 32,
+                           "projector_input_dim": 32, "projector_output_dim": 32, "image_size": 56}},
+    ),
+    "Falcon": Case("falcon", "FalconForCausalLM", {"vocab_size": BYTES, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True}, whole=True),
+    "MPT": Case("mpt", "MPTForCausalLM", {"vocab_size": BYTES, "d_model": 64, "n_heads": 4, "n_layers": 2}, made_by="MptForCausalLM", whole=True),
+    "GPT-BigCode": Case("gpt_bigcode", "GPTBigCodeForCausalLM", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}),
+    "OLMo": Case("olmo", "OlmoForCausalLM", {"pad_token_id": 0, "clip_qkv": None}),
+    "OLMo-3": Case("olmo3", "Olmo3ForCausalLM", {"pad_token_id": 0}),
+    "OLMoE": Case("olmoe", "OlmoeForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}),
+    "DBRX": Case("dbrx", "DbrxForCausalLM", {"d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 256, "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0}, "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2}}),
+    "ERNIE 4.5 MoE": Case(
+        "ernie4_5_moe", "Ernie4_5_MoeForCausalLM",
+        {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 32, "moe_num_shared_experts": 1, "moe_layer_start_index": 1, "pad_token_id": 0}, "spm",
+    ),
+    "Arcee": Case("arcee", "ArceeForCausalLM", {"pad_token_id": 0}),
+    "GLM": Case("glm", "GlmForCausalLM", {"pad_token_id": 0}),
+    "GLM-4.1V": Case("glm4v", "Glm4vForConditionalGeneration", {"text_config": SPOKEN | {"head_dim": 16, "vocab_size": BYTES, "pad_token_id": 0, "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1]}}, "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64}}),
+    "T5": Case("t5", "T5ForConditionalGeneration", {"d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4, "tie_word_embeddings": True, "decoder_start_token_id": 0}, "spm"),
+    "Voxtral": Case("voxtral", "VoxtralForConditionalGeneration", {"text_config": SPOKEN | {"model_type": "llama", "vocab_size": BYTES}, "audio_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}}),
+    "LLaVA": Case("llava", "LlavaForConditionalGeneration", {"text_config": SPOKEN | {"model_type": "llama", "vocab_size": PIECES}, "vision_config": SEES}, "spm"),
+    "Qwen2-Audio": Case("qwen2_audio", "Qwen2AudioForConditionalGeneration", {"text_config": SPOKEN | {"model_type": "qwen2", "vocab_size": BYTES}, "audio_config": {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}}),
+    "BERT": Case("bert", "BertModel", tokenizer="words"),
+    "DistilBERT": Case("distilbert", "DistilBertModel", {"dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4}, "words"),
+    "RoBERTa": Case("roberta", "RobertaModel", {"pad_token_id": 1}),
+    "XLM-RoBERTa": Case("xlm-roberta", "XLMRobertaModel", {"pad_token_id": 1}, "unigram"),
+    "MiniCPM": Case(
+        "minicpm", "MiniCPMForCausalLM", {"head_dim": 16, "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 32, "rms_norm_eps": 1e-5}, "spm",
+        shapes=MINICPM,
+    ),
+    "InternLM2": Case("internlm2", "InternLM2ForCausalLM", {"head_dim": 16, "rms_norm_eps": 1e-5}, "spm", shapes=INTERNLM2),
+    "Qwen3-Reranker": Case("qwen3", "Qwen3ForCausalLM", {"tie_word_embeddings": True}),
+    "EmbeddingGemma": Case("gemma3_text", "Gemma3TextModel", tokenizer="spm"),
+    "Qwen3-MoE, Q4_K_M with a matrix": Case(
+        "qwen3_moe", "Qwen3MoeForCausalLM", EXPERTS | WIDE | {"decoder_sparse_step": 1}, types="Q4_K_M", weighed=True,
+    ),
+    "Mixtral, Q4_K_M with a matrix": Case("mixtral", "MixtralForCausalLM", {"num_local_experts": 4} | WIDE, "spm", types="Q4_K_M", weighed=True),
+    "gpt-oss, Q4_K_M with a matrix": Case("gpt_oss", "GptOssForCausalLM", GPT_OSS | WIDE | UNTIED, types="Q4_K_M", weighed=True),
+    "gpt-oss, MXFP4, Q4_K_M with a matrix": Case("gpt_oss", "GptOssForCausalLM", GPT_OSS | WIDE | UNTIED, packed="mxfp4", types="Q4_K_M", weighed=True),
+    "DeepSeek-V3, FP8, IQ2_XS with a matrix": Case(
+        "deepseek_v3", "DeepseekV3ForCausalLM", DEEPSEEK_V3 | WIDE | UNTIED, packed="fp8", types="IQ2_XS", weighed=True,
+    ),
+    "Qwen3, FP8": Case("qwen3", "Qwen3ForCausalLM", packed="fp8"),
+    "Qwen3-MoE, FP8": Case("qwen3_moe", "Qwen3MoeForCausalLM", EXPERTS | {"decoder_sparse_step": 1}, packed="fp8"),
+    "DeepSeek-V3, FP8": Case("deepseek_v3", "DeepseekV3ForCausalLM", DEEPSEEK_V3, packed="fp8"),
+    "Mistral, FP8 with one scale": Case("mistral", "MistralForCausalLM", tokenizer="spm", packed="fp8, one scale"),
+    "Llama, FP8 of compressed-tensors": Case("llama", "LlamaForCausalLM", tokenizer="spm", packed="fp8, compressed-tensors"),
+    "Llama, FP8 of ModelOpt": Case("llama", "LlamaForCausalLM", tokenizer="spm", packed="fp8, modelopt"),
+    "gpt-oss, MXFP4": Case("gpt_oss", "GptOssForCausalLM", GPT_OSS, packed="mxfp4", types="MXFP4_MOE"),
+    "gpt-oss, MXFP4 quantized again": Case("gpt_oss", "GptOssForCausalLM", GPT_OSS, packed="mxfp4"),
+    "Llama, GPTQ": Case(
+        "llama", "LlamaForCausalLM", tokenizer="spm", packed="gptq",
+        untold=tuple(f"blk.#.{part}.weight" for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")),
+    ),
+    "Llama, four bits of compressed-tensors": Case("llama", "LlamaForCausalLM", tokenizer="spm", packed="four bits, compressed-tensors", refused="stored as I64: name a BF16 GGUF"),
+    "Llama, AWQ": Case("llama", "LlamaForCausalLM", tokenizer="spm", packed="awq", refused="Quant method is not yet supported: 'awq'"),
+    "Llama, NVFP4": Case("llama", "LlamaForCausalLM", {"intermediate_size": 128}, tokenizer="spm", packed="nvfp4", refused="stored as U8: name a BF16 GGUF"),
+}  # fmt: skip
+OTHER_TOKENIZERS = {
+    **dict.fromkeys(("Gemma 4", "Gemma 4 E", "Gemma 4 MoE"), "pieces"), "MiniCPM3": "spm", "Ministral 3": "spm", "DeepSeek-V3.2": "gpt2",
+}  # fmt: skip
+CASES |= {
+    name: Case(
+        found["config"]["model_type"], found["config"]["architectures"][0], found["config"],
+        OTHER_TOKENIZERS.get(name, "bytes"), shapes=found["shapes"], whole=True,
+    )
+    for name, found in NEWER.items()
 }  # fmt: skip

@@ -24,18 +24,23 @@ from support.workplace import TOOLCHAIN
 
 PROGRAM = Path(__file__).with_name("random_models.py")
 TREE = TOOLCHAINS / TOOLCHAIN / "source"
+IMATRIX, PORTABLE = TOOL.with_name("llama-imatrix"), TOOLCHAINS / TOOLCHAIN / "portable" / "libggml-cpu.so"
 
 
 @dataclass(frozen=True)
 class Made:
-    """A checkpoint and its quant; ``refused`` is what upstream's converter or llama-quantize says instead."""
+    """A checkpoint and its quant, and the matrix that this was made with, if any.
+
+    ``refused`` is what upstream's converter or llama-quantize says instead.
+    """
 
     folder: Path
     quant: Path
+    matrix: Path | None = None
     refused: str | None = None
 
 
-def make(place: Path, python: Path, names: Iterable[str], types: str = "Q4_0") -> dict[str, Made]:
+def make(place: Path, python: Path, names: Iterable[str]) -> dict[str, Made]:
     """Make models of ``architectures.CASES`` in ``place``; ``python`` is the converter's."""
     folders = {name: place / name.replace(" ", "-").replace(",", "") for name in names}
     request = {"models": {str(folder): CASES[name].as_json() for name, folder in folders.items()}, "tree": str(TREE)}
@@ -44,17 +49,47 @@ def make(place: Path, python: Path, names: Iterable[str], types: str = "Q4_0") -
            "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}  # fmt: skip
     done = subprocess.run([python, PROGRAM, place / "models.json"], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {name: quantized(folder, types) for name, folder in folders.items()}
+    return {name: quantized(folder, CASES[name].types, CASES[name].weighed) for name, folder in folders.items()}
 
 
-def quantized(folder: Path, types: str) -> Made:
-    """Quantize the GGUF beside a checkpoint, if there is one."""
+def quantized(folder: Path, types: str, weighed: bool) -> Made:
+    """Quantize the GGUF beside a checkpoint, if there is one, with a matrix that is measured on it if need be."""
     quant, error = Path(f"{folder}-{types}.gguf"), Path(f"{folder}.error")
     if error.exists():
-        return Made(folder, quant, error.read_text().strip().splitlines()[-1])
-    done = subprocess.run([TOOL, f"{folder}.gguf", quant, types, "2"], capture_output=True, text=True)
-    said = (done.stdout + done.stderr).strip().splitlines()
-    return Made(folder, quant, said[-1] if done.returncode else None)
+        return Made(folder, quant, refused=error.read_text().strip().splitlines()[-1])
+    matrix, said = measured(folder) if weighed else (None, "")
+    if weighed and matrix is None:
+        return Made(folder, quant, refused=said)
+    options = ["--allow-requantize", *(["--imatrix", matrix] if matrix else [])]
+    command = [TOOL, *options, f"{folder}.gguf", quant, types, "2"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    words = (done.stdout + done.stderr).strip().splitlines()
+    return Made(folder, quant, matrix, words[-1] if done.returncode else None)
+
+
+def measured(folder: Path) -> tuple[Path | None, str]:
+    """An importance matrix by llama-imatrix, or what it says instead; where a model has experts, some may see nothing of so short a text."""
+    backend = folder / PORTABLE.name
+    if not backend.exists():
+        backend.symlink_to(PORTABLE)
+    text = " ".join(f"{'abcdefghij'[k % 10]}{'klmnopqr'[k * k % 8]}{k % 7}" for k in range(400))
+    (folder / "text").write_text(text)
+    command = [
+        IMATRIX,
+        "-m",
+        f"{folder}.gguf",
+        "-f",
+        "text",
+        "-o",
+        "imatrix.gguf",
+        "-c",
+        "64",
+        "--chunks",
+        "4",
+        "--no-ppl",
+    ]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    return (None if done.returncode else folder / "imatrix.gguf"), done.stderr[-2000:]
 
 
 def altered(quant: Path, out: Path, weights: Weights, seed: int = 0) -> Path:

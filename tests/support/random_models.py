@@ -18,11 +18,12 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from packed_models import packed
 from safetensors.torch import save_file
 
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|startoftext|>",
-    "<pad>", "<|eos|>", "<|return|>", "<|start|>", "<|end|>", "[gMASK]", "<sop>",
+    "<pad>", "<|eos|>", "<|return|>", "<|start|>", "<|end|>", "[gMASK]", "<sop>", "<unk>",
 )  # fmt: skip
 
 
@@ -33,10 +34,14 @@ def main(request: dict[str, Any]) -> None:
         place.mkdir(parents=True)
         try:
             write_weights(place, case)
-            if case["tokenizer"] == "spm":
-                write_pieces(place, case["rows"])
+            if case["tokenizer"] in ("spm", "unigram", "pieces"):
+                write_pieces(place, case["rows"], case["tokenizer"])
+            elif case["tokenizer"] == "words":
+                write_words(place, tree / "models" / "ggml-vocab-bert-bge.gguf")
             else:
-                write_bytes(place, tree / "models" / "ggml-vocab-gpt-2.gguf")
+                gpt2 = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}
+                settings = gpt2 if case["tokenizer"] == "gpt2" else {"tokenizer_class": "PreTrainedTokenizerFast"}
+                write_bytes(place, tree / "models" / "ggml-vocab-gpt-2.gguf", settings)
             sys.argv = [
                 "convert_hf_to_gguf.py",
                 folder,
@@ -55,14 +60,14 @@ def main(request: dict[str, Any]) -> None:
 
 
 def write_weights(folder: Path, case: dict[str, Any]) -> None:
-    """Config and weights: BF16, or F32 where ``dtype`` says so."""
+    """Config and weights: BF16, F32 where ``dtype`` says so, or packed."""
     import transformers
 
     config = case["config"]
     if case["shapes"] is None:
         made = transformers.AutoConfig.for_model(case["model_type"], **config)
         with torch.device("meta"):
-            model = getattr(transformers, case["architecture"])(made)
+            model = getattr(transformers, case["made_by"])(made)
         tied = {
             key
             for key in getattr(model, "_tied_weights_keys", None) or ()
@@ -73,18 +78,20 @@ def write_weights(folder: Path, case: dict[str, Any]) -> None:
     else:
         shapes = {name: tuple(shape) for name, shape in case["shapes"].items()}
         document = config | {"architectures": [case["architecture"]], "model_type": case["model_type"]}
-    (folder / "config.json").write_text(json.dumps(document, default=str))
     random, kind = np.random.default_rng(0), getattr(torch, case["dtype"])
     weights = {}
     for name, shape in sorted(shapes.items()):
         values = torch.from_numpy(random.standard_normal(shape, np.float32) / 8)
         # Some are logarithms, of which the converter takes the exponential.
         weights[name] = (values.abs() if name.endswith("A_log") else values).to(kind).contiguous()
+    if case["packed"]:
+        weights = packed(case["packed"], weights, document)
+    (folder / "config.json").write_text(json.dumps(document, default=str))
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
-def write_pieces(folder: Path, rows: int) -> None:
-    """A SentencePiece vocabulary of exactly as many pieces as the embedding has rows."""
+def write_pieces(folder: Path, rows: int, kind: str) -> None:
+    """A SentencePiece vocabulary of exactly as many pieces as the embedding has rows, or the same as a tokenizer.json."""
     import sentencepiece
 
     text = [
@@ -92,15 +99,54 @@ def write_pieces(folder: Path, rows: int) -> None:
         for i in range(400)
     ]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text), model_prefix=str(folder / "tokenizer"), vocab_size=rows, model_type="bpe",
+        sentence_iterator=iter(text), model_prefix=str(folder / "tokenizer"), vocab_size=rows, model_type="unigram" if kind == "unigram" else "bpe",
         byte_fallback=True, minloglevel=2, pad_id=0, eos_id=1, bos_id=2, unk_id=3,
     )  # fmt: skip
     (folder / "tokenizer.vocab").unlink()
     settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": "{{ messages }}"}))
+    if kind == "unigram":
+        (folder / "tokenizer.model").rename(folder / "sentencepiece.bpe.model")
+    if kind == "pieces":
+        import transformers
+
+        transformers.LlamaTokenizerFast(str(folder / "tokenizer.model")).save_pretrained(folder)
+        (folder / "tokenizer.model").unlink()
 
 
-def write_bytes(folder: Path, vocabulary: Path) -> None:
+def write_words(folder: Path, vocabulary: Path) -> None:
+    """BERT's vocabulary as a tokenizer.json; llama.cpp marks where words begin, and WordPiece where they go on."""
+    fields = gguf.GGUFReader(vocabulary).fields
+    tokens = [
+        token if token.startswith("[") and token.endswith("]") else token[1:] if token[0] == "\u2581" else f"##{token}"
+        for token in fields["tokenizer.ggml.tokens"].contents()
+    ]
+    known = {token: number for number, token in enumerate(tokens)}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    names = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+    pieces = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+              {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]  # fmt: skip
+    document = {
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [{"id": known[token], "content": token, **flags} for token in names.values()],
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing", "single": pieces, "pair": pieces, "special_tokens": {
+            token: {"id": token, "ids": [known[token]], "tokens": [token]} for token in ("[CLS]", "[SEP]")}},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": known},
+    }  # fmt: skip
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": True,
+        **{f"{key}_token": names[key] for key in names},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+
+
+def write_bytes(folder: Path, vocabulary: Path, more: dict[str, Any]) -> None:
     """GPT-2's tokenizer.json, with the special tokens that some classes ask for behind it."""
     fields = gguf.GGUFReader(vocabulary).fields
     tokens, merges = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges"))
@@ -119,7 +165,7 @@ def write_bytes(folder: Path, vocabulary: Path) -> None:
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                   "vocab": {token: known[token] for token in plain}, "merges": merges},
     }  # fmt: skip
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": SPECIAL[0], "eos_token": SPECIAL[0],
+    settings = {**more, "bos_token": SPECIAL[0], "eos_token": SPECIAL[0],
                 "chat_template": "{{ messages }}"}  # fmt: skip
     (folder / "tokenizer.json").write_text(json.dumps(document))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
