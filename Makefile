@@ -68,7 +68,7 @@ test-cuda: setup-test $(CUDA)/cuda.done
 test-lanes: setup-test
 	@WEIGHTS=$(WEIGHTS) $(BIN)/python -m pytest -s -m lanes tests/lanes
 
-# Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 7 minutes on two cores.
+# Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 20 minutes on two cores.
 test-architectures: setup-test
 	@$(BIN)/python -m pytest -m architectures tests/architectures
 

@@ -97,8 +97,10 @@ def expected_from_upstream(converted: Header) -> ExpectedMetadata:
     expected.optional |= {key for key in expected.values if belongs(key, "general.type", "general.sampling.")}
     why = "upstream's converter of this version does not write it"
     expected.unknown = {f"{_architecture(converted.metadata)}.": why, "tokenizer.": why}
-    expected.unknown["tokenizer.chat_templates"] = "the order of the names in it is arbitrary"
-    expected.values.pop("tokenizer.chat_templates", None)
+    names = expected.values.get("tokenizer.chat_templates")
+    if names is not None and isinstance(names.value, list) and len(names.value) > 1:
+        expected.unknown["tokenizer.chat_templates"] = "the order of the names in it is arbitrary"
+        del expected.values["tokenizer.chat_templates"]
     expected.by_version = True
     return expected
 

@@ -291,5 +291,8 @@ if __name__ == "__main__":
     _guard(Path(sys.argv[1]))
     import torch
 
-    with torch.inference_mode():
-        ask(Path(sys.argv[2]))
+    try:
+        with torch.inference_mode():
+            ask(Path(sys.argv[2]))
+    except UnfollowedError as error:
+        raise SystemExit(str(error)) from error
