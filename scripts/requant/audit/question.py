@@ -73,8 +73,7 @@ def audit(question: Question) -> Report | ImatrixReport:
     with closing:
         subject = open_subject(question.subject, network)
         closing.callback(subject.place.close)
-        install = question.converter
-        upstream = Upstream(install) if subject.is_imatrix else Upstream.like(subject.header, install)
+        upstream = Upstream.like(None if subject.is_imatrix else subject.header, question.converter)
         weights = open_weights(_weights_named(question, subject), network, upstream)
         closing.callback(weights.place.close)
         if subject.is_imatrix:

@@ -41,8 +41,10 @@ class Upstream:
     ranks: bool = False
 
     @classmethod
-    def like(cls, header: Header, install: bool = False) -> Self:
-        """As a quant was converted."""
+    def like(cls, header: Header | None, install: bool = False) -> Self:
+        """As a quant was converted, if there is one."""
+        if header is None:
+            return cls(install)
         return cls(install, mentions_next(header), any(tensor.name == CLASSIFIER for tensor in header.tensors))
 
 

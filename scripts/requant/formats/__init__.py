@@ -12,6 +12,7 @@ __all__ = [
     "gguf_regions",
     "gguf_values",
     "imatrix",
+    "packed",
     "pickles",
     "ranged",
     "safetensors",
