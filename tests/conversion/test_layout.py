@@ -1,6 +1,7 @@
 """requant.conversion.layout: what the converter makes of a checkpoint; the converter itself is asked in e2e."""
 
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,13 @@ def test_defaults() -> None:
     del llama["num_key_value_heads"]
     assert plan(llama).kv_heads == 4
     assert plan(LLAMA | {"num_key_value_heads": None, "head_dim": None}).head_dim == 64
+
+
+def test_a_config_with_infinity() -> None:
+    """transformers writes it for Mamba 2, though it is no JSON; nothing else that is none passes."""
+    assert read_config(b'{"time_step_limit": [0.0, Infinity, -Infinity]}') == {"time_step_limit": [0.0, inf, -inf]}
+    with pytest.raises(FormatError, match=r"^config\.json is not valid JSON \(NaN is not a JSON number\)"):
+        read_config(b'{"rope_theta": NaN}')
 
 
 UNSUPPORTED = {

@@ -144,7 +144,8 @@ def read_config(data: bytes) -> dict[str, Any]:
     Raises:
         FormatError: when it is not one JSON object.
     """
-    config = parse(data, CONFIG)
+    # transformers writes limits of Mamba's time steps so.
+    config = parse(data, CONFIG, infinite=True)
     if not isinstance(config, dict):
         raise FormatError(f"{CONFIG} is not a JSON object: get the file again")
     return config

@@ -44,8 +44,13 @@ def canonical(document: Any) -> bytes:
     return found.getvalue()
 
 
-def parse(data: bytes, name: str) -> Any:
+def parse(data: bytes, name: str, infinite: bool = False) -> Any:
     """Parse JSON from outside.
+
+    Args:
+        data: the bytes.
+        name: how errors call the file.
+        infinite: take ``Infinity`` and ``-Infinity`` for numbers, which Python writes and JSON does not know.
 
     Raises:
         FormatError: naming the file, for anything that is not one JSON document with unique keys, is nested more than
@@ -54,7 +59,8 @@ def parse(data: bytes, name: str) -> Any:
     if sum(map(data.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
         raise FormatError(f"{name} holds more than {MAX_VALUES:,} JSON values: it is damaged or hostile")
     try:
-        document = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        constant = _infinity if infinite else _refuse_constant
+        document = json.loads(data, object_pairs_hook=_unique, parse_constant=constant)
         if _deeper(document, DEEPEST):
             raise ValueError(f"nested more than {DEEPEST} levels deep")
         return document
@@ -75,8 +81,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_constant(name: str) -> None:
+def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _infinity(name: str) -> float:
+    return float(name) if name.endswith("Infinity") else _refuse_constant(name)
 
 
 def _refuse_floats(value: Any, where: tuple[str | int, ...]) -> None:
