@@ -19,12 +19,15 @@ from requant.ground.digests import digest_file
 from requant.ground.programs import Run
 from requant.toolchain.build import build_backend, build_tool, open_built
 from requant.toolchain.tree import proven_tree
+from requant.toolchain.variants import LANES, PORTABLE
 from support.checkout import ROOT, TOOLCHAINS
 from support.workplace import TOOLCHAIN, TOOLS, Workplace
 
 HERE = Path(__file__).parent
 BUILT = TOOLCHAINS / TOOLCHAIN / "arm64"
 PYTHON = TOOLCHAINS / "converter" / "arm64"
+OURS = (PORTABLE, LANES)
+"""Variants with code of our own, which computes on ARM64 by other instructions."""
 SYSROOT = Path("/usr/aarch64-linux-gnu")
 PROGRAMS = {"aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu", "qemu-aarch64-static": "qemu-user-static"}
 # Debian 12's Python, and what it and the wheels load. The torch of the converter's lock loads only with gigabytes of
@@ -56,7 +59,7 @@ def programs() -> None:
 
 @pytest.fixture(scope="session")
 def built(programs: None, demo: Workplace) -> Path:
-    """The folder of the ARM64 tools and portable backend, cross-compiled; the build's own checks saw them too."""
+    """The folder of the ARM64 tools and of our own code, cross-compiled; the build's own checks saw them too."""
     source = TOOLCHAINS / TOOLCHAIN / "source.json"
     tree, commit = proven_tree(source), read_record(source)["commit"]
     run = Run(len(os.sched_getaffinity(0)), BUILT / "build.log")
@@ -64,7 +67,8 @@ def built(programs: None, demo: Workplace) -> Path:
         patch.setenv("CC", "aarch64-linux-gnu-gcc")
         patch.setenv("CXX", "aarch64-linux-gnu-g++")
         patch.setenv("CMAKE_TOOLCHAIN_FILE", str(HERE / "toolchain.cmake"))
-        build_backend(tree, "portable", BUILT / "portable", commit, run)
+        for name in OURS:
+            build_backend(tree, name, BUILT / name, commit, run)
         for tool in TOOLS:
             build_tool(tree, tool, BUILT / "strict" / "bin", commit, run)
     return BUILT
@@ -115,7 +119,8 @@ def arm64(built: Path, python: Path, upstream_converter: Path, tmp_path: Path) -
         digest = digest_file(script)
         entry = {tool: {"size": digest.size, "sha256": digest.sha256}}
         write_record(script.with_name(record.name), {**document, "binaries": entry})
-    (toolchain / "portable").symlink_to(built / "portable")
+    for name in OURS:
+        (toolchain / name).symlink_to(built / name)
     (toolchain / "source").symlink_to(ours / TOOLCHAIN / "source")
     shutil.copy2(ours / TOOLCHAIN / "source.json", toolchain)
     (toolchains / "converter" / "environment" / "bin").mkdir(parents=True)

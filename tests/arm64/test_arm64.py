@@ -37,9 +37,13 @@ write_tiny_model(Path("tree"), Path("Tiny-Qwen3"), TinyShape(**json.loads(sys.ar
 
 
 def test_the_programs_are_for_arm64(built: Path) -> None:
-    files = [*(built / "strict" / "bin").iterdir(), built / "portable" / "libggml-cpu.so"]
+    files = [
+        *(built / "strict" / "bin").iterdir(),
+        built / "portable" / "libggml-cpu.so",
+        built / "lanes" / "libggml-lanes.so",
+    ]
     elf = {path.name: path.read_bytes()[:20] for path in files if path.suffix != ".json"}
-    assert {*TOOLS, "libggml-base.so.0", "libllama.so.0", "libggml-cpu.so"} <= elf.keys()
+    assert {*TOOLS, "libggml-base.so.0", "libllama.so.0", "libggml-cpu.so", "libggml-lanes.so"} <= elf.keys()
     assert all(head.startswith(ELF) and head.endswith(MACHINE) for head in elf.values()), elf
 
 
@@ -61,6 +65,9 @@ def test_the_release(arm64: Workplace, tmp_path: Path) -> None:
     names = {"Tiny-Qwen3.gguf", "imatrix.gguf", *(f"Tiny-Qwen3-{kind}-imatrix.gguf" for kind in KINDS)}
     assert names | {"manifest.json", "README.md", "SHA256SUMS"} <= found.keys()
     assert found == expected
+    # The tool is given the lanes by the dynamic linker of the processor that it is made for.
+    logs = [(arm64.results / "logs" / f"quantize_{kind}.log").read_text() for kind in KINDS if kind != "Q8_0"]
+    assert all("requant: lanes, level baseline: " in log for log in logs)
 
 
 def made(place: Workplace) -> dict[str, str]:
