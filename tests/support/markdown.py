@@ -7,9 +7,14 @@ from markdown_it.token import Token
 
 
 def tokens(path: Path) -> list[Token]:
-    """Every Markdown token, inline ones included."""
+    """Every Markdown token of a page, inline ones included."""
+    return parsed(path.read_text(encoding="utf-8"))
+
+
+def parsed(text: str) -> list[Token]:
+    """As ``tokens``, of a text."""
     found = []
-    for token in MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8")):
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
         found += [token, *(token.children or [])]
     return found
 
