@@ -17,7 +17,7 @@ WEIGHTS ?= 1e9
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long fuzz lint fix wasm bench rehearsal report lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long fuzz lint fix wasm bench rehearsal report dist lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -123,6 +123,11 @@ wasm: setup-test
 
 report: setup
 	@$(SNAKEMAKE) --configfile config/tiny.yaml --report results/Tiny-Qwen3/report.zip
+
+# The wheel and the source archive, in dist: the same bytes from every checkout.
+dist: setup-test
+	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python
+	@cd dist && sha256sum *.whl *.tar.gz
 
 lock: setup-test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" envs/lock.sh
