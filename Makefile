@@ -96,6 +96,9 @@ lint: setup-test
 	@PYTHONPATH=scripts:tests $(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/shellcheck envs/lock.sh .ci/run
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
+	@$(BIN)/zizmor --offline --quiet .github action.yml
 	@$(BIN)/snakemake --lint --configfile config/tiny.yaml
 
 # Writes docs/benchmarks.*: about 10 minutes on two idle cores; the first time 8 more, for an upstream build and a wide model.
