@@ -98,6 +98,7 @@ lint: setup-test
 	@$(BIN)/shellcheck envs/lock.sh .ci/run
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
 	@$(BIN)/zizmor --offline --quiet .github action.yml
 	@$(BIN)/snakemake --lint --configfile config/tiny.yaml
 

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import requant
 from support.checkout import ROOT
@@ -60,6 +62,13 @@ def test_another_checkout_gives_the_same_bytes(
     assert sorted(dist) == sorted(found) == [WHEEL, SDIST]
     sums = [{name: hashlib.sha256(data).hexdigest() for name, data in each.items()} for each in (dist, found)]
     assert sums[0] == sums[1]
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """In ``requant/__init__.py``; the changelog names it as a heading."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["dynamic"] == ["version"]
+    assert "version" not in yaml.safe_load((ROOT / "CITATION.cff").read_text())
 
 
 def test_nothing_of_this_machine_is_packed(dist: dict[str, bytes], tmp_path: Path) -> None:
