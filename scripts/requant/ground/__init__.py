@@ -12,6 +12,7 @@ __all__ = [
     "errors",
     "exit_codes",
     "gpus",
+    "interrupts",
     "logs",
     "markdown",
     "programs",

@@ -17,6 +17,7 @@ import httpx2
 
 from requant.formats.gguf_parts import part_names
 from requant.ground.errors import SourceError, ToolError
+from requant.ground.interrupts import held
 from requant.ground.programs import TAIL, WorkFolder, clean_environment, last_words, work_folder
 from requant.ground.progress import progress
 from requant.toolchain.backend import Backend
@@ -77,10 +78,12 @@ def serve(
             "--threads", str(instrument.run.threads), "--no-webui", *(("--alias", alias) if alias else ()),
         ]  # fmt: skip
         begun = time.monotonic()
-        process = _start(command, work)
-        said = _Listener(process, log)
+        with held():
+            process = _start(command, work)
+            said = _Listener(process, log)
+            loading = progress(None, f"loading {model.name}", "s")
         try:
-            with progress(None, f"loading {model.name}", "s") as bar:
+            with loading as bar:
                 url = said.address(bar.update)
                 _wait_until_healthy(url, process, said)
             said.backend.prove(SERVER, instrument.backend, work.path)
