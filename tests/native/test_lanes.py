@@ -95,8 +95,11 @@ def test_another_library(tmp_path: Path) -> None:
         LanesLibrary(kept(Arithmetic.STRICT), tmp_path / "other.so").quantize(T.Q4_K, numbers(6, 1, 256))
 
 
-def test_a_level_that_is_none() -> None:
+def test_what_a_process_says_that_opens_it() -> None:
+    """Nothing, unless it is asked for a level that is none."""
     command = [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(built())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
+    assert (done.returncode, done.stderr) == (0, "")
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"REQUANT_LEVEL": "v9"})
     assert done.returncode == 1
     assert done.stderr == "requant: REQUANT_LEVEL is v9, which is no level here: unset it\n"

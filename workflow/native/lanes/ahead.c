@@ -20,10 +20,13 @@ enum { ONE_IN = 100 };
 
 typedef size_t quantize_function(const float *, void *, int64_t, int64_t, const float *);
 
+static bool loaded_ahead;
 static uint64_t seed;
 static atomic_uint_fast64_t done, repeated;
 
 __attribute__((constructor)) static void begin(void) {
+    // Whoever opens the library by himself, as an audit does, calls no function of llama.cpp's names.
+    loaded_ahead = getenv("LD_PRELOAD") != NULL;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     seed = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -31,9 +34,11 @@ __attribute__((constructor)) static void begin(void) {
 
 // Said of no row too: that the library was there.
 __attribute__((destructor)) static void end(void) {
-    fprintf(stderr,
-            "requant: lanes, level %s: %" PRIu64 " rows, %" PRIu64 " of them also by llama.cpp, seed %" PRIu64 "\n",
-            requant_level(), (uint64_t)done, (uint64_t)repeated, seed);
+    if (loaded_ahead) {
+        fprintf(stderr,
+                "requant: lanes, level %s: %" PRIu64 " rows, %" PRIu64 " of them also by llama.cpp, seed %" PRIu64 "\n",
+                requant_level(), (uint64_t)done, (uint64_t)repeated, seed);
+    }
 }
 
 // splitmix64's finalizer: neighbouring numbers give unrelated ones.
