@@ -107,7 +107,7 @@ bench: demo $(VENV)/bench.done
 	@$(BIN)/python bench/run.py --threads $(CORES) --rounds $(ROUNDS)
 	@$(BIN)/python bench/audits.py --threads $(CORES) --rounds $(ROUNDS)
 
-# Opt-in, writes docs/benchmarks-full-size.md: the default recipe with random weights, 50 minutes on two cores, 35 GB.
+# Opt-in, writes docs/benchmarks-full-size.md: the default recipe with random weights, 40 minutes on two cores, 35 GB.
 rehearsal: setup-test
 	@$(BIN)/python bench/rehearsal.py --toolchains "$(FOLDER)/results/toolchains"
 
