@@ -42,6 +42,8 @@ def in_two(pool: ThreadPoolExecutor, kind: T, rows: Floats, importance: Floats |
 @pytest.mark.parametrize("kind", WITH, ids=lambda kind: kind.name)
 def test_as_llama_cpp_does(kind: T, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     libraries = {level: lanes(level, tmp_path, monkeypatch) for level in levels()}
+    # The ARM64 program has other levels.
+    monkeypatch.delenv("REQUANT_LEVEL")
     own, neon = program("ARM64 strict"), program("ARM64 lanes")
     done = seed = 0
     with ThreadPoolExecutor(2) as pool:
