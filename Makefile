@@ -63,8 +63,8 @@ test-cuda: setup-test $(CUDA)/cuda.done
 	@REQUANT_CUDA_WHEELS=$$(echo $(CUDA)/lib/python3*/site-packages/nvidia/cu13) \
 	  $(BIN)/python -m pytest -m cuda tests/cuda
 
-# Opt-in: WEIGHTS weights of each type, a billion by default, in the lanes of every level and by llama.cpp itself; with
-# 1e8 about 15 minutes on two cores.
+# Opt-in: WEIGHTS weights of each type, a billion by default, in the lanes of every level and by llama.cpp itself: about
+# 20 minutes on two cores, with 5e7 one.
 test-lanes: setup-test
 	@WEIGHTS=$(WEIGHTS) $(BIN)/python -m pytest -s -m lanes tests/lanes
 
