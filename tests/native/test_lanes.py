@@ -14,10 +14,10 @@ from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import ToolError
 from requant.toolchain.ggml_library import GGMLLibrary
 from requant.toolchain.lanes_library import LanesLibrary
-from requant.toolchain.quantizers import FINGERPRINTS, fingerprint
-from support.checkout import TOOLCHAINS
+from requant.toolchain.quantizers import FINGERPRINTS, SMALL, fingerprint, open_lanes
+from support.checkout import TOOLCHAINS, shared_cache
 from support.lanes import WITH, WITHOUT, built, hard_importances, hard_rows, lanes, levels
-from support.quants import NEWER, kept, numbers, program
+from support.quants import NEWER, PINS, kept, numbers, program
 
 COLUMNS = 768
 
@@ -87,6 +87,32 @@ def test_a_difference_is_no_quant() -> None:
     """A drawn row that llama.cpp makes otherwise ends the work; of one row this is the one."""
     with pytest.raises(ToolError, match=r"gives other bytes than llama\.cpp in Q4_K: remove it, and report this$"):
         LanesLibrary(marked(), built()).quantize(T.Q4_K, numbers(6, 1, 256))
+
+
+def test_an_audit_has_lanes_where_they_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    built()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_cache()))
+    lanes = open_lanes(PINS[NEWER], 1)
+    assert lanes is not None
+    assert fingerprint(lanes) == FINGERPRINTS[Arithmetic.STRICT]
+
+
+def test_an_audit_goes_without_lanes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Little is derived before they are built; and a compiler that cannot build them is no reason to end."""
+    kept(Arithmetic.STRICT)
+    cache = tmp_path / "requant" / "toolchains" / NEWER
+    cache.mkdir(parents=True)
+    for name in ("library", "source", "source.json"):
+        (cache / name).symlink_to(TOOLCHAINS / NEWER / name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert open_lanes(PINS[NEWER], SMALL) is None
+    assert not caplog.messages
+    monkeypatch.setenv("CC", "/bin/false")
+    assert open_lanes(PINS[NEWER], SMALL + 1) is None
+    assert [message for message in caplog.messages if message.startswith("going on without lanes, more slowly: ")]
+    assert not (cache / "lanes" / "build.json").exists()
 
 
 def test_another_library(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from requant.ground.errors import ToolError
-from requant.toolchain.portable import check_portable
+from requant.toolchain.portable import check_portable, check_rounding
 
 PROJECT = """
 cmake_minimum_required(VERSION 3.28)
@@ -75,6 +75,15 @@ def test_a_planted_fault_is_named(tmp_path: Path, fault: str) -> None:
         check(out)
     assert words in str(error.value)
     assert str(error.value).endswith("or calibrate with native")
+
+
+def test_lanes_that_contract(tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or "cc"
+    check_rounding(build(tmp_path / "honest", CPU), compiler, "lanes")
+    with pytest.raises(
+        ToolError, match=r"^the build of lanes contracts with \w+ in cpu\.c\.o: use another compiler, or do"
+    ):
+        check_rounding(build(tmp_path / "planted", CPU, FUSED_FLAGS), compiler, "lanes")
 
 
 def test_a_function_that_replaces_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import ctypes
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.documents.records import read_record
+from requant.documents.records import file_entry, read_record
 from requant.formats.ggml import Arithmetic, Floats
 from requant.formats.ggml import GGMLType as T
+from requant.ground.digests import digest_file
 from requant.ground.programs import Run
 from requant.toolchain.build import build_backend, open_built
 from requant.toolchain.lanes_library import LanesLibrary
@@ -48,10 +49,8 @@ def built() -> Path:
 
 
 def _sources_changed(record: Path) -> bool:
-    made_of = {entry["name"]: entry["size"] for entry in read_record(record)["own_code"]}
-    return made_of != {path.name: path.stat().st_size for path in variant(LANES).sources} or any(
-        path.stat().st_mtime > record.stat().st_mtime for path in variant(LANES).sources
-    )
+    ours = [file_entry(path.name, digest_file(path)) for path in variant(LANES).sources]
+    return bool(read_record(record)["own_code"] != ours)
 
 
 def levels() -> list[str]:
@@ -66,10 +65,10 @@ def lanes(level: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> LanesLib
     path = folder / f"{level}.so"
     shutil.copy(built(), path)
     monkeypatch.setenv("REQUANT_LEVEL", level)
-    library = LanesLibrary(kept(Arithmetic.STRICT), path)
-    library.quantize(T.Q4_K, np.zeros((1, 256), np.float32))
-    assert os.environ["REQUANT_LEVEL"] == level
-    return library
+    loaded = ctypes.CDLL(str(path))
+    loaded.requant_level.restype = ctypes.c_char_p
+    assert loaded.requant_level().decode() == level
+    return LanesLibrary(kept(Arithmetic.STRICT), path)
 
 
 def hard_rows(seed: int, columns: int, each: int) -> tuple[list[str], Floats]:

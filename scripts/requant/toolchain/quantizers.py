@@ -76,6 +76,8 @@ def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None =
 def open_lanes(pin: ToolchainPin, work: int) -> LanesLibrary | None:
     """The lanes ahead of the strict arithmetic where they are built, or are worth building for ``work`` weights.
 
+    Where they cannot be built it goes without, and says so: they are for speed alone.
+
     Raises:
         StaleError, ToolError: as ``open_quantizer``.
     """
@@ -84,7 +86,11 @@ def open_lanes(pin: ToolchainPin, work: int) -> LanesLibrary | None:
         return None
     own = open_quantizer(Arithmetic.STRICT, pin, work)
     if not record.exists():
-        build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES))
+        try:
+            build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES))
+        except ToolError as error:
+            logger.warning("going on without lanes, more slowly: %s", error)
+            return None
     open_built(record)
     lanes = LanesLibrary(own, record.with_name(f"libggml-{LANES}.so"))
     _prove(lanes, record.parent, "remove that folder")

@@ -8,7 +8,7 @@
 #define TEXT(name) TEXT2(name)
 
 #define KIND(name, weights, block, whole_row) \
-    {GGML_TYPE_##name, #name, weights, sizeof(block), whole_row, quantize_##name}
+    {GGML_TYPE_##name, weights, sizeof(block), whole_row, quantize_##name}
 
 static const struct kind KINDS[] = {
     KIND(Q2_K, 256, block_q2_K, false),      KIND(Q3_K, 256, block_q3_K, false),

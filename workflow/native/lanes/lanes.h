@@ -21,9 +21,8 @@ struct lanes {
 };
 
 struct kind {
-    // As ggml numbers and names them.
+    // As ggml numbers it.
     int type;
-    const char *name;
     // Weights and bytes of a block.
     int weights;
     size_t bytes;
