@@ -109,12 +109,25 @@ def test_another_question_has_another_name(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(names | {report_stem(asked)}) == len(OTHERS) + 3
 
 
+def test_what_an_address_asks_for_is_part_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of one file is none of another, whatever is shown of their addresses; nor is one of another site's."""
+    texts = (
+        "https://host/x.gguf?id=1",
+        "https://host/x.gguf?id=2",
+        "https://u:p/1@host/x.gguf",
+        "https://u:p/2@h/y.gguf",
+    )
+    names = {report_stem(replace(ASKED, subject=text)) for text in (*texts, "ms://o/n")}
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "https://www.modelscope.ai")
+    assert len(names | {report_stem(replace(ASKED, subject="ms://o/n"))}) == 6
+
+
 def test_how_it_is_carried_out_is_no_part_of_the_question() -> None:
     assert report_stem(replace(ASKED, subject="o/n", jobs=3)) == report_stem(replace(ASKED, subject="o/n"))
 
 
 def test_a_name_holds_no_secret_and_nothing_that_a_file_system_minds() -> None:
-    signed = [replace(ASKED, subject=f"https://me:{key}@host/A b%20.gguf?key={key}") for key in ("one", "two")]
+    signed = [replace(ASKED, subject=f"https://me:{key}@host/A b%20.gguf?key=x") for key in ("secret", "hidden")]
     names = {report_stem(each) for each in signed}
     assert len(names) == 1 and max(names).startswith("https-host-a-b-20-gguf-")
     assert report_stem(replace(ASKED, subject="../" * 99 + "权重")).count("/") == 0

@@ -118,10 +118,11 @@ def test_ollama_and_lm_studio(card: str, download: Path, environment: dict[str, 
     """Neither is here; what they are told is looked at."""
     _, _, ollama, studio = section(card, "其他运行方式", "Other ways to run it")
     subprocess.run(["bash", "-ec", ollama], cwd=download.parent, env=environment, check=True)
-    subprocess.run(["bash", "-ec", studio], cwd=download, env=environment, check=True)
+    subprocess.run(["bash", "-ec", studio], cwd=download.parent, env=environment, check=True)
     source, context = (line.split(None, 1) for line in (tmp_path / "Modelfile").read_text().splitlines())
     assert source[0] == "FROM" and (tmp_path / source[1]).samefile(download / QUANT)
+    assert (download.parent / download.name / QUANT).is_file()
     assert context == ["PARAMETER", "num_ctx 1024"]
     name = download.name
-    calls = [f"ollama create {name} -f Modelfile", f"ollama run {name}", f"lms import --copy {QUANT}"]
+    calls = [f"ollama create {name} -f Modelfile", f"ollama run {name}", f"lms import --copy {name}/{QUANT}"]
     assert (tmp_path / "record").read_text().splitlines() == calls

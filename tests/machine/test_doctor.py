@@ -173,6 +173,12 @@ def test_an_index_without_the_pinned_version(machine: Path, monkeypatch: pytest.
     assert ask_index(TOOLCHAIN).state is State.LIMITED
 
 
+def filled(folder: Path, config: str) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(config)
+    return folder
+
+
 def test_hubs(machine: Path, monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub) -> None:
     for variable in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
         monkeypatch.setenv(variable, hub.url.replace("://", "://me:secret@"))
@@ -180,8 +186,11 @@ def test_hubs(machine: Path, monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub) 
     hub.add_model("owner/name", machine)
     for site, path in ((HUGGING_FACE, "/api/models/owner/name"), (MODELSCOPE, "/api/v1/models/owner/name")):
         assert ask_hub("hub", site, path) == Finding("hub", State.OK, f"{hub.url} answers")
-    page = "/owner/name/resolve/main/bin/git"
-    assert ask_hub("hub", HUGGING_FACE, page).line.endswith("does not speak the hub's protocol: correct HF_ENDPOINT")
+    hub.add_model("owner/deep", filled(machine / "deep", "[" * 200_000))
+    for page in ("/owner/name/resolve/main/bin/git", "/owner/deep/resolve/main/config.json"):
+        assert ask_hub("hub", HUGGING_FACE, page).line.endswith(
+            "does not speak the hub's protocol: correct HF_ENDPOINT"
+        )
     hub.faults.add(Fault())
     assert "answers 503: try again later" in ask_hub("hub", HUGGING_FACE, "/api/models/owner/name").line
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -102,7 +102,7 @@ def test_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 8000000 kB\n")
     found = memory(tmp_path / "meminfo")
     assert found.state is State.LIMITED
-    assert found.line == "2.5 GB free of 2.5 GB: compilers may be killed, build with --cores 2"
+    assert found.line == "at most 2.5 GB, as a container allows: compilers may be killed, build with --cores 2"
 
 
 # GPUs, with a program in nvidia-smi's place that says what drivers say.

@@ -114,6 +114,12 @@ def test_evidence_fails_the_step(tmp_path: Path, program: Path, gguf: Callable[.
     assert "| metadata | changed |" in summary
 
 
+def test_a_code_that_is_not_accepted_is_a_failure(tmp_path: Path, program: Path) -> None:
+    """Whoever wants evidence is not content with 0. Of all that ends so, help is the quickest."""
+    code, said, outputs, _ = run_audit(program, tmp_path, subject="x.gguf", options="--help", accept="1 2")
+    assert (code, outputs["exit-code"]) == (1, "0"), said
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path, program: Path) -> None:
     """And what is said under a name like a command of the runner's is none."""
     name = "\n::error::x.gguf"

@@ -69,14 +69,16 @@ def usable_cores() -> Finding:
 
 
 def memory(meminfo: Path = MEMINFO) -> Finding:
-    """What is free, within the container's limit."""
+    """What is free on the machine; of a container's limit nobody reads here how much of it is used."""
     facts = {key: int(value.split()[0]) * 1024 for key, value in _facts(meminfo).items() if value.endswith("kB")}
     if "MemTotal" not in facts:
         return Finding("memory", State.OK, "unknown: this system does not tell")
     limit = memory_limit()
     total = min(facts["MemTotal"], limit or facts["MemTotal"])
     free = min(facts.get("MemAvailable", total), total)
-    said = f"{in_units(free)} free of {in_units(total)}"
+    whole = total == facts["MemTotal"]
+    known, bound = f"{in_units(free)} free of {in_units(total)}", f"at most {in_units(free)}, as a container allows"
+    said = known if whole else bound
     if free >= cores() * MEMORY_OF_A_COMPILER:
         return Finding("memory", State.OK, said)
     fewer = max(1, free // MEMORY_OF_A_COMPILER)

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx2
 
 from requant.documents.pins import ModelPin, ToolchainPin
-from requant.ground.errors import ToolError
+from requant.ground.canonical import parse
+from requant.ground.errors import FormatError, ToolError
 from requant.ground.programs import capture, clean_environment
 from requant.ground.text import first_line
 from requant.machine.finding import Finding, State
@@ -76,8 +77,8 @@ def ask_hub(what: str, site: Hub, path: str) -> Finding:
     if answer.status_code >= 500:
         return Finding(what, State.LIMITED, f"{shown} answers {answer.status_code}: try again later, or {elsewhere}")
     try:
-        answer.json()
-    except ValueError:
+        parse(answer.content, "the answer")
+    except FormatError:
         return Finding(what, State.LIMITED, f"{shown} does not speak the hub's protocol: correct {site.variable}")
     return Finding(what, State.OK, f"{shown} answers")
 

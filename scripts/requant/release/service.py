@@ -27,7 +27,7 @@ from requant.formats.gguf import Header
 from requant.formats.gguf_parts import models, part_names, read_gguf
 from requant.ground.cores import cores
 from requant.ground.digests import Digest, digest_file
-from requant.ground.errors import FormatError, MismatchError, PlaceError, ToolError
+from requant.ground.errors import FormatError, MismatchError, PlaceError, SourceError, ToolError
 from requant.ground.gpus import gpus
 from requant.ground.programs import Run
 from requant.ground.progress import progress
@@ -149,7 +149,10 @@ def ready(model: Checked, server: Server, instrument: Instrument) -> str:
 
 def _share(server: Server) -> int:
     """Tokens of context that each conversation has, as the server tells: it rounds them up."""
-    answer = httpx2.get(f"{server.url}/props", timeout=10, trust_env=False)
+    try:
+        answer = httpx2.get(f"{server.url}/props", timeout=10, trust_env=False)
+    except httpx2.HTTPError as error:
+        raise SourceError(f"{SERVER} does not answer ({type(error).__name__}): start it again") from error
     return int(answer.json()["default_generation_settings"]["n_ctx"])
 
 

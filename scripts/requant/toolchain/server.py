@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,20 +78,19 @@ def serve(
             "--threads", str(instrument.run.threads), "--no-webui", *(("--alias", alias) if alias else ()),
         ]  # fmt: skip
         begun = time.monotonic()
-        with held():
-            process = _start(command, work)
-            said = _Listener(process, log)
-            loading = progress(None, f"loading {model.name}", "s")
-        try:
+        with ExitStack() as stopping:
+            with held():
+                process = _start(command, work)
+                said = _Listener(process, log)
+                stopping.callback(said.join)
+                stopping.callback(_stop, process)
+                loading = progress(None, f"loading {model.name}", "s")
             with loading as bar:
                 url = said.address(bar.update)
                 _wait_until_healthy(url, process, said)
             said.backend.prove(SERVER, instrument.backend, work.path)
             with _while_it_runs(process, log):
                 yield Server(url, time.monotonic() - begun, said.backend.features, process)
-        finally:
-            _stop(process)
-            said.join()
 
 
 class _Listener(threading.Thread):
@@ -108,6 +107,16 @@ class _Listener(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        try:
+            self._follow()
+        except OSError as error:
+            # Nobody would read what it says any more, and a full pipe would stop it.
+            self._tail.append(f"error: the log cannot be written ({error.strerror})")
+            self._process.kill()
+        finally:
+            self._known.set()
+
+    def _follow(self) -> None:
         assert self._process.stdout is not None
         written = 0
         with self._log.open("a", encoding="utf-8") as file:
@@ -123,7 +132,6 @@ class _Listener(threading.Thread):
                 if match := LISTENING.search(line):
                     self._url = match[1]
                     self._known.set()
-        self._known.set()
 
     def address(self, each_second: Callable[[], object]) -> str:
         """Where the server listens; waits until it says so, which is when it has loaded the model."""

@@ -27,11 +27,13 @@ from requant.ground.exit_codes import ExitCode, exit_code
 from requant.ground.progress import progress
 from requant.ground.text import plain, printable, without_secrets
 from requant.places.addresses import Label
+from requant.places.pages import HUGGING_FACE, MODELSCOPE
 from requant.places.place import last_part
 
 REPORTS = "reports"
 """The folder beside the table that holds a report and a page of every quant."""
 LONGEST_REPORT = 1 << 28
+USER = re.compile("//[^/]*@")
 LONGEST_STEM = 60
 WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -153,10 +155,14 @@ def _said(error: Exception, entry: Entry, kept: Path) -> str:
 
 
 def report_stem(question: Question) -> str:
-    """What a question's report is called: for people the quant, and a digest of all that the answers depend on."""
+    """What a question's report is called: for people the quant, and a digest of all that the answers depend on.
+
+    Whose password an address holds moves no answer. Its query may: an address that is signed anew is asked anew.
+    """
     texts = (question.subject, question.weights)
     said = {
-        "places": [None if text is None else ascii(str(path_of(text) or Label(text))) for text in texts],
+        "places": [None if text is None else ascii(str(path_of(text) or USER.sub("//", text))) for text in texts],
+        "sites": [Label(site.endpoint) for site in (HUGGING_FACE, MODELSCOPE)],
         "rows": question.rows, "seed": question.seed, "exact": question.exact, "trust_subject": question.trust_subject,
         "allowed": sorted(question.allowed), "converter": question.converter, "requant": __version__,
     }  # fmt: skip
