@@ -222,6 +222,15 @@ def test_a_cache_that_cannot_be_written_ends_no_audit(tmp_path: Path) -> None:
     journal.end()
 
 
+def test_a_full_disk_ends_no_audit(tmp_path: Path) -> None:
+    """What is still to be written is not written at the end either, when hours of work are handed out."""
+    (tmp_path / "journal").symlink_to("/dev/full")
+    journal = Journal(tmp_path / "journal")
+    journal.add("a", STRICT, ENTRY)
+    journal.end()
+    assert not (tmp_path / "journal").is_symlink()
+
+
 def test_a_question_is_all_that_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     one = question_digest(["a", 1, None])
     assert one == question_digest(("a", 1, None)) != question_digest(["a", 1, 0])

@@ -116,7 +116,7 @@ def test_an_audit_of_such_a_file_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("requant.audit.weights.journal.WORTH", 0.0)
     quants = quantized(importances={name: by for name, by in USED.items() if name != UP})
     first, again = (swept(tmp_path, quants, USED, journal=Journal(tmp_path / "journal"))[1] for _ in range(2))
-    assert (first.derived_before, again.derived_before) == (0, len(KINDS) + 1)
+    assert (first.derived_before, again.derived_before) == (0, len(KINDS))
     assert first.excluded == again.excluded == (UP,)
     assert [each.tally for each in first.tensors] == [each.tally for each in again.tensors]
     assert first.source_root == again.source_root and first.sha256s == again.sha256s
@@ -136,6 +136,15 @@ def test_a_changed_row_among_them_is_evidence(tmp_path: Path, change: str | None
     altered(Q, kept(Arithmetic.STRICT).quantize(KINDS[Q], weights, None), 7)(quants)
     said, _ = swept(tmp_path, quants, USED)
     assert said == dict.fromkeys(KINDS, EXACT) | {Q: MISMATCH}
+
+
+def test_importances_that_cannot_be_used_explain_nothing(tmp_path: Path) -> None:
+    """A matrix lies beside the quant, so the forger's own: what it makes impossible to derive stays evidence."""
+    quants = quantized(importances={})
+    quants[Q] = quants[Q][::-1].copy()
+    for beyond in (1.0, 2e12):
+        said, found = swept(tmp_path, quants, matrix(2) | {Q: np.full(COLUMNS, beyond, np.float32)})
+        assert (said[Q], found.weighed, found.used) == (MISMATCH, False, ()), beyond
 
 
 def test_importances_of_another_tensor_are_not_none(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Journal:
 
     path: Path
     clock: Callable[[], float] = time.monotonic
-    taken: int = 0
+    _taken: set[str] = field(default_factory=set)
     _waiting: list[str] = field(default_factory=list)
     _file: TextIO | None = None
 
@@ -82,14 +82,21 @@ class Journal:
         if (digest, source) != (entry.digest, entry.source):
             self.end()
             raise StaleError(f"{name} is not what it was when this audit was broken off: run it again, from the start")
-        self.taken += 1
+        self._taken.add(name)
+
+    @property
+    def taken(self) -> int:
+        """How many tensors were taken, however often."""
+        return len(self._taken)
 
     def end(self) -> None:
         """Nothing is to be gone on with."""
-        if self._file is not None:
-            self._file.close()
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+        if self._file is not None:
+            # What could not be written is tried once more here.
+            with suppress(OSError):
+                self._file.close()
 
     def _read(self) -> Iterator[tuple[str, Making, Entry]]:
         try:

@@ -269,10 +269,16 @@ def _turn(
     """
     other = replace(making, weighed=not making.weighed)
     known = [audit for audit in audits if audit.weighed and audit.tensor.name in material.importances]
-    if turned := [audit for audit in known if dense(audit) and derives(material, other, audit)]:
-        _again(material, turned, other, jobs, whole)
-    for audit in turned:
-        audit.turned = True
+    turned = [audit for audit in known if dense(audit) and derives(material, other, audit)]
+    if not turned:
+        return
+    before = [(audit.tally, audit.unweighted, audit.reason) for audit in turned]
+    _again(material, turned, other, jobs, whole)
+    for audit, (tally, unweighted, reason) in zip(turned, before, strict=True):
+        # Importances that nothing can be derived with explain nothing: what was found before stands.
+        audit.turned = audit.tally.blocks == tally.blocks and not dense(audit)
+        if not audit.turned:
+            audit.tally, audit.unweighted, audit.reason = tally, unweighted, reason
 
 
 def _again(
