@@ -38,7 +38,8 @@ def made(
     demo: Workplace, upstream_converter: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[str, Made]:
     """Those that are to be looked at in this run."""
-    chosen = {item.callspec.params["name"] for item in request.session.items if isinstance(item, pytest.Function)}
+    here = [item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path]
+    chosen = {item.callspec.params["name"] for item in here}
     return make(tmp_path_factory.mktemp("models"), upstream_converter, [name for name in CASES if name in chosen])
 
 

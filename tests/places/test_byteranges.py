@@ -143,6 +143,23 @@ def test_what_is_no_such_answer_is_asked_for_one_by_one(
     assert sent == ["0-3,100-103"] + ([] if good else ["0-3", "100-103"])
 
 
+@pytest.mark.parametrize("status", [200, 400, 405, 413, 416, 431, 500, 501])
+def test_a_server_that_dislikes_the_question_is_asked_otherwise(
+    file: RemoteFile, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked = request.headers["Range"].removeprefix("bytes=")
+        if "," in asked:
+            return httpx2.Response(status, content=iter([b"no"]))
+        start, last = map(int, asked.split("-"))
+        found = {"Content-Range": f"bytes {asked}/{len(DATA)}"}
+        return httpx2.Response(206, headers=found, content=iter([DATA[start : last + 1]]))
+
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as client:
+        monkeypatch.setattr(Connections, "client", client)
+        assert file.read_many([(0, 4), (100, 4)]) == [DATA[:4], DATA[100:104]]
+
+
 CHANGED = {
     "another size": (GOOD.replace(b"/1048576", b"/1048577"), {}),
     "another ETag": (GOOD, {"ETag": '"other"'}),

@@ -1,6 +1,7 @@
 """Bringing a small release to both hubs by their real clients: what is planned, what is there afterwards, what is said."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from requant.cli.main import main
 from requant.documents.schemas import fault
 from requant.ground.digests import Known, digest_file
 from requant.ground.exit_codes import ExitCode
+from requant.release import publish as publishing
+from requant.release.publish import Publication
 from requant.release.verify import verify_release
-from support.hub import TOKEN, Fault, LoopbackHub
+from support.hub import TOKEN, Fault, LoopbackHub, modelscope_upload
 from support.small_release import IMATRIX, QUANT
 
 NAMES = {"huggingface": "huggingface:somebody/Tiny-GGUF", "modelscope": "modelscope:somebody/Tiny-MS"}
@@ -285,9 +288,53 @@ def test_a_mirror_without_xet(writing: LoopbackHub, release: Path, monkeypatch: 
     assert writing.seen("*/xet-write-token/main")
 
 
-def test_a_hub_that_repeats_the_token_is_not_quoted(writing: LoopbackHub, release: Path) -> None:
-    headers = {"X-Error-Message": f"you sent {TOKEN}"}
-    writing.faults.add(Fault("*/preupload/*", status=400, headers=headers))
-    writing.faults.add(Fault("*/lfs/objects/batch", status=400, headers=headers))
-    code, out, err = publish(release, *to("huggingface", "--upload"))
-    assert code == ExitCode.UNCHECKED and "refuses what is brought" in out, out + err
+def test_a_hub_that_repeats_the_token_is_not_quoted(
+    writing: LoopbackHub, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is what it lists under such a name; ``publish`` looks that no output holds the token."""
+    monkeypatch.setattr("requant.ground.text._HIDDEN", set())
+    monkeypatch.setattr(modelscope_upload, "_commit", lambda *_: modelscope_upload._failure(400, f"you sent {TOKEN}"))
+    code, out, _ = publish(release, *to("modelscope", "--upload"))
+    assert code == ExitCode.UNCHECKED and "you sent ..." in out
+    writing.storage.make("somebody/Tiny-GGUF", {f"{TOKEN}.txt": b"x"}, private=False, token=None)
+    assert publish(release, *to("huggingface", "--upload"))[0] == 0
+    assert TOKEN not in (release.parent / "published.json").read_text()
+
+
+def changed(release: Path) -> None:
+    data = (release / "README.md").read_bytes()
+    (release / "README.md").write_bytes(data[:-4] + b"xyz\n")
+
+
+def gone(release: Path) -> None:
+    (release / "README.md").unlink()
+
+
+@pytest.mark.parametrize("name", HUBS)
+@pytest.mark.parametrize(
+    ("meanwhile", "words"), [(changed, "README.md changed on this machine"), (gone, "cannot be read")]
+)
+def test_a_release_that_changes_while_it_is_brought(
+    writing: LoopbackHub, release: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+    meanwhile: Callable[[Path], None], words: str,
+) -> None:  # fmt: skip
+    """Nothing is called as released that was not verified, no hub is accused of it, and what is there is on record."""
+    carry_out = publishing.carry_out
+
+    def late(*arguments: Any, **options: Any) -> Publication:
+        meanwhile(release)
+        return carry_out(*arguments, **options)
+
+    monkeypatch.setattr(publishing, "carry_out", late)
+    code, out, err = publish(release, *to(name, "--upload"))
+    assert code == ExitCode.UNCHECKED and words in out, out + err
+    [place] = record(release)["places"]
+    assert not place["complete"] and words in place["error"]
+
+
+def test_a_review_that_failed_once_is_not_on_record_for_ever(writing: LoopbackHub, release: Path) -> None:
+    writing.storage.make("somebody/Tiny-GGUF", {"README.md": b"old"}, private=False, token=None)
+    writing.faults.add(Fault("*/commit/*", status=403, times=1))
+    assert publish(release, *to("huggingface", "--review", "--upload"))[0] == ExitCode.UNCHECKED
+    assert publish(release, *to("huggingface", "--review", "--upload"))[0] == 0
+    assert [place["revision"] for place in record(release)["places"]] == ["refs/pr/1"]

@@ -36,8 +36,8 @@ SLOWEST = 1 << 14
 """Bytes per second that one connection must at least carry, beside ``SILENCE_SECONDS`` to begin with."""
 BY_HAND = "download the file and audit it locally"
 REDIRECTS = (301, 302, 303, 307, 308)
-ONE_ONLY = (200, 400, 416, 501)
-"""How servers that give no more than one range answer who asks for several; others refuse as if it were forbidden."""
+ALIKE = (206, 401, 403, 404, 408, 410, 429)
+"""Answers that have nothing to do with how many ranges were asked for; any other may mean that one is enough."""
 
 
 @dataclass
@@ -203,6 +203,8 @@ class RemoteFile:
                 raise _OneOnlyError from error
             raise SourceError(f"{self.name} may not be read ({error}): name a token, or another source") from error
         except _PassingError as error:
+            if len(pack) > 1 and error.response is not None and error.response.status_code >= 500:
+                raise _OneOnlyError from error
             raise SourceError(f"{self.name} cannot be had, the server {error}, again and again: try later") from error
         except httpx2.RemoteProtocolError as error:
             raise SourceError(
@@ -275,7 +277,7 @@ class RemoteFile:
         Raises:
             _OneOnlyError: when it is anything but them: a server may give what it wants then, none is accused.
         """
-        if answer.status_code in ONE_ONLY:
+        if answer.status_code == 501 or (answer.status_code < 500 and answer.status_code not in ALIKE):
             raise _OneOnlyError
         _require_success(answer, self.name)
         between = boundary(answer.headers.get("Content-Type", ""))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from requant.documents.file_names import CARD, LEFT_BY_HUBS, MANIFEST, SIGNATURES, SUMS
 from requant.documents.manifest import read_manifest
-from requant.ground.digests import Digest, Known, digest_file, git_blob
-from requant.ground.errors import MismatchError, RequantError, SourceError
+from requant.ground.digests import Digest, Known, check_file, digest_file, git_blob
+from requant.ground.errors import MismatchError, PinnedBytesError, RequantError, SourceError, StaleError, sentence
 from requant.ground.text import listed
 from requant.places.destinations.destination import Change, Destination, Fate, Held, Wishes
 from requant.release.verify_verdict import Verification
@@ -93,26 +93,41 @@ def carry_out(release: Contents, planned: Plan, wished: Wishes, *, delete: bool)
             planned.destination.change(release.folder, planned.changes, planned.held, wished)
     except RequantError as raised:
         error = raised
+    except OSError as raised:
+        error = _unread(raised)
     try:
         found = plan(release, planned.destination, wished, delete=delete)
-    except SourceError as unseen:
+        if not found.pending:
+            # Where there was an error, the answer to the last request was lost, and no more.
+            return Publication(planned, found, None)
+        return Publication(planned, found, error or _disagreement(release, found))
+    except (SourceError, StaleError) as unseen:
         return Publication(planned, None, error or unseen)
-    if not found.pending:
-        # Where there was an error, the answer to the last request was lost, and no more.
-        return Publication(planned, found, None)
-    return Publication(planned, found, error or _disagreement(found))
+    except OSError as raised:
+        return Publication(planned, None, error or _unread(raised))
 
 
-def _disagreement(found: Plan) -> RequantError:
-    """What is wrong with a hub that took everything."""
+def _disagreement(release: Contents, found: Plan) -> RequantError:
+    """What is wrong with a hub that took everything, or with the files that were brought."""
     where = f"{found.destination.repo} on {found.destination.endpoint}"
     left = [name for name, _ in found.pending]
     known = {name: found.held.files[name] for name, fate in found.changes if fate is Fate.REPLACED}
-    if silent := [name for name in known if not known[name].proves_content]:
-        return SourceError(f"{where} took everything and records no digest of {listed(silent)}: not checked")
+    if changed := [name for name in known if digest_file(release.folder / name) != release.files[name]]:
+        return _changed(changed)
+    if other := [name for name in known if known[name].proves_content]:
+        return MismatchError(f"{where} records other bytes of {listed(other)} than were brought: run again")
     if known:
-        return MismatchError(f"{where} records other bytes of {listed([*known])} than were brought: run again")
+        return SourceError(f"{where} took everything and records no digest of {listed([*known])}: not checked")
     return SourceError(f"{where} took everything and does not show {listed(left)} as it should: run again")
+
+
+def _changed(names: list[str]) -> StaleError:
+    return StaleError(f"{listed(names)} changed on this machine since the release was verified: run again")
+
+
+def _unread(error: OSError) -> StaleError:
+    """That a file of the release is no longer there to be read."""
+    return StaleError(f"the release cannot be read any more ({sentence(error)})")
 
 
 def _fate(release: Contents, name: str, known: Known | None) -> Fate:
@@ -121,8 +136,16 @@ def _fate(release: Contents, name: str, known: Known | None) -> Fate:
     digest = release.files[name]
     if known.size not in (None, digest.size) or not known.proves_content:
         return Fate.REPLACED
-    same = known.sha256 == digest.sha256 if known.sha256 else known.git_blob == git_blob(release.folder / name)
-    return Fate.SAME if same else Fate.REPLACED
+    if known.sha256:
+        return Fate.SAME if known.sha256 == digest.sha256 else Fate.REPLACED
+    path = release.folder / name
+    # A blob id of the bytes that were verified, or none.
+    blob = git_blob(path)
+    try:
+        check_file(path, Known(digest.size, digest.sha256, blob))
+    except PinnedBytesError as error:
+        raise _changed([name]) from error
+    return Fate.SAME if known.git_blob == blob else Fate.REPLACED
 
 
 def _turn(name: str) -> tuple[int, int, str]:

@@ -11,7 +11,7 @@ from requant.ground.canonical import parse
 from requant.ground.digests import read_small
 from requant.ground.errors import FormatError
 from requant.ground.exit_codes import ExitCode, exit_code
-from requant.ground.text import counted, in_units, listed, printable
+from requant.ground.text import counted, in_units, listed, printable, without_secrets
 from requant.pipeline import layout
 from requant.places.destinations.destination import Fate
 from requant.release.publish import Contents, Plan, Publication
@@ -29,7 +29,7 @@ def plan_as_text(release: Contents, planned: Plan) -> str:
         where += ": not there, or not for this token to see; it would be made"
     width = max(len(name) for name, _ in planned.changes)
     lines = [
-        f"  {fate:<8}  {printable(name):<{width}}  "
+        f"  {fate:<8}  {printable(without_secrets(name)):<{width}}  "
         + (in_units(release.files[name].size) if name in release.files else "not in the release")
         for name, fate in planned.changes
     ]
@@ -85,7 +85,8 @@ def write_record(path: Path, release: Contents, publications: Sequence[Publicati
         DiskError: when it cannot be written.
     """
     now = [_place(release, each) for each in publications]
-    named = [_name(place) for place in now]
+    # A pull request that is there is no longer one that was to be opened.
+    named = {_name(place | revision) for place in now for revision in ({}, {"revision": None})}
     places = [place for place in read_record(path) if _name(place) not in named] + now
     write_document(path, {"schema": PUBLISHED, "places": sorted(places, key=_name)})
 
@@ -107,7 +108,9 @@ def _place(release: Contents, publication: Publication) -> dict[str, Any]:
         "complete": publication.error is None,
         "error": None if publication.error is None else printable(str(publication.error)),
         "files": [*_files(release, found)],
-        "beside": [printable(name) for name, fate in found.changes if fate in (Fate.KEPT, Fate.DELETED)]
+        "beside": [
+            printable(without_secrets(name)) for name, fate in found.changes if fate in (Fate.KEPT, Fate.DELETED)
+        ]
         if found
         else [],
     }

@@ -72,9 +72,11 @@ class HubDestination:
 
     def change(self, folder: Path, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
         """Make one commit of it all; raises as the protocol says."""
-        additions = [
-            CommitOperationAdd(name, folder / name) for name, fate in changes if fate in (Fate.NEW, Fate.REPLACED)
-        ]
+        brought = [name for name, fate in changes if fate in (Fate.NEW, Fate.REPLACED)]
+        for name in brought:
+            # The client calls a file that is gone a wrong value.
+            (folder / name).stat()
+        additions = [CommitOperationAdd(name, folder / name) for name in brought]
         deletions = [CommitOperationDelete(name, is_folder=False) for name, fate in changes if fate is Fate.DELETED]
         with self._explaining():
             if not held.exists:

@@ -91,6 +91,9 @@ class Scales:
         if known is None or scales.dtype not in SCALES:
             return None
         rows, apart, columns = known
+        if scales.size != -(-len(first) // rows) * -(-each.columns // columns):
+            # Upstream cuts off scales that belong to nothing, which a layout does not say.
+            return None
         elements = scales.base + np.arange(len(first)) // rows * apart
         return (used, rows, columns) if (first == label(elements, 0, WIDE_KEY)[:, None]).all() else None
 
