@@ -12,6 +12,8 @@ from requant.cli.main import main
 from requant.documents.schemas import fault
 from requant.ground.digests import Known, digest_file
 from requant.ground.exit_codes import ExitCode
+from requant.places.destinations.destination import Held
+from requant.places.destinations.huggingface import HubDestination
 from requant.release import publish as publishing
 from requant.release.publish import Publication
 from requant.release.verify import verify_release
@@ -338,3 +340,37 @@ def test_a_review_that_failed_once_is_not_on_record_for_ever(writing: LoopbackHu
     assert publish(release, *to("huggingface", "--review", "--upload"))[0] == ExitCode.UNCHECKED
     assert publish(release, *to("huggingface", "--review", "--upload"))[0] == 0
     assert [place["revision"] for place in record(release)["places"]] == ["refs/pr/1"]
+
+
+def test_a_commit_of_somebody_else_where_nothing_was_brought(
+    writing: LoopbackHub, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub records other bytes, and not of what was given to it."""
+    assert publish(release, *to("huggingface", "--upload"))[0] == 0
+    carry_out, storage = publishing.carry_out, writing.storage
+
+    def late(*arguments: Any, **options: Any) -> Publication:
+        other = storage.file("README.md", str(storage.keep(b"other")), lfs=False)
+        storage.commit(writing.repos["models", "somebody/Tiny-GGUF"], "main", {"README.md": other})
+        return carry_out(*arguments, **options)
+
+    monkeypatch.setattr(publishing, "carry_out", late)
+    code, out, _ = publish(release, *to("huggingface", "--upload"))
+    assert code == ExitCode.UNCHECKED and "was changed by somebody else meanwhile: run again" in out
+
+
+LISTINGS: dict[str, tuple[Any, str]] = {
+    "a digest that is none": ({"x": Known(1, git_blob="XYZ")}, "lists 'x' with an impossible size or digest"),
+    "a name that leads out": ({"../x": Known(1)}, "lists a file named '../x'"),
+    "a name that is a number": ({5: Known(1)}, "lists a file named '5'"),
+}
+
+
+@pytest.mark.parametrize(("listing", "words"), LISTINGS.values(), ids=list(LISTINGS))
+def test_a_listing_that_cannot_be(
+    writing: LoopbackHub, release: Path, monkeypatch: pytest.MonkeyPatch, listing: Any, words: str
+) -> None:
+    monkeypatch.setattr(HubDestination, "held", lambda *_: Held(True, "main", "0" * 40, listing))
+    code, _, err = publish(release, *to("huggingface", "--upload"))
+    assert code == ExitCode.UNCHECKED and f"error: somebody/Tiny-GGUF on {writing.url} {words}" in err
+    assert not (release.parent / "published.json").exists()

@@ -174,15 +174,10 @@ class RepositoryPlace(Place):
 
     def __init__(self, snapshot: Snapshot, file: str | None, network: Network | None, quant: str | None = None) -> None:
         shown = snapshot.repository.shown
-        super().__init__(shown, _plain(shown, snapshot.files), file)
+        super().__init__(shown, checked_names(shown, snapshot.files), file)
         self.quant = quant
         self.revision, self._repository, self._recorded = snapshot.commit, snapshot.repository, snapshot.files
         self.spelled = self.pinned(None)
-        for name in self.names:
-            if not _is_possible(self._recorded[name]):
-                raise SourceError(
-                    f"{shown} lists {name!r} with an impossible size or digest: take it from another source"
-                )
         if file is not None and file not in self.names:
             raise PlaceError(f"{shown} holds no {file[:256]!r}: correct the name")
         self._network, self._connections = network, Connections(network)
@@ -279,6 +274,19 @@ def _files_below(folder: Path, shown: str) -> list[str]:
         if len(found) > MAX_FILES:
             raise PlaceError(f"{shown} holds more than {MAX_FILES:,} files: name the folder of one model")
     return found
+
+
+def checked_names(shown: str, listing: Mapping[str, Known]) -> list[str]:
+    """The names of a hub's listing, sorted; it holds whatever the hub answered.
+
+    Raises:
+        SourceError: for a name that leads out of it or does things to a terminal, or a record that cannot be.
+    """
+    names = _plain(shown, listing)
+    for name in names:
+        if not _is_possible(listing[name]):
+            raise SourceError(f"{shown} lists {name!r} with an impossible size or digest: take it from another source")
+    return names
 
 
 def _is_possible(known: Known) -> bool:

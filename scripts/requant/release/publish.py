@@ -14,6 +14,7 @@ from requant.ground.digests import Digest, Known, check_file, digest_file, git_b
 from requant.ground.errors import MismatchError, PinnedBytesError, RequantError, SourceError, StaleError, sentence
 from requant.ground.text import listed
 from requant.places.destinations.destination import Change, Destination, Fate, Held, Wishes
+from requant.places.place import checked_names
 from requant.release.verify_verdict import Verification
 
 PENDING = (Fate.NEW, Fate.REPLACED, Fate.DELETED)
@@ -79,6 +80,7 @@ def plan(release: Contents, destination: Destination, wished: Wishes, *, delete:
         SourceError: when its hub refuses or does not answer.
     """
     held = destination.held(wished)
+    checked_names(f"{destination.repo} on {destination.endpoint}", held.files)
     others = [name for name in held.files if name not in release.files and not _is_left_by_hubs(name)]
     changes = [Change(name, _fate(release, name, held.files.get(name))) for name in release.files]
     changes += [Change(name, Fate.DELETED if delete else Fate.KEPT) for name in others]
@@ -100,6 +102,11 @@ def carry_out(release: Contents, planned: Plan, wished: Wishes, *, delete: bool)
         if not found.pending:
             # Where there was an error, the answer to the last request was lost, and no more.
             return Publication(planned, found, None)
+        if not planned.pending:
+            where = f"{found.destination.repo} on {found.destination.endpoint}"
+            return Publication(
+                planned, found, SourceError(f"{where} was changed by somebody else meanwhile: run again")
+            )
         return Publication(planned, found, error or _disagreement(release, found))
     except (SourceError, StaleError) as unseen:
         return Publication(planned, None, error or unseen)
