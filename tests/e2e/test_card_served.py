@@ -22,7 +22,7 @@ from support.workplace import QUANT, TOOLCHAIN, Workplace
 BUILT = TOOLCHAINS / TOOLCHAIN
 SHOWN_PORT = "http://127.0.0.1:8080"
 RECORDER = """#!/bin/sh
-echo "$0 $*" | sed 's,.*/,,' >> "$RECORD"
+echo "${0##*/} $*" >> "$RECORD"
 """
 
 
