@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +40,48 @@ def test_hard_rows_at_every_level(level: str, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("level", levels())
 def test_fingerprints(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fingerprint(lanes(level, tmp_path, monkeypatch)) == FINGERPRINTS[Arithmetic.STRICT]
+
+
+LIBM = ctypes.CDLL("libm.so.6")
+UPWARD, TO_ZERO, FLUSHED = 0x4000, 0x6000, 0x8040
+"""Bits of MXCSR: how is rounded, and that numbers below the normal ones are zeros, as operands and as results."""
+
+
+def mxcsr() -> int:
+    """This thread's: fegetenv has it in the last four bytes of an environment."""
+    environment = ctypes.create_string_buffer(32)
+    LIBM.fegetenv(environment)
+    return int.from_bytes(environment[28:32], "little")
+
+
+@contextmanager
+def modes(bits: int) -> Iterator[None]:
+    """Other modes for this thread."""
+    before, changed = ctypes.create_string_buffer(32), ctypes.create_string_buffer(32)
+    LIBM.fegetenv(before)
+    LIBM.fegetenv(changed)
+    changed[28:32] = (mxcsr() | bits).to_bytes(4, "little")
+    LIBM.fesetenv(changed)
+    try:
+        yield
+    finally:
+        LIBM.fesetenv(before)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="MXCSR is x86-64's")
+@pytest.mark.parametrize("bits", [UPWARD, TO_ZERO, FLUSHED])
+def test_the_modes_of_a_thread_change_nothing(bits: int) -> None:
+    """And are left as they were. llama.cpp's own code would follow them."""
+    own, rows, by = kept(Arithmetic.STRICT), numbers(11, 4, 512), numbers(12, 512) ** 2 * np.float32(1e-36)
+    lanes = LanesLibrary(own, built())._library
+    expected = own.quantize(T.Q4_K, rows, by)
+    found = np.empty_like(expected)
+    with modes(bits):
+        lanes.requant_quantize(int(T.Q4_K), rows.ctypes.data, found.ctypes.data, *rows.shape, by.ctypes.data)
+        follows, left = own.quantize(T.Q4_K, rows, by), mxcsr()
+    assert left & bits == bits
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(follows, expected)
 
 
 def test_neon() -> None:

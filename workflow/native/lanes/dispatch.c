@@ -1,6 +1,7 @@
 // Rows of any type, handed out to the lanes of the best instruction set that this processor has.
 #include "lanes.h"
 
+#include <fenv.h>
 #include <string.h>
 
 #include "../processor.h"
@@ -87,10 +88,15 @@ size_t requant_quantize(int type, const float *x, void *y, int64_t rows, int64_t
     if (!is_finite(x, rows * columns) || (importance && !is_finite(importance, columns))) {
         return 0;
     }
+    // Whatever the caller's thread rounds to, and whether or not it takes what is below the normal numbers for zero.
+    fenv_t modes;
+    fegetenv(&modes);
+    fesetenv(FE_DFL_ENV);
     const size_t in_row = (size_t)(columns / kind->weights) * kind->bytes;
     for (int64_t row = 0; row < rows; row += ROWS) {
         const int64_t some = rows - row < ROWS ? rows - row : ROWS;
         quantize_rows(kind, x + row * columns, (uint8_t *)y + (size_t)row * in_row, some, columns, importance);
     }
+    fesetenv(&modes);
     return in_row;
 }
