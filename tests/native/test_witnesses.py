@@ -7,12 +7,12 @@ import pytest
 
 from requant.formats.ggml import Arithmetic, Bytes, Floats
 from requant.formats.ggml import GGMLType as T
-from requant.quantization.witnesses import EPSILONS, FEW, ROW_WIDE, find_witnesses
+from requant.quantization.witnesses import EPSILONS, ROW_WIDE, SCARCE, find_witnesses
 from support.quants import kept
 
 K_TYPES = (T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K)
 TYPES = (*K_TYPES, *ROW_WIDE, T.IQ4_NL, T.IQ4_XS)
-UNITS = FEW + 8
+UNITS = 4 * SCARCE + 8
 """More than get the most tries."""
 named = pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
 k_types = pytest.mark.parametrize("kind", K_TYPES, ids=lambda kind: kind.name)

@@ -21,9 +21,11 @@ Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 EPSILONS = (2.0**-23, 2.0**-20, 2.0**-17)
 """Relative changes that are tried, in this order; the last one bounds what ``near`` can mean."""
 TRIES = 64
-"""Tries per change and arithmetic; blocks that few others share the search with get more."""
+"""Tries per change and arithmetic."""
 MANY_TRIES = 1024
-FEW = 64
+FEW, SCARCE = 64, 8
+"""Up to how many blocks that are left then get many, where they are at most a quarter of those looked at; and where they
+are more. Of 32 blocks that another compiler made at most one was left, so where most are left more would find nothing."""
 
 ROW_WIDE = (GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1)
 """Types whose search weighs each block by the mean square of its whole row."""
@@ -56,11 +58,11 @@ def find_witnesses(
     data = actual.reshape(units, blocks, kind.type_size)
     wanted = np.ones((units, blocks), np.bool_) if wanted is None else wanted
     found = np.full((units, blocks), np.nan, np.float32)
-    stream = np.random.Philox(key=0)
+    stream, most = np.random.Philox(key=0), max(SCARCE, min(FEW, int(wanted.any(1).sum()) // 4))
     for epsilon in (0.0, *EPSILONS):
-        left = (wanted & np.isnan(found)).any(1).sum()
-        tries = 1 if not epsilon else MANY_TRIES if left <= FEW and epsilon == EPSILONS[-1] else TRIES
-        for _ in range(tries):
+        for number in range(MANY_TRIES if epsilon == EPSILONS[-1] else TRIES if epsilon else 1):
+            if number == TRIES and (wanted & np.isnan(found)).any(1).sum() > most:
+                break
             for quantizer in quantizers:
                 todo = np.flatnonzero((wanted & np.isnan(found)).any(1))
                 if not todo.size:
