@@ -52,7 +52,7 @@ test: setup-test lint
 
 # Opt-in: what takes minutes and has a smaller form in the gate; 5 minutes on two cores, and one demo.
 test-long: setup-test
-	@$(BIN)/python -m pytest -m long --numprocesses 2 tests/e2e
+	@$(BIN)/python -m pytest -m long --numprocesses 2 tests/e2e tests/native
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 5 minutes on two cores, the first time 11.
 test-arm64: setup-test

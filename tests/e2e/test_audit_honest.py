@@ -66,11 +66,11 @@ def weights(demo: Workplace) -> Iterator[Weights]:
 
 @pytest.fixture(scope="module")
 def shorter(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The weights and the quant with a tenth of the embedding: qemu quantizes a million weights in a second."""
+    """The weights and the quant with a thirtieth of the embedding: qemu quantizes a million weights in a second."""
     folder = tmp_path_factory.mktemp("shorter")
     unquantized = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
-    weights = cut(unquantized, folder / "weights.gguf", "token_embd.weight", 15_000)
-    return weights, cut(demo.release / QUANT, folder / QUANT, "token_embd.weight", 15_000)
+    weights = cut(unquantized, folder / "weights.gguf", "token_embd.weight", 5_000)
+    return weights, cut(demo.release / QUANT, folder / QUANT, "token_embd.weight", 5_000)
 
 
 @pytest.fixture(scope="module")

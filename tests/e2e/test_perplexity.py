@@ -32,6 +32,7 @@ def perplexity(variant: str, folder: Path) -> float:
     return float(json.loads(record.read_text())["perplexity"]["value"])
 
 
+@pytest.mark.long
 def test_perplexity_of_portable_and_native(demo: Workplace, tmp_path: Path) -> None:
     with alone():
         Workplace(PLACE, ROOT / "config" / "smollm2.yaml").run("--", *TARGETS, MODEL, TEXT)

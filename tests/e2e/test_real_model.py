@@ -1,4 +1,4 @@
-"""A real model, from a GGUF in a package to an answer: ``make demo-real``; and audits of its quants."""
+"""A real model, from a GGUF in a package to an answer, and audits of its quants; in full, ``make demo-real``, in make test-long."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from requant.documents.evaluation import read_evaluation
 from requant.release.verify import verify_release
@@ -22,6 +23,18 @@ REQUANT = str(Path(sys.executable).parent / "requant")
 
 
 @pytest.fixture(scope="module")
+def answer(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the quant of a release says when it is asked; nothing is measured."""
+    recipe = yaml.safe_load((ROOT / "config" / "smollm2.yaml").read_text())
+    del recipe["evaluation"]
+    named = tmp_path_factory.mktemp("recipe") / "smollm2.yaml"
+    named.write_text(yaml.safe_dump(recipe, allow_unicode=True))
+    with alone():
+        Workplace(PLACE, named).run("--", "answer_question")
+    return (RESULTS / "evaluation" / "answer.txt").read_text()
+
+
+@pytest.fixture(scope="module")
 def said(demo: Workplace) -> str:
     with alone():
         command = ["make", "--no-print-directory", "demo-real", f"FOLDER={PLACE}"]
@@ -30,11 +43,17 @@ def said(demo: Workplace) -> str:
     return done.stdout
 
 
+def test_it_answers(answer: str) -> None:
+    assert "Paris" in answer
+
+
+@pytest.mark.long
 def test_the_release_is_listed_and_answers(said: str) -> None:
     assert "SmolLM2-135M-Instruct-Q4_K_M-imatrix.gguf" in said
     assert "Paris" in said.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_the_card_names_the_source_type_and_every_fallback(said: str) -> None:
     manifest = json.loads((RESULTS / "release" / "manifest.json").read_text())
     assert manifest["model"]["expanded_from"] == "Q4_1, Q8_0"
@@ -49,6 +68,7 @@ def test_the_card_names_the_source_type_and_every_fallback(said: str) -> None:
         assert f"{len(fallen)}" in half
 
 
+@pytest.mark.long
 def test_it_was_measured(said: str) -> None:
     found = read_evaluation(RESULTS / "release" / "evaluation.json")
     bf16, quant = (
@@ -67,10 +87,13 @@ def test_it_was_measured(said: str) -> None:
 
 
 QUANTS = {"Q8_0": False, "Q6_K": True, "Q5_K_M": True, "IQ4_XS": True, "Q3_K_M": False, "Q4_0": False}
+FAIR = ("Q5_K_M", "Q3_K_M")
 
 
-@pytest.mark.parametrize("kind", QUANTS)
-def test_its_quants_are_audited(said: str, cache: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in FAIR else pytest.mark.long) for kind in QUANTS]
+)
+def test_its_quants_are_audited(answer: str, cache: Path, tmp_path: Path, kind: str) -> None:
     """Weights that nobody here made, as source of quants by llama-quantize; most types fall back, as rows are short."""
     imatrix = ["--imatrix", str(RESULTS / "release" / "imatrix.gguf")] if QUANTS[kind] else []
     quant = tmp_path / f"SmolLM2-{kind}.gguf"

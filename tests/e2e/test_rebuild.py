@@ -1,9 +1,13 @@
-"""``snakemake rebuild``: a release made again from its manifest, by the real workflow."""
+"""A release made again, by ``snakemake rebuild`` from its manifest and by what its own card says: the same bytes."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +18,20 @@ from requant.ground.exit_codes import ExitCode
 from requant.ground.programs import WorkFolder
 from requant.release.rebuild import rebuild_release
 from support.checkout import ROOT, TOOLCHAINS
-from support.workplace import Workplace, prepare, tiny_recipe
+from support.workplace import QUANT, Workplace, digests, prepare, tiny_recipe
 
-QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+BIN = str(Path(sys.executable).parent)
+CARD_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MADE = ("imatrix.gguf", "manifest.json", QUANT)
+"""What does not hold the numbers of a measurement, which are another machine's on another machine."""
 TAMPERED = "blk.0.ffn_up.weight"
 
 
 @pytest.fixture(scope="module")
 def audited(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A workplace where the target ``rebuild`` made a release and rebuilt it."""
-    workplace = prepare(tmp_path_factory.mktemp("rebuild") / "a folder", tiny_recipe())
+    """A workplace where the target ``rebuild`` made a release, with measurements, and rebuilt it."""
+    measured = {"fidelity": {"arithmetic": "native", "chunks": 4, "context": 512}}
+    workplace = prepare(tmp_path_factory.mktemp("rebuild") / "a folder", tiny_recipe(evaluation=measured))
     workplace.run("rebuild")
     return workplace
 
@@ -35,6 +43,31 @@ def test_a_release_is_made_again(audited: Workplace) -> None:
     assert (rebuilt / "calibration" / "imatrix.gguf").stat().st_ino != (audited.release / "imatrix.gguf").stat().st_ino
     assert (rebuilt.parent / "toolchains").resolve() == (TOOLCHAINS).resolve()
     assert (audited.results / "rebuild" / "report.txt").read_text().splitlines()[-1].startswith("same: ")
+
+
+def card_commands(release: Path, heading: str) -> list[str]:
+    """The lines of the blocks that stand under a heading of a card."""
+    section = (release / "README.md").read_text().split(f"\n### {heading}\n")[1].split("\n### ")[0]
+    return [line for block in CARD_BLOCK.findall(section) for line in block.replace("\\\n", "").splitlines()]
+
+
+def test_the_cards_own_check(audited: Workplace, tmp_path: Path) -> None:
+    """What the card says to type, in a folder of another name and on one core instead of two."""
+    again = prepare(tmp_path / "another folder, 另一个", tiny_recipe())
+    lines = card_commands(audited.release, "Verify")
+    [written, remade, compared] = lines[lines.index("make setup") + 1 :]
+    typed = remade.replace("--cores 8", "--cores 1")
+    assert typed != remade
+    snakemake = f"{BIN}/snakemake --snakefile {ROOT / 'Snakefile'}"
+    script = "\n".join([written, typed.replace(".venv/bin/snakemake", snakemake), compared.replace(".venv/bin", BIN)])
+    env = {**os.environ, "RELEASE": str(audited.release)}
+    done = subprocess.run(["bash", "-ec", script], cwd=again.folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nsame: the manifests are equal, and all that they describe" in f"\n{done.stdout}"
+    made = digests(audited.release)
+    assert {name: digest for name, digest in digests(again.release).items() if name in MADE} == {
+        name: made[name] for name in MADE
+    }
 
 
 def test_a_tampered_release_is_told_by_the_tensor(

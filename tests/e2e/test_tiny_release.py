@@ -93,13 +93,6 @@ def test_golden_digests(demo: Workplace, tmp_path: Path) -> None:
     assert json.loads(GOLDEN.read_text()) == digests(tmp_path)
 
 
-def test_another_folder_and_one_core_give_the_same_release(make_workplace: Callable[..., Workplace]) -> None:
-    one, other = (make_workplace(name) for name in ("one", "another folder, 另一个"))
-    one.run(cores=2)
-    other.run(cores=1)
-    assert digests(one.release) == digests(other.release)
-
-
 def test_nothing_is_done_twice(demo: Workplace) -> None:
     assert "Nothing to be done" in demo.run()
 

@@ -34,6 +34,7 @@ def module() -> WasmLibrary:
     return WasmLibrary()
 
 
+@pytest.mark.long
 def test_it_is_made_of_the_pinned_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The committed bytes came out in another folder. A word that means nothing keeps zig from what it compiled before."""
     monkeypatch.setattr(wasm_module, "COMPILE", (f"-DTIME_{time.time_ns()}", *wasm_module.COMPILE))
