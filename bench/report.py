@@ -21,6 +21,8 @@ MEANING = {
     "native": "the backend built for this processor",
     "avx2": "upstream's backend with AVX2, FMA, F16C and BMI2, under the same tools",
     "lanes": "the tools that the workflow uses, lanes ahead of their searches, one row in a hundred done twice",
+    "lanes, AVX2": "the same without AVX-512",
+    "limit": "the same tools with searches that write zeros: what reading, widening and writing alone take",
     "strict": "the same tools alone, without contraction",
     "default": "llama.cpp built its own way, with CMake's defaults, tools included",
 }
@@ -96,8 +98,11 @@ product.
   build divided by that of ours in the same round: above 1, ours is faster.
 {left_out}"""
     lines = [*head.splitlines(), ""]
+    types = [measured for measured in document["measured"] if measured["model"] == "Wide-Qwen3" and "type" in measured]
     for measured in document["measured"]:
-        lines += [*section(measured, document["threads"]), ""]
+        if measured not in types:
+            lines += [*section(measured, document["threads"]), ""]
+    lines += [*types_section(types), ""] if types else []
     seen = [name for name in MEANING if any(name in measured["contenders"] for measured in document["measured"])]
     lines += ["## The builds", "", "| build | what it is |", "|---|---|"]
     lines += [f"| {name} | {MEANING[name]} |" for name in seen]
@@ -129,6 +134,20 @@ def section(measured: Mapping[str, Any], threads: int) -> Iterator[str]:
     yield ""
     yield f"The product of {subject} was the same in every round, SHA-256 `{digest[0]}`."
     yield f"The same bytes came from: {', '.join(same) or 'no other build'}."
+
+
+def types_section(types: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Quantization of one model to many types: one line each."""
+    yield f"## Quantization to other types: {types[0]['model']}, {types[0]['parameters'] / 1e6:.0f} million parameters"
+    yield ""
+    yield "| type | lanes, s | default, s | lanes are × as fast | same bytes | SHA-256 |"
+    yield "|---|---|---|---|---|---|"
+    for measured in types:
+        table = measured["contenders"]
+        times = [shown(spread(table[name]["process"])) for name in ("lanes", "default")]
+        same = "yes" if table["lanes"]["sha256"] == table["default"]["sha256"] else "no"
+        ratio = shown(measured["ratios"]["default"]["process"])
+        yield f"| {' | '.join([measured['type'], *times, ratio, same, table['lanes']['sha256'][0][:16]])} |"
 
 
 def shown(values: Mapping[str, float]) -> str:

@@ -1,7 +1,8 @@
 """Measure calibration and quantization side by side: requant's builds and upstream's own, on this machine.
 
 In every round each contender runs once, in rotating order, so that a machine that slows down slows all of them alike.
-The commands are the ones that the demo recorded, with other chunk counts. ``make bench`` prepares and runs it.
+The commands are the ones that the demo recorded, with other chunk counts and types. ``make bench`` prepares and runs
+it.
 """
 
 import json
@@ -22,18 +23,19 @@ from report import add_ratios, machine, render, tool_times
 from requant.documents.records import Product, file_entry, read_record
 from requant.ground.digests import digest_file, write_bytes
 from requant.ground.errors import FormatError, RequantError, ToolError
-from requant.ground.programs import Run, work_folder
+from requant.ground.programs import Run, capture, work_folder
 from requant.toolchain.backend import FEATURE, LEVEL, LOADED
 from requant.toolchain.build import Built, open_built
-from requant.toolchain.lanes import Lanes
+from requant.toolchain.lanes import LIBRARY as LANES_LIBRARY
 from requant.toolchain.tree import proven_tree
 from requant.toolchain.variants import COMMON, LANES, NO_TOOLS, NO_X86_LEVELS, PORTABLE, variant
 
-RECIPE = Path("bench/wide.yaml")
+RECIPE, LARGE = Path("bench/wide.yaml"), Path("bench/large.yaml")
 BENCH = Path("results/bench")
 DEMO = Path("results/Tiny-Qwen3")
 CHUNKS = {"Wide-Qwen3": 3, "Tiny-Qwen3": 8}
 LIBRARY = "libggml-cpu.so"
+TYPES = ("Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "IQ4_XS")
 
 AVX2 = {**COMMON, **NO_TOOLS, **dict.fromkeys(NO_X86_LEVELS, "ON"), "GGML_LLAMAFILE": "ON"}
 # Upstream's own defaults, but nothing downloaded, and no git, which would call the proven source "-dirty".
@@ -42,12 +44,16 @@ DEFAULT = {"LLAMA_USE_PREBUILT_UI": "OFF", "GIT_EXE": "OFF"}
 
 @dataclass(frozen=True)
 class Contender:
-    """Programs, and what they load: an inference backend, lanes; None where it is linked in or not used."""
+    """Programs, and what they load: an inference backend, a library ahead of their own; None where there is none.
+
+    ``level`` is the best instruction set that ours may use.
+    """
 
     name: str
     tools: Built
     backend: Path | None = None
-    lanes: Path | None = None
+    ahead: Path | None = None
+    level: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,10 @@ def run_once(task: Task, contender: Contender, threads: int, log: Path) -> dict[
             work.link(path, name)
         if contender.backend:
             work.link(contender.backend, LIBRARY)
-        env = Lanes(contender.lanes).join(work) if contender.lanes else None
+        env = {"REQUANT_LEVEL": contender.level} if contender.level else {}
+        if contender.ahead:
+            work.link(contender.ahead, contender.ahead.name)
+            env["LD_PRELOAD"] = f"./{contender.ahead.name}"
         start = perf_counter()
         contender.tools.run(work, task.command, Run(threads, log), watch=lines.append, env=env)
         seconds = perf_counter() - start
@@ -171,14 +180,24 @@ def calibration(model: Path, contenders: Sequence[Contender]) -> Task:
     return Task(f"calibrate-{model.stem}", PORTABLE, contenders, command, links, "imatrix.gguf", facts)
 
 
-def quantization(model: Path, contenders: Sequence[Contender]) -> Task:
-    """Quantization of ``model``, as the demo does it, with the importance matrix of the portable calibration."""
+def quantization(model: Path, imatrix: Path, contenders: Sequence[Contender], kind: str) -> Task:
+    """Quantization of ``model`` to a type, as the demo does it to Q4_K_M."""
     command = list(read_record(DEMO / "quants" / "Q4_K_M.json")["step"]["command"])
-    links = {"model.gguf": model, "imatrix.gguf": BENCH / f"calibrate-{model.stem}-{PORTABLE}.gguf"}
-    product = f"{model.stem}-Q4_K_M-imatrix.gguf"
+    product = f"{model.stem}-{kind}-imatrix.gguf"
     command[command.index(f"{DEMO.name}-Q4_K_M-imatrix.gguf")] = product
-    facts = {**model_facts(model), "command": command}
-    return Task(f"quantize-{model.stem}", LANES, contenders, command, links, product, facts)
+    command[command.index("Q4_K_M")] = kind
+    links = {"model.gguf": model, "imatrix.gguf": imatrix}
+    facts = {**model_facts(model), "command": command, "type": kind}
+    return Task(f"quantize-{model.stem}-{kind}", LANES, contenders, command, links, product, facts)
+
+
+def without_search(tree: Path) -> Path:
+    """A library whose functions have the names of llama.cpp's searches and write zeros: what is left is the limit."""
+    out = (BENCH / "libno-search.so").resolve()
+    source = Path(__file__).with_name("no_search.c").resolve()
+    command = ["cc", "-O2", "-shared", "-fPIC", f"-I{tree.resolve() / 'ggml/include'}", str(source), "-o", str(out)]
+    capture(command, Path.cwd())
+    return out
 
 
 def candidates(toolchain: Path, threads: int) -> tuple[list[Contender], list[Contender], dict[str, str]]:
@@ -195,34 +214,44 @@ def candidates(toolchain: Path, threads: int) -> tuple[list[Contender], list[Con
     else:
         left_out["avx2"] = "this processor has no AVX2"
     calibrating = [Contender(name, imatrix, folder / LIBRARY) for name, folder in backends.items()]
-    lanes = Contender(LANES, quantize, lanes=toolchain / LANES / "build.json")
-    return [*calibrating, default], [lanes, Contender("strict", quantize), default], left_out
+    library = open_built(toolchain / LANES / "build.json").folder / LANES_LIBRARY
+    quantizing = [Contender(LANES, quantize, ahead=library), default, Contender("strict", quantize)]
+    quantizing.append(Contender("limit", quantize, ahead=without_search(source)))
+    if "avx512f" in machine()["flags"]:
+        quantizing.append(Contender("lanes, AVX2", quantize, ahead=library, level="v3"))
+    return [*calibrating, default], quantizing, left_out
 
 
-def prepare(toolchain: Path, model: Path, threads: int) -> None:
-    """Make the wide model and our backends with the workflow, where they are missing.
+def prepare(recipe: Path, targets: Sequence[Path], threads: int) -> None:
+    """Make targets of a recipe with the workflow, where they are missing.
 
     Raises:
         ToolError: when a step failed; it has said why.
     """
-    targets = [model, *(toolchain / name / "build.json" for name in (PORTABLE, "native", LANES))]
-    command = [str(Path(sys.executable).with_name("snakemake")), "--cores", str(threads), "--configfile", str(RECIPE)]
+    command = [str(Path(sys.executable).with_name("snakemake")), "--cores", str(threads), "--configfile", str(recipe)]
     if subprocess.run([*command, "--", *map(str, targets)], check=False).returncode:
-        raise ToolError("the wide model and the backends could not be made, see above")
+        raise ToolError(f"what is measured of {recipe} could not be made, see above")
 
 
 def bench(rounds: int, threads: int) -> dict[str, Any]:
     """Measure everything, and return the document that is written to benchmarks.json."""
     toolchain = Path("results/toolchains") / yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["toolchain"]
-    wide, tiny = (Path("results") / name / "bf16/converted" / f"{name}.gguf" for name in CHUNKS)
-    prepare(toolchain, wide, threads)
+    wide, tiny, large = (
+        Path("results") / name / "bf16/converted" / f"{name}.gguf" for name in (*CHUNKS, "Large-Qwen3")
+    )
+    matrix = Path("results/Large-Qwen3/calibration/imatrix.gguf")
+    prepare(RECIPE, [wide, *(toolchain / name / "build.json" for name in (PORTABLE, "native", LANES))], threads)
+    prepare(LARGE, [large, matrix], threads)
     calibrating, quantizing, left_out = candidates(toolchain, threads)
     build = read_record(toolchain / "portable/build.json")
     about = {"commit": build["commit"], "compiler": build["compilers"]["c"], "machine": machine()}
     log = BENCH / "bench.log"
     log.unlink(missing_ok=True)
     measured = [measure(calibration(model, calibrating), rounds, threads, log) for model in (wide, tiny)]
-    measured.append(measure(quantization(wide, quantizing), rounds, threads, log))
+    measured.append(measure(quantization(large, matrix, quantizing, "Q4_K_M"), rounds, threads, log))
+    matrix = BENCH / f"calibrate-{wide.stem}-{PORTABLE}.gguf"
+    others = [quantization(wide, matrix, quantizing[:2], kind) for kind in TYPES]
+    measured += [measure(other, rounds, threads, log) for other in others]
     return add_ratios({**about, "rounds": rounds, "threads": threads, "left_out": left_out, "measured": measured})
 
 

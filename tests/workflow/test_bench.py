@@ -54,6 +54,16 @@ def test_the_table_says_who_was_left_out_and_whose_bytes_are_equal(report: Modul
     assert "llama-imatrix -t 2" in text
 
 
+def test_other_types_are_one_line_each(report: ModuleType) -> None:
+    made, times = document(), {"lanes": [1.0, 2.0, 2.0], "default": [4.0, 4.0, 6.0]}
+    contenders = {name: {"process": found, "features": [], "sha256": ["ab" * 32]} for name, found in times.items()}
+    made["measured"].append({**made["measured"][0], "model": "Wide-Qwen3", "type": "Q2_K", "subject": "lanes",
+                             "contenders": contenders})  # fmt: skip
+    text = report.render(report.add_ratios(made))
+    line = "| Q2_K | 2.00 [1.00, 2.00] | 4.00 [4.00, 6.00] | 3.00 [2.00, 4.00] | yes | abababababababab |"
+    assert line in text and text.count("## Quantization") == 1
+
+
 def test_times_from_a_log(report: ModuleType) -> None:
     lines = [
         "0.01.500.000 I compute_imatrix: computing over 3 chunks",
