@@ -129,30 +129,15 @@ def test_a_killed_download_goes_on(hub: LoopbackHub, on_hub: Workplace, model: S
     }
 
 
-FAULTS = {
-    "503 for ever": (Fault("/cdn/*", status=503), ("keeps answering 503", "HF_ENDPOINT")),
-    "wrong bytes": (Fault("/cdn/*", "corrupt", after=1000), ("SHA-256", "not the pinned bytes")),
-    "unauthorized": (Fault("/api/models/*", "unauthorized"), ("HF_TOKEN",)),
-    "gated": (Fault("/api/models/*", "forbidden"), ("gated", "HF_TOKEN")),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_failing_hub_is_one_sentence(hub: LoopbackHub, on_hub: Workplace, name: str) -> None:
-    fault, words = FAULTS[name]
-    hub.faults.add(fault)
+def test_a_hub_that_gives_wrong_bytes_is_one_sentence(hub: LoopbackHub, on_hub: Workplace) -> None:
+    """What else a hub may do is in tests/places and tests/pipeline."""
+    hub.faults.add(Fault("/cdn/*", "corrupt", after=1000))
     output = on_hub.run("-U", "fetch_model", ok=False, **environment(hub, on_hub))
-    errors = {line for line in output.splitlines() if line.startswith("error: ")}
-    assert len(errors) == 1, output
-    assert all(word in errors.copy().pop() for word in words), errors
+    [error] = {line for line in output.splitlines() if line.startswith("error: ")}
+    assert "SHA-256" in error and "not the pinned bytes" in error
     assert "Traceback" not in output
     assert not (on_hub.results / "source").exists() or not any((on_hub.results / "source").iterdir())
     hub.faults.clear()
-    on_hub.run("-U", "fetch_model", **environment(hub, on_hub))
-
-
-def test_a_503_that_recovers(hub: LoopbackHub, on_hub: Workplace) -> None:
-    hub.faults.add(Fault("/cdn/*", status=503, times=2))
     on_hub.run("-U", "fetch_model", **environment(hub, on_hub))
 
 
