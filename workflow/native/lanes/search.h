@@ -11,6 +11,8 @@
 #include "vector.h"
 
 #define NO_SCALE_BELOW 1e-15f
+// Of how many sub-blocks scales and minima are searched at once.
+#define SIDES 2
 
 // The element of the largest magnitude, the first of equal ones.
 INLINE vec largest(int n, const vec *x, vec *magnitude_of_it) {
@@ -25,87 +27,129 @@ INLINE vec largest(int n, const vec *x, vec *magnitude_of_it) {
     return max;
 }
 
-// How one candidate of make_qkx2_quants and make_qkx3_quants does.
-INLINE vec error_of(int n, const vec *x, const vec *w, const vec *level, vec scale, vec min, bool absolute) {
-    vec error = all(0);
-    for (int i = 0; i < n; i++) {
-        const vec diff = scale * level[i] + min - x[i];
-        error += w[i] * (absolute ? magnitude(diff) : diff * diff);
-    }
-    return error;
-}
-
-// The levels of one candidate of theirs, and the sums that decide about it. `small` says that no number is beyond
-// MOST_NEAREST: levels are found more quickly then.
-INLINE void sums_of(int n, int most, const vec *x, const vec *w, vec iscale, vec min, bool small, vec *level,
-                    vec *sum_l, vec *sum_l2, vec *sum_xl) {
-    *sum_l = *sum_l2 = *sum_xl = all(0);
-    for (int i = 0; i < n; i++) {
-        const vec scaled = iscale * (x[i] - min);
-        const vec l = small ? nearest_small_between(0, most, scaled) : float_of(nearest_between(0, most, scaled));
-        level[i] = l;
-        const vec wl = w[i] * l;
-        *sum_l += wl;
-        *sum_l2 += wl * l;
-        *sum_xl += wl * x[i];
-    }
-}
-
 struct steps {
     float from, by;
     int count;
     bool absolute, equal;
 };
 
-// make_qkx3_quants, and make_qkx2_quants where steps->equal: a scale and a minimum, to be subtracted.
-INLINE vec search_scale_and_min(int n, int most, const vec *x, const vec *w, ivec *L, vec *the_min,
-                                const struct steps steps) {
-    vec min = x[0], max = x[0], sum_w = w[0], sum_x = sum_w * x[0], level[32];
+// How one candidate of make_qkx2_quants and make_qkx3_quants does.
+INLINE void errors_of(int sides, int n, const vec *x, const vec *w, const vec *level, const vec *scale, const vec *min,
+                      bool absolute, vec *error) {
+    for (int s = 0; s < sides; s++) {
+        error[s] = all(0);
+    }
+    for (int i = 0; i < n; i++) {
+        for (int s = 0; s < sides; s++) {
+            const vec diff = scale[s] * level[s * n + i] + min[s] - x[s * n + i];
+            error[s] += w[s * n + i] * (absolute ? magnitude(diff) : diff * diff);
+        }
+    }
+}
+
+// The levels of one candidate of theirs, and the sums that decide about it. `small` says that no number is beyond
+// MOST_NEAREST: levels are found more quickly then.
+INLINE void sums_of(int sides, int n, int most, const vec *x, const vec *w, const vec *iscale, const vec *min,
+                    bool small, vec *level, vec *sum_l, vec *sum_l2, vec *sum_xl) {
+    for (int s = 0; s < sides; s++) {
+        sum_l[s] = sum_l2[s] = sum_xl[s] = all(0);
+    }
+    for (int i = 0; i < n; i++) {
+        for (int s = 0; s < sides; s++) {
+            const int at = s * n + i;
+            const vec scaled = iscale[s] * (x[at] - min[s]);
+            const vec l = small ? nearest_small_between(0, most, scaled) : float_of(nearest_between(0, most, scaled));
+            level[at] = l;
+            const vec wl = w[at] * l;
+            sum_l[s] += wl;
+            sum_l2[s] += wl * l;
+            sum_xl[s] += wl * x[at];
+        }
+    }
+}
+
+// What is known of a sub-block while it is searched.
+struct search {
+    vec least, max, sum_w, sum_x, flat_min, best, best_iscale, best_from;
+    ivec flat;
+};
+
+// Before the first candidate: a scale, a minimum and levels.
+INLINE void begin_search(int n, int most, bool equal, const vec *x, const vec *w, struct search *found, vec *scale,
+                         vec *min, vec *level) {
+    vec least = x[0], max = x[0], sum_w = w[0], sum_x = sum_w * x[0];
     for (int i = 1; i < n; i++) {
-        min = pick(x[i] < min, x[i], min);
+        least = pick(x[i] < least, x[i], least);
         max = pick(x[i] > max, x[i], max);
         sum_w += w[i];
         sum_x += w[i] * x[i];
     }
-    const vec least = min;
-    min = pick(min > 0, all(0), min);
-    const ivec flat = steps.equal ? max == min : max <= min;
-    const vec flat_min = min;
-    vec iscale = (float)most / (max - min), scale = 1 / iscale;
+    *min = pick(least > 0, all(0), least);
+    const vec iscale = (float)most / (max - *min);
+    *scale = 1 / iscale;
     for (int i = 0; i < n; i++) {
-        level[i] = float_of(nearest_between(0, most, iscale * (x[i] - min)));
+        level[i] = float_of(nearest_between(0, most, iscale * (x[i] - *min)));
     }
-    vec best = error_of(n, x, w, level, scale, min, steps.absolute);
-    vec best_iscale = iscale, best_from = min;
+    *found = (struct search){.least = least, .max = max, .sum_w = sum_w, .sum_x = sum_x, .flat_min = *min,
+                             .best_iscale = iscale, .best_from = *min, .flat = equal ? max == *min : max <= *min};
+}
+
+// make_qkx3_quants, and make_qkx2_quants where steps->equal: scales and minima, to be subtracted, of `sides` sub-blocks
+// that follow each other. They go side by side, since in each one every addition waits for the one before.
+INLINE void search_scales_and_mins(int sides, int n, int most, const vec *x, const vec *w, ivec *L, vec *scale,
+                                   vec *the_min, const struct steps steps) {
+    vec level[SIDES * 32], min[SIDES], iscale[SIDES], sum_l[SIDES], sum_l2[SIDES], sum_xl[SIDES], error[SIDES];
+    vec this_scale[SIDES], this_min[SIDES];
+    ivec regular[SIDES];
+    struct search found[SIDES];
+    for (int s = 0; s < sides; s++) {
+        begin_search(n, most, steps.equal, x + s * n, w + s * n, &found[s], &scale[s], &min[s], level + s * n);
+    }
+    errors_of(sides, n, x, w, level, scale, min, steps.absolute, error);
+    for (int s = 0; s < sides; s++) {
+        found[s].best = error[s];
+    }
     for (int is = 0; is <= steps.count; is++) {
-        iscale = (steps.from + steps.by * is + most) / (max - min);
-        // Rounding keeps the order of numbers, so what becomes of the least and the greatest bounds all.
-        const vec lowest = magnitude(iscale * (least - min)), highest = magnitude(iscale * (max - min));
-        const bool small = !any(~((lowest <= MOST_NEAREST) & (highest <= MOST_NEAREST)));
-        vec sum_l, sum_l2, sum_xl;
-        if (small) {
-            sums_of(n, most, x, w, iscale, min, true, level, &sum_l, &sum_l2, &sum_xl);
-        } else {
-            sums_of(n, most, x, w, iscale, min, false, level, &sum_l, &sum_l2, &sum_xl);
+        ivec large = {0};
+        for (int s = 0; s < sides; s++) {
+            iscale[s] = (steps.from + steps.by * is + most) / (found[s].max - min[s]);
+            // Rounding keeps the order of numbers, so what becomes of the least and the greatest bounds all.
+            const vec lowest = magnitude(iscale[s] * (found[s].least - min[s]));
+            const vec highest = magnitude(iscale[s] * (found[s].max - min[s]));
+            large |= ~((lowest <= MOST_NEAREST) & (highest <= MOST_NEAREST));
         }
-        const vec D = sum_w * sum_l2 - sum_l * sum_l;
-        vec this_scale = (sum_w * sum_xl - sum_x * sum_l) / D, this_min = (sum_l2 * sum_x - sum_l * sum_xl) / D;
-        const ivec above = this_min > 0;
-        this_min = pick(above, all(0), this_min);
-        this_scale = pick(above, sum_xl / sum_l2, this_scale);
-        const vec error = error_of(n, x, w, level, this_scale, this_min, steps.absolute);
-        const ivec better = (D > 0) & (error < best);
-        best = pick(better, error, best);
-        best_iscale = pick(better, iscale, best_iscale);
-        best_from = pick(better, min, best_from);
-        scale = pick(better, this_scale, scale);
-        min = pick(better, this_min, min);
+        if (any(large)) {
+            sums_of(sides, n, most, x, w, iscale, min, false, level, sum_l, sum_l2, sum_xl);
+        } else {
+            sums_of(sides, n, most, x, w, iscale, min, true, level, sum_l, sum_l2, sum_xl);
+        }
+        for (int s = 0; s < sides; s++) {
+            const vec sum_w = found[s].sum_w, sum_x = found[s].sum_x;
+            const vec D = sum_w * sum_l2[s] - sum_l[s] * sum_l[s];
+            const vec own_min = (sum_l2[s] * sum_x - sum_l[s] * sum_xl[s]) / D;
+            const ivec above = own_min > 0;
+            regular[s] = D > 0;
+            this_min[s] = pick(above, all(0), own_min);
+            this_scale[s] = pick(above, sum_xl[s] / sum_l2[s], (sum_w * sum_xl[s] - sum_x * sum_l[s]) / D);
+        }
+        errors_of(sides, n, x, w, level, this_scale, this_min, steps.absolute, error);
+        for (int s = 0; s < sides; s++) {
+            const ivec better = regular[s] & (error[s] < found[s].best);
+            found[s].best = pick(better, error[s], found[s].best);
+            found[s].best_iscale = pick(better, iscale[s], found[s].best_iscale);
+            found[s].best_from = pick(better, min[s], found[s].best_from);
+            scale[s] = pick(better, this_scale[s], scale[s]);
+            min[s] = pick(better, this_min[s], min[s]);
+        }
     }
-    for (int i = 0; i < n; i++) {
-        L[i] = nearest_between(0, most, best_iscale * (x[i] - best_from)) & ~flat;
+    for (int s = 0; s < sides; s++) {
+        const ivec flat = found[s].flat;
+        for (int i = s * n; i < (s + 1) * n; i++) {
+            L[i] = nearest_between(0, most, found[s].best_iscale * (x[i] - found[s].best_from)) & ~flat;
+        }
+        the_min[s] = negative(pick(flat, found[s].flat_min, min[s]));
+        scale[s] = pick(flat, all(0), scale[s]);
     }
-    *the_min = negative(pick(flat, flat_min, min));
-    return pick(flat, all(0), scale);
 }
 
 // make_qx_quants with rmse_type 1: levels from -most to most - 1, of which `most` is 0. `finite` says that all elements

@@ -58,19 +58,21 @@ static void quantize_Q5_0(const struct lanes *lanes) {
 }
 
 static void quantize_Q4_1(const struct lanes *lanes) {
-    vec x[32], w[32], min;
+    vec x[32], w[32], scale, min;
     ivec L[32];
     load_weighed(lanes, x, w);
-    put_halves(lanes, offsetof(block_q4_1, d), search_scale_and_min(32, 15, x, w, L, &min, WITH_IMPORTANCES));
+    search_scales_and_mins(1, 32, 15, x, w, L, &scale, &min, WITH_IMPORTANCES);
+    put_halves(lanes, offsetof(block_q4_1, d), scale);
     put_halves(lanes, offsetof(block_q4_1, m), negative(min));
     put_four_bits(lanes, offsetof(block_q4_1, qs), 32, L);
 }
 
 static void quantize_Q5_1(const struct lanes *lanes) {
-    vec x[32], w[32], min;
+    vec x[32], w[32], scale, min;
     ivec L[32];
     load_weighed(lanes, x, w);
-    put_halves(lanes, offsetof(block_q5_1, d), search_scale_and_min(32, 31, x, w, L, &min, WITH_IMPORTANCES));
+    search_scales_and_mins(1, 32, 31, x, w, L, &scale, &min, WITH_IMPORTANCES);
+    put_halves(lanes, offsetof(block_q5_1, d), scale);
     put_halves(lanes, offsetof(block_q5_1, m), negative(min));
     put_fifth_bits(lanes, offsetof(block_q5_1, qh), L);
     put_four_bits(lanes, offsetof(block_q5_1, qs), 32, L);

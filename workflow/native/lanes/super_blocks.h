@@ -43,25 +43,29 @@ INLINE void pack_two_bits(const struct lanes *lanes, size_t at, const ivec *L) {
 }
 
 static void quantize_Q2_K(const struct lanes *lanes) {
-    vec x[256], w[16], scales[16], mins[16], sw[16], d, m;
+    vec x[256], w[256], scales[16], mins[16], sw[16], d, m;
     ivec L[256], Ls[16], Lm[16];
     load(256, lanes->x, 0, x);
     if (lanes->importance[0]) {
         const vec sigma2 = sum_of_squares(256, x) / 256;
+        weigh(256, lanes, 0, x, sigma2, w);
         for (int j = 0; j < 16; j++) {
-            weigh(16, lanes, 16 * j, x + 16 * j, sigma2, w);
-            sw[j] = sum_of(16, w);
-            scales[j] = search_scale_and_min(16, 3, x + 16 * j, w, L + 16 * j, &mins[j], WITH_IMPORTANCES);
+            sw[j] = sum_of(16, w + 16 * j);
+        }
+        for (int j = 0; j < 16; j += SIDES) {
+            const int at = 16 * j;
+            search_scales_and_mins(SIDES, 16, 3, x + at, w + at, L + at, scales + j, mins + j, WITH_IMPORTANCES);
         }
         d = search_scale_of_scales(16, 15, scales, Ls, sw);
         m = search_scale_of_scales(16, 15, mins, Lm, sw);
     } else {
         static const struct steps steps = {-0.5f, 0.1f, 15, true, true};
-        for (int j = 0; j < 16; j++) {
-            for (int i = 0; i < 16; i++) {
-                w[i] = magnitude(x[16 * j + i]);
-            }
-            scales[j] = search_scale_and_min(16, 3, x + 16 * j, w, L + 16 * j, &mins[j], steps);
+        for (int i = 0; i < 256; i++) {
+            w[i] = magnitude(x[i]);
+        }
+        for (int j = 0; j < 16; j += SIDES) {
+            const int at = 16 * j;
+            search_scales_and_mins(SIDES, 16, 3, x + at, w + at, L + at, scales + j, mins + j, steps);
         }
         d = share_out(16, 15, scales, Ls);
         m = share_out(16, 15, mins, Lm);
@@ -111,15 +115,18 @@ INLINE void unpack_scale_and_min(int j, const uint8_t *packed, int *scale, int *
 
 // The scales, minima and levels of Q4_K (`most` is 15) and Q5_K (31). The two begin alike: d, dmin, 12 bytes of scales.
 INLINE void quantize_with_mins(const struct lanes *lanes, int most, ivec *L) {
-    vec x[256], w[32], scales[8], mins[8], sw[8], d, m;
+    vec x[256], w[256], scales[8], mins[8], sw[8], d, m;
     ivec Ls[8], Lm[8];
     load(256, lanes->x, 0, x);
     if (lanes->importance[0]) {
         const vec sigma2 = 2 * sum_of_squares(256, x) / 256;
+        weigh(256, lanes, 0, x, sigma2, w);
         for (int j = 0; j < 8; j++) {
-            weigh(32, lanes, 32 * j, x + 32 * j, sigma2, w);
-            sw[j] = sum_of(32, w);
-            scales[j] = search_scale_and_min(32, most, x + 32 * j, w, L + 32 * j, &mins[j], WITH_IMPORTANCES);
+            sw[j] = sum_of(32, w + 32 * j);
+        }
+        for (int j = 0; j < 8; j += SIDES) {
+            const int at = 32 * j;
+            search_scales_and_mins(SIDES, 32, most, x + at, w + at, L + at, scales + j, mins + j, WITH_IMPORTANCES);
         }
         d = search_scale_of_scales(8, 63, scales, Ls, sw);
         m = search_scale_of_scales(8, 63, mins, Lm, sw);
@@ -128,10 +135,13 @@ INLINE void quantize_with_mins(const struct lanes *lanes, int most, ivec *L) {
                                               : (struct steps){-0.5f, 0.1f, 15, false, true};
         for (int j = 0; j < 8; j++) {
             const vec av_x = root(sum_of_squares(32, x + 32 * j) / 32);
-            for (int i = 0; i < 32; i++) {
-                w[i] = av_x + magnitude(x[32 * j + i]);
+            for (int i = 32 * j; i < 32 * (j + 1); i++) {
+                w[i] = av_x + magnitude(x[i]);
             }
-            scales[j] = search_scale_and_min(32, most, x + 32 * j, w, L + 32 * j, &mins[j], steps);
+        }
+        for (int j = 0; j < 8; j += SIDES) {
+            const int at = 32 * j;
+            search_scales_and_mins(SIDES, 32, most, x + at, w + at, L + at, scales + j, mins + j, steps);
         }
         d = share_out(8, 63, scales, Ls);
         m = share_out(8, 63, mins, Lm);
