@@ -24,8 +24,8 @@ TRIES = 64
 """Tries per change and arithmetic."""
 MANY_TRIES = 1024
 FEW, SCARCE = 64, 8
-"""Up to how many blocks that are left then get many, where they are at most a quarter of those looked at; and where they
-are more. Of 32 blocks that another compiler made at most one was left, so where most are left more would find nothing."""
+"""Up to how many blocks that are left then get many, where they are at most a quarter of those looked at; and where
+they are more. Of 32 blocks that another compiler made at most one was left: where most are, more tries find nothing."""
 
 ROW_WIDE = (GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1)
 """Types whose search weighs each block by the mean square of its whole row."""
