@@ -102,7 +102,7 @@ lint: setup-test
 	@$(BIN)/zizmor --offline --quiet .github action.yml
 	@$(BIN)/snakemake --lint --configfile config/tiny.yaml
 
-# Writes docs/benchmarks.*: about 10 minutes on two idle cores; the first time 8 more, for an upstream build and a wide model.
+# Writes docs/benchmarks.*: half an hour on two idle cores with ROUNDS=2; the first time 10 minutes more, for upstream's build.
 bench: demo $(VENV)/bench.done
 	@$(BIN)/python bench/run.py --threads $(CORES) --rounds $(ROUNDS)
 	@$(BIN)/python bench/audits.py --threads $(CORES) --rounds $(ROUNDS)
