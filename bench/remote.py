@@ -3,11 +3,13 @@
     python bench/remote.py FOLDER [--latency 0.08] [--several whole] [--full]
 
 FOLDER takes some 100 MB. ``make demo`` must have run. Every audit is a process of its own, and what it takes is that
-process's; the Hub is another.
+process's, with that of upstream's converter where it asks it; the Hub is another. The converter's environment is
+installed where it is not there yet.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,10 @@ from pathlib import Path
 
 import click
 
+from requant.audit.upstream import Upstream, ask
 from requant.formats.ggml import GGMLType, row_bytes
+from requant.formats.safetensors import INDEX, read_checkpoint
+from requant.places.place import LocalPlace
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -38,7 +43,33 @@ TENSORS = ENDS | {f"blk.{number}.{name}": said for number in range(LAYERS) for n
 """Shapes in a GGUF, and types such as Q4_K_M has them."""
 
 
-def write_hollow(path: Path, quantized: bool) -> Path:
+STORED = {
+    "input_layernorm": (HIDDEN,), "post_attention_layernorm": (HIDDEN,), "self_attn.q_norm": (128,),
+    "self_attn.k_norm": (128,), "self_attn.q_proj": (QUERIES, HIDDEN), "self_attn.k_proj": (KEYS, HIDDEN),
+    "self_attn.v_proj": (KEYS, HIDDEN), "self_attn.o_proj": (HIDDEN, QUERIES), "mlp.gate": (EXPERTS, HIDDEN),
+    **{
+        f"mlp.experts.{expert}.{name}_proj": shape
+        for expert in range(EXPERTS)
+        for name, shape in {"gate": (EXPERT, HIDDEN), "up": (EXPERT, HIDDEN), "down": (HIDDEN, EXPERT)}.items()
+    },
+}  # fmt: skip
+CHECKPOINT = {
+    "model.embed_tokens.weight": (TOKENS, HIDDEN),
+    **{f"model.layers.{n}.{name}.weight": shape for n in range(LAYERS) for name, shape in STORED.items()},
+    "model.norm.weight": (HIDDEN,),
+    "lm_head.weight": (TOKENS, HIDDEN),
+}
+"""The same as its publisher stores it, in BF16: every expert by itself."""
+CONFIG = {
+    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_hidden_layers": LAYERS,
+    "hidden_size": HIDDEN, "intermediate_size": 6144, "moe_intermediate_size": EXPERT, "num_experts": EXPERTS,
+    "num_experts_per_tok": 8, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [],
+    "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "tie_word_embeddings": False,
+}  # fmt: skip
+SHARD_BYTES = 4_000_000_000
+
+
+def write_hollow(path: Path, quantized: bool, pairs: Sequence[bytes] = ()) -> Path:
     """A GGUF of zeros, which quantize to zeros: only its header takes room on the disk."""
     from support.gguf_files import gguf_bytes, pair, string, tensor
 
@@ -47,11 +78,51 @@ def write_hollow(path: Path, quantized: bool) -> Path:
         kind = made if quantized or made is F32 else BF16
         infos.append(tensor(f"{name}.weight", shape, kind, end))
         end += -(-row_bytes(kind, shape[0]) * prod(shape[1:]) // 32) * 32
-    head = gguf_bytes([pair("general.architecture", 8, string("qwen3moe"))], infos)
+    head = gguf_bytes(pairs or [pair("general.architecture", 8, string("qwen3moe"))], infos)
     path.parent.mkdir(parents=True)
     path.write_bytes(head)
     os.truncate(path, len(head) + end)
     return path
+
+
+def write_hollow_checkpoint(folder: Path, tiny: Path) -> list[Path]:
+    """The same as safetensors, in shards as large as the publisher's; the vocabulary is that of ``tiny``."""
+    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors*", "source.json"))
+    (folder / "config.json").write_text(json.dumps(json.loads((tiny / "config.json").read_text()) | CONFIG))
+    shards: list[dict[str, tuple[int, ...]]] = []
+    room = 0
+    for name, shape in CHECKPOINT.items():
+        nbytes = 2 * prod(shape)
+        if nbytes > room:
+            shards.append({})
+            room = SHARD_BYTES
+        shards[-1][name] = shape
+        room -= nbytes
+    paths = [folder / f"model-{n:05}-of-{len(shards):05}.safetensors" for n in range(1, len(shards) + 1)]
+    for path, shapes in zip(paths, shards, strict=True):
+        header, end = {}, 0
+        for name, shape in shapes.items():
+            nbytes = 2 * prod(shape)
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + nbytes]}
+            end += nbytes
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text)
+        os.truncate(path, 8 + len(text) + end)
+    places = {name: path.name for path, shapes in zip(paths, shards, strict=True) for name in shapes}
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return paths
+
+
+def converted_pairs(folder: Path) -> list[bytes]:
+    """The header that upstream's converter writes for a checkpoint, with what llama-quantize adds to it."""
+    from support.gguf_files import pair
+    from support.relabelled import number, payload
+
+    with LocalPlace(folder, folder.name) as place:
+        header = ask(Upstream(install=True), place, read_checkpoint(place), "to be measured").header
+    assert header is not None
+    made = {**header.metadata, "general.file_type": number(15), "general.quantization_version": number(2)}
+    return [pair(key, field.type, payload(field)) for key, field in made.items()]
 
 
 class Bench:
@@ -83,9 +154,7 @@ class Bench:
         command = [sys.executable, "-c", CODE, "audit", *arguments, "--json", str(report)]
         begun = time.monotonic()
         with (self.folder / "said").open("w") as said:
-            process = subprocess.Popen(
-                command, env={**os.environ, **env, "XDG_CACHE_HOME": str(self.cache.parent)}, stdout=said, stderr=said
-            )
+            process = subprocess.Popen(command, env={**os.environ, **env}, stdout=said, stderr=said)
             if kill_at is not None:
                 time.sleep(kill_at)
                 os.kill(process.pid, signal.SIGKILL)  # not of Popen, which would wait for it, too
@@ -121,6 +190,7 @@ def main(folder: Path, latency: float, several: str, full: bool, kill_at: float,
     bench = Bench(folder, latency, several)
     bench.cache.mkdir(parents=True)
     (bench.cache / "toolchains").symlink_to((results / "toolchains").resolve())
+    os.environ["XDG_CACHE_HOME"] = str(bench.cache.parent)
     with bench.hub as hub:
         hub.add_model("org/Giant", pair.weights, digests={SHARD: DIGEST})
         hub.add_model("some/Giant-GGUF", pair.quant, digests={QUANT: DIGEST})
@@ -141,6 +211,13 @@ def main(folder: Path, latency: float, several: str, full: bool, kill_at: float,
         bench.audit(
             f"30 B, {size:,} bytes", ["hf://some/Experts-Q4_K_M", "--source", "hf://some/Experts-BF16", *sample]
         )
+        shards = write_hollow_checkpoint(folder / "Experts", tiny)
+        path = write_hollow(folder / "Experts-GGUF" / "Experts-Q4_K_M.gguf", True, converted_pairs(folder / "Experts"))
+        hub.add_model("org/Experts", folder / "Experts", digests={shard.name: DIGEST for shard in shards})
+        hub.add_model("some/Experts-GGUF", path.parent, digests={path.name: DIGEST})
+        size = sum(each.stat().st_size for each in (path, *shards))
+        asked = ["hf://some/Experts-GGUF", "--source", "org/Experts", "--converter", *sample]
+        bench.audit(f"30 B from safetensors, {size:,} bytes", asked)
 
 
 if __name__ == "__main__":

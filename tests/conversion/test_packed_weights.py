@@ -16,8 +16,10 @@ from requant.formats.ggml import GGMLType as T
 from requant.formats.packed import FP8, mxfp4_values, pack_mxfp4
 from requant.formats.safetensors import Checkpoint, read_checkpoint
 from requant.ground.errors import FormatError
-from requant.places.place import LocalPlace
+from requant.places import spans
+from requant.places.place import LocalPlace, open_place
 from requant.toolchain.asking import labels, packed
+from support.hub import LoopbackHub
 
 RANDOM = np.random.default_rng(5)
 STORED: dict[str, tuple[str, np.ndarray[Any, Any]]] = {
@@ -28,12 +30,22 @@ STORED: dict[str, tuple[str, np.ndarray[Any, Any]]] = {
     "experts_blocks": ("U8", RANDOM.integers(0, 256, (2, 6, 3, 16), np.uint8)),
     "experts_scales": ("U8", RANDOM.integers(100, 140, (2, 6, 3), np.uint8)),
 }
+EIGHTS = [f"{expert}.weight" for expert in range(6)]
+"""Experts in FP8, each stored beside its own scales."""
+for name in EIGHTS:
+    STORED[name] = "F8_E4M3", RANDOM.integers(0, 126, (50, 30), np.uint8)
+    STORED[f"{name}_scale_inv"] = "BF16", RANDOM.integers(0x3F00, 0x4000, (3, 2), np.uint16)
 NUMBERS = {name: number for number, name in enumerate(STORED)}
 BLOCKS, EXPERTS = NUMBERS["experts_blocks"], NUMBERS["experts_scales"]
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
+    write(tmp_path)
+    return read_checkpoint(LocalPlace(tmp_path, "the checkpoint"))
+
+
+def write(folder: Path) -> None:
     header, data = {}, b""
     for name, (dtype, values) in STORED.items():
         header[name] = {
@@ -43,8 +55,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
         }
         data += values.tobytes()
     text = json.dumps(header).encode()
-    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
-    return read_checkpoint(LocalPlace(tmp_path, "the checkpoint"))
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def weights(
@@ -74,6 +85,38 @@ def test_fp8_is_multiplied_with_the_scale_of_its_block(checkpoint: Checkpoint) -
     assert np.array_equal(found.rows("y", np.arange(50)), FP8["F8_E5M2"][codes] * scale)
 
 
+def test_experts_come_together_with_their_scales(
+    clients: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a network in one request, however many there are and wherever in the file they lie; so do blocks of MXFP4."""
+    monkeypatch.setattr(spans, "GAP", 0)
+    (tmp_path / "org").mkdir()
+    write(tmp_path / "org")
+    clients.add_model("org/Eights", tmp_path / "org")
+    wanted = []
+    for name in EIGHTS:
+        halves = (STORED[f"{name}_scale_inv"][1].astype(np.uint32) << 16).view(np.float32)
+        scale = np.kron(halves, np.ones((20, 16), np.float32))[:50, :30]
+        wanted.append(FP8["F8_E4M3"][STORED[name][1]] * scale)
+    runs = np.array([[NUMBERS[name], 0, 50, 30] for name in EIGHTS])
+    blocks = {"shape": [96, 6, 2], "type": "MXFP4", "runs": "blocks"}
+    said = {"y": {"shape": [30, 50, len(EIGHTS)], "type": "BF16", "runs": "runs"}, "z": blocks}
+    scales = {str(NUMBERS[name]): [NUMBERS[f"{name}_scale_inv"], 20, 16] for name in EIGHTS}
+    arrays = {"runs": runs, "blocks": np.array([[BLOCKS, 0, 12, 48]])}
+    with open_place("hf://org/Eights") as place:
+        remote = read_checkpoint(place)
+        layout = layout_of(remote, said, arrays, scales | {str(BLOCKS): [EXPERTS, 1, 16]})
+        found = CheckpointWeights(remote, layout, 0.5)
+        for rows in (np.arange(300), np.array([7, 30, 61, 140, 299])):
+            clients.requests.clear()
+            assert np.array_equal(found.rows("y", rows), np.concatenate(wanted)[rows])
+            assert len(clients.seen("*.safetensors")) == 1
+        clients.requests.clear()
+        codes, exponents = (STORED[f"experts_{part}"][1].reshape(12, 3, -1)[[1, 9]] for part in ("blocks", "scales"))
+        assert np.array_equal(found.packed("z", np.array([1, 9])), pack_mxfp4(codes, exponents[..., 0]))
+        assert len(clients.seen("*.safetensors")) == 1
+
+
 def test_without_scales_it_is_unchecked(checkpoint: Checkpoint) -> None:
     found = weights(checkpoint, {"shape": [30, 50], "type": "BF16"}, [[NUMBERS["x.weight"], 0, 50, 30]])
     assert "x.weight is stored as F8_E4M3" in str(found.unchecked("y"))
@@ -92,7 +135,9 @@ def test_mxfp4_is_copied(checkpoint: Checkpoint) -> None:
         assert np.array_equal(found.rows("y", rows), mxfp4_values(np.concatenate(wanted)[rows]))
 
 
-@pytest.mark.parametrize("scale", [[1, 25, 16], [1, 0, 16], [9, 20, 16], [-1, 20, 16], [EXPERTS, 20, 16], [1, 20, -16]])
+@pytest.mark.parametrize(
+    "scale", [[1, 25, 16], [1, 0, 16], [99, 20, 16], [-1, 20, 16], [EXPERTS, 20, 16], [1, 20, -16]]
+)
 def test_scales_that_cannot_be_are_refused(checkpoint: Checkpoint, scale: list[int]) -> None:
     with pytest.raises(FormatError, match="named others than a tensor can have"):
         weights(checkpoint, {"shape": [30, 50], "type": "BF16"}, [[0, 0, 50, 30]], x=scale)

@@ -18,9 +18,14 @@ from requant.audit.question import audit as carry_out
 from requant.audit.recipe.imatrix import ImatrixReport
 from requant.audit.report import as_document
 from requant.conversion.weights import rounded
+from requant.difference.diff import diff
+from requant.difference.ggufs import GGUFDiff
+from requant.documents.file_names import SUMS
+from requant.documents.sums import sums_text
 from requant.formats.ggml import Arithmetic, GGMLType
 from requant.formats.gguf import Header, read_header
 from requant.formats.imatrix import importance, read_imatrix
+from requant.release.verify import verify_release
 from support import experts
 from support.checkout import shared_cache
 from support.command import Audit
@@ -28,7 +33,7 @@ from support.gguf_files import tensor
 from support.hollow import TOOL
 from support.hub import LoopbackHub
 from support.quants import contents, kept, replaced
-from support.splits import split
+from support.splits import Splitter, split
 from support.workplace import QUANT, Workplace
 
 MADE = {"weights": "exact", "recipe": "stock", "metadata": "equal", "coverage": "full"}
@@ -132,17 +137,24 @@ def test_importances_of_another_expert(scene: Scene, tmp_path: Path) -> None:
 
 # ---- split files
 
-Split = Callable[[Scene, Path], list[Path]]
+Split = Callable[[Scene, Splitter, Path], list[Path]]
+EMPTY = "--no-tensor-first-split"
 SPLITS: dict[str, Split] = {
-    "by llama-quantize, the first part without tensors": lambda scene, folder: kept_split(scene, folder, [0, 10, 16]),
-    "by llama-quantize": lambda scene, folder: kept_split(scene, folder, [9, 17]),
-    "afterwards": lambda scene, folder: split(scene.quant, folder, [0, 12, 14]),
+    "by llama-quantize, the first part without tensors": lambda *given: kept_split(*given, "10", EMPTY),
+    "by llama-quantize": lambda *given: kept_split(*given, "17"),
+    "afterwards": lambda scene, splitter, folder: splitter.split(
+        scene.quant, folder, "--split-max-tensors", "12", EMPTY
+    ),
+    "afterwards, by size": lambda scene, splitter, folder: splitter.split(
+        scene.quant, folder, "--split-max-size", "1M"
+    ),
 }
 
 
-def kept_split(scene: Scene, folder: Path, groups: list[int]) -> list[Path]:
+def kept_split(scene: Scene, splitter: Splitter, folder: Path, most: str, *options: str) -> list[Path]:
     """Quantize split weights, part by part."""
-    parts = split(scene.weights[GGMLType.BF16], folder / "weights", groups)
+    weights = scene.weights[GGMLType.BF16]
+    parts = splitter.split(weights, folder / "weights", "--split-max-tensors", most, *options)
     shutil.copy(scene.folder / "imatrix.gguf", folder)
     quantize(folder, parts[0], "Small-Q4_K_M", "Q4_K_M", "--keep-split")
     shutil.rmtree(folder / "weights")
@@ -150,15 +162,19 @@ def kept_split(scene: Scene, folder: Path, groups: list[int]) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def source_parts(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return split(scene.weights[GGMLType.BF16], tmp_path_factory.mktemp("parts"), [0, 10, 16])
+def source_parts(scene: Scene, splitter: Splitter, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("parts")
+    return splitter.split(scene.weights[GGMLType.BF16], folder, "--split-max-tensors", "10", EMPTY)
 
 
 @pytest.mark.parametrize("made", SPLITS.values(), ids=list(SPLITS))
-def test_split_on_both_sides(scene: Scene, source_parts: list[Path], tmp_path: Path, made: Split) -> None:
+def test_split_on_both_sides(
+    scene: Scene, splitter: Splitter, source_parts: list[Path], tmp_path: Path, made: Split
+) -> None:
     """Named by a folder or by any part; every byte of every file is read."""
     (tmp_path / "quant").mkdir()
-    parts = made(scene, tmp_path / "quant")
+    parts = made(scene, splitter, tmp_path / "quant")
+    assert len(parts) > 1
     matrix = str(scene.folder / "imatrix.gguf")
     for subject, weights in ((parts[0].parent, source_parts[0].parent), (parts[-1], source_parts[1])):
         code, words, found = audited(subject, weights, imatrix=matrix)
@@ -171,13 +187,48 @@ def test_split_on_both_sides(scene: Scene, source_parts: list[Path], tmp_path: P
     assert (code, words) == (0, MADE | {"coverage": "sample"})
 
 
+@pytest.mark.parametrize(("groups", "options"), [([0, 12, 12, 2], ["12", EMPTY]), ([10, 10, 6], ["10"])], ids=str)
+def test_what_the_tests_split_themselves(
+    scene: Scene, splitter: Splitter, tmp_path: Path, groups: list[int], options: list[str]
+) -> None:
+    """In other tests ``split`` stands for llama-gguf-split: every byte is the same."""
+    ours = split(scene.quant, tmp_path / "ours", groups)
+    theirs = splitter.split(scene.quant, tmp_path / "theirs", "--split-max-tensors", *options)
+    assert [part.name for part in ours] == [part.name for part in theirs]
+    assert [digest(part) for part in ours] == [digest(part) for part in theirs]
+
+
+def test_parts_are_verified_and_compared(scene: Scene, splitter: Splitter, tmp_path: Path) -> None:
+    """As the whole is, and as what llama-gguf-split joins again; a changed byte in a part is found by both."""
+    parts = splitter.split(scene.quant, tmp_path / "release", "--split-max-tensors", "10")
+    again = splitter.merge(parts[0], tmp_path / "again.gguf")
+    for whole in (scene.quant, again):
+        found = diff(parts[1], whole).found
+        assert isinstance(found, GGUFDiff)
+        assert (found.tensors, found.unmatched, found.equal) == ((), (), 26)
+        assert {change.place for change in found.keys} <= {"split.no", "split.count", "split.tensors.count"}
+    sums = sums_text({part.name: digest(part) for part in parts})
+    (tmp_path / "release" / SUMS).write_text(sums)
+    assert verify_release(tmp_path / "release").findings == ()
+    [place] = [each for each in read_header(parts[2]).tensors if each.name == EXPERTS]
+    data = bytearray(parts[2].read_bytes())
+    data[place.offset + 5] ^= 1
+    parts[2].write_bytes(data)
+    [odd] = verify_release(tmp_path / "release").findings
+    found = diff(parts[0], scene.quant).found
+    assert isinstance(found, GGUFDiff)
+    assert (odd.where, [change.name for change in found.tensors]) == (parts[2].name, [EXPERTS])
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_split_release_passes(audit: Audit, released: Path, generated: Path, tmp_path: Path) -> None:
+def test_a_split_release_passes(
+    audit: Audit, splitter: Splitter, released: Path, generated: Path, tmp_path: Path
+) -> None:
     """Of an architecture whose mix is known, nothing keeps 0 away, and whatever is written is no part of it."""
-    parts = split(released / QUANT, tmp_path / "split", [20, 26])
+    parts = splitter.split(released / QUANT, tmp_path / "split", "--split-max-tensors", "26")
     shutil.copy(released / "imatrix.gguf", tmp_path / "split")
     code, said, report = audit(parts[1], "--source", generated, "--rows", "20")
     assert (code, len(report["subject"]["parts"])) == (0, 2), said
@@ -185,10 +236,12 @@ def test_a_split_release_passes(audit: Audit, released: Path, generated: Path, t
     assert code == 2 and f"{parts[0]} is read by this command" in said.replace("\n", " ")
 
 
-def test_both_sides_on_the_hub(audit: Audit, scene: Scene, source_parts: list[Path], tmp_path: Path) -> None:
+def test_both_sides_on_the_hub(
+    audit: Audit, scene: Scene, splitter: Splitter, source_parts: list[Path], tmp_path: Path
+) -> None:
     """Weights and quant each among others of its repository, named as a page or another program would name them."""
     quants = tmp_path / "quants"
-    split(scene.quant, quants / "Q4_K_M", [12, 14], "Small-Q4_K_M")
+    splitter.split(scene.quant, quants / "Q4_K_M", "--split-max-tensors", "13", stem="Small-Q4_K_M")
     for name in ("Small-Q8_0.gguf", "mmproj-F16.gguf"):
         shutil.copy(scene.quant, quants / name)
     shutil.copy(scene.folder / "imatrix.gguf", quants / "Small-imatrix.gguf")

@@ -35,6 +35,7 @@ from support.jails import MARK, jailed, wait_for
 from support.reports import good_report
 from support.small_checkpoint import BASE, MERGES
 from support.small_release import write_release
+from support.splits import Splitter
 from support.upstream import Upstream, upstream_in
 from support.workplace import QUANT, Workplace, prepare, tiny_recipe
 
@@ -203,6 +204,11 @@ def demo() -> Workplace:
     with alone():
         subprocess.run(["make", "demo", f"FOLDER={PLACE}"], cwd=ROOT, check=True)
     return Workplace(PLACE, ROOT / "config" / "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def splitter(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Splitter:
+    return Splitter.built(tmp_path_factory.mktemp("splitter"))
 
 
 @pytest.fixture(scope="session")

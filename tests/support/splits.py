@@ -1,23 +1,64 @@
-"""Splitting GGUF files: as gguf-py's writer does, and by hand, also as no honest writer would."""
+"""Splitting GGUF files: by the real llama-gguf-split, and by hand, also as no honest writer would."""
 
 from __future__ import annotations
 
 import struct
+import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from requant.formats.gguf import Tensor, padded, read_header
+from requant.toolchain.build import find_compilers
+from requant.toolchain.variants import STRICT, variant
+from support.checkout import TOOLCHAINS
 from support.gguf_files import gguf_bytes, pair, string, tensor
+from support.workplace import TOOLCHAIN
 
 U16, I32 = 2, 5
+
+
+@dataclass(frozen=True)
+class Splitter:
+    """llama-gguf-split."""
+
+    program: Path
+
+    @classmethod
+    def built(cls, folder: Path) -> Splitter:
+        """Its one file, of the pinned source, with the libraries that the demo's tools were built with: two seconds."""
+        place, program = TOOLCHAINS / TOOLCHAIN, folder / "llama-gguf-split"
+        libraries = place / "strict" / "bin"
+        command = [find_compilers(variant(STRICT))["c++"], "-std=c++17"]
+        command += [f"-I{place / 'source' / part}" for part in ("include", "ggml/include", "common")]
+        command += [str(place / "source" / "tools" / "gguf-split" / "gguf-split.cpp"), "-o", str(program)]
+        command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}"]
+        command += [f"-l:lib{name}.so.0" for name in ("llama-common", "llama", "ggml", "ggml-base")]
+        subprocess.run(command, check=True)
+        return cls(program)
+
+    def split(self, path: Path, folder: Path, *options: str, stem: str | None = None) -> list[Path]:
+        """Let it split a file with ``options``; gives the parts."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run("--split", *options, path, folder / (stem or path.stem))
+        return sorted(folder.glob(f"{stem or path.stem}-0*-of-*.gguf"))
+
+    def merge(self, part: Path, out: Path) -> Path:
+        """Let it join all parts again, of which ``part`` is the first."""
+        self._run("--merge", part, out)
+        return out
+
+    def _run(self, *arguments: str | Path) -> None:
+        done = subprocess.run([self.program, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def split_keys(number: int, count: int, tensors: int) -> list[bytes]:
     """What llama-gguf-split writes into a part."""
     return [
         pair("split.no", U16, struct.pack("<H", number)),
-        pair("split.count", U16, struct.pack("<H", count)),
         pair("split.tensors.count", I32, struct.pack("<i", tensors)),
+        pair("split.count", U16, struct.pack("<H", count)),
     ]
 
 

@@ -32,6 +32,7 @@ from requant.audit.subject.subject import Subject
 from requant.audit.weights.journal import Journal
 from requant.audit.weights.material import Material
 from requant.audit.weights.passage import Padding
+from requant.audit.weights.recovered import recover_importances
 from requant.audit.weights.sample import LEAST, caught, draw, runs
 from requant.audit.weights.sweep import Sweep, audit_tensors
 from requant.documents.file_names import IMATRIX
@@ -43,6 +44,7 @@ from requant.formats.gguf_values import ABSENT
 from requant.ground.progress import progress
 from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
+from requant.quantization.derivation import Making
 from requant.quantization.quantizer import Quantizer
 from requant.quantization.verdict import Verdict
 from requant.toolchain.quantizers import lacking, open_lanes, open_quantizer
@@ -306,11 +308,12 @@ def answer_metadata(subject: Subject, weights: NamedWeights, allowed: frozenset[
 
 def answer_weights(
     subject: Subject, weights: NamedWeights, imatrix: HashedImatrix | None, coverage: Coverage,
-    pin: ToolchainPin, jobs: int | None, journal: Journal | None = None,
+    pin: ToolchainPin, jobs: int | None, journal: Journal | None = None, fit_imatrix: bool = False,
 ) -> Sweep:  # fmt: skip
     """Does each tensor derive from the named weights, as far as is read; ``pin`` is the llama.cpp to derive with.
 
-    What ``journal`` has of the same question is not derived again.
+    What ``journal`` has of the same question is not derived again. With ``fit_imatrix`` importances are read off
+    tensors that no importances at hand explain.
 
     Raises:
         FormatError, SourceError: when a file cannot be read.
@@ -329,7 +332,10 @@ def answer_weights(
         def advance(count: int) -> None:
             bar.update(count)
 
-        return audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0, journal, advance)
+        found = audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0, journal, advance)
+    if fit_imatrix:
+        recover_importances(material, found.tensors, Making(found.arithmetic, found.via))
+    return found
 
 
 def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], Quantizer]:

@@ -45,7 +45,8 @@ class Question:
 
     ``rows`` is ``None`` for a full audit. ``exact`` lets only exact bytes pass. ``trust_subject`` takes the subject's
     word for its weights. ``allowed`` are keys that may be unchecked. ``converter`` lets upstream's converter be
-    installed, to be asked about models that requant does not know. ``max_rate`` is in bytes per second.
+    installed, to be asked about models that requant does not know. ``max_rate`` is in bytes per second. ``fit_imatrix``
+    reads importances off blocks that none at hand explain.
     """
 
     subject: str
@@ -60,6 +61,7 @@ class Question:
     allowed: frozenset[str] = frozenset()
     converter: bool = False
     max_rate: int | None = None
+    fit_imatrix: bool = False
 
 
 def audit(question: Question) -> Report | ImatrixReport:
@@ -86,7 +88,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         weights = with_pre_tokenizer(weights, PreTokenizers.of_package().name)
         coverage = cover(subject.header, question.rows, question.seed)
         journal = _journal(question, subject, weights, imatrix, pin) if question.rows is None else None
-        sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs, journal)
+        sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs, journal, question.fit_imatrix)
         claims = compare_claims(subject, weights, sweep, imatrix if sweep.weighed else None, pin)
         recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
@@ -203,6 +205,7 @@ def _again(
         yield from ("--imatrix", matrix.pinned(matrix.file))
     yield from ("--full",) if question.rows is None else ("--rows", str(question.rows), "--seed", str(seed))
     yield from ("--exact",) if question.exact else ()
+    yield from ("--fit-imatrix",) if question.fit_imatrix else ()
     yield from ("--trust-subject",) if question.trust_subject else ()
     for key in sorted(question.allowed):
         yield from ("--allow-unchecked", key)

@@ -15,7 +15,7 @@ from requant.audit.status import worst
 from requant.audit.subject.identity import Identity
 from requant.audit.subject.subject import Subject
 from requant.audit.weights.sweep import Sweep
-from requant.audit.weights.tensor import TensorAudit
+from requant.audit.weights.tensor import Recovered, TensorAudit
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
@@ -340,6 +340,7 @@ def _tensor(audit: TensorAudit, coverage: Coverage) -> dict[str, Any]:
             for odd in tally.odd
         ],
         "consistency": _consistency(tally.consistency) if tally.consistency.quants else None,
+        **({"recovered": _recovered(audit.recovered)} if audit.recovered else {}),
     }
 
 
@@ -352,6 +353,16 @@ def _consistency(found: Consistency) -> dict[str, Any]:
         "error_ratio": f"{found.ratio:.6g}",
         "worst_ratio": f"{found.worst:.6g}",
         "first_off": [{"row": row, "column": column} for row, column in found.places],
+    }
+
+
+def _recovered(found: Recovered) -> dict[str, Any]:
+    return {
+        "rows": found.rows,
+        "blocks": found.blocks,
+        "derived": found.derived,
+        "row": found.row,
+        "least": found.least,
     }
 
 

@@ -39,6 +39,11 @@ from requant.ground.logs import log_to
     shell_complete=as_file,
     help="The importance matrix, imatrix.gguf or an old imatrix.dat; by default one beside SUBJECT.",
 )
+@click.option(
+    "--fit-imatrix",
+    is_flag=True,
+    help="Where no importances explain Q4_0, Q4_1, Q5_0 or Q5_1, read some off the blocks and try them on other rows.",
+)
 @how_to_ask
 @click.option("--toolchain", metavar="NAME", help="The llama.cpp of the pin table to derive with.")
 @as_json
@@ -47,7 +52,7 @@ from requant.ground.logs import log_to
 @click.option("--attest", metavar="FILE", type=Output(), help="Write a signed statement of a passed full audit.")
 @click.option("--key", metavar="FILE", type=PATH, help="The Ed25519 private key that --attest signs with.")
 def audit(
-    subject: str, source: str | None, imatrix: str | None, toolchain: str | None, out: Path | None,
+    subject: str, source: str | None, imatrix: str | None, fit_imatrix: bool, toolchain: str | None, out: Path | None,
     markdown: Path | None, page: Path | None, attest: Path | None, key: Path | None, **asked: Any,
 ) -> None:  # fmt: skip
     """Ask four questions of the quant SUBJECT: weights, recipe, metadata, coverage.
@@ -63,7 +68,10 @@ def audit(
     from requant.audit.question import audit as carry_out
     from requant.audit.render import rendered
 
-    question = replace(question_of(**asked), subject=subject, weights=source, imatrix=imatrix, toolchain=toolchain)
+    question = replace(
+        question_of(**asked), subject=subject, weights=source, imatrix=imatrix, fit_imatrix=fit_imatrix,
+        toolchain=toolchain,
+    )  # fmt: skip
     if (attest is None) is not (key is None) or (attest is not None and question.rows is not None):
         raise click.UsageError("--attest needs --key and --full")
     keep_inputs((subject, source, imatrix, key), (out, markdown, page, attest))

@@ -13,15 +13,7 @@ from requant.formats.ggml import COPIED, PLAIN, Bytes, Floats, GGMLType, Indices
 from requant.formats.gguf import Header, Tensor, quoted
 from requant.formats.packed import CODES, FP8, mxfp4_values, pack_mxfp4
 from requant.formats.ranged import Ranged
-from requant.formats.safetensors import (
-    STORED,
-    Checkpoint,
-    Rows,
-    StoredTensor,
-    rows_as_float32,
-    rows_as_stored,
-    rows_of_many,
-)
+from requant.formats.safetensors import STORED, Checkpoint, Rows, StoredTensor, bytes_of_many, rows_of_many
 from requant.ground.errors import FormatError
 
 Read = Callable[[Sequence[tuple[StoredTensor, Rows]]], list[Floats]]
@@ -152,10 +144,10 @@ class CheckpointWeights:
         scales = [self._layout.scales.get(stored.name) for stored, _ in wanted]
         if not any(scales):
             return rows_of_many(wanted)
-        return [
-            scaled_rows(stored, self._stored[scale.name], scale, rows) if scale else rows_as_float32(stored, rows)
-            for (stored, rows), scale in zip(wanted, scales, strict=True)
-        ]
+        scaled = [(each, scale, self._stored[scale.name]) for each, scale in zip(wanted, scales, strict=True) if scale]
+        plain = [each for each, scale in zip(wanted, scales, strict=True) if not scale]
+        found, others = iter(scaled_rows(scaled)), iter(rows_of_many(plain))
+        return [next(found if scale else others) for scale in scales]
 
     def packed(self, name: str, indices: Indices) -> Bytes:
         """Rows of MXFP4 in ggml's order."""
@@ -203,15 +195,23 @@ def _run(rows: Indices) -> slice | Indices:
     return slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows
 
 
-def scaled_rows(stored: StoredTensor, numbers: StoredTensor, scale: Scale, indices: Rows) -> Floats:
-    """Rows of FP8 times their scales, in float32 as upstream multiplies them: ``dequant_simple`` of its converter."""
-    values = FP8[stored.dtype][rows_as_stored(stored, indices)]
-    rows = np.arange(indices.start, indices.stop) if isinstance(indices, slice) else np.asarray(indices, np.int64)
-    each = -(-stored.columns // scale.columns)
-    whole = replace(numbers, shape=(prod(numbers.shape) // each, each))
-    by = np.repeat(rows_as_float32(whole, rows // scale.rows), scale.columns, 1)[:, : stored.columns]
-    with np.errstate(over="ignore", invalid="ignore"):  # of NaN and infinity nothing is derived
-        found: Floats = values * by
+def scaled_rows(wanted: Sequence[tuple[tuple[StoredTensor, Rows], Scale, StoredTensor]]) -> list[Floats]:
+    """Rows of FP8 times their scales, in float32 as upstream multiplies them: ``dequant_simple`` of its converter.
+
+    Each with its scale and the tensor that holds the scale's numbers; those of one file come together.
+    """
+    looks: list[tuple[StoredTensor, Rows]] = []
+    for (stored, indices), scale, numbers in wanted:
+        rows = np.arange(indices.start, indices.stop) if isinstance(indices, slice) else np.asarray(indices, np.int64)
+        each = -(-stored.columns // scale.columns)
+        whole = replace(numbers, shape=(prod(numbers.shape) // each, each))
+        looks += [(stored, indices), (whole, rows // scale.rows)]
+    read, found = iter(bytes_of_many(looks)), []
+    for (stored, _), scale, numbers in wanted:
+        values = FP8[stored.dtype][next(read)]
+        by = np.repeat(as_float32(GGMLType[numbers.dtype], next(read)), scale.columns, 1)[:, : stored.columns]
+        with np.errstate(over="ignore", invalid="ignore"):  # of NaN and infinity nothing is derived
+            found.append(values * by)
     return found
 
 
@@ -220,7 +220,8 @@ def packed_rows(codes: StoredTensor, scales: StoredTensor, starts: Indices) -> B
     blocks = codes.shape[-2]
     whole = replace(codes, shape=(codes.rows // blocks, blocks * CODES))
     rows = starts // whole.columns
-    return pack_mxfp4(rows_as_stored(whole, rows).reshape(-1, blocks, CODES), rows_as_stored(scales, rows))
+    halves, exponents = bytes_of_many([(whole, rows), (scales, rows)])
+    return pack_mxfp4(halves.reshape(-1, blocks, CODES), exponents)
 
 
 def rounded(weights: Floats, via: GGMLType) -> Floats:

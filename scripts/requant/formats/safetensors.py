@@ -175,13 +175,8 @@ def rows_of_many(wanted: Sequence[tuple[StoredTensor, Rows]]) -> list[Floats]:
     return [_as_float32(rows, stored.dtype) for (stored, _), rows in zip(wanted, bytes_of_many(wanted), strict=True)]
 
 
-def rows_as_stored(stored: StoredTensor, indices: Rows) -> Bytes:
-    """Read rows of whatever type: ``[len(indices), bytes of a row]``, otherwise as ``rows_as_float32``."""
-    return bytes_of_many([(stored, indices)])[0]
-
-
 def bytes_of_many(wanted: Sequence[tuple[StoredTensor, Rows]]) -> list[Bytes]:
-    """The same of several tensors."""
+    """Read rows of whatever types: ``[rows, bytes of a row]`` of each tensor, otherwise as ``rows_of_many``."""
     looks = [_Look.at(stored, indices) for stored, indices in wanted]
     by_file: dict[int, list[_Look]] = {}
     for look in looks:

@@ -10,6 +10,7 @@ __all__ = [
     "mix",
     "quantizer",
     "quants",
+    "recovery",
     "tensor_kinds",
     "verdict",
     "witnesses",

@@ -153,8 +153,13 @@ def explained(tensor: Document) -> str:
         return tensor["reason"] or ""
     if tensor["verdict"] == Verdict.CONSISTENT:
         most, worst = (float(tensor["consistency"][name]) for name in RATIOS)
-        said = f"error at most {most:.4g} of that without importances, {worst:.3g} of it in one block"
-        return "; ".join([said, *([tensor["reason"]] if tensor["reason"] else [])])
+        said = [f"error at most {most:.4g} of that without importances, {worst:.3g} of it in one block"]
+        if found := tensor.get("recovered"):
+            said.append(
+                f"importances that were read off {found['rows']:,} rows derive {found['derived']:,} of "
+                f"{counted(found['blocks'], 'block')} in others, {found['least']:,} of {found['row']:,} in one row"
+            )
+        return "; ".join([*said, *([tensor["reason"]] if tensor["reason"] else [])])
     differ, their = ("differs", "its") if differing == 1 else ("differ", "their")
     parts = [f"{differing:,} of {counted(tensor['blocks'], 'block')} {differ}"]
     if unexplained:
@@ -213,6 +218,9 @@ def _as_one(tensors: Sequence[dict[str, Any]]) -> Document:
     if first["verdict"] == Verdict.CONSISTENT:
         said = [tensor["consistency"] for tensor in tensors]
         found["consistency"] = {name: max((each[name] for each in said), key=float) for name in RATIOS}
+        if tried := [each for tensor in tensors if (each := tensor.get("recovered"))]:
+            last = min(tried, key=lambda each: each["least"] / each["row"])
+            found["recovered"] = last | {key: sum(each[key] for each in tried) for key in ("rows", "blocks", "derived")}
     return first | found
 
 

@@ -1,3 +1,13 @@
 """The first question: rows derived again, compared, and judged; which rows, and what they read."""
 
-__all__ = ["hashed_weights", "journal", "material", "passage", "sample", "sweep", "tensor", "unknown_importances"]
+__all__ = [
+    "hashed_weights",
+    "journal",
+    "material",
+    "passage",
+    "recovered",
+    "sample",
+    "sweep",
+    "tensor",
+    "unknown_importances",
+]

@@ -13,6 +13,20 @@ from requant.quantization.derivation import Rows, Tally
 from requant.quantization.verdict import Verdict
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """What importances that were read off ``rows`` rows make of others.
+
+    ``derived`` of ``blocks`` blocks come out byte for byte, in the row with the fewest ``least`` of ``row``.
+    """
+
+    rows: int
+    blocks: int
+    derived: int
+    row: int
+    least: int
+
+
 @dataclass
 class TensorAudit:
     """One tensor of the subject: what was found, and in the end a verdict.
@@ -20,6 +34,7 @@ class TensorAudit:
     ``selected`` are the rows to look at, ``None`` for all; ``held`` are these rows once they have been read. ``reason``
     says why a tensor is unchecked, or what is wrong with it as a whole. ``unweighted`` is what importances did to it.
     ``turned`` says that it was made without importances where the file was made with them, or the other way about.
+    ``recovered`` is what importances come to that were read off it, where that was asked for.
     """
 
     tensor: Tensor
@@ -30,6 +45,7 @@ class TensorAudit:
     held: Rows | None = None
     unweighted: Unweighted = field(default_factory=Unweighted)
     turned: bool = False
+    recovered: Recovered | None = None
 
     @property
     def rows(self) -> int:
