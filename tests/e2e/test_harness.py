@@ -92,6 +92,7 @@ def test_every_answer_has_its_outcome(ask: Callable[..., Results], tmp_path: Pat
     assert kept[9]["reason"] == "EvalScope got no answer, see its log" and (tmp_path / "log").exists()
 
 
+@pytest.mark.long
 def test_a_second_run_asks_what_has_no_answer(ask: Callable[..., Results], tmp_path: Path) -> None:
     with ScriptedEndpoint() as server:
         server.otherwise = message("ANSWER: B")
@@ -134,6 +135,7 @@ def test_a_killed_run_goes_on(harness: Path, ask: Callable[..., Results], tmp_pa
         assert len(server.requests) <= 24 + 8
 
 
+@pytest.mark.long
 def test_gpqa(ask: Callable[..., Results], tmp_path: Path) -> None:
     rows = tuple(dict(zip(GPQA, [f"q{number}", "right", "one", "two", "three"], strict=True)) for number in range(8))
     knowledge = Knowledge("gpqa_diamond", "b" * 64, rows, "")
