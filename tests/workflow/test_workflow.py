@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 import yaml
 
 from support.checkout import ROOT
+from support.hub import TOKEN, LoopbackHub
+from support.hub.clients import Client
 from support.plans import HERE, planned, snakemake, write_small_recipe, write_yaml
 from support.small_release import write_release
 
@@ -127,6 +130,42 @@ def test_a_refused_recipe_is_one_sentence(name: str, tmp_path: Path) -> None:
     assert any(all(word in line for word in words) for line in output.splitlines()), output
 
 
+TO = ("--config", "publish=[huggingface:somebody/Tiny-GGUF, modelscope:somebody/Tiny-MS]", "--")
+
+
+def test_a_release_is_published_where_the_target_is_named_and_nowhere_else(
+    writing: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hubs' real clients in the rule's own process. Named twice, it asks again, and has nothing to bring."""
+    write_release(tmp_path / "results" / "Tiny-Qwen3" / "release")
+    recipe = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())
+    del recipe["evaluation"]
+    write_yaml(tmp_path / "recipe.yaml", recipe)
+    options = (*HERE, "--configfile", "recipe.yaml", *TO)
+    assert "publish" not in planned(*options, "all", cwd=tmp_path)
+    assert planned(*options, "publish", cwd=tmp_path) == {"publish": 1}
+    assert not writing.requests
+    here = Client(writing, tmp_path / "home").environment(
+        HF_TOKEN=TOKEN, MODELSCOPE_API_TOKEN=TOKEN, HF_HUB_DISABLE_XET="1"
+    )
+    for times in (1, 2):
+        done = snakemake(*options, "publish", cwd=tmp_path, **here)
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.count("complete: ") == 2 and TOKEN not in done.stdout
+        assert done.stdout.count("  same  ") == (times - 1) * 10
+    record = json.loads((tmp_path / "results" / "Tiny-Qwen3" / "published.json").read_bytes())
+    assert [(place["hub"], place["complete"]) for place in record["places"]] == [
+        ("huggingface", True), ("modelscope", True),
+    ]  # fmt: skip
+
+
+def test_a_target_publish_without_places_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    done = snakemake(*HERE, "--configfile", str(ROOT / "config" / "tiny.yaml"), "--", "publish", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert "the target publish needs places in the recipe; write publish: [huggingface:OWNER/NAME]" in done.stdout
+    assert not (tmp_path / "results" / "Tiny-Qwen3" / "generated").exists()
+
+
 STEP = """
 rule all:
     output: "x"
@@ -184,8 +223,9 @@ def test_every_rule_leaves_a_log_and_times() -> None:
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         _, *rules = re.split(r"^(?:use )?rule ", path.read_text(), flags=re.MULTILINE)
         for rule in rules:
-            # Snakemake takes a benchmark for an output, and a rebuild must have none: it is never up to date.
-            wanted = {"rebuild:": ["log"], "rebuild as audit with:": []}.get(rule.splitlines()[0], ["log", "benchmark"])
+            # Snakemake takes a benchmark for an output, and these must have none: they are never up to date.
+            fresh = {"rebuild:": ["log"], "rebuild as audit with:": [], "publish:": ["log"]}
+            wanted = fresh.get(rule.splitlines()[0], ["log", "benchmark"])
             assert re.findall(r"^    (log|benchmark):$", rule, re.MULTILINE) == wanted, f"{path}: {rule}"
 
 

@@ -66,6 +66,15 @@ def evaluated(part, paths):
     return paths if getattr(recipe.evaluation, part) else []
 
 
+def to_publish(wildcards=None):
+    """The release; refused where the recipe names no place for it."""
+    if not recipe.publish:
+        raise WorkflowError(
+            "the target publish needs places in the recipe; write publish: [huggingface:OWNER/NAME]"
+        )
+    return RELEASE
+
+
 wildcard_constraints:
     kind="[A-Z0-9_]+",
     tool="llama-[a-z-]+",
