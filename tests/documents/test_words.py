@@ -111,6 +111,7 @@ CARDS: dict[str, tuple[Document, Document | None]] = {
     "from a folder": (local_model(), None),
     "from ModelScope": (changed(hub_model(), "inputs/model/revision", None), None),
     "no source of llama.cpp": (changed(hub_model(), "inputs/toolchain/sdist", None), None),
+    "with a bill of materials": (changed(hub_model(), "recipe/document/bill_of_materials", "cyclonedx"), None),
     "no vendor's benchmarks": (with_card(hub_model(), vendor_benchmarks={"source": "none", "rows": []}), None),
 }  # fmt: skip
 

@@ -34,9 +34,12 @@ LANES = [] if recipe.quantization else ["<toolchain>/lanes/build.json"]
 QUANTS = [layout.quant_file(recipe.name, kind) for kind in recipe.quants]
 RELEASE = [
     f"<results>/release/{name}"
-    for name in layout.release_files(recipe.name, recipe.quants, recipe.evaluation.any)
+    for name in layout.release_files(
+        recipe.name, recipe.quants, recipe.evaluation.any, recipe.billed
+    )
 ]
 EVALUATION = ["<results>/release/evaluation.json"] if recipe.evaluation.any else []
+BILL = ["<results>/release/bom.cdx.json"] if recipe.billed else []
 REPORT = ["<results>/report.html"] if recipe.evaluation.any else []
 # Of the packages that read data sets. A data set is pinned, and so is the text read from it: packages that were installed
 # anew are no reason to read it again.

@@ -13,9 +13,9 @@ rule publish:
         sums="<results>/release/SHA256SUMS",
     log:
         "<logs>/publish.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
-    localrule: True
     params:
         places=list(recipe.publish),
     message:

@@ -5,7 +5,7 @@ Rules call these folders by their pathvars, as in ``<results>/quants``; nobody e
 
 from pathlib import PurePath
 
-from requant.documents.file_names import CARD, EVALUATION, IMATRIX, MANIFEST, SUMS
+from requant.documents.file_names import BILL_OF_MATERIALS, CARD, EVALUATION, IMATRIX, MANIFEST, SUMS
 from requant.toolchain.variants import STRICT
 
 RESULTS = "results"
@@ -76,7 +76,7 @@ def quant_file(name: str, quant: str) -> str:
     return f"{name}-{quant}-imatrix.gguf"
 
 
-def release_files(name: str, quants: tuple[str, ...], evaluated: bool) -> list[str]:
-    """What the files of a release are called; ``evaluated`` says whether it is measured too."""
-    measured = [EVALUATION] if evaluated else []
-    return [*(quant_file(name, quant) for quant in quants), IMATRIX, MANIFEST, CARD, SUMS, *measured]
+def release_files(name: str, quants: tuple[str, ...], evaluated: bool, billed: bool = False) -> list[str]:
+    """What the files of a release are called; a recipe says whether it is ``evaluated`` and has a bill of materials."""
+    more = [*([EVALUATION] if evaluated else ()), *([BILL_OF_MATERIALS] if billed else ())]
+    return [*(quant_file(name, quant) for quant in quants), IMATRIX, MANIFEST, CARD, SUMS, *more]

@@ -32,8 +32,8 @@ class Recipe:
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
     release to rebuild, ``mirror`` (the key ``source``) where this machine fetches from. ``conversion`` is
     ``upstream`` where upstream's converter is asked for, ``quantization`` is ``strict`` where llama.cpp is to quantize
-    without lanes. ``evaluation`` is what is measured; ``suites`` has the pins of suites that are no files. ``publish``
-    are the places that the target publish brings the release to.
+    without lanes. ``billed`` is whether a bill of materials is made. ``evaluation`` is what is measured; ``suites`` has
+    the pins of suites that are no files. ``publish`` are the places that the target publish brings the release to.
     """
 
     document: Mapping[str, Any]
@@ -48,6 +48,7 @@ class Recipe:
     quantization: str | None
     calibration: Calibration
     quants: tuple[str, ...]
+    billed: bool
     card: Mapping[str, Any]
     mirror: str
     audited: str
@@ -98,6 +99,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         quantization=config.get("quantization"),
         calibration=calibration,
         quants=tuple(config["quants"]),
+        billed="bill_of_materials" in config,
         card=config["card"],
         mirror=mirror,
         audited=str(Path(config.get("audited", layout.release(config["name"]))).expanduser()),

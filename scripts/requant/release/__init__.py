@@ -5,6 +5,7 @@
 
 __all__ = [
     "attestation",
+    "bill_of_materials",
     "card",
     "derivation",
     "folder",

@@ -69,6 +69,7 @@ def _made(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str,
     return {
         **vars(release),
         "front_matter": _front_matter(manifest, measured),
+        "billed": "bill_of_materials" in manifest["recipe"]["document"],
         "repo": _repo(manifest["recipe"]["document"]),
         "bf16": {"rounded_from": None, **manifest["model"], "elements": elements(manifest["model"]["tensors"])},
         "quants": [_quant(quant) for quant in manifest["quants"]],
