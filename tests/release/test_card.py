@@ -12,6 +12,8 @@ from support.cards import halves, render, tables
 from support.manifests import KINDS, Manifest, generated_model, hub_model, packaged_model, sha
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
+FETCHED = 2
+"""Commands with which llama.cpp downloads the model by itself."""
 
 
 def file_entries(value: Any) -> list[dict[str, Any]]:
@@ -121,6 +123,15 @@ def test_where_the_importance_matrix_repeats(name: str) -> None:
         assert not [other for other in others if other in half]
         assert ("workflow/native" in half) == (name == "portable")
         assert "``" not in half.replace("```", "")
+
+
+def test_the_repository_is_the_recipe_s_or_named_after_publisher_and_model() -> None:
+    document = hub_model()
+    assert render(document).count("somebody/Big-2507-GGUF-imatrix") == 2 * (2 + FETCHED)
+    document["recipe"]["document"]["card"]["repo"] = "Else_where/Big"
+    card = render(document)
+    assert card.count("Else_where/Big") == 2 * (2 + FETCHED) and "\n# Big\n" in card
+    assert "Big-2507-GGUF-imatrix" not in card
 
 
 def test_vendor_scores_or_none() -> None:

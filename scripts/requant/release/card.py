@@ -94,7 +94,7 @@ def _statuses(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _repo(recipe: Mapping[str, Any]) -> str:
-    return f"{recipe['card']['publisher']}/{recipe['name']}-GGUF-imatrix"
+    return str(recipe["card"].get("repo") or f"{recipe['card']['publisher']}/{recipe['name']}-GGUF-imatrix")
 
 
 def _quant(quant: Mapping[str, Any]) -> dict[str, Any]:
