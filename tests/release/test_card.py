@@ -91,7 +91,7 @@ def test_twice_quantized_weights_are_marked() -> None:
 
 
 def test_a_generated_model_says_that_it_is_useless() -> None:
-    for half, words in zip(halves(render(generated_model())), ("没有任何用处", "useless"), strict=True):
+    for half, words in zip(halves(render(generated_model())), ("没有实际用途", "useless"), strict=True):
         assert words in half
     assert "useless" not in render(hub_model())
 
