@@ -81,7 +81,7 @@ $(CUDA)/cuda.done: envs/cuda.lock
 	@$(CUDA)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r envs/cuda.lock
 	@touch $@
 
-# Opt-in: a million hostile inputs, guided by coverage, in build/fuzz; about 15 minutes on one core, Linux on x86-64 only.
+# Opt-in: a million hostile inputs, guided by coverage, in build/fuzz; about 15 minutes on one core, where atheris has wheels.
 fuzz: $(FUZZ)/fuzz.done
 	@$(FUZZ)/bin/python tests/fuzz/run.py --runs $(RUNS)
 
@@ -98,7 +98,7 @@ lint: setup-test
 	@$(BIN)/mypy
 	@PYTHONPATH=scripts:tests $(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/snakefmt --check Snakefile workflow
-	@$(BIN)/shellcheck envs/lock.sh .ci/run
+	@PATH="$(BIN):$$PATH" shellcheck envs/lock.sh .ci/run
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
