@@ -134,6 +134,15 @@ def test_the_repository_is_the_recipe_s_or_named_after_publisher_and_model() -> 
     assert "Big-2507-GGUF-imatrix" not in card
 
 
+def test_llama_cpp_is_told_the_quant_or_where_that_finds_none_the_file() -> None:
+    document = hub_model()
+    assert render(document).count("-hf somebody/Big-2507-GGUF-imatrix:Q4_K_M") == 2 * FETCHED
+    document["quants"][0]["file"]["name"] = "Big-2507-Q4_K_M-imatrix.gguf"
+    card = render(document)
+    assert card.count("-hf somebody/Big-2507-GGUF-imatrix -hff Big-2507-Q4_K_M-imatrix.gguf") == 2 * FETCHED
+    assert ":Q4_K_M" not in card and "`imatrix` in its name" in card
+
+
 def test_vendor_scores_or_none() -> None:
     assert render(hub_model()).count("| AIME25 | 81.3 |") == 2
     assert "None published." in render(generated_model())

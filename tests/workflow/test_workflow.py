@@ -46,7 +46,7 @@ def test_what_reads_data_sets_is_installed_for_mmlu(tmp_path: Path) -> None:
     assert jobs["build_datasets"] == jobs["fetch_knowledge"] == 1
 
 
-DEFAULT = "results/Qwen3-4B-Thinking-2507/release/Qwen3-4B-Thinking-2507-Q4_K_M-imatrix.gguf"
+DEFAULT = "results/Qwen3-4B-Thinking-2507/release/Qwen3-4B-Thinking-2507-Q4_K_M.gguf"
 
 
 def test_the_release_recipe_is_the_default() -> None:

@@ -1,5 +1,6 @@
 # The recipe, what is made of it, and the names that every stage shares.
 import json
+import re
 from dataclasses import asdict
 
 from requant.ground.errors import RequantError

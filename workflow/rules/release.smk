@@ -81,7 +81,7 @@ rule place_quant:
     benchmark:
         "<benchmarks>/place_{name}.jsonl"
     wildcard_constraints:
-        name=".+-imatrix",
+        name="|".join(re.escape(Path(quant).stem) for quant in QUANTS),
     conda:
         "../../envs/workflow.yaml"
     message:

@@ -72,8 +72,13 @@ def answers(name: str, label: str) -> str:
 
 
 def quant_file(name: str, quant: str) -> str:
-    """What a released quant is called."""
-    return f"{name}-{quant}-imatrix.gguf"
+    """What a released quant is called; llama.cpp takes none for a model that has ``imatrix`` in its name."""
+    return f"{name}-{quant}.gguf"
+
+
+def plain_file(name: str, quant: str) -> str:
+    """What the same quant without importance matrix is called, which is measured beside it and not released."""
+    return f"{name}-{quant}-plain.gguf"
 
 
 def release_files(name: str, quants: tuple[str, ...], evaluated: bool, billed: bool = False) -> list[str]:
