@@ -14,6 +14,8 @@ FUZZ := .venv-fuzz
 # How many inputs make fuzz tries, over all targets together.
 RUNS ?= 1000000
 WEIGHTS ?= 1e9
+# For which GPUs make test-cuda builds, by their compute capability without the point.
+SM ?= 121
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
@@ -58,9 +60,10 @@ test-long: setup-test
 test-arm64: setup-test
 	@$(BIN)/python -m pytest -m arm64 tests/arm64
 
-# Opt-in: builds the CUDA backend with the compiler of envs/cuda.lock; half an hour on two cores, no GPU needed.
+# Opt-in: builds the CUDA backend with the compiler of envs/cuda.lock for the architectures SM, such as SM="89 90"; half an
+# hour each on two cores, no GPU needed.
 test-cuda: setup-test $(CUDA)/cuda.done
-	@REQUANT_CUDA_WHEELS=$$(echo $(CUDA)/lib/python3*/site-packages/nvidia/cu13) \
+	@SM="$(SM)" REQUANT_CUDA_WHEELS=$$(echo $(CUDA)/lib/python3*/site-packages/nvidia/cu13) \
 	  $(BIN)/python -m pytest -m cuda tests/cuda
 
 # Opt-in: WEIGHTS weights of each type, a billion by default, in the lanes of every level and by llama.cpp itself: about
@@ -78,7 +81,7 @@ $(CUDA)/cuda.done: envs/cuda.lock
 	@$(CUDA)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r envs/cuda.lock
 	@touch $@
 
-# Opt-in: a million hostile inputs, guided by coverage, in build/fuzz; about 15 minutes on one core, Linux on x86-64 only.
+# Opt-in: a million hostile inputs, guided by coverage, in build/fuzz; about 15 minutes on one core, where atheris has wheels.
 fuzz: $(FUZZ)/fuzz.done
 	@$(FUZZ)/bin/python tests/fuzz/run.py --runs $(RUNS)
 
@@ -95,7 +98,7 @@ lint: setup-test
 	@$(BIN)/mypy
 	@PYTHONPATH=scripts:tests $(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/snakefmt --check Snakefile workflow
-	@$(BIN)/shellcheck envs/lock.sh .ci/run
+	@PATH="$(BIN):$$PATH" shellcheck envs/lock.sh .ci/run
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff

@@ -50,7 +50,7 @@ class Model:
         results = ROOT / "results" / name
         self.weights, self.release = results / "generated", results / "release"
         self.bf16 = results / "bf16" / "converted" / f"{name}.gguf"
-        self.quant = self.release / f"{name}-Q4_K_M-imatrix.gguf"
+        self.quant = self.release / f"{name}-Q4_K_M.gguf"
         self.imatrix = self.release / "imatrix.gguf"
         self.quantizing = sum(path.stat().st_size for path in (self.bf16, self.imatrix, self.quant))
         self.shards = sorted(self.weights.glob("*.safetensors"))

@@ -186,7 +186,7 @@ def main(folder: Path, latency: float, several: str, full: bool, kill_at: float,
 
     folder.mkdir(parents=True)
     tiny, tiny_quant = results / "Tiny-Qwen3" / "generated", results / "Tiny-Qwen3" / "release"
-    pair = write_sparse_pair(folder / "4B", tiny, tiny_quant / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", FOUR_B, SEED, ROWS)
+    pair = write_sparse_pair(folder / "4B", tiny, tiny_quant / "Tiny-Qwen3-Q4_K_M.gguf", FOUR_B, SEED, ROWS)
     bench = Bench(folder, latency, several)
     bench.cache.mkdir(parents=True)
     (bench.cache / "toolchains").symlink_to((results / "toolchains").resolve())

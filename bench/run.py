@@ -183,8 +183,8 @@ def calibration(model: Path, contenders: Sequence[Contender]) -> Task:
 def quantization(model: Path, imatrix: Path, contenders: Sequence[Contender], kind: str) -> Task:
     """Quantization of ``model`` to a type, as the demo does it to Q4_K_M."""
     command = list(read_record(DEMO / "quants" / "Q4_K_M.json")["step"]["command"])
-    product = f"{model.stem}-{kind}-imatrix.gguf"
-    command[command.index(f"{DEMO.name}-Q4_K_M-imatrix.gguf")] = product
+    product = f"{model.stem}-{kind}.gguf"
+    command[command.index(f"{DEMO.name}-Q4_K_M.gguf")] = product
     command[command.index("Q4_K_M")] = kind
     links = {"model.gguf": model, "imatrix.gguf": imatrix}
     facts = {**model_facts(model), "command": command, "type": kind}

@@ -62,7 +62,7 @@ def test_the_release(arm64: Workplace, tmp_path: Path) -> None:
     # What the workflow builds would be for this machine.
     assert "] " in output and not BUILT.search(output), output
     found, expected = made(arm64), made(x86)
-    names = {"Tiny-Qwen3.gguf", "imatrix.gguf", *(f"Tiny-Qwen3-{kind}-imatrix.gguf" for kind in KINDS)}
+    names = {"Tiny-Qwen3.gguf", "imatrix.gguf", *(f"Tiny-Qwen3-{kind}.gguf" for kind in KINDS)}
     assert names | {"manifest.json", "README.md", "SHA256SUMS"} <= found.keys()
     assert found == expected
     # The tool is given the lanes by the dynamic linker of the processor that it is made for.

@@ -1,7 +1,8 @@
-"""The variant cuda-sm121, really built: its library holds code for sm_121a, all of it, and nothing else.
+"""The variants cuda-smNN, really built: the library holds code for its one architecture, all of it, and nothing else.
 
-``make test-cuda`` runs this with the compiler of ``envs/cuda.lock``; no GPU and no installed toolkit is needed. The
-build takes half an hour on two cores; its folder is kept, so a run that was stopped goes on where it was.
+``make test-cuda`` runs this with the compiler of ``envs/cuda.lock``, for those that ``SM`` names, by default GB10's; no GPU
+and no installed toolkit is needed. A build takes half an hour on two cores; its folder is kept, so a run that was stopped
+goes on where it was.
 """
 
 import ctypes
@@ -22,7 +23,8 @@ from requant.toolchain.variants import variant
 from support.checkout import ROOT, TOOLCHAINS
 
 FOLDER = ROOT / "build" / "test-cuda"
-TOOLCHAIN, VARIANT = "llama.cpp-0c1e57098bba", "cuda-sm121"
+TOOLCHAIN = "llama.cpp-0c1e57098bba"
+VARIANTS = [f"cuda-sm{sm}" for sm in os.environ.get("SM", "121").split()]
 ELF = re.compile(r"^ELF file\s+\d+: .+\.(sm_\w+)\.cubin$", re.MULTILINE)
 
 
@@ -84,7 +86,11 @@ def test_cuobjdump_tells_architectures_apart(
     assert (elf, len(ptx)) == (machine_code, pieces_of_ptx)
 
 
-def test_the_library_holds_sm_121a_code_only(toolkit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_library_holds_code_of_its_architecture_only(
+    toolkit: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    architecture = str(variant(name).architecture)
     monkeypatch.setenv("CUDACXX", str(toolkit / "bin" / "nvcc"))
     monkeypatch.setenv("CUDAToolkit_ROOT", str(toolkit))
     pin = read_pins(ROOT / DEFAULT_PINS).toolchains[TOOLCHAIN]
@@ -93,20 +99,18 @@ def test_the_library_holds_sm_121a_code_only(toolkit: Path, monkeypatch: pytest.
         place = FOLDER / pin.name
     if not (place / "source.json").exists():
         fetch_toolchain(pin, place / "source", place / "source.json", FOLDER / "fetch.log")
-    folder = FOLDER / pin.name / VARIANT
-    build_backend(
-        place / "source", VARIANT, folder, pin.commit, Run(len(os.sched_getaffinity(0)), FOLDER / "build.log")
-    )
+    folder = FOLDER / pin.name / name
+    build_backend(place / "source", name, folder, pin.commit, Run(len(os.sched_getaffinity(0)), FOLDER / "build.log"))
 
     built, library = open_built(folder / "build.json"), folder / "libggml-cuda.so"
     assert set(built.files) == {"libggml-cpu.so", "libggml-cuda.so"}
     assert built.document["commit"] == pin.commit
-    assert built.document["definitions"]["CMAKE_CUDA_ARCHITECTURES"] == "121a-real"
-    assert built.document["flags"] == list(variant(VARIANT).flags)
+    assert built.document["definitions"]["CMAKE_CUDA_ARCHITECTURES"] == architecture
+    assert built.document["flags"] == list(variant(name).flags)
     assert "release 13.0, V13.0." in built.document["compilers"]["cuda"]
 
     elf, ptx = listed(toolkit, library)
-    assert set(elf) == {"sm_121a"}
+    assert set(elf) == {f"sm_{architecture.removesuffix('-real')}"}
     assert ptx == []
     # A source file compiled without its kernels would leave the list above as clean as it is.
     assert len(elf) == len(list((folder / "build").rglob("*.cu.o"))) > 100

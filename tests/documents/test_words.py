@@ -101,6 +101,8 @@ def asked_in_part(manifest: Document) -> Document:
     return measured
 
 
+FORMER = [changed(quant, "file/name", f"Big-{quant['type']}-imatrix.gguf") for quant in hub_model()["quants"]]
+"""Quants as they were once called, of which llama.cpp has to be told the file."""
 CARDS: dict[str, tuple[Document, Document | None]] = {
     "from a hub, several quants, CUDA, always thinking": (hub_model(), None),
     "generated, portable, thinking if asked": (generated_model(), None),
@@ -111,6 +113,8 @@ CARDS: dict[str, tuple[Document, Document | None]] = {
     "from a folder": (local_model(), None),
     "from ModelScope": (changed(hub_model(), "inputs/model/revision", None), None),
     "no source of llama.cpp": (changed(hub_model(), "inputs/toolchain/sdist", None), None),
+    "with a bill of materials": (changed(hub_model(), "recipe/document/bill_of_materials", "cyclonedx"), None),
+    "of a release with former names": (changed(hub_model(), "quants", FORMER), None),
     "no vendor's benchmarks": (with_card(hub_model(), vendor_benchmarks={"source": "none", "rows": []}), None),
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 
 def written(demo: Workplace, folder: Path, size: TinyShape) -> SparsePair:
-    quant = demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+    quant = demo.release / "Tiny-Qwen3-Q4_K_M.gguf"
     pair = write_sparse_pair(folder, demo.results / "generated", quant, size, SEED, ROWS)
     assert pair.on_disk < 200_000_000
     return pair

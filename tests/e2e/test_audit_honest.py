@@ -44,7 +44,7 @@ from support.quants import (
 )
 from support.workplace import Workplace
 
-QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+QUANT = "Tiny-Qwen3-Q4_K_M.gguf"
 TENSORS, QUANTIZED = 46, 29
 TYPES = (
     T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.IQ4_NL, T.IQ4_XS,

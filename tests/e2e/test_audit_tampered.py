@@ -24,7 +24,7 @@ def scene(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("scene")
     unquantized = demo.results / "bf16" / "converted" / "Tiny-Qwen3.gguf"
     weights = cut(unquantized, folder / "weights.gguf", EMBEDDING, 4096)
-    quant = cut(demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", folder / "quant.gguf", EMBEDDING, 4096)
+    quant = cut(demo.release / "Tiny-Qwen3-Q4_K_M.gguf", folder / "quant.gguf", EMBEDDING, 4096)
     file, header = opened(weights)
     with file:
         yield Scene(

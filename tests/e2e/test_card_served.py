@@ -85,20 +85,22 @@ def test_it_is_checked_served_and_asked(card: str, download: Path, environment: 
     assert all(json.loads(each)["choices"][0]["message"]["content"] for each in said)
 
 
-def test_llama_cpp_fetches_it_by_the_name_of_the_file(
+def test_llama_cpp_fetches_it_by_itself(
     card: str, download: Path, environment: dict[str, str], hub: LoopbackHub
 ) -> None:
-    """And by no other way, as the card says. llama-cli takes the same options, and is not built here."""
+    """And would not under the name that releases once had. llama-cli takes the same options, and is not built here."""
     fetched = section(card, "其他运行方式", "Other ways to run it")[0]
     command, other = fetched.replace("\\\n", "").splitlines()
-    options = re.search(r"-hf (\S+) -hff (\S+)", command)
+    options = re.search(r"-hf (\S+):Q4_K_M", command)
     assert options is not None and other == f"llama-cli {options[0]}"
     hub.add_model(options[1], download)
     known, port = {**environment, "HF_ENDPOINT": hub.url}, free_port()
     typed = f"exec {command} --port {port} > served.log 2>&1"
     with running(["bash", "-ec", typed], download, known) as process:
         wait_until_healthy(f"http://127.0.0.1:{port}", process)
-    nameless = f"llama-server -hf {options[1]}:Q4_K_M --port {port}"
+    (download / QUANT).rename(download / QUANT.replace(".gguf", "-imatrix.gguf"))
+    hub.add_model("some/Once-GGUF", download)
+    nameless = f"llama-server -hf some/Once-GGUF:Q4_K_M --port {port}"
     done = subprocess.run(
         ["bash", "-ec", nameless], cwd=download, env=known, capture_output=True, text=True, timeout=60
     )

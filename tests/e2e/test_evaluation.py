@@ -136,7 +136,7 @@ def test_a_text_that_is_too_short(model: Product, tmp_path: Path) -> None:
 def test_logits_of_another_model_or_damaged_ones(demo: Workplace, model: Product, tmp_path: Path) -> None:
     how, logits = means(demo.results / "corpus" / "docs.test.txt", tmp_path), kept_in(tmp_path)
     measure_baseline(model, how, logits)
-    quant = Product(demo.release / "Tiny-Qwen3-Q4_K_M-imatrix.gguf", demo.results / "quants" / "Q4_K_M.json")
+    quant = Product(demo.release / "Tiny-Qwen3-Q4_K_M.gguf", demo.results / "quants" / "Q4_K_M.json")
     measure_quant(quant, logits, how, True, tmp_path / "quant.json")
     document = json.loads(logits.record.read_text())
     del document["record"]

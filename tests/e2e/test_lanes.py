@@ -19,7 +19,7 @@ from requant.toolchain.variants import LANES, OWN_CODE, Variant, variant
 from support.checkout import TOOLCHAINS
 from support.workplace import TINY, TOOLCHAIN, Workplace, tiny_recipe
 
-QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+QUANT = "Tiny-Qwen3-Q4_K_M.gguf"
 TOOL = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-quantize.json"
 
 

@@ -49,7 +49,7 @@ def test_it_answers(answer: str) -> None:
 
 @pytest.mark.long
 def test_the_release_is_listed_and_answers(said: str) -> None:
-    assert "SmolLM2-135M-Instruct-Q4_K_M-imatrix.gguf" in said
+    assert "SmolLM2-135M-Instruct-Q4_K_M.gguf" in said
     assert "Paris" in said.splitlines()[-1]
 
 

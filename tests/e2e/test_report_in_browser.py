@@ -46,7 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             **quant,
             "type": kind,
-            "file": {**quant["file"], "name": f"Tiny-Qwen3-{kind}-imatrix.gguf", "size": int(size * 1e9)},
+            "file": {**quant["file"], "name": f"Tiny-Qwen3-{kind}.gguf", "size": int(size * 1e9)},
         }
         for kind, size in TYPES.items()
     ]

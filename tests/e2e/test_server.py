@@ -31,7 +31,7 @@ from support.workplace import TOOLCHAIN, Workplace
 
 BUILT = TOOLCHAINS / TOOLCHAIN
 SERVER, NATIVE = BUILT / "strict" / "bin" / "llama-server.json", BUILT / "native" / "build.json"
-QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+QUANT = "Tiny-Qwen3-Q4_K_M.gguf"
 # Shorter than the model's own, whose length stays.
 NO_TOOLS = (
     "{% if tools %}{{ raise_exception('this model calls no tools') }}{% endif %}"

@@ -20,7 +20,7 @@ from support.workplace import TINY, TOOLCHAIN, Workplace, digests, tiny_recipe
 
 pytestmark = pytest.mark.makes_the_demo
 GOLDEN = ROOT / "tests" / "golden" / "tiny.json"
-QUANT = "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+QUANT = "Tiny-Qwen3-Q4_K_M.gguf"
 
 
 def test_release_is_complete_and_sha256sum_accepts_it(demo: Workplace) -> None:
@@ -106,8 +106,8 @@ def test_other_quant_types(make_workplace: Callable[..., Workplace]) -> None:
     sums = (workplace.release / "SHA256SUMS").read_text()
     card = (workplace.release / "README.md").read_text()
     for kind in kinds:
-        assert f"Tiny-Qwen3-{kind}-imatrix.gguf" in sums
-        assert f"Tiny-Qwen3-{kind}-imatrix.gguf" in card
+        assert f"Tiny-Qwen3-{kind}.gguf" in sums
+        assert f"Tiny-Qwen3-{kind}.gguf" in card
 
 
 def test_report_embeds_card_manifest_and_times(demo: Workplace, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_what_was_not_run_says_so(part: str, manifest: Document, render: Callabl
     found = {str(svg.attributes["aria-labelledby"])[:-4] for svg in page.all("svg")}
     assert found == FIGURES - MISSING[part]
     [section] = [node for node in page.all("section") if node.attributes["id"] == part]
-    assert "Not run: " in section.words("en") and "未运行：" in section.words("zh")
+    assert "Not run: " in section.words("en") and "未测：" in section.words("zh")
 
 
 def test_without_anything_there_is_still_a_page(manifest: Document, render: Callable[..., str]) -> None:

@@ -155,7 +155,7 @@ def test_what_is_said(
 
 
 @pytest.mark.parametrize(
-    ("gpu", "command"), [(GB10, "--workflow-profile profiles/gb10"), (RTX, "arithmetic: cuda-sm89")]
+    ("gpu", "command"), [(GB10, "--workflow-profile profiles/gb10"), (RTX, "SM=89 .venv/bin/snakemake")]
 )
 def test_the_profile_of_a_gpu(machine: Path, gpu: GPU, command: str) -> None:
     (machine / "bin" / "nvcc").write_text(PROGRAM)

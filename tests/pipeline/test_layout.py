@@ -2,7 +2,7 @@
 
 import re
 
-from requant.documents.file_names import EVALUATION
+from requant.documents.file_names import BILL_OF_MATERIALS, EVALUATION
 from requant.pipeline import layout
 from support.checkout import ROOT
 
@@ -28,9 +28,10 @@ def test_shared_folders_are_no_recipe_s() -> None:
 
 
 def test_files_of_a_release() -> None:
-    files = ["T-Q4_K_M-imatrix.gguf", "T-Q8_0-imatrix.gguf", "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS"]
+    files = ["T-Q4_K_M.gguf", "T-Q8_0.gguf", "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS"]
     assert layout.release_files("T", ("Q4_K_M", "Q8_0"), False) == files
     assert layout.release_files("T", ("Q4_K_M", "Q8_0"), True) == [*files, EVALUATION]
+    assert layout.release_files("T", ("Q4_K_M", "Q8_0"), False, True) == [*files, BILL_OF_MATERIALS]
 
 
 def test_rules_spell_no_path_below_results() -> None:

@@ -13,6 +13,7 @@ from requant.documents.schemas import read_yaml
 from requant.ground.canonical import canonical
 from requant.ground.errors import DiskError, RecipeError
 from requant.pipeline.recipe import bytes_after_download, load_recipe, named_file, needs_gpu, require_room
+from requant.places.repository import ID
 from requant.quantization.quants import quant_bytes
 from support.checkout import ROOT
 
@@ -137,6 +138,12 @@ WRONG = {
         {"arithmetic": "native", "suites": ["a/x.jsonl", "b/x.jsonl"], "thinking": "default"},
         "evaluation.behaviour.suites names two files of one name; give each its own",
     ),
+    "a place that is none": (
+        "publish",
+        ["hugingface:a/b"],
+        "publish.0 is 'hugingface:a/b'; write huggingface:OWNER/NAME",
+    ),
+    "a place twice": ("publish", ["modelscope:a/b"] * 2, "publish lists something twice"),
     "no pin table": ("pins", "config/pin.yaml", "pin.yaml cannot be read"),
 }
 
@@ -149,6 +156,18 @@ def test_wrong_recipes(place: Any, value: Any, words: str) -> None:
     assert words in str(error.value)
     assert str(error.value).startswith("config/config.yaml: ") or place == "pins"
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a-b/c.d_E", "a/b" + 95 * "c", "a/-b", "a/b--c", "a/b..c", "a/b.", "a/b/c", "é/b", "a"]
+)
+def test_a_place_is_a_recipe_s_where_it_is_a_command_s(name: str) -> None:
+    recipe = shipped() | {"publish": [f"huggingface:{name}"]}
+    if ID.fullmatch(name):
+        assert load_recipe(recipe, ROOT).publish == (f"huggingface:{name}",)
+    else:
+        with pytest.raises(RecipeError, match=r"publish\.0 is .*; write huggingface:OWNER/NAME"):
+            load_recipe(recipe, ROOT)
 
 
 def test_modelscope_needs_its_repository() -> None:
@@ -170,8 +189,11 @@ def test_a_source_that_can_give_nothing(source: str, words: str) -> None:
         load_recipe(shipped("config.yaml") | {"source": source}, ROOT)
 
 
-@pytest.mark.parametrize("machine", [{"source": str(ROOT)}, {"pins": "config/pins.yaml"}, {"evaluation": {}}])
-def test_machine_keys_stay_out_of_the_document(machine: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "machine",
+    [{"source": str(ROOT)}, {"pins": "config/pins.yaml"}, {"evaluation": {}}, {"publish": ["modelscope:a/b"]}],
+)
+def test_machine_keys_stay_out_of_the_document(machine: dict[str, Any]) -> None:
     plain = load_recipe(shipped(), ROOT)
     moved = load_recipe(shipped() | machine, ROOT)
     assert canonical(moved.document) == canonical(plain.document)

@@ -12,6 +12,8 @@ from support.cards import halves, render, tables
 from support.manifests import KINDS, Manifest, generated_model, hub_model, packaged_model, sha
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
+FETCHED = 2
+"""Commands with which llama.cpp downloads the model by itself."""
 
 
 def file_entries(value: Any) -> list[dict[str, Any]]:
@@ -89,7 +91,7 @@ def test_twice_quantized_weights_are_marked() -> None:
 
 
 def test_a_generated_model_says_that_it_is_useless() -> None:
-    for half, words in zip(halves(render(generated_model())), ("没有任何用处", "useless"), strict=True):
+    for half, words in zip(halves(render(generated_model())), ("没有实际用途", "useless"), strict=True):
         assert words in half
     assert "useless" not in render(hub_model())
 
@@ -121,6 +123,24 @@ def test_where_the_importance_matrix_repeats(name: str) -> None:
         assert not [other for other in others if other in half]
         assert ("workflow/native" in half) == (name == "portable")
         assert "``" not in half.replace("```", "")
+
+
+def test_the_repository_is_the_recipe_s_or_named_after_publisher_and_model() -> None:
+    document = hub_model()
+    assert render(document).count("somebody/Big-2507-GGUF-imatrix") == 2 * (2 + FETCHED)
+    document["recipe"]["document"]["card"]["repo"] = "Else_where/Big"
+    card = render(document)
+    assert card.count("Else_where/Big") == 2 * (2 + FETCHED) and "\n# Big\n" in card
+    assert "Big-2507-GGUF-imatrix" not in card
+
+
+def test_llama_cpp_is_told_the_quant_or_where_that_finds_none_the_file() -> None:
+    document = hub_model()
+    assert render(document).count("-hf somebody/Big-2507-GGUF-imatrix:Q4_K_M") == 2 * FETCHED
+    document["quants"][0]["file"]["name"] = "Big-2507-Q4_K_M-imatrix.gguf"
+    card = render(document)
+    assert card.count("-hf somebody/Big-2507-GGUF-imatrix -hff Big-2507-Q4_K_M-imatrix.gguf") == 2 * FETCHED
+    assert ":Q4_K_M" not in card and "`imatrix` in its name" in card
 
 
 def test_vendor_scores_or_none() -> None:

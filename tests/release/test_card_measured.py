@@ -13,9 +13,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 def test_nothing_claims_to_be_measured() -> None:
     chinese, english = halves(render(hub_model()))
-    assert (
-        chinese.count("| 未运行：配方没有要求 |") == english.count("| not run: the recipe does not ask for it |") == 7
-    )
+    assert chinese.count("| 未测：配方未启用 |") == english.count("| not run: the recipe does not ask for it |") == 7
 
 
 @every_kind
@@ -35,9 +33,9 @@ def test_what_was_measured_stands_in_both_halves(kind: Callable[[], Manifest]) -
             assert fact in half, fact
         assert "123.46 MB" in half and "A \\| processor" in half and "`evaluation.json`" in half
     chinese, english = halves(card)
-    assert (chinese.count("| 已完成 |"), chinese.count("| 未运行：")) == (4, 3)
+    assert (chinese.count("| 已完成 |"), chinese.count("| 未测：")) == (4, 3)
     assert (english.count("| done |"), english.count("| not run: ")) == (4, 3)
-    assert "| GPQA-Diamond | 未运行：the data set is gated |" in chinese
+    assert "| GPQA-Diamond | 未测：the data set is gated |" in chinese
     assert "| GPQA-Diamond | not run: the data set is gated |" in english
     shapes = [[[len(row) for row in table] for table in tables(half)] for half in halves(card)]
     assert shapes[0] == shapes[1] and all(len(set(widths)) == 1 for widths in shapes[0])

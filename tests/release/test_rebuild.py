@@ -21,7 +21,7 @@ from requant.documents.pins import read_pins
 from requant.formats.ggml import GGMLType
 from requant.ground.canonical import canonical
 from requant.ground.digests import Digest
-from requant.ground.errors import RecipeError, RequantError, ToolError
+from requant.ground.errors import RecipeError, RequantError, ToolError, UnsupportedError
 from requant.ground.programs import WorkFolder
 from requant.pipeline.recipe import load_recipe
 from requant.release.rebuild import claimed_recipe, machine_facts, other_inputs, rebuild_release
@@ -95,6 +95,15 @@ def test_a_refused_manifest_is_one_sentence(honest: dict[str, Any], tmp_path: Pa
         claimed_recipe(read_manifest(tmp_path / "manifest.json"), {}, ROOT)
     assert all(word in str(error.value) for word in words), error.value
     assert "\n" not in str(error.value)
+
+
+def test_a_release_with_former_names_is_left_to_the_version_that_made_it() -> None:
+    """Its bytes would be called other ones, though they are the same."""
+    manifest = read_manifest(ROOT / "tests" / "golden" / "v1" / "manifest.json")
+    with pytest.raises(
+        UnsupportedError, match=r"names its quants otherwise .*Tiny-Qwen3-Q4_K_M-imatrix\.gguf.* rebuild it with"
+    ):
+        claimed_recipe(manifest, {}, ROOT)
 
 
 def test_pins_that_say_less_contradict_less(honest: dict[str, Any]) -> None:

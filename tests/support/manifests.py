@@ -72,7 +72,7 @@ def manifest(
     }
     quants = [{
         "step": {"name": f"quantize {kind}", "command": ["llama-quantize", "model.gguf", kind, "{threads}"]},
-        "file": entry(f"{name}-{kind}-imatrix.gguf", 2_497_281_152 + number),
+        "file": entry(f"{name}-{kind}.gguf", 2_497_281_152 + number),
         "type": kind,
         "fallbacks": fallbacks or [],
         "tensors": tensors(plain | {"token_embd.weight": ("Q4_K", [256, 512])}),

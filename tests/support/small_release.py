@@ -18,7 +18,7 @@ from requant.release.folder import build_manifest, write_sums
 from support.checkout import ROOT
 from support.gguf_files import write_imatrix
 
-IMATRIX, QUANT = "imatrix.gguf", "Tiny-Qwen3-Q4_K_M-imatrix.gguf"
+IMATRIX, QUANT = "imatrix.gguf", "Tiny-Qwen3-Q4_K_M.gguf"
 TENSORS = {
     "token_embd.weight": np.arange(512, dtype=np.float16).reshape(8, 64),
     "blk.0.attn_q.weight": np.arange(4096, dtype=np.float16).reshape(64, 64),

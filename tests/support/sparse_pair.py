@@ -23,7 +23,7 @@ from support.gguf_files import gguf_bytes, pair, tensor, write_imatrix
 from support.quants import ALIGNMENT, kept
 from support.relabelled import number, payload, text
 
-SHARD, QUANT, IMATRIX = "model.safetensors", "Giant-Q4_K_M-imatrix.gguf", "imatrix.gguf"
+SHARD, QUANT, IMATRIX = "model.safetensors", "Giant-Q4_K_M.gguf", "imatrix.gguf"
 CHUNKS = 100
 DIGEST = "0" * 64
 """Nobody reads gigabytes of zeros to learn their digest, so the hub is told this one."""

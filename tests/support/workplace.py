@@ -22,7 +22,7 @@ from support.checkout import ROOT, TOOLCHAINS
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 TINY = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())
 TOOLCHAIN = TINY["toolchain"]
-QUANT = f"{TINY['name']}-Q4_K_M-imatrix.gguf"
+QUANT = f"{TINY['name']}-Q4_K_M.gguf"
 TOOLS = ("llama-imatrix", "llama-quantize")
 """What makes a release's bytes, besides the converter."""
 

@@ -11,6 +11,7 @@ from requant.toolchain.variants import FUSED, INFERENCE, LANES, STRICT, variant
 ARCHITECTURES = {
     "cuda-sm121": "121a-real",
     "cuda-sm120": "120a-real",
+    "cuda-sm100": "100a-real",
     "cuda-sm90": "90a-real",
     "cuda-sm89": "89-real",
     "cuda-sm75": "75-real",

@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,7 +60,9 @@ def test_what_steps_run_is_there() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_shell_of_steps(path: Path) -> None:
-    shellcheck = [Path(sys.executable).with_name("shellcheck"), "--shell=bash", "-"]
+    # On ARM64 it is Debian's.
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    shellcheck = [shutil.which("shellcheck", path=here) or "shellcheck", "--shell=bash", "-"]
     for script in (each["run"] for each in steps(path) if "run" in each):
         assert "${{" not in script, "a value goes through env, where a shell reads no words of a stranger's"
         done = subprocess.run(shellcheck, input=f"set -eo pipefail\n{script}", capture_output=True, text=True)

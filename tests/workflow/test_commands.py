@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ DOCUMENTS = [
     )
 ] + sorted(ROOT.glob("docs/*.md"))
 BLOCK = re.compile(r"^```(?:sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SETTING = re.compile(r"[A-Z]\w*=\S*")
 RUN_ELSEWHERE = {
     "(cd results/Tiny-Qwen3/release && sha256sum": "tests/e2e/test_tiny_release.py",
     "cp -r results/Tiny-Qwen3/release forged": "tests/e2e/test_documents.py",
@@ -81,6 +83,8 @@ def test_documents_have_commands() -> None:
 @pytest.mark.parametrize(("document", "line"), COMMANDS, ids=[f"{document}: {line}" for document, line in COMMANDS])
 def test_a_command(place: Path, document: str, line: str) -> None:
     words = shlex.split(line)
+    settings = dict(word.split("=", 1) for word in takewhile(SETTING.fullmatch, words))
+    words = words[len(settings) :]
     program = Path(words[0]).name
     if program == "make":
         done = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True)
@@ -88,7 +92,7 @@ def test_a_command(place: Path, document: str, line: str) -> None:
     elif program == "snakemake":
         options = [word.replace("source=/data", f"source={place}/data") for word in words[1:]]
         # Before the options that take many values.
-        done_ = snakemake("--dry-run", *HERE, *options, cwd=place)
+        done_ = snakemake("--dry-run", *HERE, *options, cwd=place, **settings)
         assert done_.returncode == 0, done_.stdout
     elif program == "requant":
         verb = main.commands[words[1]]

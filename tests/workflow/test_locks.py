@@ -23,6 +23,11 @@ def versions(lock: str) -> dict[str, set[str]]:
     return found
 
 
+def test_what_is_typed_names_no_processor() -> None:
+    for path in (ROOT / "Makefile", *(ROOT / "profiles").glob("*/profile.yaml"), ROOT / "envs" / "lock.sh"):
+        assert not re.findall(r"x86|amd64|i686|AVX|-march", path.read_text()), path
+
+
 @pytest.mark.parametrize("lock", BESIDE)
 def test_what_lies_in_one_environment_agrees(lock: str) -> None:
     ours, theirs = versions("workflow"), versions(lock)

@@ -96,6 +96,14 @@ def test_a_profile_that_exists(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
+def test_the_profile_of_any_gpu_has_to_be_told_which(tmp_path: Path) -> None:
+    """Told, it is planned with where documents are held against the code: profiles/README.md."""
+    write_small_recipe(tmp_path)
+    profile = ("--workflow-profile", str(ROOT / "profiles" / "gpu"))
+    done = snakemake("--dry-run", *HERE, "--configfile", "recipe.yaml", *profile, cwd=tmp_path)
+    assert done.returncode == 1 and "calibration.arithmetic is 'cuda-sm${SM}'; write portable" in done.stdout
+
+
 def test_a_bar_in_a_log_is_lines(tmp_path: Path) -> None:
     code = (
         "import time; from requant.ground import progress as p; p.RARELY = 0.2\n"

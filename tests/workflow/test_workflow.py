@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 import yaml
 
 from support.checkout import ROOT
+from support.hub import TOKEN, LoopbackHub
+from support.hub.clients import Client
 from support.plans import HERE, planned, snakemake, write_small_recipe, write_yaml
 from support.small_release import write_release
 
@@ -43,7 +46,7 @@ def test_what_reads_data_sets_is_installed_for_mmlu(tmp_path: Path) -> None:
     assert jobs["build_datasets"] == jobs["fetch_knowledge"] == 1
 
 
-DEFAULT = "results/Qwen3-4B-Thinking-2507/release/Qwen3-4B-Thinking-2507-Q4_K_M-imatrix.gguf"
+DEFAULT = "results/Qwen3-4B-Thinking-2507/release/Qwen3-4B-Thinking-2507-Q4_K_M.gguf"
 
 
 def test_the_release_recipe_is_the_default() -> None:
@@ -127,6 +130,42 @@ def test_a_refused_recipe_is_one_sentence(name: str, tmp_path: Path) -> None:
     assert any(all(word in line for word in words) for line in output.splitlines()), output
 
 
+TO = "publish=[huggingface:somebody/Tiny-GGUF, modelscope:somebody/Tiny-MS]"
+
+
+def test_a_release_is_published_where_the_target_is_named_and_nowhere_else(
+    writing: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hubs' real clients in the rule's own process; nothing but the release is read, so it is all that is here."""
+    write_release(tmp_path / "results" / "Tiny-Qwen3" / "release")
+    recipe = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())
+    del recipe["evaluation"]
+    write_yaml(tmp_path / "recipe.yaml", recipe)
+    options = (*HERE, "--configfile", "recipe.yaml", "--config", TO)
+    everything = planned(*options, "bill_of_materials=cyclonedx", "--", "all", cwd=tmp_path)
+    assert "write_bill" in everything and "publish" not in everything
+    here = Client(writing, tmp_path / "home").environment(HF_TOKEN="", MODELSCOPE_API_TOKEN="", HF_HUB_DISABLE_XET="1")
+    done = snakemake(*options, "--", "publish", cwd=tmp_path, **here)
+    assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
+    assert "type hf auth login" in done.stdout and "failed: publishing Tiny-Qwen3 to huggingface:" in done.stdout
+    assert {entry.method for entry in writing.requests} <= {"GET", "POST"} and not writing.repos
+    known = {**here, "HF_TOKEN": TOKEN, "MODELSCOPE_API_TOKEN": TOKEN}
+    done = snakemake(*options, "--", "publish", cwd=tmp_path, **known)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("complete: ") == 2 and TOKEN not in done.stdout
+    record = json.loads((tmp_path / "results" / "Tiny-Qwen3" / "published.json").read_bytes())
+    assert [(place["hub"], place["complete"]) for place in record["places"]] == [
+        ("huggingface", True), ("modelscope", True),
+    ]  # fmt: skip
+
+
+def test_a_target_publish_without_places_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    done = snakemake(*HERE, "--configfile", str(ROOT / "config" / "tiny.yaml"), "--", "publish", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert "the target publish needs places in the recipe; write publish: [huggingface:OWNER/NAME]" in done.stdout
+    assert not (tmp_path / "results" / "Tiny-Qwen3" / "generated").exists()
+
+
 STEP = """
 rule all:
     output: "x"
@@ -184,8 +223,9 @@ def test_every_rule_leaves_a_log_and_times() -> None:
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         _, *rules = re.split(r"^(?:use )?rule ", path.read_text(), flags=re.MULTILINE)
         for rule in rules:
-            # Snakemake takes a benchmark for an output, and a rebuild must have none: it is never up to date.
-            wanted = {"rebuild:": ["log"], "rebuild as audit with:": []}.get(rule.splitlines()[0], ["log", "benchmark"])
+            # Snakemake takes a benchmark for an output, and these must have none: they are never up to date.
+            fresh = {"rebuild:": ["log"], "rebuild as audit with:": [], "publish:": ["log"]}
+            wanted = fresh.get(rule.splitlines()[0], ["log", "benchmark"])
             assert re.findall(r"^    (log|benchmark):$", rule, re.MULTILINE) == wanted, f"{path}: {rule}"
 
 

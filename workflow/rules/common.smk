@@ -1,5 +1,6 @@
 # The recipe, what is made of it, and the names that every stage shares.
 import json
+import re
 from dataclasses import asdict
 
 from requant.ground.errors import RequantError
@@ -34,9 +35,12 @@ LANES = [] if recipe.quantization else ["<toolchain>/lanes/build.json"]
 QUANTS = [layout.quant_file(recipe.name, kind) for kind in recipe.quants]
 RELEASE = [
     f"<results>/release/{name}"
-    for name in layout.release_files(recipe.name, recipe.quants, recipe.evaluation.any)
+    for name in layout.release_files(
+        recipe.name, recipe.quants, recipe.evaluation.any, recipe.billed
+    )
 ]
 EVALUATION = ["<results>/release/evaluation.json"] if recipe.evaluation.any else []
+BILL = ["<results>/release/bom.cdx.json"] if recipe.billed else []
 REPORT = ["<results>/report.html"] if recipe.evaluation.any else []
 # Of the packages that read data sets. A data set is pinned, and so is the text read from it: packages that were installed
 # anew are no reason to read it again.
@@ -64,6 +68,15 @@ def upstream_environment(wildcards):
 def evaluated(part, paths):
     """Paths of what the recipe asks to be measured."""
     return paths if getattr(recipe.evaluation, part) else []
+
+
+def to_publish(wildcards=None):
+    """The release; refused where the recipe names no place for it."""
+    if not recipe.publish:
+        raise WorkflowError(
+            "the target publish needs places in the recipe; write publish: [huggingface:OWNER/NAME]"
+        )
+    return RELEASE
 
 
 wildcard_constraints:

@@ -31,7 +31,7 @@ rule quantize_plain:
         tool="<toolchain>/strict/bin/llama-quantize.json",
         lanes=LANES,
     output:
-        quant=temp(f"<results>/quants/{recipe.name}-{{kind}}-plain.gguf"),
+        quant=temp(f"<results>/quants/{layout.plain_file(recipe.name, '{kind}')}"),
         record="<results>/quants/{kind}-plain.json",
     log:
         "<logs>/quantize_plain_{kind}.log",
@@ -75,7 +75,12 @@ rule measure_baseline:
 
 rule measure_quant:
     input:
-        quant=f"<results>/quants/{recipe.name}-{{kind}}-{{how}}.gguf",
+        quant=lambda wildcards: "<results>/quants/"
+        + (
+            layout.quant_file(recipe.name, wildcards.kind)
+            if wildcards.how == "imatrix"
+            else layout.plain_file(recipe.name, wildcards.kind)
+        ),
         record=lambda wildcards: "<results>/quants/"
         + (
             f"{wildcards.kind}.json"

@@ -54,6 +54,23 @@ rule write_card:
         "../../scripts/write_card.py"
 
 
+rule write_bill:
+    input:
+        manifest="<results>/release/manifest.json",
+    output:
+        bill="<results>/release/bom.cdx.json",
+    log:
+        "<logs>/write_bill.log",
+    benchmark:
+        "<benchmarks>/write_bill.jsonl"
+    conda:
+        "../../envs/workflow.yaml"
+    message:
+        "writing the bill of materials"
+    script:
+        "../../scripts/write_bill.py"
+
+
 rule place_quant:
     input:
         file="<results>/quants/{name}.gguf",
@@ -64,7 +81,7 @@ rule place_quant:
     benchmark:
         "<benchmarks>/place_{name}.jsonl"
     wildcard_constraints:
-        name=".+-imatrix",
+        name="|".join(re.escape(Path(quant).stem) for quant in QUANTS),
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -92,7 +109,8 @@ rule write_sums:
             f"<results>/release/{name}"
             for name in (*QUANTS, "imatrix.gguf", "README.md")
         ]
-        + EVALUATION,
+        + EVALUATION
+        + BILL,
         manifest="<results>/release/manifest.json",
     output:
         sums=report(

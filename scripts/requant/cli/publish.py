@@ -39,34 +39,12 @@ def publish(
     them, or from HF_TOKEN and MODELSCOPE_API_TOKEN.
     """
     from requant.places.destinations.destination import destination
-    from requant.release import publish as publishing
-    from requant.release import published, verify_verdict
-    from requant.release.verify import verify_release
+    from requant.release.publication import Asked, publish_release
 
     if len({*names}) < len(names):
         raise click.UsageError("--to names a repository twice")
     places = [destination(name) for name in names]
-    verified = verify_release(release, key)
-    if verified.exit_code:
-        click.echo(f"{verify_verdict.as_text(verified)}\nnot published: only a release that agrees is")
-        sys.exit(verified.exit_code)
-    found = publishing.contents(verified)
-    wished = publishing.wishes(found, review=review, private=private)
-    plans = [publishing.plan(found, place, wished, delete=delete) for place in places]
-    for planned in plans:
-        click.echo(published.plan_as_text(found, planned))
-    if not upload:
-        click.echo("nothing was changed: carry it out with --upload")
-        return
-    record = published.record_path(release)
-    published.read_record(record)
-    publications = []
-    for planned in plans:
-        publications.append(publishing.carry_out(found, planned, wished, delete=delete))
-        click.echo(published.as_text(publications[-1]))
-        published.write_record(record, found, publications)
-    click.echo(f"wrote {record}")
-    sys.exit(published.worst(publications))
+    sys.exit(publish_release(release, places, Asked(upload, review, delete, private, key), click.echo))
 
 
 @click.command(

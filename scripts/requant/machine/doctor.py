@@ -151,8 +151,8 @@ def profile(found: Sequence[GPU]) -> Finding:
         return Finding("profile", State.OK, f"default, loaded by itself: {command}")
     if ready[0].capability == GB10:
         return Finding("profile", State.OK, f"gb10: {command} --workflow-profile profiles/gb10")
-    gpu = f"--config 'calibration={{arithmetic: {ready[0].variant}}}'"
-    return Finding("profile", State.OK, f"default: {command}, and to calibrate on the GPU {gpu}")
+    sm = ready[0].variant.removeprefix("cuda-sm")
+    return Finding("profile", State.OK, f"gpu: SM={sm} {command} --workflow-profile profiles/gpu")
 
 
 def _size(path: Path) -> int:

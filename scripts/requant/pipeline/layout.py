@@ -5,7 +5,7 @@ Rules call these folders by their pathvars, as in ``<results>/quants``; nobody e
 
 from pathlib import PurePath
 
-from requant.documents.file_names import CARD, EVALUATION, IMATRIX, MANIFEST, SUMS
+from requant.documents.file_names import BILL_OF_MATERIALS, CARD, EVALUATION, IMATRIX, MANIFEST, SUMS
 from requant.toolchain.variants import STRICT
 
 RESULTS = "results"
@@ -72,11 +72,16 @@ def answers(name: str, label: str) -> str:
 
 
 def quant_file(name: str, quant: str) -> str:
-    """What a released quant is called."""
-    return f"{name}-{quant}-imatrix.gguf"
+    """What a released quant is called; llama.cpp takes none for a model that has ``imatrix`` in its name."""
+    return f"{name}-{quant}.gguf"
 
 
-def release_files(name: str, quants: tuple[str, ...], evaluated: bool) -> list[str]:
-    """What the files of a release are called; ``evaluated`` says whether it is measured too."""
-    measured = [EVALUATION] if evaluated else []
-    return [*(quant_file(name, quant) for quant in quants), IMATRIX, MANIFEST, CARD, SUMS, *measured]
+def plain_file(name: str, quant: str) -> str:
+    """What the same quant without importance matrix is called, which is measured beside it and not released."""
+    return f"{name}-{quant}-plain.gguf"
+
+
+def release_files(name: str, quants: tuple[str, ...], evaluated: bool, billed: bool = False) -> list[str]:
+    """What the files of a release are called; a recipe says whether it is ``evaluated`` and has a bill of materials."""
+    more = [*([EVALUATION] if evaluated else ()), *([BILL_OF_MATERIALS] if billed else ())]
+    return [*(quant_file(name, quant) for quant in quants), IMATRIX, MANIFEST, CARD, SUMS, *more]

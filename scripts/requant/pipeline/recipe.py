@@ -20,9 +20,9 @@ from requant.toolchain.perplexity import FEWEST, scored
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
-# Where weights come from on this machine, where the pin table lies, what is audited, and what is measured afterwards,
-# move no byte that others can make again.
-MACHINE_KEYS = ("source", "pins", "audited", "evaluation")
+# Where weights come from on this machine, where the pin table lies, what is audited, what is measured afterwards, and
+# where the release is published move no byte that others can make again.
+MACHINE_KEYS = ("source", "pins", "audited", "evaluation", "publish")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Recipe:
     ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
     release to rebuild, ``mirror`` (the key ``source``) where this machine fetches from. ``conversion`` is
     ``upstream`` where upstream's converter is asked for, ``quantization`` is ``strict`` where llama.cpp is to quantize
-    without lanes. ``evaluation`` is what is measured; ``suites`` has the pins of suites that are no files.
+    without lanes. ``billed`` is whether a bill of materials is made. ``evaluation`` is what is measured; ``suites`` has
+    the pins of suites that are no files. ``publish`` are the places that the target publish brings the release to.
     """
 
     document: Mapping[str, Any]
@@ -47,11 +48,13 @@ class Recipe:
     quantization: str | None
     calibration: Calibration
     quants: tuple[str, ...]
+    billed: bool
     card: Mapping[str, Any]
     mirror: str
     audited: str
     evaluation: Evaluation
     suites: Mapping[str, SuitePin]
+    publish: tuple[str, ...]
 
 
 def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
@@ -96,11 +99,13 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         quantization=config.get("quantization"),
         calibration=calibration,
         quants=tuple(config["quants"]),
+        billed="bill_of_materials" in config,
         card=config["card"],
         mirror=mirror,
         audited=str(Path(config.get("audited", layout.release(config["name"]))).expanduser()),
         evaluation=evaluation,
         suites=pins.suites,
+        publish=tuple(config.get("publish", ())),
     )
 
 

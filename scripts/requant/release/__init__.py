@@ -5,13 +5,13 @@
 
 __all__ = [
     "attestation",
+    "bill_of_materials",
     "card",
     "derivation",
     "folder",
     "keys",
     "method",
-    "publish",
-    "published",
+    "publication",
     "rebuild",
     "service",
     "signing",

@@ -25,7 +25,7 @@ from requant.ground.text import digits, on_one_line
 from requant.pipeline.suites import CARD_ROWS
 from requant.places.repository import RECORDED_ID
 from requant.release.summary import Status, made, suite_statuses
-from requant.toolchain.serving import PARALLEL, serving_flags
+from requant.toolchain.serving import PARALLEL, found_by, serving_flags
 
 LANGUAGES = ("zh", "en")
 """Of the card, from top to bottom."""
@@ -65,10 +65,11 @@ def _environment() -> Environment:
 def _made(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
     """What the templates see: parts of the manifest, what is counted from them, and how a release is served."""
     release = made(manifest)
-    arithmetic = release.imatrix["arithmetic"]
+    arithmetic, first = release.imatrix["arithmetic"], manifest["quants"][0]
     return {
         **vars(release),
         "front_matter": _front_matter(manifest, measured),
+        "billed": "bill_of_materials" in manifest["recipe"]["document"],
         "repo": _repo(manifest["recipe"]["document"]),
         "bf16": {"rounded_from": None, **manifest["model"], "elements": elements(manifest["model"]["tensors"])},
         "quants": [_quant(quant) for quant in manifest["quants"]],
@@ -79,6 +80,7 @@ def _made(manifest: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str,
         "streams": STREAMS,
         "parallel": PARALLEL,
         "serving": serving_flags(release.card["chat"]["context"]),
+        "tagged": found_by(first["type"], [quant["file"]["name"] for quant in manifest["quants"]]) is not None,
     }
 
 
@@ -93,7 +95,7 @@ def _statuses(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _repo(recipe: Mapping[str, Any]) -> str:
-    return f"{recipe['card']['publisher']}/{recipe['name']}-GGUF-imatrix"
+    return str(recipe["card"].get("repo") or f"{recipe['card']['publisher']}/{recipe['name']}-GGUF-imatrix")
 
 
 def _quant(quant: Mapping[str, Any]) -> dict[str, Any]:

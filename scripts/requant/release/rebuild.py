@@ -21,9 +21,9 @@ from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.reports import write_document, write_text
 from requant.ground.canonical import canonical
 from requant.ground.digests import write_bytes
-from requant.ground.errors import FormatError, RecipeError
+from requant.ground.errors import FormatError, RecipeError, UnsupportedError
 from requant.ground.programs import WorkFolder, work_folder
-from requant.ground.text import printable
+from requant.ground.text import printable, shown
 from requant.pipeline import layout
 from requant.pipeline.recipe import DEFAULT_PINS, MACHINE_KEYS, Recipe, load_recipe
 from requant.release.rebuild_verdict import Rebuilt, as_document, as_text, judge
@@ -93,6 +93,7 @@ def claimed_recipe(manifest: Manifest, machine: Mapping[str, Any], root: Path) -
     Raises:
         FormatError: when it holds what only a machine may say.
         RecipeError: when it cannot be carried out, or the inputs are not those of the pin table.
+        UnsupportedError: when its quants have other names than this version gives, as those of before 0.1.0.
     """
     document, where = manifest.recipe.document, f"{MANIFEST}: recipe.document"
     own = [key for key in MACHINE_KEYS if key in document]
@@ -102,6 +103,12 @@ def claimed_recipe(manifest: Manifest, machine: Mapping[str, Any], root: Path) -
         recipe = load_recipe({**document, **machine}, root, where)
     except RecipeError as error:
         raise RecipeError(printable(str(error))) from error
+    called = [layout.quant_file(recipe.name, quant) for quant in recipe.quants]
+    if (theirs := [quant.file.name for quant in manifest.quants]) != called:
+        raise UnsupportedError(
+            f"{MANIFEST} names its quants otherwise than this requant, {shown(theirs)}, not {shown(called)}: "
+            "rebuild it with the version that made it, or compare its bytes by requant audit"
+        )
     wrong = list(other_inputs(manifest.document["inputs"], recipe))
     if wrong:
         more = f" (and {len(wrong) - 1:,} more inputs differ)" if len(wrong) > 1 else ""

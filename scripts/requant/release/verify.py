@@ -17,6 +17,7 @@ from requant.documents.entries import tensors
 from requant.documents.evaluation import foreign_files, read_evaluation
 from requant.documents.file_names import (
     ATTESTATION,
+    BILL_OF_MATERIALS,
     CARD,
     EVALUATION,
     LEFT_BY_HUBS,
@@ -39,11 +40,14 @@ from requant.ground.text import printable, shown
 from requant.pipeline.describe import describe_with_progress, tensor_entries
 from requant.places.place import LocalPlace
 from requant.release.attestation import LONGEST, PROVENANCE, build_statement, read_envelope, subjects, verify_with
+from requant.release.bill_of_materials import bill_of_materials
 from requant.release.card import render_card
 from requant.release.keys import read_public_key
 from requant.release.verify_verdict import Share, Verification
 
-LONGEST_CARD = 1 << 22
+LONGEST_PAPER = 1 << 22
+PAPERS = {CARD: ("the card", "digests and sizes"), BILL_OF_MATERIALS: ("the bill", "digests")}
+"""What is rendered from the manifest, how it is called, and what of it must hold whichever version wrote it."""
 NAMED_SHA256 = re.compile(rf"\b{SHA256.pattern}\b")
 WITHOUT_MANIFEST = f"recipe, inputs, tensors and card: the folder holds no {MANIFEST}"
 WITHOUT_STATEMENT = f"{ATTESTATION}: it speaks of the {MANIFEST}"
@@ -191,7 +195,8 @@ def _check(release: _Release) -> Iterator[Disagreement]:
     """Everything that a manifest promises."""
     manifest, looks = release.manifest, release.looks
     yield from disagreements(manifest)
-    wanted = sorted([*manifest.files, CARD, MANIFEST, *({EVALUATION} & release.sums.keys())])
+    papers = [CARD, MANIFEST, *([BILL_OF_MATERIALS] if "bill_of_materials" in manifest.recipe.document else [])]
+    wanted = sorted([*manifest.files, *papers, *({EVALUATION} & release.sums.keys())])
     if wanted != sorted(release.sums):
         yield Disagreement(SUMS, shown(wanted), shown(sorted(release.sums)))
     for name, digest in manifest.files.items():
@@ -202,6 +207,7 @@ def _check(release: _Release) -> Iterator[Disagreement]:
             yield from _check_tensors(quant.file.name, quant.tensors, looks[quant.file.name])
     if manifest.imatrix.file.name in looks:
         yield from _check_imatrix(release.folder, manifest.imatrix)
+    yield from _check_bill(release)
     evaluation = None
     if EVALUATION in looks:
         try:
@@ -211,7 +217,9 @@ def _check(release: _Release) -> Iterator[Disagreement]:
             yield Disagreement(EVALUATION, "a readable evaluation", printable(str(error)))
             return
     if CARD in looks:
-        yield from _check_card(release, evaluation)
+        card = render_card(manifest.document, evaluation)
+        values = {name: [digest.sha256, f"{digest.size:,} B"] for name, digest in manifest.files.items()}
+        yield from _check_paper(release, CARD, card, values, evaluation)
 
 
 def _check_tensors(file: str, wanted: Sequence[TensorEntry], look: Look) -> Iterator[Disagreement]:
@@ -256,20 +264,28 @@ def _check_imatrix(folder: Path, wanted: ImatrixEntry) -> Iterator[Disagreement]
             yield Disagreement(f"{name}: {key}", str(expected), str(actual))
 
 
-def _check_card(release: _Release, evaluation: Mapping[str, Any] | None) -> Iterator[Disagreement]:
-    """The card is the one that this version writes, or at least has the manifest's digests and sizes and no others."""
-    card = read_small(release.folder / CARD, LONGEST_CARD)
-    if card == render_card(release.manifest.document, evaluation):
+def _check_bill(release: _Release) -> Iterator[Disagreement]:
+    if BILL_OF_MATERIALS in release.looks:
+        digests = {name: [digest.sha256] for name, digest in release.manifest.files.items()}
+        yield from _check_paper(release, BILL_OF_MATERIALS, bill_of_materials(release.manifest), digests, None)
+
+
+def _check_paper(
+    release: _Release, paper: str, rendered: bytes, values: Mapping[str, Sequence[str]],
+    evaluation: Mapping[str, Any] | None,
+) -> Iterator[Disagreement]:  # fmt: skip
+    """A paper is the one that this version writes, or at least has each file's ``values`` and no other digests."""
+    found = read_small(release.folder / paper, LONGEST_PAPER)
+    if found == rendered:
         return
-    text = card.decode(errors="replace")
-    for name, digest in release.manifest.files.items():
-        for value in (digest.sha256, f"{digest.size:,} B"):
-            if value not in text:
-                yield Disagreement(f"{CARD}: {name}", value, "not in the card")
+    text, (called, firm) = found.decode(errors="replace"), PAPERS[paper]
+    for name, value in ((name, value) for name, each in values.items() for value in each):
+        if value not in text:
+            yield Disagreement(f"{paper}: {name}", value, f"not in {called}")
     known = set(NAMED_SHA256.findall(canonical([release.manifest.document, evaluation]).decode()))
     for other in sorted(set(NAMED_SHA256.findall(text)) - known):
-        yield Disagreement(CARD, "only digests that the manifest has", other)
-    release.unchecked.append(f"{CARD} beyond its digests and sizes: this version of requant writes another one")
+        yield Disagreement(paper, "only digests that the manifest has", other)
+    release.unchecked.append(f"{paper} beyond its {firm}: this version of requant writes another one")
 
 
 def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[Disagreement]) -> str | None:
