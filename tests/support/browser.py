@@ -32,11 +32,11 @@ class Browser:
 
     folder: Path
 
-    def run(self, page: Path, *options: str) -> tuple[str, list[str]]:
-        """Open the page; gives what the browser printed, and its complaints about the page."""
+    def run(self, page: Path | str, *options: str) -> tuple[str, list[str]]:
+        """Open the page, a file or an address; gives what the browser printed, and its complaints about the page."""
         command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
                    "--disable-dev-shm-usage", "--enable-logging=stderr", f"--user-data-dir={self.folder / 'profile'}",
-                   *options, page.as_uri()]  # fmt: skip
+                   *options, page if isinstance(page, str) else page.as_uri()]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
@@ -57,7 +57,7 @@ class Browser:
         assert found["inside"] == width
         return found
 
-    def look(self, page: Path, name: str, *options: str, width: int = 390) -> Any:
+    def look(self, page: Path | str, name: str, *options: str, width: int = 390) -> Any:
         """A screenshot as numbers from 0 to 1: rows, columns, colours."""
         from matplotlib.image import imread  # which every session of tests would pay for
 
