@@ -10,6 +10,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from support.loopback import LoopbackServer
@@ -23,10 +24,11 @@ POLICY = (
 
 @dataclass
 class Served:
-    """Pages at ``url``; ``missing`` are the paths that were asked for and are not there."""
+    """Pages at ``url``; ``missing`` are paths that were asked for and are not there, ``told`` what pages sent."""
 
     url: str
     missing: list[str] = field(default_factory=list)
+    told: Queue[bytes] = field(default_factory=Queue)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -42,6 +44,11 @@ class _Handler(SimpleHTTPRequestHandler):
         if code == HTTPStatus.NOT_FOUND:
             self.served[0].missing.append(self.path)
         super().send_error(code, *arguments)
+
+    def do_POST(self) -> None:
+        self.served[0].told.put(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(HTTPStatus.NO_CONTENT)
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Nothing is said."""

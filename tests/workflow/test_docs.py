@@ -232,8 +232,9 @@ def _closure(arrows: set[tuple[str, ...]] | set[tuple[str, str]]) -> set[tuple[s
 
 
 def code(path: Path) -> str:
-    """Everything that is set as code."""
-    return "\n".join(token.content for token in tokens(path) if token.type in ("fence", "code_inline"))
+    """Everything that is set as code, but for what programs print."""
+    set_as_code = (token for token in tokens(path) if token.type in ("fence", "code_inline"))
+    return "\n".join(token.content for token in set_as_code if token.info != "text")
 
 
 def shown(path: Path) -> str:

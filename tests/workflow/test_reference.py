@@ -43,9 +43,8 @@ def forms_page() -> str:
     """Every key of every document, under the title of its schema."""
     parts = [
         "# Forms",
-        "Every key of what requant writes, and of the items of a suite, from the schemas in `workflow/schemas`; written by\n"
-        "`make fix`. Keys of recipes and of the pin table stand in [config/README.md](../config/README.md#keys-of-a-recipe).\n"
-        "`[]` is each entry of a list.",
+        "Every key of what requant writes, and of the items of a suite, from the schemas in `workflow/schemas`; written by `make fix`.",
+        "Keys of recipes and of the pin table stand in [config/README.md](../config/README.md#keys-of-a-recipe). `[]` is each entry of a list.",
     ]
     for name in FORMS:
         described = schema(name)
