@@ -18,7 +18,7 @@ jieba.setLogLevel(logging.WARNING)
 
 
 def on_config(config: Any) -> Any:
-    """Name headings as GitHub does, so that a link to one works in both places; keep jieba's dictionary beside the site."""
+    """Name headings as GitHub does, so that links work in both places; keep jieba's dictionary beside the site."""
     config.mdx_configs["toc"] = {"permalink": True, "slugify": slugify(case="lower")}
     jieba.dt.tmp_dir = str(Path(config.site_dir).parent)
     return config
