@@ -14,7 +14,7 @@ from support.checkout import ROOT
 from support.key_tables import key_table, schema
 
 FIX = "run make fix"
-WIDTH = 100
+WIDTH = 80
 FORMS = ("manifest", "evaluation", "published", "audit", "imatrix-audit", "survey", "derivation", "verify", "diff",
          "compare", "rebuild", "suite")  # fmt: skip
 """Schemas of what is written or read beside recipe and pins, whose keys stand in config/README.md."""
