@@ -50,6 +50,7 @@ async function see({ page, width, search }) {
 (async () => {
   const found = [];
   for (const asked of JSON.parse(decodeURIComponent(location.hash.slice(1)))) found.push(await see(asked));
+  await new Promise((done) => setTimeout(done, 500));
   await fetch("/told", { method: "POST", body: JSON.stringify(found) });
 })();
 </script>"""
@@ -86,6 +87,17 @@ def test_pages_fit_and_ask_nothing_of_others(language: str, ask: Ask, served: Se
         assert seen["language"] == ("zh" if language else "en")
         page = seen["page"].removeprefix(f"/{language}")
         assert seen["switch"] == [["en", f"{served.url}/{page}"], ["zh-CN", f"{served.url}/zh-CN/{page}"]], seen
+
+
+def test_what_is_asked_of_another_server_is_seen(browser: Browser, served: Served, site: Path) -> None:
+    bad = site / "bad.html"
+    # What a page says comes to the browser by another way than what it fetches.
+    told = 'setTimeout(() => fetch("/told", { method: "POST", body: "" }), 1000)'
+    icon, image = '<link rel="icon" href="favicon.svg">', '<img src="http://other.invalid/image.png">'
+    bad.write_text(f"{icon}{image}<script>{told}</script>")
+    with pytest.raises(AssertionError, match="Content Security Policy"), browser.opened(f"{served.url}/bad.html"):
+        served.told.get(timeout=120)
+    bad.unlink()
 
 
 def test_by_night_it_is_dark(ask: Ask) -> None:

@@ -58,7 +58,8 @@ class Browser:
                 process.terminate()
                 process.wait(60)
             said.seek(0)
-            assert complaints(said.read()) == []
+            complained = complaints(said.read())
+            assert not complained, "\n".join(complained)
 
     def measure(self, page: Path, language: str, width: int, more: str = "", *options: str) -> dict[str, Any]:
         """Put ``MEASURE`` into a copy of the page, and that into a frame: no window is narrower than 500."""
