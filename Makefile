@@ -19,7 +19,7 @@ SM ?= 121
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long fuzz lint fix wasm bench rehearsal report dist lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long test-site fuzz lint fix wasm bench rehearsal report site dist lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -55,6 +55,10 @@ test: setup-test lint
 # Opt-in: what takes minutes and has a smaller form in the gate; 5 minutes on two cores, and one demo.
 test-long: setup-test
 	@$(BIN)/python -m pytest -m long --numprocesses 2 tests/e2e tests/native
+
+# Opt-in: builds the site twice, follows its links, and looks at it in Chromium; half a minute.
+test-site: $(VENV)/site.done
+	@$(BIN)/python -m pytest -m site tests/site
 
 # Opt-in: the release once more, by ARM64 programs under qemu; 5 minutes on two cores, the first time 11.
 test-arm64: setup-test
@@ -121,6 +125,7 @@ $(VENV)/bench.done: $(VENV)/test.done envs/bench.lock
 # Writes what is made from the code: tables in documents, the picture of the rules (with graphviz), faces of the wings.
 fix: setup-test
 	@PYTHONPATH=scripts:tests $(BIN)/python tests/workflow/test_docs.py --fix
+	@PYTHONPATH=scripts:tests $(BIN)/python tests/workflow/test_reference.py --fix
 	@PYTHONPATH=scripts:tests $(BIN)/python tests/workflow/test_house.py --fix
 	@$(BIN)/ruff format --quiet scripts
 
@@ -130,6 +135,17 @@ wasm: setup-test
 
 report: setup
 	@$(SNAKEMAKE) --configfile config/tiny.yaml --report results/Tiny-Qwen3/report.zip
+
+# The documents as a site, in build/site: both languages, a search, nothing fetched from elsewhere, always the same bytes.
+site: $(VENV)/site.done
+	@SOURCE_DATE_EPOCH=0 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file site/mkdocs.yml
+	@echo "wrote build/site; look at it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
+
+# jieba comes as sources alone, and is built with the locked setuptools.
+$(VENV)/site.done: $(VENV)/test.done envs/site.lock
+	@echo "adding what builds the site (hash-locked, envs/site.lock)"
+	@$(PIP) install --require-hashes --no-deps --no-build-isolation -r envs/site.lock
+	@touch $@
 
 # The wheel and the source archive, in dist: the same bytes from every checkout.
 dist: setup-test

@@ -13,6 +13,7 @@ compile datasets.in $(omit "$(names workflow.lock)") -o datasets.lock
 compile test.in -o test.lock
 compile bench.in -o bench.lock
 compile fuzz.in -o fuzz.lock
+compile site.in -o site.lock
 compile cuda.in -o cuda.lock
 # What only other benchmarks of EvalScope import, and what downloads data, which is done before: two thirds of the bytes.
 # shellcheck disable=SC2046 # a list of options

@@ -1,4 +1,4 @@
-"""What README and tutorial say to type after ``make demo``, typed, beside the demo's results."""
+"""What README and tutorials say to type after ``make demo``, typed, beside the demo's results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.checkout import ROOT
+from support.hub import LoopbackHub
 from support.workplace import Workplace
 
 BIN = str(Path(sys.executable).parent)
@@ -43,6 +44,11 @@ def test_the_readme(typed: Typed) -> None:
     for command in commands:
         code, said = typed(command)
         assert code == 0, said
+    # How the answers of the last one begin stands on the page about audits.
+    [shown] = re.findall(
+        r"^```text\n(.*?)^```", (ROOT / "docs" / "audit-a-quant.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert " ".join(shown.split()) in " ".join(said.split())
 
 
 def test_the_tutorial(typed: Typed) -> None:
@@ -55,3 +61,22 @@ def test_the_tutorial(typed: Typed) -> None:
     verify, audit, _, forged, diff = (said for _, said in found)
     assert "agrees" in verify and "derives exactly from" in audit
     assert "mismatch" in forged and "token_embd.weight" in forged and "token_embd.weight" in diff
+
+
+def test_the_audit_of_somebody_else_s_quant(demo: Workplace, cache: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+    """On a hub that has the demo's files under the names of the published ones, and the weights at the commit it gives them."""
+    page = (ROOT / "docs" / "audit-a-quant.md").read_text()
+    [(weights, named)] = set(re.findall(r"--source (\S+)@([0-9a-f]{40})", page))
+    [quant] = set(re.findall(r"requant audit (\w\S+/\S+)", page)) - {"ms://Merkyor/Qwen3-4B-Thinking-2507-GGUF-imatrix"}
+    served = hub.add_model(weights, demo.results / "generated")
+    for name in (quant, quant.replace("nerkyor", "Merkyor")):
+        hub.add_model(name, demo.release)
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache), "HF_HOME": str(tmp_path / "hf")}
+    env |= {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
+    blocks = BLOCK.findall(page)
+    assert len(blocks) == 3
+    for block in blocks:
+        command = block.replace("requant audit", f"{REQUANT} audit").replace(named, served.commit)
+        done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert {"audit.md", "audit.html", "audit.json"} <= {path.name for path in tmp_path.iterdir()}

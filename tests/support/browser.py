@@ -5,8 +5,11 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 CHROMIUM = shutil.which("chromium")
@@ -32,13 +35,31 @@ class Browser:
 
     folder: Path
 
-    def run(self, page: Path, *options: str) -> tuple[str, list[str]]:
+    def command(self, page: Path | str, *options: str) -> list[str]:
+        """What opens the page, a file or an address."""
+        return [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                "--disable-dev-shm-usage", "--enable-logging=stderr", f"--user-data-dir={self.folder / 'profile'}",
+                *options, page if isinstance(page, str) else page.as_uri()]  # fmt: skip
+
+    def run(self, page: Path | str, *options: str) -> tuple[str, list[str]]:
         """Open the page; gives what the browser printed, and its complaints about the page."""
-        command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                   "--disable-dev-shm-usage", "--enable-logging=stderr", f"--user-data-dir={self.folder / 'profile'}",
-                   *options, page.as_uri()]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+        done = subprocess.run(self.command(page, *options), capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout, complaints(done.stderr)
+
+    @contextmanager
+    def opened(self, page: Path | str, *options: str) -> Iterator[None]:
+        """Keep the page open; it must not have been complained about when the block ends."""
+        stay = "--remote-debugging-port=0"
+        with TemporaryFile("w+") as said:
+            process = subprocess.Popen(self.command(page, stay, *options), stdout=subprocess.DEVNULL, stderr=said)
+            try:
+                yield
+            finally:
+                process.terminate()
+                process.wait(60)
+            said.seek(0)
+            complained = complaints(said.read())
+            assert not complained, "\n".join(complained)
 
     def measure(self, page: Path, language: str, width: int, more: str = "", *options: str) -> dict[str, Any]:
         """Put ``MEASURE`` into a copy of the page, and that into a frame: no window is narrower than 500."""
@@ -49,22 +70,27 @@ class Browser:
             f'<!DOCTYPE html><meta charset="utf-8"><iframe srcdoc="{html.escape(text)}" '
             f'style="width: {width}px; height: 3000px; border: 0"></iframe>'
         )
-        dom, complaints = self.run(frame, "--dump-dom", "--window-size=1400,3100", *options)
-        assert complaints == []
+        dom, complained = self.run(frame, "--dump-dom", "--window-size=1400,3100", *options)
+        assert complained == []
         match = re.search(' data-found="([^"]*)"', dom)
         assert match
         found: dict[str, Any] = json.loads(html.unescape(match[1]))
         assert found["inside"] == width
         return found
 
-    def look(self, page: Path, name: str, *options: str, width: int = 390) -> Any:
+    def look(self, page: Path | str, name: str, *options: str, width: int = 390) -> Any:
         """A screenshot as numbers from 0 to 1: rows, columns, colours."""
         from matplotlib.image import imread  # which every session of tests would pay for
 
         path = self.folder / f"{name}.png"
-        _, complaints = self.run(page, f"--screenshot={path}", f"--window-size={width},3000", *options)
-        assert complaints == []
+        _, complained = self.run(page, f"--screenshot={path}", f"--window-size={width},3000", *options)
+        assert complained == []
         return imread(path)[..., :3]
+
+
+def complaints(said: str) -> list[str]:
+    """The lines of what a browser said that are about the page."""
+    return [line for line in said.splitlines() if ":CONSOLE" in line]
 
 
 def in_chinese(page: Path) -> Path:

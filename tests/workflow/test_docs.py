@@ -8,10 +8,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -28,6 +26,7 @@ from requant.formats.ggml import Arithmetic
 from requant.ground.exit_codes import ExitCode
 from requant.quantization.verdict import Verdict
 from support.checkout import ROOT
+from support.key_tables import key_table
 from support.markdown import tokens
 from support.metadata_changes import tables
 from support.weight_changes import table
@@ -37,58 +36,12 @@ KEYS = ROOT / "config" / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 VERDICTS = tuple(ROOT / "docs" / f"verdicts{language}.md" for language in ("", ".zh-CN"))
 PICTURE = ROOT / "docs" / "rulegraph.svg"
-READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
-CODES = (*READMES, *VERDICTS)
+CODES = (*(ROOT / "docs" / f"install{language}.md" for language in ("", ".zh-CN")), *VERDICTS)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for name in ("config", "envs", "profiles", "docs")
                                           for path in (ROOT / name).rglob("*.md"))])  # fmt: skip
-TYPES = {
-    "object": "mapping",
-    "array": "list",
-    "string": "text",
-    "integer": "whole number",
-    "boolean": "`true` or `false`",
-}
 
 
 # The key tables.
-
-
-def key_table(schema: str) -> str:
-    """Every key that ``workflow/schemas/<schema>.schema.yaml`` allows, as a Markdown table."""
-    root = yaml.safe_load((ROOT / "workflow" / "schemas" / f"{schema}.schema.yaml").read_text(encoding="utf-8"))
-    rows = [f"| `{key}` | {needed} | {value} | {meaning} |" for key, needed, value, meaning in _keys(root, root, "")]
-    return "\n".join(["| key | required | value | meaning |", "|---|---|---|---|", *rows])
-
-
-def _keys(schema: Mapping[str, Any], root: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, str, str]]:
-    children = [
-        (f"{key}.{name}".lstrip("."), "yes" if name in schema.get("required", ()) else "no", child)
-        for name, child in schema.get("properties", {}).items()
-    ]
-    if isinstance(schema.get("additionalProperties"), Mapping):
-        children.append((f"{key}.<name>", "", schema["additionalProperties"]))
-    children += [(f"{key}.<file>", "", child) for child in schema.get("patternProperties", {}).values()]
-    if "items" in schema:
-        children.append((f"{key}[]", "", schema["items"]))
-    for name, needed, child in children:
-        resolved = _resolved(child, root)
-        yield name, needed, _value(resolved), str(resolved["description"]).strip().replace("|", "\\|")
-        yield from _keys(resolved, root, name)
-
-
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """A ``$ref`` with the keys that stand beside it."""
-    if "$ref" not in schema:
-        return dict(schema)
-    return {**root["$defs"][schema["$ref"].removeprefix("#/$defs/")], **schema}
-
-
-def _value(schema: Mapping[str, Any]) -> str:
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "enum" in schema:
-        return ", ".join(f"`{choice}`" for choice in schema["enum"])
-    return TYPES[schema["type"]]
 
 
 def with_tables(text: str) -> str:
@@ -279,8 +232,9 @@ def _closure(arrows: set[tuple[str, ...]] | set[tuple[str, str]]) -> set[tuple[s
 
 
 def code(path: Path) -> str:
-    """Everything that is set as code."""
-    return "\n".join(token.content for token in tokens(path) if token.type in ("fence", "code_inline"))
+    """Everything that is set as code, but for what programs print."""
+    set_as_code = (token for token in tokens(path) if token.type in ("fence", "code_inline"))
+    return "\n".join(token.content for token in set_as_code if token.info != "text")
 
 
 def shown(path: Path) -> str:
