@@ -22,6 +22,7 @@ from requant.audit.weights.making import derives, probe
 from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.audit.weights.tensor import TensorAudit
+from requant.audit.weights.tied import OUTPUT, TiedWeights
 from requant.audit.weights.unknown_importances import dense
 from requant.formats.ggml import COPIED, DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
@@ -118,7 +119,7 @@ def audit_tensors(
         tensors=tuple(audits),
         arithmetic=making.arithmetic,
         via=making.via,
-        missing=tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors})),
+        missing=_missing(material),
         blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
         differing=_differing(checked),
         weighed=None if differs_throughout(audits) else making.weighed or any(audit.turned for audit in checked),
@@ -144,6 +145,13 @@ class _Whole:
     @classmethod
     def of(cls, material: Material, journal: Journal | None) -> "_Whole":
         return cls(Passage(material.subject, material.header), HashedWeights(material.weights), journal)
+
+
+def _missing(material: Material) -> tuple[str, ...]:
+    """The weights that the quant lacks; an output layer that is the embedding once more is none of them."""
+    lost = material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors}
+    other = {OUTPUT} if isinstance(material.weights, TiedWeights) and material.weights.differs else set()
+    return tuple(sorted(lost | other))
 
 
 def bare(shape: tuple[int, ...]) -> tuple[int, ...]:
