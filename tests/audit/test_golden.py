@@ -63,6 +63,7 @@ def test_the_statements_are_of_today() -> None:
 def test_the_report_is_shown() -> None:
     document = json.loads(REPORT.read_text())
     assert fault(document, "audit", "the report") is None
+    assert "每个张量都由 Golden-BF16.gguf 精确推导得出" in as_page(document), "in both languages"
     for form in (as_text(document), as_markdown(document), as_page(document)):
         assert "Golden-Q8_0.gguf" in form and "the types are those of the stock mix" in " ".join(form.split())
 
