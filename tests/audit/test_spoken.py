@@ -63,7 +63,9 @@ def test_what_is_told_comes_out_in_chinese(form: Form) -> None:
     values = {
         place: "1,234" if place in room.NUMBERS else f"blk.{number}.x" for number, place in enumerate(form.places)
     }
-    text = "".join(f"{literal}{values.get(place, '')}" for literal, place in zip(form.literals, (*form.places, ""), strict=True))
+    text = "".join(
+        f"{literal}{values.get(place, '')}" for literal, place in zip(form.literals, (*form.places, ""), strict=True)
+    )
     found = spoken(text)
     assert found.en == text
     assert all(value in found.zh for value in values.values()), found.zh
@@ -85,7 +87,10 @@ def test_several_sentences_and_a_headline() -> None:
         "252 of 1,000 rows were read",
         "x.gguf",
     )
-    assert found.zh == "x.gguf：读到的每一行都由 W 精确推导得出（strict 运算方式）；what nobody knows；1,000 行中读取了 252 行"
+    assert (
+        found.zh
+        == "x.gguf：读到的每一行都由 W 精确推导得出（strict 运算方式）；what nobody knows；1,000 行中读取了 252 行"
+    )
 
 
 def test_what_stands_in_a_sentence_is_said_too() -> None:
@@ -111,6 +116,11 @@ def test_a_name_is_no_sentence(name: str) -> None:
 
 def test_no_text_takes_long() -> None:
     start = time.process_time()
-    for text in ("a; " * 50_000, "1 of 2 tensors does not derive from " * 20_000, "the manifest's " * 50_000, ": " * 90_000):
+    for text in (
+        "a; " * 50_000,
+        "1 of 2 tensors does not derive from " * 20_000,
+        "the manifest's " * 50_000,
+        ": " * 90_000,
+    ):
         assert spoken(text).en == text
     assert time.process_time() - start < 2

@@ -1,8 +1,8 @@
 """An audit's sentences in both languages, found by their forms.
 
-A report holds sentences in English. ``workflow/templates/sentences.words.*.yaml`` has the form of each in both languages,
-with places for what is told, and what stood in the places goes into the other form. So a page is made of the report alone,
-and one of an older day speaks Chinese too. What has no form, such as what an operating system says, stays as it is.
+A report holds sentences in English. ``workflow/templates/sentences.words.*.yaml`` has the form of each in both
+languages, with places for what is told, and what stood in the places goes into the other form. So a page is made of
+the report alone, and one of an older day speaks Chinese too. What has no form stays, such as an operating system's words.
 
 Text of strangers may stand in a place. It is looked for from the left, once, without going back: no text takes long.
 """
@@ -34,7 +34,7 @@ MOST_SAID = 64
 
 @dataclass(frozen=True)
 class Form:
-    """One way to say a sentence in English: what stands before, between and behind the ``places``, and it in Chinese."""
+    """One way to say a sentence in English, with what stands around its ``places``; and the sentence in Chinese."""
 
     literals: tuple[str, ...]
     places: tuple[str, ...]
@@ -58,7 +58,8 @@ class Form:
             return {} if text == first else None
         if not text.startswith(first) or not text.endswith(others[-1]):
             return None
-        found, at, end = {}, len(first), len(text) - len(others[-1])
+        found: dict[str, str] = {}
+        at, end = len(first), len(text) - len(others[-1])
         for place, literal in zip(self.places, others, strict=True):
             last = len(found) == len(others) - 1
             stop = end if last else text.find(literal, at + 1, end)

@@ -1,11 +1,12 @@
 """One matrix for the embedding and the output layer, which files store once or twice, whatever others of a model do.
 
-Qwen3-0.6B is tied and stores both; converters of one day wrote both of it, others one. llama.cpp takes the embedding for
-an output layer that is not there, so a quant with both and one with the embedding alone are the same model, if both are
+Qwen3-0.6B is tied and stores both; of it some converters write both, others one. llama.cpp takes the embedding for an
+output layer that is not there, so a quant with both and one with the embedding alone are the same model, if both are of
 the same numbers. That is looked at, row by row, as far as rows of the embedding are read.
 """
 
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,8 +20,8 @@ EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 class TiedWeights:
     """Weights as a quant has them that stores one matrix less, or more, than they do.
 
-    ``again`` is the tensor that the quant alone has, and that is read from the embedding; else rows of the embedding are
-    compared with the output layer's as they are read, and ``differs`` says that some were others.
+    ``again`` is the tensor that the quant alone has, and that is read from the embedding; else rows of the embedding
+    are compared with the output layer's as they are read, and ``differs`` says that some were others.
     """
 
     def __init__(self, weights: Weights, *, twice: bool) -> None:
@@ -28,7 +29,7 @@ class TiedWeights:
         self.shown, self.vias = weights.shown, weights.vias
         self.again = OUTPUT if twice else None
         others = {name: shape for name, shape in weights.shapes.items() if name != OUTPUT}
-        self.shapes = others | ({OUTPUT: weights.shapes[EMBEDDING]} if twice else {})
+        self.shapes: Mapping[str, tuple[int, ...]] = others | ({OUTPUT: weights.shapes[EMBEDDING]} if twice else {})
         self.differs = False
 
     @property
