@@ -2,7 +2,7 @@
 
 A report holds sentences in English. ``workflow/templates/sentences.words.*.yaml`` has the form of each in both
 languages, with places for what is told, and what stood in the places goes into the other form. So a page is made of
-the report alone, and one of an older day speaks Chinese too. What has no form stays, such as an operating system's words.
+the report alone, and one of an older day speaks Chinese too. What has no form stays as it is.
 
 Text of strangers may stand in a place. It is looked for from the left, once, without going back: no text takes long.
 """
