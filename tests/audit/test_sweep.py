@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
+from requant.audit.weights.judgement import COARSE
 from requant.audit.weights.material import Material
 from requant.audit.weights.sample import LEAST, draw, runs
 from requant.audit.weights.sweep import Sweep, audit_tensors
@@ -107,6 +108,29 @@ def test_a_rounding_that_the_first_look_does_not_see(tmp_path: Path, arithmetic:
     found, _ = swept(tmp_path, made, weights=weights)
     assert {audit.verdict for audit in found.tensors} == {Verdict.EXACT}
     assert (found.via, found.arithmetic, found.differing) == (T.F16, arithmetic, 0)
+
+
+@pytest.mark.parametrize("count", [None, 1000])
+def test_weights_in_f16_accuse_nobody_of_what_f16_cannot_hold(tmp_path: Path, count: int | None) -> None:
+    """A quant of BF16, held against the F16 that its publisher shows beside it; and what is changed in it all the same."""
+    quantizer, shape = PureQuantizer(Arithmetic.STRICT), (COLUMNS, ROWS)
+    named = {f"blk.{layer}.weight": rounded(rows, T.BF16) for layer, rows in enumerate(WEIGHTS.values())}
+    small = chosen(1000)["blk.2.weight"][:3]
+    named["blk.2.weight"][small] *= np.float32(2**-17)
+    weights = written(
+        tmp_path / "w.gguf", {name: (T.F16, shape, rows.astype("<f2").tobytes()) for name, rows in named.items()}
+    )
+    made = {name: quantizer.quantize(T.Q4_1, rows) for name, rows in named.items()}
+    found, _ = swept(
+        tmp_path, {name: (T.Q4_1, shape, data.tobytes()) for name, data in made.items()}, count, {}, weights
+    )
+    said = {audit.tensor.name: (audit.verdict, audit.reason) for audit in found.tensors}
+    assert said == dict.fromkeys([*WEIGHTS][:2], (Verdict.EXACT, None)) | {"blk.2.weight": (Verdict.UNCHECKED, COARSE)}
+    made["blk.2.weight"][chosen(1000)["blk.2.weight"][9], 7] ^= 0x55
+    found, _ = swept(
+        tmp_path, {name: (T.Q4_1, shape, data.tobytes()) for name, data in made.items()}, count, {}, weights
+    )
+    assert [audit.verdict for audit in found.tensors] == [Verdict.EXACT, Verdict.EXACT, Verdict.MISMATCH]
 
 
 def altered(row: int) -> Tensors:

@@ -38,6 +38,10 @@ TOO_FEW = "too few blocks differ to tell another compiler's rounding from an alt
 TOO_MANY = "every difference has a witness, but more blocks differ than with any compiler that was measured"
 UNTRIED = "differs in some blocks; the {} arithmetic could explain them, and cannot be had here"
 ELSEWHERE = "every difference has a witness, but other types differ in fewer blocks than with any compiler"
+COARSE = (
+    "differs in few blocks, and the named weights are F16, which cannot hold the smallest numbers of BF16: those that "
+    "both were made of would tell"
+)
 OUT_OF_REACH = 1 / 150
 """Of blocks that another compiler made otherwise, four times the share that was seen to have no witness: where sums of
 very uneven numbers decide, changing the numbers does not show it."""
@@ -70,9 +74,8 @@ def judge(audits: Sequence[TensorAudit], sampled: bool, lacking: Mapping[Arithme
             audit.verdict, audit.reason = (
                 (Verdict.MISMATCH, None) if tally.unexplained else (Verdict.UNCHECKED, REPACKED)
             )
-        elif lacking and audit.searched and not surprisingly_many(tally.differing, THROUGHOUT * tally.blocks):
-            [(arithmetic, why), *_] = lacking.items()
-            audit.reason = audit.reason or f"{UNTRIED.format(arithmetic)}: {why}"
+        elif why := _open(audit, lacking):
+            audit.reason = audit.reason or why
         elif importances_differ(audit, audits, sampled):
             verdict, reason = judge_rounding(audit, audits)
             if audit.reason is None or verdict is Verdict.MISMATCH:
@@ -82,7 +85,16 @@ def judge(audits: Sequence[TensorAudit], sampled: bool, lacking: Mapping[Arithme
             if audit.reason is None or found[0] is Verdict.MISMATCH:
                 audit.verdict, audit.reason = found
         else:
-            audit.verdict, audit.reason = doubt.about(audit.tensor.type, sampled)
+            audit.verdict, audit.reason = doubt.about(audit, sampled)
+
+
+def _open(audit: TensorAudit, lacking: Mapping[Arithmetic, str] | None) -> str | None:
+    """What keeps the differences of a tensor from being judged: what this machine lacks, or what F16 cannot hold."""
+    tally = audit.tally
+    if lacking and audit.searched and not surprisingly_many(tally.differing, THROUGHOUT * tally.blocks):
+        [(arithmetic, why), *_] = lacking.items()
+        return f"{UNTRIED.format(arithmetic)}: {why}"
+    return COARSE if audit.coarse and 0 < tally.unexplained == tally.small else None
 
 
 class _Doubt:
@@ -103,11 +115,12 @@ class _Doubt:
         few = not surprisingly_many(self._unexplained, self._found.total() * OUT_OF_REACH)
         return (Verdict.UNCHECKED, NO_WITNESS) if few and could_be_chosen(audit) else (Verdict.MISMATCH, audit.reason)
 
-    def about(self, kind: GGMLType, sampled: bool) -> tuple[Verdict, str | None]:
-        """The verdict of a tensor of this type, and why it is not ``near``."""
+    def about(self, audit: TensorAudit, sampled: bool) -> tuple[Verdict, str | None]:
+        """The verdict of a tensor of which all is explained, and why it is not ``near``."""
+        kind = audit.tensor.type
         least = sum(count * rate(each).least for each, count in self._blocks.items())
         if surprisingly_few(self._found.total(), least):
-            return Verdict.MISMATCH, ALONE
+            return (Verdict.UNCHECKED, COARSE) if audit.coarse else (Verdict.MISMATCH, ALONE)
         if self._found.total() < ENOUGH:
             return Verdict.UNCHECKED, f"{TOO_FEW}: draw more rows, or --full" if sampled else TOO_FEW
         if surprisingly_many(self._found[kind], self._blocks[kind] * rate(kind).most):

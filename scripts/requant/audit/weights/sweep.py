@@ -182,6 +182,9 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = f"its importances are of {columns}, so it was made with another importance matrix"
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
+    if audit.reason is None:
+        # What F16 could not hold of them the GGUF does not say; a checkpoint is what others are made of.
+        audit.coarse = material.weights.plain(name) is GGMLType.F16 and material.weights.vias == (GGMLType.F32,)
     return audit
 
 
