@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from requant.audit.metadata.comparison import expected_from_gguf, expected_from_upstream
-from requant.audit.subject.model_file import model_file
+from requant.audit.subject.model_file import model_file, require_model
 from requant.audit.upstream import Upstream, ask
 from requant.audit.weights.tied import EMBEDDING, OUTPUT, as_stored_by
 from requant.conversion.expected import ExpectedMetadata
@@ -17,6 +17,7 @@ from requant.conversion.writer import changed_by_transformers
 from requant.formats.ggml import GGMLType, ValueType
 from requant.formats.gguf import Field, Header
 from requant.formats.gguf_parts import models, part_names, read_gguf
+from requant.formats.imatrix import is_imatrix
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import SUFFIX, Checkpoint, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
@@ -59,7 +60,8 @@ def open_weights(text: str, network: Network | None = None, upstream: Upstream |
 
     Raises:
         SourceError, FormatError: when they cannot be had or are damaged.
-        UnsupportedError: when nobody who may be asked knows how such a model is converted.
+        PlaceError: when an importance matrix is named.
+        UnsupportedError: when it is no language model, or nobody who may be asked knows how such a model is converted.
     """
     place = open_place(named(text), network)
     try:
@@ -76,6 +78,11 @@ def open_weights(text: str, network: Network | None = None, upstream: Upstream |
 
 def _gguf(place: Place, name: str) -> NamedWeights:
     file, header = read_gguf(place, name)
+    if is_imatrix(header):
+        raise PlaceError(
+            f"{file.name} is an importance matrix and no weights: name a checkpoint, or an unquantized GGUF"
+        )
+    require_model(header)
     types = {tensor.name: tensor.type for tensor in header.tensors}
     return NamedWeights(
         place, "GGUF", GGUFWeights(file, header), types, Model.of(header.metadata), expected_from_gguf(header), None,
