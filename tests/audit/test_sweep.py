@@ -192,6 +192,14 @@ def test_tensors_of_one_side_only(tmp_path: Path) -> None:
     assert said["other.weight"] == (Verdict.MISMATCH, "the named weights have no such tensor")
 
 
+def test_scaling_of_positions_that_the_weights_do_not_have_is_unchecked(tmp_path: Path) -> None:
+    """Older converters did not compute it; whatever stands there, it is no evidence and does not pass."""
+    factors = np.ones(COLUMNS, np.float32)
+    found, _ = swept(tmp_path, quantized() | {"rope_freqs.weight": (T.F32, (COLUMNS,), factors.tobytes())})
+    said = {audit.tensor.name: audit.verdict for audit in found.tensors}
+    assert said == dict.fromkeys(quantized(), Verdict.EXACT) | {"rope_freqs.weight": Verdict.UNCHECKED}
+
+
 def test_no_matrix_is_left_out(tmp_path: Path) -> None:
     """A sample of a single row still looks at a run of rows of every one."""
     found, compared = swept(tmp_path, quantized(), 1)

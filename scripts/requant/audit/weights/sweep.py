@@ -24,6 +24,7 @@ from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, l
 from requant.audit.weights.tensor import TensorAudit
 from requant.audit.weights.tied import OUTPUT, TiedWeights
 from requant.audit.weights.unknown_importances import dense
+from requant.conversion.layout import ROPE_FREQS
 from requant.formats.ggml import COPIED, DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry
@@ -168,7 +169,11 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     audit, name = TensorAudit(tensor), tensor.name
     shape = material.weights.shapes.get(name)
     importance = material.importances.get(name)
-    if shape is None:
+    if shape is None and name == ROPE_FREQS:
+        audit.reason = (
+            "the named weights do not have it, as older converters did not compute it: a checkpoint would tell"
+        )
+    elif shape is None:
         audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
     elif not tensor.type.is_known:
         audit.reason = f"is of type {int(tensor.type)}, which llama.cpp does not read: nobody knows where it ends"
