@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
+from requant.audit.named_weights import open_weights
 from requant.audit.weights.judgement import COARSE
 from requant.audit.weights.material import Material
 from requant.audit.weights.sample import LEAST, draw, runs
@@ -19,6 +20,7 @@ from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import FormatError
 from requant.quantization.verdict import Verdict
+from support.checkpoints import MODELS, write_checkpoint
 from support.pure_quantizer import PureQuantizer
 from support.quants import Tensors, opened, written
 
@@ -198,6 +200,19 @@ def test_scaling_of_positions_that_the_weights_do_not_have_is_unchecked(tmp_path
     found, _ = swept(tmp_path, quantized() | {"rope_freqs.weight": (T.F32, (COLUMNS,), factors.tobytes())})
     said = {audit.tensor.name: audit.verdict for audit in found.tensors}
     assert said == dict.fromkeys(quantized(), Verdict.EXACT) | {"rope_freqs.weight": Verdict.UNCHECKED}
+
+
+def test_a_checkpoint_tells_whether_positions_are_scaled(tmp_path: Path) -> None:
+    """What it does not have is computed by no converter: somebody put it there."""
+    (tmp_path / "checkpoint").mkdir()
+    write_checkpoint(tmp_path / "checkpoint", MODELS["Qwen3-Embedding"])
+    named = open_weights(f"{tmp_path}/checkpoint/")
+    quant, header = opened(written(tmp_path / "q.gguf", {"rope_freqs.weight": (T.F32, (4,), bytes(16))}))
+    with named.place, quant:
+        found = audit_tensors(Material(quant, header, named.tensors, {}, PureQuantizer), None, 2, lambda _: None)
+    assert [(audit.verdict, audit.reason) for audit in found.tensors] == [
+        (Verdict.MISMATCH, "the named weights have no such tensor")
+    ]
 
 
 def test_no_matrix_is_left_out(tmp_path: Path) -> None:

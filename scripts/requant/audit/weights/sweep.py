@@ -22,7 +22,7 @@ from requant.audit.weights.making import derives, probe
 from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.audit.weights.tensor import TensorAudit
-from requant.audit.weights.tied import OUTPUT, TiedWeights
+from requant.audit.weights.tied import OUTPUT, TiedWeights, of_gguf
 from requant.audit.weights.unknown_importances import dense
 from requant.conversion.layout import ROPE_FREQS
 from requant.formats.ggml import COPIED, DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
@@ -169,7 +169,7 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     audit, name = TensorAudit(tensor), tensor.name
     shape = material.weights.shapes.get(name)
     importance = material.importances.get(name)
-    if shape is None and name == ROPE_FREQS:
+    if shape is None and name == ROPE_FREQS and of_gguf(material.weights):
         audit.reason = (
             "the named weights do not have it, as older converters did not compute it: a checkpoint would tell"
         )
@@ -188,8 +188,8 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
     if audit.reason is None:
-        # What F16 could not hold of them the GGUF does not say; a checkpoint is what others are made of.
-        audit.coarse = material.weights.plain(name) is GGMLType.F16 and material.weights.vias == (GGMLType.F32,)
+        # A checkpoint in F16 is what others are made of.
+        audit.coarse = material.weights.plain(name) is GGMLType.F16 and of_gguf(material.weights)
     return audit
 
 

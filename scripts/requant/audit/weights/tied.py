@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from requant.conversion.weights import Weights
+from requant.conversion.weights import GGUFWeights, Weights
 from requant.formats.ggml import COPIED, Bytes, Floats, GGMLType, Indices
 from requant.formats.gguf import Header
 
@@ -26,6 +26,7 @@ class TiedWeights:
 
     def __init__(self, weights: Weights, *, twice: bool) -> None:
         self._weights, self._lock = weights, threading.Lock()
+        self.of_gguf = isinstance(weights, GGUFWeights)
         self.shown, self.vias = weights.shown, weights.vias
         self.again = OUTPUT if twice else None
         others = {name: shape for name, shape in weights.shapes.items() if name != OUTPUT}
@@ -86,6 +87,11 @@ def as_stored_by(subject: Header, weights: Weights) -> Weights:
     if there and not _alike(weights):
         return weights
     return TiedWeights(weights, twice=here)
+
+
+def of_gguf(weights: Weights) -> bool:
+    """Whether a GGUF holds them, which somebody converted, and not the checkpoint itself."""
+    return weights.of_gguf if isinstance(weights, TiedWeights) else isinstance(weights, GGUFWeights)
 
 
 def _alike(weights: Weights) -> bool:
