@@ -81,13 +81,12 @@ def audit(question: Question) -> Report | ImatrixReport:
         closing.callback(weights.place.close)
         if subject.is_imatrix:
             return audit_imatrix(read_hashed(subject.file), weights)
-        weights = as_in(subject.header, weights)
         pin = _toolchain(question, subject)
         matrix = None if question.imatrix is None else open_place(question.imatrix, network)
         if matrix is not None:
             closing.callback(matrix.close)
         imatrix = _imatrix(matrix, subject)
-        weights = with_pre_tokenizer(weights, PreTokenizers.of_package().name)
+        weights = with_pre_tokenizer(as_in(subject.header, weights), PreTokenizers.of_package().name)
         coverage = cover(subject.header, question.rows, question.seed)
         journal = _journal(question, subject, weights, imatrix, pin) if question.rows is None else None
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs, journal, question.fit_imatrix)
