@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from requant.audit.weights.judgement import ALONE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, judge
+from requant.audit.weights.judgement import ALONE, COARSE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, judge
 from requant.audit.weights.tensor import TensorAudit
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
@@ -78,6 +78,18 @@ def test_blocks_out_of_the_reach_of_a_witness(made: Sequence[TensorAudit], expec
     audits = [replace(each) for each in made]
     judge(audits, sampled=False)
     assert [each.verdict for each in audits] == expected
+
+
+def test_what_f16_may_have_lost_is_no_alteration() -> None:
+    """Few blocks of a file whose named weights are a GGUF in F16; more of them are another compiler's as ever."""
+    for made, expected, why in (
+        ([audit(1), audit(), audit()], [UNCHECKED, EXACT, EXACT], COARSE),
+        ([audit(USUAL)] * 3, [NEAR] * 3, None),
+        ([audit(0, 1), audit(), audit()], [MISMATCH, EXACT, EXACT], None),
+    ):
+        audits = [replace(each, coarse=True) for each in made]
+        judge(audits, sampled=False)
+        assert ([each.verdict for each in audits], audits[0].reason) == (expected, why)
 
 
 @pytest.mark.parametrize("name", FILES)

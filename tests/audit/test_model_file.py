@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from requant.audit.named_weights import open_weights
 from requant.audit.subject.model_file import MOST_SHOWN, model_file, require_model
 from requant.audit.subject.subject import open_subject
 from requant.ground.errors import PlaceError, UnsupportedError
 from requant.ground.exit_codes import ExitCode, exit_code
 from requant.places.place import LocalPlace, Place, open_place
-from support.gguf_files import gguf_bytes, pair, parse, string
+from support.gguf_files import gguf_bytes, pair, parse, string, write_imatrix
 from support.hub import LoopbackHub
 
 QUANTS = [
@@ -90,6 +91,20 @@ def test_what_is_no_language_model_is_unchecked(tmp_path: Path, pairs: list[byte
         open_subject(f"{tmp_path}/part.gguf")
     assert exit_code(caught.value) is ExitCode.UNCHECKED
     assert str(caught.value).endswith("which is not checked: name the language model beside it")
+
+
+@pytest.mark.parametrize(("pairs", "said"), KINDS.values(), ids=list(KINDS))
+def test_what_is_no_language_model_is_no_weights(tmp_path: Path, pairs: list[bytes], said: str) -> None:
+    """Everything would be a mismatch with it."""
+    (tmp_path / "x.gguf").write_bytes(gguf_bytes(pairs))
+    with pytest.raises(UnsupportedError, match=re.escape(said)):
+        open_weights(str(tmp_path / "x.gguf"))
+
+
+def test_an_importance_matrix_is_no_weights(tmp_path: Path) -> None:
+    write_imatrix(tmp_path / "imatrix.gguf", {}, ["x.txt"], 1, 512)
+    with pytest.raises(PlaceError, match=r"imatrix\.gguf is an importance matrix and no weights: name a checkpoint"):
+        open_weights(str(tmp_path / "imatrix.gguf"))
 
 
 @pytest.mark.parametrize("pairs", [[], [pair("general.type", 8, string("model"))], [pair("general.type", 4, bytes(4))]])

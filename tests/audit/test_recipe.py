@@ -87,6 +87,9 @@ FALSE: dict[str, tuple[Made, str, str]] = {
     "Q2_K in Model-UD-Q4_K_XL.gguf": (made("Q2_K", name="Model-UD-Q4_K_XL.gguf"), "file name", "says Q4_K_XL, but the matrices have"),
     "IQ4_XS in Model-IQ4_NL.gguf": (made("IQ4_XS", name="Model-IQ4_NL.gguf"), "file name", "says IQ4_NL, but"),
     "Q4_K_M in Model-BF16.gguf": (made("Q4_K_M", name="Model-BF16.gguf"), "file name", "says BF16, but"),
+    "Q2_K in Model-Q6K.gguf": (made("Q2_K", label=None, name="Model-Q6K.gguf"), "file name", "the file name says Q6_K"),
+    "Q2_K in model-q6-k-l.gguf": (made("Q2_K", name="model-q6-k-l.gguf"), "file name", "says Q6_K_L, but the matrices have"),
+    "Q2_K in model-fp16.gguf": (made("Q2_K", name="model-fp16.gguf"), "file name", "the file name says F16"),
     "Q4_K_S in Model-Q4_K_M.gguf": (made("Q4_K_S", name="Model-Q4_K_M.gguf"), "file name", "exactly those of Q4_K_S"),
     "unknown architecture": (
         made("Q2_K", label="Q5_K_S", model=Model("gemma9", LAYERS, 8, 2)), FILE_TYPE, "says Q5_K_S, but no matrix has a type of that mix",
@@ -112,6 +115,8 @@ HONEST = {
     "the weights' type and a mix of nobody": made("Q4_K_M", {"output.weight": T.Q8_0}, name="Model-F16-Q4_K_L.gguf"),
     "what was changed": made("Q4_K_M", {"output.weight": T.Q8_0}, name="Model-Q4_K_M-output-Q8_0.gguf"),
     "IQ4_XS": made("IQ4_XS", name="Model-IQ4_XS.gguf"),
+    "otherwise spelled": made("Q4_K_M", name="model-fp16.q4-k-m.gguf"),
+    "half a billion weights": made("Q2_K", name="Model-Q4-0.5B-Q2K.gguf"),
     "IQ4_XS with odd rows": made("IQ4_XS", source=source_of(288), name="Model-IQ4_XS.gguf"),
     "IQ4_NL": made("IQ4_NL", name="Model-IQ4_NL.gguf"),
     "no quant": made("Q2_K", name="ggml-model.gguf"),

@@ -62,6 +62,8 @@ OUTCOMES: dict[str, tuple[Callable[[Report], Report], dict[str, str], int]] = {
     "one unchecked": (found(EXACT, NEAR, UNCHECKED), {"weights": "unchecked"}, 3),
     "one mismatch": (found(UNCHECKED, EXACT, MISMATCH, NEAR), {"weights": "mismatch"}, 1),
     "a tensor less": (found(EXACT, missing=("b.weight",)), {"weights": "mismatch"}, 1),
+    "no scaling of positions": (found(EXACT, missing=("rope_freqs.weight",)), {"weights": "unchecked"}, 3),
+    "a tensor less, and no scaling": (found(EXACT, missing=("b.weight", "rope_freqs.weight")), {"weights": "mismatch"}, 1),
     "no tensor at all": (found(), {"weights": "unchecked"}, 3),
     "a sample": (asked(coverage=Coverage(7, {}, 1, 2)), {"coverage": "sample"}, 0),
     "harmless metadata": (told(HARMLESS), {"metadata": "harmless"}, 0),

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from requant.audit.answers import cover
+from requant.audit.named_weights import open_weights
+from requant.audit.weights.judgement import COARSE
 from requant.audit.weights.material import Material
 from requant.audit.weights.sample import LEAST, draw, runs
 from requant.audit.weights.sweep import Sweep, audit_tensors
@@ -18,6 +20,7 @@ from requant.formats.ggml import PLAIN, Arithmetic, Floats, Indices
 from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import FormatError
 from requant.quantization.verdict import Verdict
+from support.checkpoints import MODELS, write_checkpoint
 from support.pure_quantizer import PureQuantizer
 from support.quants import Tensors, opened, written
 
@@ -109,6 +112,29 @@ def test_a_rounding_that_the_first_look_does_not_see(tmp_path: Path, arithmetic:
     assert (found.via, found.arithmetic, found.differing) == (T.F16, arithmetic, 0)
 
 
+@pytest.mark.parametrize("count", [None, 1000])
+def test_weights_in_f16_accuse_nobody_of_what_f16_cannot_hold(tmp_path: Path, count: int | None) -> None:
+    """A quant of BF16, held against the F16 that its publisher shows beside it; and what is changed in it all the same."""
+    quantizer, shape = PureQuantizer(Arithmetic.STRICT), (COLUMNS, ROWS)
+    named = {f"blk.{layer}.weight": rounded(rows, T.BF16) for layer, rows in enumerate(WEIGHTS.values())}
+    small = chosen(1000)["blk.2.weight"][:3]
+    named["blk.2.weight"][small] *= np.float32(2**-17)
+    weights = written(
+        tmp_path / "w.gguf", {name: (T.F16, shape, rows.astype("<f2").tobytes()) for name, rows in named.items()}
+    )
+    made = {name: quantizer.quantize(T.Q4_1, rows) for name, rows in named.items()}
+    found, _ = swept(
+        tmp_path, {name: (T.Q4_1, shape, data.tobytes()) for name, data in made.items()}, count, {}, weights
+    )
+    said = {audit.tensor.name: (audit.verdict, audit.reason) for audit in found.tensors}
+    assert said == dict.fromkeys([*WEIGHTS][:2], (Verdict.EXACT, None)) | {"blk.2.weight": (Verdict.UNCHECKED, COARSE)}
+    made["blk.2.weight"][chosen(1000)["blk.2.weight"][9], 7] ^= 0x55
+    found, _ = swept(
+        tmp_path, {name: (T.Q4_1, shape, data.tobytes()) for name, data in made.items()}, count, {}, weights
+    )
+    assert [audit.verdict for audit in found.tensors] == [Verdict.EXACT, Verdict.EXACT, Verdict.MISMATCH]
+
+
 def altered(row: int) -> Tensors:
     tensors = quantized()
     kind, shape, data = tensors["blk.1.weight"]
@@ -166,6 +192,27 @@ def test_tensors_of_one_side_only(tmp_path: Path) -> None:
     said = {audit.tensor.name: (audit.verdict, audit.reason) for audit in found.tensors}
     assert found.missing == (B,)
     assert said["other.weight"] == (Verdict.MISMATCH, "the named weights have no such tensor")
+
+
+def test_scaling_of_positions_that_the_weights_do_not_have_is_unchecked(tmp_path: Path) -> None:
+    """Older converters did not compute it; whatever stands there, it is no evidence and does not pass."""
+    factors = np.ones(COLUMNS, np.float32)
+    found, _ = swept(tmp_path, quantized() | {"rope_freqs.weight": (T.F32, (COLUMNS,), factors.tobytes())})
+    said = {audit.tensor.name: audit.verdict for audit in found.tensors}
+    assert said == dict.fromkeys(quantized(), Verdict.EXACT) | {"rope_freqs.weight": Verdict.UNCHECKED}
+
+
+def test_a_checkpoint_tells_whether_positions_are_scaled(tmp_path: Path) -> None:
+    """What it does not have is computed by no converter: somebody put it there."""
+    (tmp_path / "checkpoint").mkdir()
+    write_checkpoint(tmp_path / "checkpoint", MODELS["Qwen3-Embedding"])
+    named = open_weights(f"{tmp_path}/checkpoint/")
+    quant, header = opened(written(tmp_path / "q.gguf", {"rope_freqs.weight": (T.F32, (4,), bytes(16))}))
+    with named.place, quant:
+        found = audit_tensors(Material(quant, header, named.tensors, {}, PureQuantizer), None, 2, lambda _: None)
+    assert [(audit.verdict, audit.reason) for audit in found.tensors] == [
+        (Verdict.MISMATCH, "the named weights have no such tensor")
+    ]
 
 
 def test_no_matrix_is_left_out(tmp_path: Path) -> None:

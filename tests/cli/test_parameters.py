@@ -1,5 +1,6 @@
 """requant.cli.parameters: what goes to standard output, and what is written."""
 
+import os
 from pathlib import Path
 
 import click
@@ -65,3 +66,35 @@ def test_what_is_read_is_not_written(tmp_path: Path) -> None:
         with pytest.raises(click.UsageError, match="is read by this command: name another file to write"):
             keep_inputs([None, *map(str, inputs)], [None, STANDARD_OUTPUT, out])
     keep_inputs([folder, "x" * 300, "hf://a/b"], [folder / "new.json", tmp_path / "report.json", STANDARD_OUTPUT])
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "imatrix.gguf", "Model.dat", "weights.imatrix", "other.gguf"])
+def test_what_is_looked_for_beside_a_file_is_not_written(tmp_path: Path, name: str) -> None:
+    """An audit that is given the quant alone finds these."""
+    quant, out = tmp_path / "quant.gguf", tmp_path / name
+    quant.write_bytes(b"GGUF")
+    keep_inputs([quant], [out])
+    out.write_bytes(b"kept")
+    with pytest.raises(click.UsageError, match="is read by this command: name another file to write"):
+        keep_inputs([quant], [out])
+    (tmp_path / "report.json").touch()
+    keep_inputs([quant], [tmp_path / "report.json"])
+
+
+def test_nothing_is_written_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    for one, other in ((Path("x.json"), tmp_path / "x.json"), (Path("x"), Path("a/../x"))):
+        with pytest.raises(click.UsageError, match="is to be written twice"):
+            keep_inputs([], [one, STANDARD_OUTPUT, other])
+    keep_inputs([], [Path("x.json"), Path("a/x.json"), STANDARD_OUTPUT, STANDARD_OUTPUT])
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """Root could: what is written gets its name when it is whole, and takes it away from what has it."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    (tmp_path / "lost").symlink_to("/proc/self/fd/1")
+    for out in (Path("/dev/null"), Path("/dev/full"), tmp_path / "pipe", tmp_path / "link", tmp_path / "lost"):
+        done = CliRunner().invoke(main, ["audit", str(tmp_path / "none.gguf"), "--source", "x/", "--json", str(out)])
+        assert (done.exit_code, "is no file but a device or the like" in done.stderr) == (2, True), done.stderr

@@ -50,7 +50,7 @@ def used(document: str) -> tuple[set[str], set[str]]:
     return asked, sections
 
 
-@pytest.mark.parametrize("document", ["card", "report", "audit", "survey"])
+@pytest.mark.parametrize("document", ["card", "report", "audit", "sentences", "survey"])
 def test_every_language_has_the_same_words_with_the_same_places(document: str) -> None:
     en, zh = (dict(texts(read_words(document, language))) for language in ("en", "zh"))
     assert [*en] == [*zh]

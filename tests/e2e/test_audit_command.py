@@ -224,6 +224,37 @@ def test_other_weights_are_a_mismatch(audit: Audit, released: Path, generated: P
     assert verdicts == {"exact", "mismatch"}
 
 
+def test_an_output_layer_that_is_the_embedding_once_more(
+    audit: Audit, released: Path, generated: Path, tmp_path: Path
+) -> None:
+    """Qwen3-0.6B stores one, and quants of it hold it or not; where it is another matrix, it is missing."""
+    other = tmp_path / "other"
+    shutil.copytree(generated, other)
+    index = json.loads((other / "model.safetensors.index.json").read_text())
+    index["weight_map"]["lm_head.weight"] = "model-head.safetensors"
+    (other / "model.safetensors.index.json").write_text(json.dumps(index))
+    info, data = stored(other / index["weight_map"][EMBEDDING], EMBEDDING)
+    head = json.dumps({"lm_head.weight": info | {"data_offsets": [0, len(data)]}}).encode()
+    for content, code, weights in ((data, 0, "exact"), (data[::-1], 1, "mismatch")):
+        shard = len(head).to_bytes(8, "little") + head + content
+        (other / "model-head.safetensors").write_bytes(shard)
+        found, said, report = audit(released / QUANT, "--source", other, "--rows", "20")
+        assert (found, statuses(report)) == (code, PASSED | {"weights": weights}), said
+        assert report["missing"] == ([] if code == 0 else ["output.weight"])
+        assert ("store the embedding once more, as output.weight" in said) == (code == 0)
+
+
+EMBEDDING = "model.embed_tokens.weight"
+
+
+def stored(shard: Path, name: str) -> tuple[dict[str, Any], bytes]:
+    """What a file of safetensors says of a tensor, and its bytes."""
+    data = shard.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    found = json.loads(data[8:begin])[name]
+    return found, data[begin:][slice(*found["data_offsets"])]
+
+
 def test_over_the_loopback_hub(audit: Audit, demo: Workplace, generated: Path, tmp_path: Path) -> None:
     with LoopbackHub() as hub:
         subject, source = hub.add_model("some/Tiny-GGUF", demo.release), hub.add_model("org/Tiny", generated)

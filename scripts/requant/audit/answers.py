@@ -205,7 +205,8 @@ class MetadataAnswer:
             return f"the metadata is changed: {listed(changed)} {are} not what the named weights give{where}"
         if self.unchecked is not None:
             return f"the metadata could not be checked: {self.unchecked}"
-        harmless, read = keys[Grade.HARMLESS], [key for key in keys[Grade.HARMLESS] if reads(key)]
+        harmless = [finding for finding in self.findings if finding.grade is Grade.HARMLESS]
+        read = [finding.key for finding in harmless if reads(finding.key) and not finding.passed_over]
         but = f", but for {counted(len(harmless), 'harmless difference')}" if harmless else ""
         but += f" ({listed(read)} among what llama.cpp reads)" if read else ""
         parts = [f"the metadata is what the named weights give{but}"]

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from requant.audit.metadata.comparison import expected_from_gguf, expected_from_upstream
-from requant.audit.subject.model_file import model_file
+from requant.audit.subject.model_file import model_file, require_model
 from requant.audit.upstream import Upstream, ask
+from requant.audit.weights.tied import EMBEDDING, OUTPUT, as_stored_by
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, plan, read_config
 from requant.conversion.metadata import TEXT_LIMIT, expected_metadata, read_texts
@@ -14,8 +15,9 @@ from requant.conversion.special_tokens import GGML, TOKENIZER
 from requant.conversion.weights import CheckpointWeights, GGUFWeights, Weights
 from requant.conversion.writer import changed_by_transformers
 from requant.formats.ggml import GGMLType, ValueType
-from requant.formats.gguf import Field
+from requant.formats.gguf import Field, Header
 from requant.formats.gguf_parts import models, part_names, read_gguf
+from requant.formats.imatrix import is_imatrix
 from requant.formats.ranged import read_whole
 from requant.formats.safetensors import SUFFIX, Checkpoint, read_checkpoint
 from requant.ground.errors import FormatError, PlaceError, UnsupportedError
@@ -58,7 +60,8 @@ def open_weights(text: str, network: Network | None = None, upstream: Upstream |
 
     Raises:
         SourceError, FormatError: when they cannot be had or are damaged.
-        UnsupportedError: when nobody who may be asked knows how such a model is converted.
+        PlaceError: when an importance matrix is named.
+        UnsupportedError: when it is no language model, or nobody who may be asked knows how such a model is converted.
     """
     place = open_place(named(text), network)
     try:
@@ -75,6 +78,11 @@ def open_weights(text: str, network: Network | None = None, upstream: Upstream |
 
 def _gguf(place: Place, name: str) -> NamedWeights:
     file, header = read_gguf(place, name)
+    if is_imatrix(header):
+        raise PlaceError(
+            f"{file.name} is an importance matrix and no weights: name a checkpoint, or an unquantized GGUF"
+        )
+    require_model(header)
     types = {tensor.name: tensor.type for tensor in header.tensors}
     return NamedWeights(
         place, "GGUF", GGUFWeights(file, header), types, Model.of(header.metadata), expected_from_gguf(header), None,
@@ -130,6 +138,14 @@ def _types(layout: Layout) -> dict[str, GGMLType]:
     types = {name: sources.type for name, sources in layout.tensors.items()}
     types |= dict.fromkeys(layout.computed, GGMLType.F32)
     return types | {name: each.type for name, each in layout.untold.items()}
+
+
+def as_in(subject: Header, weights: NamedWeights) -> NamedWeights:
+    """The weights as ``subject`` stores them, if it stores the embedding and the output layer in another number."""
+    tensors = as_stored_by(subject, weights.tensors)
+    if tensors is weights.tensors:
+        return weights
+    return replace(weights, tensors=tensors, types={OUTPUT: weights.types[EMBEDDING], **weights.types})
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

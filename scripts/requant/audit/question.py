@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from requant.audit.answers import answer_metadata, answer_recipe, answer_weights, cover
-from requant.audit.named_weights import NamedWeights, open_weights, with_pre_tokenizer
+from requant.audit.named_weights import NamedWeights, as_in, open_weights, with_pre_tokenizer
 from requant.audit.recipe.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
 from requant.audit.recipe.matrices import only_matrix
 from requant.audit.report import Report
@@ -21,6 +21,7 @@ from requant.audit.subject.manifest import compare_claims
 from requant.audit.subject.subject import Subject, open_subject
 from requant.audit.upstream import Upstream
 from requant.audit.weights.journal import Journal, question_digest
+from requant.audit.weights.tied import TiedWeights
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
 from requant.formats.gguf_parts import files_of
@@ -85,7 +86,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         if matrix is not None:
             closing.callback(matrix.close)
         imatrix = _imatrix(matrix, subject)
-        weights = with_pre_tokenizer(weights, PreTokenizers.of_package().name)
+        weights = with_pre_tokenizer(as_in(subject.header, weights), PreTokenizers.of_package().name)
         coverage = cover(subject.header, question.rows, question.seed)
         journal = _journal(question, subject, weights, imatrix, pin) if question.rows is None else None
         sweep = answer_weights(subject, weights, imatrix, coverage, pin, question.jobs, journal, question.fit_imatrix)
@@ -157,10 +158,12 @@ def _weights_named(question: Question, subject: Subject) -> str:
 
 def _inferred(question: Question, subject: Subject, weights: NamedWeights) -> tuple[str, ...]:
     """What nobody named, where no manifest says it all; and what is odd about the weights' files."""
+    tied = weights.tensors.note if isinstance(weights.tensors, TiedWeights) else None
+    notes = (*weights.notes, *([tied] if tied else []))
     if subject.manifest:
-        return weights.notes
+        return notes
     taken = f"the weights are taken from {weights.place.shown}, as the file names them"
-    return (*subject.inferred.sentences, *([taken] if question.weights is None else []), *weights.notes)
+    return (*subject.inferred.sentences, *([taken] if question.weights is None else []), *notes)
 
 
 def _toolchain(question: Question, subject: Subject) -> ToolchainPin:

@@ -16,6 +16,7 @@ from requant.audit.subject.identity import Identity
 from requant.audit.subject.subject import Subject
 from requant.audit.weights.sweep import Sweep
 from requant.audit.weights.tensor import Recovered, TensorAudit
+from requant.conversion.layout import ROPE_FREQS
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
 from requant.documents.reports import AUDIT
@@ -76,9 +77,9 @@ class Report:
     def verdict(self) -> Verdict:
         """Of the weights: the worst of all tensors."""
         verdicts = {audit.verdict for audit in self.sweep.tensors}
-        if Verdict.MISMATCH in verdicts or self.sweep.missing:
+        if Verdict.MISMATCH in verdicts or {*self.sweep.missing} - {ROPE_FREQS}:
             return Verdict.MISMATCH
-        if Verdict.UNCHECKED in verdicts or not verdicts:
+        if Verdict.UNCHECKED in verdicts or not verdicts or self.sweep.missing:
             return Verdict.UNCHECKED
         return next((each for each in (Verdict.CONSISTENT, Verdict.NEAR) if each in verdicts), Verdict.EXACT)
 
@@ -153,7 +154,9 @@ def weights_sentence(report: Report) -> str:
     if wrong := names[Verdict.MISMATCH]:
         do = "does" if len(wrong) == 1 else "do"
         return f"{len(wrong):,} of {counted(len(tensors), 'tensor')} {do} not derive from {at}: {listed(wrong)}"
-    if missing := report.sweep.missing:
+    if (missing := report.sweep.missing) == (ROPE_FREQS,):
+        return f"{ROPE_FREQS} of {at} is missing, as in files of older converters: llama.cpp then scales no positions"
+    if missing:
         are = "is" if len(missing) == 1 else "are"
         return f"{counted(len(missing), 'tensor')} of {at} {are} missing: {listed(missing)}"
     if not tensors:

@@ -8,12 +8,16 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from requant.documents.file_names import MANIFEST
 from requant.documents.reports import write_document
 from requant.ground.canonical import canonical
 from requant.ground.text import from_units, in_units
 from requant.places.pages import require_here
 
 STANDARD_OUTPUT = Path("-")
+LOOKED_FOR = (MANIFEST, ".gguf", ".dat", ".imatrix", ".safetensors")
+"""How the names end of what an audit looks for beside a file: our manifest, models, importance matrices."""
+OF_THE_SYSTEM = ("/dev/", "/proc/")
 LEAST_RATE = 100_000
 """Bytes per second. Of many connections each waits for its turn, and servers end those that take nothing for long."""
 
@@ -46,6 +50,11 @@ class Output(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if path == STANDARD_OUTPUT and self.allow_dash:
             return path
+        link = str(path.readlink()) if path.is_symlink() else ""
+        if link.startswith(OF_THE_SYSTEM) or (path.exists() and not path.is_file()):
+            # It would be replaced, not written into.
+            told = ", or - for standard output" if self.allow_dash else ""
+            self.fail(f"{path} is no file but a device or the like: name another file{told}", param, ctx)
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             self.fail(f"{path} cannot be written, because of {folder}: name another file", param, ctx)
@@ -80,7 +89,10 @@ at_most = click.option(
 
 
 def keep_inputs(inputs: Iterable[str | Path | None], outputs: Iterable[Path | None]) -> None:
-    """Refuse to write over what is read: a named file, by any name, its other parts, or any file of a named folder.
+    """Refuse to write over what is read, or one output over another.
+
+    What is read is a named file, by any name, its other parts, any file of a named folder, and what is looked for
+    beside a named file without being named: a manifest, models, importance matrices.
 
     Raises:
         UsageError: naming the file.
@@ -89,17 +101,25 @@ def keep_inputs(inputs: Iterable[str | Path | None], outputs: Iterable[Path | No
 
     named = [Path(each) for each in inputs if each is not None]
     others = [path.with_name(name) for path in named for name in part_names(path.name) if name != path.name]
-    read = [*named, *others]
-    for out in outputs:
-        if out is None or out == STANDARD_OUTPUT or not out.exists():
-            continue
-        for path in read:
-            try:
-                same = path.exists() and (path.samefile(out) or out.resolve().is_relative_to(path.resolve()))
-            except OSError:
-                continue  # too long for a name, and so an address or nothing at all
-            if same:
-                raise click.UsageError(f"{out} is read by this command: name another file to write")
+    read, written = [*named, *others], [out for out in outputs if out is not None and out != STANDARD_OUTPUT]
+    places = [out.parent.resolve() / out.name for out in written]
+    if twice := [out for number, out in enumerate(written) if places[number] in places[:number]]:
+        raise click.UsageError(f"{twice[0]} is to be written twice: name another file for one of the two")
+    for out in written:
+        if out.exists() and any(_reads(path, out) for path in read):
+            raise click.UsageError(f"{out} is read by this command: name another file to write")
+
+
+def _reads(path: Path, out: Path) -> bool:
+    """Whether ``out``, which exists, is or may be read where ``path`` is named."""
+    try:
+        if not path.exists():
+            return False
+        beside = path.is_file() and path.resolve().parent == out.resolve().parent
+        looked_for = out.resolve().name.endswith(LOOKED_FOR)
+        return path.samefile(out) or out.resolve().is_relative_to(path.resolve()) or (beside and looked_for)
+    except OSError:
+        return False  # too long for a name, and so an address or nothing at all
 
 
 def hand_out(text: str, document: Mapping[str, Any], out: Path | None) -> None:

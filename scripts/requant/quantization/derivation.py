@@ -24,6 +24,7 @@ Causes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 MOST_EXAMPLES = 3
 FIRST = 32
 """Unexplained blocks of a batch whose witnesses are looked for before it is known whether the others' are worth it."""
+F16_NORMAL = 2.0**-14
 DENSE = 0.5
 """Share of unexplained blocks in a batch from which on nobody looks for witnesses: no compiler makes so many."""
 
@@ -83,6 +84,7 @@ class Tally:
 
     ``differing`` blocks are other than the derived ones. Of these, ``other`` come out if the file was made in another
     way, ``others`` says in which, ``witnessed`` have a witness within ``epsilon``, and ``unexplained`` are neither.
+    ``small`` are unexplained blocks of numbers that float16 cannot hold well: all are below its smallest normal one.
     ``error`` and ``derived_error`` are the weighted squared errors of the differing blocks and of those derived in
     their place. ``consistency`` is of the rows that hold what is unexplained.
     """
@@ -99,6 +101,7 @@ class Tally:
     others: Counter[Making] = field(default_factory=Counter)
     odd: list[Odd] = field(default_factory=list)
     consistency: Consistency = field(default_factory=Consistency)
+    small: int = 0
 
     def add(self, more: "Tally") -> None:
         """Add another batch of the same tensor."""
@@ -261,6 +264,7 @@ def compare_rows(ways: Ways, rows: Rows) -> Tally:
             for row, block in np.argwhere(explanation.causes == Cause.UNEXPLAINED)[:MOST_EXAMPLES].tolist()
         ],
         consistency=consistency,
+        small=int((_small(rows) & (explanation.causes == Cause.UNEXPLAINED)).sum()),
     )
 
 
@@ -349,6 +353,12 @@ def _search(quantizers: Sequence[Quantizer], rows: Rows, wanted: Flags, changes:
 
 def _blocks(kind: GGMLType, rows: Bytes) -> Bytes:
     return rows.reshape(len(rows), -1, kind.type_size)
+
+
+def _small(rows: Rows) -> Flags:
+    """Which blocks hold nothing but numbers below float16's smallest normal one, ``[rows, blocks]``."""
+    found: Flags = np.abs(rows.weights) < F16_NORMAL
+    return np.asarray(found.reshape(len(found), -1, rows.type.block_size).all(2))
 
 
 def _errors(quantizer: Quantizer, rows: Rows, data: Bytes) -> Doubles:

@@ -1,8 +1,7 @@
 """An audit's outcome as one HTML page in English and Chinese that loads nothing and runs nothing.
 
 Rendered by ``workflow/templates/audit.html.j2`` from the document alone, so a stored one gives the same page. All text
-in it is untrusted: the template escapes it for HTML. Sentences of the audit are English; frame, words and their meaning
-are in both languages.
+in it is untrusted: the template escapes it for HTML. Everything that the audit says is in both languages.
 """
 
 from collections import Counter
@@ -11,6 +10,7 @@ from functools import cache
 from jinja2 import Environment
 
 from requant.audit.forms.content import QUESTIONS, Document, answers, commands, date, listings
+from requant.audit.forms.spoken import spoken
 from requant.audit.forms.tensor_map import draw_map
 from requant.audit.metadata.comparison import Grade
 from requant.documents.bilingual import bilingual_words
@@ -49,5 +49,5 @@ def as_page(document: Document) -> str:
 def _environment() -> Environment:
     found = environment(html=True)
     found.filters["share"] = lambda part: f"{100 * float(part):.3g} %"
-    found.globals |= {"words": bilingual_words("audit"), "tones": TONES, "marks": MARKS}
+    found.globals |= {"words": bilingual_words("audit"), "tones": TONES, "marks": MARKS, "spoken": spoken}
     return found

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from requant.audit.metadata.variations import Sides, from_gguf, why_absent, why_added, why_other
+from requant.audit.metadata.variations import Sides, from_gguf, unread, why_absent, why_added, why_other
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header
@@ -49,7 +49,8 @@ class MetadataFinding:
     """One key that is not simply equal.
 
     ``expected`` and ``actual`` are printable and at most ``WIDTH`` characters long; of long texts and lists they show
-    the first line or item that differs. ``sentence`` says it all without them.
+    the first line or item that differs. ``sentence`` says it all without them. ``passed_over`` is what llama.cpp does
+    with such a key in such a file.
     """
 
     key: str
@@ -57,6 +58,7 @@ class MetadataFinding:
     expected: str
     actual: str
     sentence: str
+    passed_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,15 +139,17 @@ def compare_making(subject: Header, imatrix: NamedImatrix | None = None) -> tupl
 def _finding(key: str, actual: Field, sides: Sides, architectures: set[str]) -> MetadataFinding | None:
     """What there is to say about a key of the subject; nothing if it is as expected."""
     expected = sides.expected
+    over = unread(key, sides)
     wanted = expected.values.get(key)
     if wanted is None:
         if why := expected.why_unknown(key):
             return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), f"cannot be checked: {why}")
         if why := why_added(key, actual, sides):
-            return _make(key, Grade.HARMLESS, ABSENT, shown(actual), why)
+            return _make(key, Grade.HARMLESS, ABSENT, shown(actual), why, passed_over=over)
         if any(belongs(key, f"{name}.") for name in architectures) or belongs(key, "tokenizer.", *READ):
             return _serious(key, ABSENT, actual, f"does not come from the named weights: {_effect(key)}")
-        return _make(key, Grade.HARMLESS, ABSENT, shown(actual), "does not come from the named weights")
+        why = "does not come from the named weights"
+        return _make(key, Grade.HARMLESS, ABSENT, shown(actual), why, passed_over=True)
     if wanted == actual:
         return None
     before, after, places = differing(wanted, actual)
@@ -156,7 +160,7 @@ def _finding(key: str, actual: Field, sides: Sides, architectures: set[str]) -> 
     if unsure and (unsure == places or why):
         return _make(key, Grade.UNCHECKED, before, after, "differs only where what it should be is not known")
     if why:
-        return _make(key, Grade.HARMLESS, before, after, why)
+        return _make(key, Grade.HARMLESS, before, after, why, passed_over=over)
     return _make(key, Grade.SERIOUS, before, after, f"is not what the named weights give: {_effect(key)}")
 
 
@@ -165,7 +169,7 @@ def _missing(sides: Sides) -> Iterator[MetadataFinding]:
         if key in sides.subject or key in sides.expected.implied:
             continue
         if why := why_absent(key, wanted, sides):
-            yield _make(key, Grade.HARMLESS, shown(wanted), ABSENT, why)
+            yield _make(key, Grade.HARMLESS, shown(wanted), ABSENT, why, passed_over=unread(key, sides))
         elif sides.expected.by_version and reads(key):
             why = "is absent: upstream's converter of this version writes it, others may not"
             yield _make(key, Grade.UNCHECKED, shown(wanted), ABSENT, why)
@@ -209,6 +213,8 @@ def _architecture(metadata: dict[str, Field]) -> str:
     return found.value if found is not None and isinstance(found.value, str) else ""
 
 
-def _make(key: str, grade: Grade, expected: str, actual: str, reason: str) -> MetadataFinding:
+def _make(
+    key: str, grade: Grade, expected: str, actual: str, reason: str, *, passed_over: bool = False
+) -> MetadataFinding:
     name = cut(key)
-    return MetadataFinding(name, grade, expected, actual, f"{name} {reason}")
+    return MetadataFinding(name, grade, expected, actual, f"{name} {reason}", passed_over)

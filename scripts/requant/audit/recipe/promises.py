@@ -22,8 +22,13 @@ LEAST_BITS = 0.85
 """Of the bits that a name promises, what there must be: the next lower type has less, sparing some tensors has more."""
 NUMBERS = {file_type.name: number for number, file_type in FILE_TYPES.items()}
 BASES = {file_type.base.name: file_type.base for file_type in FILE_TYPES.values()}
-WORDS = "|".join(sorted({*NUMBERS, *BASES}, key=len, reverse=True))
-NAMED = re.compile(rf"(?<![A-Z0-9])({WORDS})(_X*[SML])?(?![A-Z0-9])", re.IGNORECASE)
+SPELLED = {word.replace("_", ""): word for word in (*NUMBERS, *BASES)} | {"FP16": "F16", "FP32": "F32"}
+"""Every word without what stands between its parts, which people leave out or write otherwise: Q6K, q6-k, fp16."""
+APART = re.compile(r"_(?![0-9])")
+WORDS = "|".join(
+    sorted({APART.sub("[-_]?", word) for word in (*NUMBERS, *BASES, "FP16", "FP32")}, key=len, reverse=True)
+)
+NAMED = re.compile(rf"(?<![A-Z0-9])({WORDS})(_X*[SML]|(?<=K)[-_]?X*[SML])?(?![A-Z0-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,13 @@ def promised(name: str) -> list[Promise]:
 
     >>> [promise.word for promise in promised("Model-BF16-UD-Q4_K_XL.gguf")]
     ['BF16', 'Q4_K_XL']
+    >>> [promise.word for promise in promised("model-fp16-q6-k.Q4KM.gguf")]
+    ['F16', 'Q6_K', 'Q4_K_M']
     """
     found = []
     for match in NAMED.finditer(name):
-        word = match[0].upper()
-        base = match[1].upper()
+        base = SPELLED[re.sub("[-_]", "", match[1]).upper()]
+        word = base + (f"_{match[2].upper().lstrip('-_')}" if match[2] else "")
         number = NUMBERS.get(word)
         kind = FILE_TYPES[NUMBERS[base]].base if base in NUMBERS else BASES[base]
         found.append(Promise(word, number, kind))

@@ -10,6 +10,7 @@ from jinja2 import Environment
 
 from requant.audit.forms.content import MOST, QUESTIONS, date
 from requant.audit.forms.page import TONES
+from requant.audit.forms.spoken import spoken
 from requant.audit.survey.table import WORDS, WORST_FIRST
 from requant.documents.bilingual import bilingual_words
 from requant.documents.reports import write_document, write_text
@@ -101,5 +102,6 @@ def _environment() -> Environment:
     found.filters["brief"] = lambda address: COMMIT.sub(r"\1", address)
     found.globals |= {
         "words": bilingual_words("survey"), "titles": audit["questions"], "terms": audit["statuses"], "looks": LOOKS,
+        "spoken": spoken,
     }  # fmt: skip
     return found

@@ -9,5 +9,6 @@ __all__ = [
     "sample",
     "sweep",
     "tensor",
+    "tied",
     "unknown_importances",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from requant.audit.weights.tied import TiedWeights
 from requant.conversion.weights import Weights, as_float32
 from requant.formats.ggml import COPIED, Bytes, Floats, GGMLType, Indices
 from requant.formats.weights_root import TensorEntry, weights_root
@@ -33,6 +34,8 @@ class HashedWeights:
         self._weights = weights
         self.shown, self.shapes, self.vias = weights.shown, weights.shapes, weights.vias
         self._streams = {name: _Stream() for name in weights.shapes}
+        again = {weights.again} if isinstance(weights, TiedWeights) else set()
+        self._stored = {name for name in weights.shapes if not weights.tolerance(name)} - again
 
     def unchecked(self, name: str) -> str | None:
         """As of the weights."""
@@ -74,19 +77,21 @@ class HashedWeights:
 
     @property
     def entries(self) -> tuple[TensorEntry, ...]:
-        """The tensors that were read whole, sorted; what is computed from a config.json is no part of the weights."""
+        """The tensors that were read whole, sorted.
+
+        What is computed from a config.json is no part of the weights, nor is the embedding where it is read again.
+        """
         return tuple(
             TensorEntry(name, self.plain(name).name, self.shapes[name], stream.sha256.hexdigest())
             for name, stream in sorted(self._streams.items())
-            if stream.next == _rows(self.shapes[name]) and not self.tolerance(name)
+            if stream.next == _rows(self.shapes[name]) and name in self._stored
         )
 
     @property
     def root(self) -> str | None:
         """One digest for all of them; ``None`` if not all were read."""
-        stored = {name for name in self.shapes if not self.tolerance(name)}
         found = self.entries
-        return weights_root(found) if stored == {entry.name for entry in found} else None
+        return weights_root(found) if self._stored == {entry.name for entry in found} else None
 
 
 def without_loss(kind: GGMLType, rows: Floats) -> bytes:

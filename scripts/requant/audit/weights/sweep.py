@@ -22,7 +22,9 @@ from requant.audit.weights.making import derives, probe
 from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, look_between
 from requant.audit.weights.tensor import TensorAudit
+from requant.audit.weights.tied import OUTPUT, TiedWeights, of_gguf
 from requant.audit.weights.unknown_importances import dense
+from requant.conversion.layout import ROPE_FREQS
 from requant.formats.ggml import COPIED, DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry
@@ -118,7 +120,7 @@ def audit_tensors(
         tensors=tuple(audits),
         arithmetic=making.arithmetic,
         via=making.via,
-        missing=tuple(sorted(material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors})),
+        missing=_missing(material),
         blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
         differing=_differing(checked),
         weighed=None if differs_throughout(audits) else making.weighed or any(audit.turned for audit in checked),
@@ -146,6 +148,13 @@ class _Whole:
         return cls(Passage(material.subject, material.header), HashedWeights(material.weights), journal)
 
 
+def _missing(material: Material) -> tuple[str, ...]:
+    """The weights that the quant lacks; an output layer that is the embedding once more is none of them."""
+    lost = material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors}
+    other = {OUTPUT} if isinstance(material.weights, TiedWeights) and material.weights.differs else set()
+    return tuple(sorted(lost | other))
+
+
 def bare(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape without ones at its end, which llama-quantize does not write.
 
@@ -160,7 +169,11 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
     audit, name = TensorAudit(tensor), tensor.name
     shape = material.weights.shapes.get(name)
     importance = material.importances.get(name)
-    if shape is None:
+    if shape is None and name == ROPE_FREQS and of_gguf(material.weights):
+        audit.reason = (
+            "the named weights do not have it, as older converters did not compute it: a checkpoint would tell"
+        )
+    elif shape is None:
         audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
     elif not tensor.type.is_known:
         audit.reason = f"is of type {int(tensor.type)}, which llama.cpp does not read: nobody knows where it ends"
@@ -174,6 +187,9 @@ def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices
         audit.reason = f"its importances are of {columns}, so it was made with another importance matrix"
     elif selected is not None and len(tensor.shape) > 1:
         audit.selected = selected[name]
+    if audit.reason is None:
+        # A checkpoint in F16 is what others are made of.
+        audit.coarse = material.weights.plain(name) is GGMLType.F16 and of_gguf(material.weights)
     return audit
 
 

@@ -33,6 +33,7 @@ class TensorAudit:
 
     ``selected`` are the rows to look at, ``None`` for all; ``held`` are these rows once they have been read. ``reason``
     says why a tensor is unchecked, or what is wrong with it as a whole. ``unweighted`` is what importances did to it.
+    ``coarse`` says that its weights are a GGUF's F16, which may have lost the small numbers of what was quantized.
     ``turned`` says that it was made without importances where the file was made with them, or the other way about.
     ``recovered`` is what importances come to that were read off it, where that was asked for.
     """
@@ -46,6 +47,7 @@ class TensorAudit:
     unweighted: Unweighted = field(default_factory=Unweighted)
     turned: bool = False
     recovered: Recovered | None = None
+    coarse: bool = False
 
     @property
     def rows(self) -> int:
