@@ -139,6 +139,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_all() -> None:
+    """Flush all that was written: for folders of thousands of files, before a record says that they are there."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Give a finished file its name: flush, rename, flush the folder. Both must lie on one file system."""
     sync(temporary)
