@@ -1,4 +1,4 @@
-"""Many audits in one process hold nothing: neither files, nor threads, nor memory. ``make test-faults`` does a thousand."""
+"""Many audits in one process hold nothing: neither files, nor threads, nor memory."""
 
 from __future__ import annotations
 
