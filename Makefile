@@ -16,10 +16,12 @@ RUNS ?= 1000000
 WEIGHTS ?= 1e9
 # For which GPUs make test-cuda builds, by their compute capability without the point.
 SM ?= 121
+# How often make test-faults kills.
+KILLS ?= 200
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long test-site fuzz lint fix wasm bench rehearsal report site dist lock clean
+.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long test-site test-faults fuzz lint fix wasm bench rehearsal report site dist lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -74,6 +76,11 @@ test-cuda: setup-test $(CUDA)/cuda.done
 # 20 minutes on two cores, with 5e7 one.
 test-lanes: setup-test
 	@WEIGHTS=$(WEIGHTS) $(BIN)/python -m pytest -s -m lanes tests/lanes
+
+# Opt-in: KILLS kills, 200 by default, power cuts, full disks and damaged files. A disk of its own needs a mount namespace.
+test-faults: setup-test
+	@KILLS=$(KILLS) unshare $(shell unshare --mount true 2>/dev/null || echo --map-root-user) --mount \
+	  $(BIN)/python -m pytest -m faults tests/faults
 
 # Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 20 minutes on two cores.
 test-architectures: setup-test

@@ -19,36 +19,22 @@ from requant.audit.question import Question, audit
 from requant.audit.recipe.imatrix import ImatrixReport
 from requant.audit.report import as_document
 from requant.audit.weights.journal import Journal
-from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import SourceError
 from requant.places import spans
 from requant.places.pace import BURST, Rate
 from requant.places.spans import MAX_SPANS
-from requant.toolchain.wasm_library import WasmLibrary
 from support.clocks import SetClock
 from support.command import PYTHONPATH
 from support.hub import Fault, LoopbackHub
-from support.quants import Tensors, numbers, written
+from support.load import COUNT, QUANT, WEIGHTS, serve, write_pair
 
-ROWS, COLUMNS, COUNT = 200, 256, 12
-QUANT, WEIGHTS = "hf://some/Small-GGUF/quant.gguf", "hf://org/Small/weights.gguf"
 CODE = "from requant.audit.weights import journal; journal.WORTH = 0.0; from requant.cli.main import main; main(prog_name='requant')"
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folders of a quant and of its weights."""
-    folder, quantizer = tmp_path_factory.mktemp("pair"), WasmLibrary()
-    weights: Tensors = {}
-    quant: Tensors = {}
-    for layer in range(COUNT):
-        name, rows, kind = f"blk.{layer}.attn_q.weight", numbers(layer, ROWS, COLUMNS), T.Q4_K if layer % 2 else T.Q8_0
-        weights[name] = T.F32, (COLUMNS, ROWS), rows.tobytes()
-        quant[name] = kind, (COLUMNS, ROWS), quantizer.quantize(kind, rows).tobytes()
-    for side, tensors in (("quant", quant), ("weights", weights)):
-        (folder / side).mkdir()
-        written(folder / side / f"{side}.gguf", tensors)
-    return folder / "quant", folder / "weights"
+    return write_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture
@@ -59,12 +45,6 @@ def served(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(spans, "GAP", 0)
     return serve(clients, pair)
-
-
-def serve(hub: LoopbackHub, pair: tuple[Path, Path]) -> LoopbackHub:
-    hub.add_model("some/Small-GGUF", pair[0])
-    hub.add_model("org/Small", pair[1])
-    return hub
 
 
 def audited(**options: Any) -> dict[str, Any]:

@@ -152,10 +152,11 @@ PUBLISHING = (
 ELSEWHERE = {
     "requant audit release --source weights --full", "requant convert Tiny-Qwen3 Tiny-Qwen3.gguf",
     "requant pin Qwen/Qwen3-4B-Thinking-2507", *PUBLISHING, "requant serve release",
-    "requant serve release/model-Q4_K_M.gguf --port 8081 --ctx-size 8192", "requant doctor",
+    "requant serve release/model-Q4_K_M.gguf --port 8081 --ctx-size 8192", "requant doctor", "requant gc",
+    "requant gc --delete",
 }  # fmt: skip
 """Need the demo's weights and a llama.cpp: test_audit_command.py, test_convert_command.py and test_serve.py in tests/e2e
-run them; the others a Hub, below. What doctor says depends on the machine: test_doctor.py hides parts of it."""
+run them; the others a Hub, below. What doctor and gc say depends on the machine: tests/machine runs them."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

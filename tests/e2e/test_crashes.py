@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.checkout import TOOLCHAINS
+from support.faults import Power
 from support.workplace import TOOLCHAIN, Workplace, digests, prepare, tiny_recipe
 
 
@@ -41,11 +42,13 @@ def test_two_runs_in_one_folder(two_runs: tuple[Workplace, str]) -> None:
 
 
 def test_killed_while_calibrating_and_while_quantizing(
-    make_workplace: Callable[..., Workplace], two_runs: tuple[Workplace, str]
+    make_workplace: Callable[..., Workplace], two_runs: tuple[Workplace, str], tmp_path: Path
 ) -> None:
-    workplace = make_workplace(recipe=long_recipe())
+    """The first time the power goes as well: of all that was made only what was flushed is left."""
+    workplace, power = make_workplace(recipe=long_recipe()), Power.on(tmp_path / "power")
     calibration = workplace.results / "calibration" / "work"
-    workplace.kill_when(lambda: (calibration / "model.gguf").exists())
+    workplace.kill_when(lambda: (calibration / "model.gguf").exists(), **power.env)
+    assert power.cut(workplace) > 5
     quantizing = workplace.results / "quants" / "work-Q4_K_M"
     workplace.kill_when(lambda: quantizing.exists() and any(quantizing.glob("Tiny*")))
     assert not list(workplace.results.glob("release/*.gguf"))

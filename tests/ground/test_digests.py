@@ -20,7 +20,7 @@ from requant.ground.digests import (
     publish,
     write_bytes,
 )
-from requant.ground.errors import DiskError, PinnedBytesError
+from requant.ground.errors import DiskError, PinnedBytesError, sentence
 from support.files import blob_id, known_bytes, names
 
 
@@ -31,6 +31,13 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path_factory: pytest.TempPathFac
     path.write_bytes(data)
     assert digest_file(path) == digest_bytes(data) == Digest(len(data), hashlib.sha256(data).hexdigest())
     assert check_file(path, known_bytes(data)) == digest_bytes(data)
+
+
+def test_a_disk_that_fails_to_read_is_named() -> None:
+    """The system gives no name where a read fails, as it does in the memory of a process at address 0."""
+    with pytest.raises(OSError, match="Input/output error") as error:
+        digest_file(Path("/proc/self/mem"))
+    assert str(sentence(error.value)).startswith("/proc/self/mem cannot be read or written (Input/output error)")
 
 
 def test_git_agrees_on_the_blob_id(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pyarrow import parquet
 
 from requant.documents.pins import CorpusPin, TextPin
 from requant.ground.digests import Known, digest_bytes
-from requant.pipeline.fetch_corpus import raw_text
+from requant.ground.errors import StaleError
+from requant.pipeline.fetch_corpus import raw_text, text_digest
 from support.files import files_below, known
 from support.hub import Fault, LoopbackHub
 
@@ -78,6 +79,19 @@ def test_the_texts_of_a_data_set(corpus: Corpus) -> None:
     record = json.loads((corpus.out / "corpus.json").read_bytes())
     assert record["texts"]["calibration"]["sha256"] == hashlib.sha256(text_of("train")).hexdigest()
     assert [file["name"] for file in record["files"]] == list(corpus.pin.files)
+
+
+def test_a_text_that_was_changed_since_is_not_used(corpus: Corpus) -> None:
+    corpus.fetch(corpus.pin, {"calibration": text_pin("train"), "evaluation": text_pin("test")})
+    text = corpus.out / "wiki.train.raw"
+    assert text_digest(text).sha256 == hashlib.sha256(text_of("train")).hexdigest()
+    text.write_bytes(text_of("train")[:-1])
+    with pytest.raises(
+        StaleError, match=r"wiki.train.raw is not the file that its record describes: remove .*corpus\.json"
+    ):
+        text_digest(text)
+    with pytest.raises(StaleError, match=r"corpus\.json does not tell of other\.raw: remove it and run again"):
+        text_digest(text.with_name("other.raw"))
     shutil.rmtree(corpus.out)
     corpus.hub.requests.clear()
     assert corpus.fetch(corpus.pin, {"calibration": text_pin("train")}, env={"HF_HUB_OFFLINE": "1"}) == ""

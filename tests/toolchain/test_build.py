@@ -1,7 +1,9 @@
 """requant.toolchain.build without llama.cpp: what is missing is said, and a built file is used only while it is what was built."""
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from requant.documents.records import write_record
 from requant.ground.digests import digest_file
 from requant.ground.errors import DiskError, StaleError, ToolError
 from requant.ground.programs import Run
-from requant.toolchain.build import build_backend, build_tool, open_built
+from requant.toolchain.build import _forget_emptied, build_backend, build_tool, open_built, own_program
 
 COMMIT = "0" * 40
 
@@ -82,6 +84,28 @@ def test_a_source_that_does_not_configure(source: Path, tmp_path: Path) -> None:
     assert re.fullmatch(found, str(error.value))
     assert "CMakeLists.txt" in log.read_text()
     assert not (tmp_path / "native" / "build.json").exists()
+
+
+def test_what_a_power_cut_emptied_is_compiled_again(tmp_path: Path) -> None:
+    """By ninja, which goes by times: an empty object as new as its source is a whole one to it, and to the linker."""
+    (tmp_path / "one.c").write_text("int one(void) { return 1; }")
+    (tmp_path / "main.c").write_text("int one(void); int main(void) { return one() - 1; }")
+    out = tmp_path / "out"
+    (out / "bin").mkdir(parents=True)
+    (out / "build.ninja").write_text(
+        "rule compile\n command = cc -c $in -o $out\nrule link\n command = cc $in -o $out\n"
+        "build one.o: compile ../one.c\nbuild main.o: compile ../main.c\nbuild bin/main: link one.o main.o\n"
+    )
+    ninja = [own_program("ninja"), "-C", str(out)]
+    subprocess.run(ninja, check=True, capture_output=True)
+    for name in ("one.o", "bin/main"):
+        found = (out / name).stat()
+        os.truncate(out / name, 0)
+        os.utime(out / name, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert "no work to do" in subprocess.run(ninja, check=True, capture_output=True, text=True).stdout
+    _forget_emptied(out)
+    subprocess.run(ninja, check=True, capture_output=True)
+    assert subprocess.run([out / "bin" / "main"]).returncode == 0
 
 
 @pytest.fixture

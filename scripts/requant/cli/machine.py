@@ -1,4 +1,4 @@
-"""The verb that looks at the machine: ``requant doctor``."""
+"""The verbs that look at the machine: ``requant doctor`` and ``requant gc``."""
 
 import sys
 from pathlib import Path
@@ -27,3 +27,20 @@ def doctor() -> None:
     found = examine(Path(__file__).resolve().parents[3])
     click.echo(as_text(found))
     sys.exit(exit_code(found))
+
+
+@click.command(
+    cls=Verb,
+    short_help="What takes room here that no release needs?",
+    examples=["requant gc", "requant gc --delete"],
+)
+@click.option("--delete", is_flag=True, help="Remove it; without this it is only shown.")
+def gc(delete: bool) -> None:
+    """Show what no release needs in this folder's results and in the cache of audits, how much, and why.
+
+    That is: a llama.cpp that neither a pin nor a release names, what killed runs left unfinished, objects of builds
+    that are done, audits that were broken off a month ago. What was made stays, and what the next run goes on from.
+    """
+    from requant.machine.leftovers import as_text, free, leftovers
+
+    click.echo(as_text(free() if delete else leftovers(), delete))

@@ -6,7 +6,7 @@ from requant.cli.check import audit, survey, verify
 from requant.cli.command import Verbs
 from requant.cli.compare import diff
 from requant.cli.former import compare, compare_behaviour, show
-from requant.cli.machine import doctor
+from requant.cli.machine import doctor, gc
 from requant.cli.make import convert, make, new_recipe, pin
 from requant.cli.measure import evaluate
 from requant.cli.publish import attest, new_key, publish
@@ -20,7 +20,7 @@ GROUPS = {
     "Publish": (publish, attest, new_key),
     "Run": (serve,),
     "Measure": (evaluate,),
-    "Here": (doctor, completion),
+    "Here": (doctor, gc, completion),
 }
 
 

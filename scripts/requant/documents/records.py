@@ -12,7 +12,7 @@ from typing import Any
 
 from requant.formats.ggml import GGMLType
 from requant.ground.canonical import canonical, parse
-from requant.ground.digests import Digest, digest_file, write_bytes
+from requant.ground.digests import Digest, digest_bytes, digest_file, write_bytes
 from requant.ground.errors import FormatError, StaleError
 
 THREADS = "{threads}"
@@ -34,11 +34,20 @@ class Product:
             StaleError: as ``read_record``, or when the file has other bytes than its record says.
         """
         document = read_record(self.record)
-        if digest_file(self.file) != file_digest(document["file"]):
-            raise StaleError(
-                f"{self.file} is not the file that its record describes: remove {self.record} and run again"
-            )
+        require_recorded(self.file, document["file"], self.record)
         return document
+
+
+def require_recorded(file: Path, entry: Mapping[str, Any], record: Path) -> Digest:
+    """The digest of a file, after a look at all of it: it must be what the ``entry`` of its ``record`` tells of.
+
+    Raises:
+        StaleError: when it has other bytes.
+    """
+    found = digest_file(file)
+    if found != file_digest(entry):
+        raise StaleError(f"{file} is not the file that its record describes: remove {record} and run again")
+    return found
 
 
 def file_entry(name: str, digest: Digest) -> dict[str, Any]:
@@ -77,9 +86,17 @@ def bits_per_weight(tensors: Sequence[Mapping[str, Any]]) -> str:
     return f"{bits / elements(tensors):.2f}"
 
 
-def write_record(path: Path, document: Mapping[str, Any]) -> None:
-    """Write one record, canonical and whole."""
-    write_bytes(path, canonical({**document, "record": VERSION}))
+def write_record(path: Path, document: Mapping[str, Any], *, sealed: bool = True) -> None:
+    """Write one record, canonical and whole, sealed with the digest of all the rest of it.
+
+    Where the digest of a record is the name of something, it is as earlier versions wrote it, without a seal.
+    """
+    write_bytes(path, canonical({**document, "record": _seal(document) if sealed else VERSION}))
+
+
+def _seal(document: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in document.items() if key != "record"}
+    return f"{VERSION} {digest_bytes(canonical(rest)).sha256}"
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -90,8 +107,12 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         document = parse(path.read_bytes(), str(path))
+        if not isinstance(document, dict):
+            raise FormatError("it is a list or a value")
+        sealed = _seal(document)
     except FormatError as error:
         raise StaleError(f"{path} is no record that requant wrote ({error}): remove it and run again") from error
-    if not isinstance(document, dict) or document.pop("record", None) != VERSION:
-        raise StaleError(f"{path} was written by another version of requant: remove it and run again")
+    # Those of earlier versions have no digest: what a run took hours for is not made again for the lack of it.
+    if document.pop("record", None) not in (VERSION, sealed):
+        raise StaleError(f"{path} was changed since, or another version of requant wrote it: remove it and run again")
     return document

@@ -49,9 +49,17 @@ class Known:
 
 
 def read_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the rest of ``file`` in pieces of at most 1 MiB."""
-    while chunk := file.read(CHUNK):
-        yield chunk
+    """Yield the rest of ``file`` in pieces of at most 1 MiB.
+
+    Raises:
+        OSError: naming the file, which the system does not when a disk fails to read.
+    """
+    try:
+        while chunk := file.read(CHUNK):
+            yield chunk
+    except OSError as error:
+        error.filename = error.filename or getattr(file, "name", None)
+        raise
 
 
 def read_small(path: Path, longest: int) -> bytes:
@@ -137,6 +145,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_all() -> None:
+    """Flush all that was written: for folders of thousands of files, before a record says that they are there."""
+    if hasattr(os, "sync"):
+        os.sync()
 
 
 def publish(temporary: Path, final: Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from requant.ground.errors import DiskError
@@ -36,3 +38,21 @@ def require_space(folder: Path, needed: int, what: str) -> None:
             f"{what} needs {in_units(needed + RESERVE)} on the disk of {existing}, but {in_units(free)} are free: "
             "make room, or run in a folder on a larger disk (snakemake --directory)"
         )
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder, without following links out of it."""
+    return sum(_sizes(path))
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    if path.is_file() and not path.is_symlink():
+        yield path.stat().st_size
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                found = os.lstat(os.path.join(folder, name))  # noqa: PTH118 - of a hundred thousand files
+            except OSError:
+                continue  # gone meanwhile
+            if stat.S_ISREG(found.st_mode):
+                yield found.st_size

@@ -16,6 +16,8 @@ def log_to(handlers: Sequence[logging.Handler], level: int = logging.INFO) -> No
     for handler in handlers:
         handler.setFormatter(_Clean("%(message)s"))
     logging.basicConfig(level=level, handlers=handlers, force=True)
+    # On a full disk a message goes to the other handlers, and no traceback stands between them.
+    logging.raiseExceptions = False
     # This one tells each request.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 

@@ -5,15 +5,14 @@ import importlib.util
 import os
 import platform
 import shutil
-import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from requant.documents.pins import TABLE, read_pins
 from requant.evaluation.behaviour.sandbox import require_isolation
 from requant.ground.cores import cores
-from requant.ground.disk import require_space
+from requant.ground.disk import require_space, size_of
 from requant.ground.errors import DiskError, ToolError, UnsupportedError
 from requant.ground.exit_codes import ExitCode
 from requant.ground.gpus import GPU
@@ -139,7 +138,7 @@ def caches() -> Finding:
     except DiskError as error:
         return Finding("caches", State.LIMITED, str(error))
     kept["builds"] = Path(layout.TOOLCHAINS).absolute()
-    shown = [f"{what} {in_units(size)} in {path}" for what, path in kept.items() if (size := _size(path))]
+    shown = [f"{what} {in_units(size)} in {path}" for what, path in kept.items() if (size := size_of(path))]
     return Finding("caches", State.OK, "; ".join(shown) or "empty")
 
 
@@ -153,19 +152,3 @@ def profile(found: Sequence[GPU]) -> Finding:
         return Finding("profile", State.OK, f"gb10: {command} --workflow-profile profiles/gb10")
     sm = ready[0].variant.removeprefix("cuda-sm")
     return Finding("profile", State.OK, f"gpu: SM={sm} {command} --workflow-profile profiles/gpu")
-
-
-def _size(path: Path) -> int:
-    """Bytes of the files in a folder, without following links out of it."""
-    return sum(_sizes(path))
-
-
-def _sizes(path: Path) -> Iterator[int]:
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                found = os.lstat(os.path.join(folder, name))  # noqa: PTH118 - of a hundred thousand files
-            except OSError:
-                continue  # gone meanwhile
-            if stat.S_ISREG(found.st_mode):
-                yield found.st_size

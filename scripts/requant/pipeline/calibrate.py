@@ -10,6 +10,7 @@ from requant.ground.digests import digest_file, publish
 from requant.ground.errors import FormatError
 from requant.ground.programs import work_folder
 from requant.ground.progress import progress
+from requant.pipeline.fetch_corpus import text_digest
 from requant.pipeline.settings import Calibration
 from requant.toolchain.instrument import Instrument
 
@@ -52,9 +53,10 @@ def calibrate(model: Product, text: Path, instrument: Instrument, settings: Cali
 
     Raises:
         FormatError: when the corpus is too short or the result does not come from the run that was asked for.
+        StaleError: when the model or the text is not what the step before wrote.
         ToolError: when another backend than the named variant did the work.
     """
-    source = model.read()["file"]
+    source, words = model.read()["file"], text_digest(text)
     with work_folder(out.file.parent / "work") as work:
         work.link(model.file, "model.gguf")
         work.link(text, text.name)
@@ -67,7 +69,7 @@ def calibrate(model: Product, text: Path, instrument: Instrument, settings: Cali
         check_run(imatrix, settings.chunks, settings.context, text.name)
         digest = digest_file(work.path / "imatrix.gguf")
         publish(work.path / "imatrix.gguf", out.file)
-    materials = {model.file.name: file_digest(source), text.name: digest_file(text)}
+    materials = {model.file.name: file_digest(source), text.name: words}
     write_record(
         out.record,
         {

@@ -9,7 +9,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from requant.documents.records import THREADS, Product, file_digest, file_entry, read_record, step, write_record
+from requant.documents.records import (
+    THREADS,
+    Product,
+    file_digest,
+    file_entry,
+    read_record,
+    require_recorded,
+    step,
+    write_record,
+)
 from requant.formats.ggml import PLAIN, GGMLType
 from requant.formats.gguf import read_header
 from requant.formats.ranged import LocalFile
@@ -50,8 +59,9 @@ def convert_checkpoint(source: Path, name: str, converters: Converters, out: Pro
     Raises:
         FormatError: when the model cannot be converted, or the weights hold NaN or infinity.
     """
-    materials = {entry["name"]: file_digest(entry) for entry in read_record(source)["files"]}
-    require_space(out.file.parent, sum(digest.size for digest in materials.values()), "the BF16 GGUF")
+    files = read_record(source)["files"]
+    require_space(out.file.parent, sum(file_digest(entry).size for entry in files), "the BF16 GGUF")
+    materials = {entry["name"]: require_recorded(source.parent / entry["name"], entry, source) for entry in files}
     own = read_record(converters.choice)["converter"] == OWN
     with work_folder(out.file.parent / "convert") as work:
         for file in materials:
@@ -143,6 +153,7 @@ def expand_gguf(file: Path, file_record: Path, tool: Path, out: Product, run: Ru
     elements = sum(prod(tensor.shape) for tensor in header.tensors)
     require_space(out.file.parent, 2 * elements if quantized else header.size, "the BF16 GGUF")
     [entry] = read_record(file_record)["files"]
+    digest = require_recorded(file, entry, file_record)
     built = open_built(tool)
     with work_folder(out.file.parent / "expand") as work:
         work.link(file, "source.gguf")
@@ -156,7 +167,7 @@ def expand_gguf(file: Path, file_record: Path, tool: Path, out: Product, run: Ru
         description = describe_with_progress(work.path / out.file.name, "checking the BF16 GGUF")
         require_finite(description, f"the weights of {file.name}")
         publish(work.path / out.file.name, out.file)
-    done = step("expand", command, {file.name: file_digest(entry)}, {out.file.name: description.digest})
+    done = step("expand", command, {file.name: digest}, {out.file.name: description.digest})
     _record(out.record, done, description, expanded_from=", ".join(quantized) or None)
 
 

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from requant.documents.pins import CorpusPin, TextPin
-from requant.documents.records import file_entry, write_record
-from requant.ground.digests import Digest, Known, check_file, named_when_whole
-from requant.ground.errors import FormatError, PinnedBytesError, RecipeError
+from requant.documents.records import file_entry, read_record, require_recorded, write_record
+from requant.ground.digests import Digest, Known, check_file, digest_file, named_when_whole
+from requant.ground.errors import FormatError, PinnedBytesError, RecipeError, StaleError
 
 logger = logging.getLogger(__name__)
 BLANK_LINE = " \n"
+RECORD = "corpus.json"
+"""What lies beside the texts of a corpus and says what they are."""
 
 
 def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: Path, record: Path) -> None:
@@ -42,6 +44,21 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
         logger.info("%s is the pinned text, %s bytes", text.name, f"{digest.size:,}")
         entries[role] = file_entry(text.name, digest)
     write_record(record, {**pin.as_input(texts), "texts": entries})
+
+
+def text_digest(text: Path) -> Digest:
+    """The digest of a text to calibrate or evaluate on, which must be the one that its record tells of, if it has one.
+
+    Raises:
+        StaleError: when it is another.
+    """
+    record = text.with_name(RECORD)
+    if not record.exists():
+        return digest_file(text)
+    entry = next((entry for entry in read_record(record)["texts"].values() if entry["name"] == text.name), None)
+    if entry is None:
+        raise StaleError(f"{record} does not tell of {text.name}: remove it and run again")
+    return require_recorded(text, entry, record)
 
 
 def raw_text(rows: Iterable[str]) -> Iterator[bytes]:

@@ -25,6 +25,9 @@ from requant.toolchain.variants import LANES, NO_TOOLS, PORTABLE, STRICT, Varian
 logger = logging.getLogger(__name__)
 BUILD_SPACE = {"cpu": 300_000_000, "cuda": 2_000_000_000}
 STEP = re.compile(r"^\[(\d+)/(\d+)\]")
+DAMAGED = re.compile("file (?:format )?not recognized|file too short|file truncated")
+"""What GNU ld says of an object file that was cut short."""
+COMPILED = re.compile(r"\.(?:o|a|so(?:\.[0-9]+)*)$")
 LIBRARY = "libggml-base.so"
 FASTER = (DATA / "cmake" / "tools.cmake").resolve()
 """What makes compiling faster, and no byte of a product another."""
@@ -122,6 +125,7 @@ def _make(
     require_space(work.path, BUILD_SPACE["cuda" if chosen.architecture else "cpu"], f"building {chosen.name}")
     ninja = own_program("ninja")
     _configure(work, tree.resolve(), chosen, compilers, commit, run.log)
+    _forget_emptied(work.path / "out")
     with progress(None, f"building {' '.join(targets)}", "files") as bar:
 
         def watch(line: str) -> None:
@@ -184,6 +188,17 @@ def _configure(
     done.unlink(missing_ok=True)
     work.run(configure, log, explain=_explain)
     write_bytes(done, settings)
+
+
+def _forget_emptied(out: Path) -> None:
+    """Let what a power cut emptied be compiled again.
+
+    ninja goes by times, compilers flush nothing to the disk, and a linker takes an empty object for an empty script.
+    """
+    for path in out.rglob("*"):
+        if (COMPILED.search(path.name) or path.parent.name == "bin") and path.is_file() and not path.stat().st_size:
+            logger.warning("%s is empty, as after a power cut: it is compiled again", path)
+            path.unlink()
 
 
 def _install(built: Path, folder: Path, names: Mapping[str, str], document: dict[str, Any], record: Path) -> None:
@@ -258,4 +273,9 @@ def _explain(said: str) -> str | None:
         return "the disk is full: make room and run again, the build goes on where it stopped"
     if "Killed" in said:
         return "the compiler was killed, most likely for lack of memory: run again with fewer --cores"
+    if DAMAGED.search(said):
+        return (
+            "an object file is damaged, as a power cut leaves them: remove the folder build of this variant below "
+            "results/toolchains and run again"
+        )
     return None

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from requant.documents.records import file_entry, read_record, write_record
-from requant.ground.digests import digest_file
+from requant.ground.digests import digest_file, sync_all
 from requant.ground.disk import require_space
 from requant.ground.errors import SourceError, StaleError, ToolError
 from requant.ground.programs import WorkFolder, capture, clean_environment, work_folder
@@ -51,6 +51,7 @@ def build_harness(lock: Path, record: Path, log: Path) -> None:
     with _empty_environment(folder, log) as work:
         _install(work, _python(folder), lock, log)
         version = capture([str(_python(folder)), *PROBE_HARNESS], work.path)
+    sync_all()
     write_record(record, {"version": version, "lock": file_entry(lock.name, digest_file(lock))})
 
 
@@ -75,6 +76,7 @@ def build_converter(locks: Path, record: Path, log: Path) -> None:
             )  # fmt: skip
             _install(work, _python(folder), locks / "torch.lock", log)
         version = capture([str(_python(folder)), *PROBE], work.path, KEEP_COMPILED)
+    sync_all()
     lock = locks / "converter.lock"
     python = ".".join(map(str, sys.version_info[:3]))
     write_record(record, {"torch": version, "python": python, "lock": file_entry(lock.name, digest_file(lock))})
@@ -93,6 +95,7 @@ def build_datasets(lock: Path, record: Path, log: Path) -> None:
         _install(work, Path(sys.executable), lock, log, PACKAGES)
         version = capture([sys.executable, *PROBE_DATASETS], work.path, KEEP_COMPILED)
         (work.path / PACKAGES).rename(record.parent / PACKAGES)
+    sync_all()
     write_record(record, {"version": version, "python": PYTHON, "lock": file_entry(lock.name, digest_file(lock))})
 
 

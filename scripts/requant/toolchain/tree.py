@@ -14,6 +14,7 @@ from pathlib import Path
 from requant.documents.inputs import ToolchainInput
 from requant.documents.pins import ToolchainPin
 from requant.documents.records import read_record, write_record
+from requant.ground.digests import sync_all
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, PinnedBytesError, SourceError, StaleError, ToolError
 from requant.ground.programs import capture, clean_environment, work_folder
@@ -45,6 +46,7 @@ def fetch_toolchain(pin: ToolchainPin, tree: Path, record: Path, log: Path) -> N
         prove_tree(fetched, pin.commit, pin.tree, pin.name)
         shutil.rmtree(tree, ignore_errors=True)
         fetched.rename(tree)
+    sync_all()
     logger.info("the source equals commit %s, tree %s", pin.commit, pin.tree)
     write_record(record, pin.as_input())
 

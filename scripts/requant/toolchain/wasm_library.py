@@ -5,11 +5,12 @@ It is ``ggml.c`` and ``ggml-quants.c``, unpatched, built by ``requant.toolchain.
 what a program may ask of the system (WASI) every function ends the call.
 """
 
+import atexit
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,27 @@ class WasmLibrary:
         if hashlib.sha256(content).hexdigest() != SHA256:
             raise StaleError(f"{self.path} is not the module that belongs to this version: install requant again")
         try:
-            from wasmtime import Engine, Linker, Module
+            import wasmtime  # noqa: F401 - whether it is there at all
         except (ImportError, OSError, RuntimeError) as error:
             raise ToolError(
                 f"wasmtime cannot be used here ({error}): pip install wasmtime, or install a C compiler"
             ) from error
-        engine = Engine()
-        module, linker = Module(engine, content), Linker(engine)
-        linker.define_unknown_imports_as_traps(module)
-        return lambda: _Instance(engine, linker, module)
+        return partial(_Instance, *_compiled(content))
+
+
+@lru_cache(maxsize=1)
+def _compiled(content: bytes) -> tuple[Any, Any, Any]:
+    """Engine, linker and module, once in a process: compiling takes long, and no engine gives back all its memory."""
+    from wasmtime import Engine, Linker, Module
+
+    engine = Engine()
+    module, linker = Module(engine, content), Linker(engine)
+    linker.define_unknown_imports_as_traps(module)
+    return engine, linker, module
+
+
+# While Python is whole: what lives longer cannot be freed without a word from wasmtime.
+atexit.register(_compiled.cache_clear)
 
 
 class _Instance:

@@ -51,11 +51,11 @@ def fetch_knowledge(pin: SuitePin, out: Path) -> str:
         try:
             found = fetch_set(pin, work.path)
         except AccessError as error:
-            write_record(out, {**origin, "files": [], "rows": [], "not_run": str(error)[:REASON]})
+            write_record(out, {**origin, "files": [], "rows": [], "not_run": str(error)[:REASON]}, sealed=False)
             return str(error)
         rows = [row for name in sorted(found) for row in _rows(pin.name, work.path / name, work.path / "cache")]
     files = [file_entry(name, digest) for name, digest in sorted(found.items())]
-    write_record(out, {**origin, "files": files, "rows": rows, "not_run": ""})
+    write_record(out, {**origin, "files": files, "rows": rows, "not_run": ""}, sealed=False)
     return ""
 
 

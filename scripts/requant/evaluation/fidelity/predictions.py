@@ -16,6 +16,7 @@ from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, StaleError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
+from requant.pipeline.fetch_corpus import text_digest
 from requant.pipeline.settings import Fidelity
 from requant.toolchain.instrument import Instrument
 from requant.toolchain.perplexity import chunk_done, logits_bytes, read_divergence, read_perplexity, scored
@@ -143,7 +144,7 @@ def _protocol(model: Path, means: Means, features: Sequence[str]) -> dict[str, A
         "commit": means.instrument.commit,
         "arithmetic": settings.variant,
         "features": list(features) if settings.variant == NATIVE else [],
-        "text": file_entry(means.text.name, digest_file(means.text)),
+        "text": file_entry(means.text.name, text_digest(means.text)),
         "chat_template": hashlib.sha256(str(template.value).encode()).hexdigest() if template else None,
         "context": settings.context,
         "batch": settings.context,
