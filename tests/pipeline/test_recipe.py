@@ -102,6 +102,12 @@ WRONG = {
     "unknown other text": ("corpus/evaluation", "dev", "corpus.evaluation is 'dev'; write one of"),
     "unknown toolchain": ("toolchain", "b1234", "toolchain is 'b1234'; write one of the names in"),
     "ubatch > batch": ("calibration/ubatch", 1024, "calibration.ubatch is 1024; write at most calibration.batch (512)"),
+    "one shard": ("calibration/shards", 1, "calibration.shards is 1; write by how many jobs"),
+    "too many shards": (
+        "calibration/shards",
+        101,
+        "calibration.shards is 101; write at most 100, the batches that calibration.chunks make",
+    ),
     "batch < context": ("calibration/batch", 256, "batch is 256; write a multiple of calibration.context"),
     "batch not a multiple of context": ("calibration/batch", 700, "batch is 700; write a multiple of"),
     "language code": ("card/languages", ["zh-CN"], "card.languages.0 is 'zh-CN'; write a language code"),

@@ -13,6 +13,7 @@ from requant.ground.errors import RecipeError
 from requant.ground.text import did_you_mean
 from requant.pipeline import layout
 from requant.pipeline.settings import Calibration, Evaluation
+from requant.pipeline.shards import batches
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE, suite_pin
 from requant.pipeline.tiny_shape import TinyShape
 from requant.quantization.quants import quant_bytes
@@ -220,3 +221,8 @@ def _check_calibration(calibration: Calibration, where: str) -> None:
         raise RecipeError(f"{where}: calibration.batch is {batch}; write a multiple of calibration.context ({context})")
     if ubatch > batch:
         raise RecipeError(f"{where}: calibration.ubatch is {ubatch}; write at most calibration.batch ({batch})")
+    if calibration.shards is not None and calibration.shards > (most := batches(calibration)):
+        raise RecipeError(
+            f"{where}: calibration.shards is {calibration.shards}; write at most {most}, the batches that "
+            "calibration.chunks make"
+        )
