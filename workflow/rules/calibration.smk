@@ -7,9 +7,9 @@ NAMED = ", {wildcards.shard}" if SHARDS else ""
 
 rule calibrate:
     input:
-        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
-        model_record=f"<results>/bf16/{MODEL}/model.json",
-        text=f"<results>/corpus/{recipe.calibration_text.name}",
+        model=f"<bf16>/{MODEL}/{recipe.model_name}.gguf",
+        model_record=f"<bf16>/{MODEL}/model.json",
+        text=f"<corpus>/{recipe.calibration_text.name}",
         tool="<toolchain>/strict/bin/llama-imatrix.json",
         backend=f"<toolchain>/{recipe.calibration.variant}/build.json",
     output:

@@ -46,8 +46,9 @@ def _differ(key: str, expected: object, actual: object) -> Iterator[Disagreement
 
 def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Manifest) -> Iterator[Disagreement]:
     inputs, imatrix, calibration = manifest.inputs, manifest.imatrix, recipe["calibration"]
+    generated = recipe["model"].get("name", recipe["name"])
     for key, expected, actual in (
-        ("inputs.model.name", recipe["model"].get("pin", recipe["name"]), inputs.weights.name),
+        ("inputs.model.name", recipe["model"].get("pin", generated), inputs.weights.name),
         ("inputs.model.generate", recipe["model"].get("generate"), inputs.weights.generate),
         ("inputs.corpus.name", recipe["corpus"]["pin"], inputs.corpus.name),
         ("inputs.toolchain.name", recipe["toolchain"], inputs.toolchain.name),
