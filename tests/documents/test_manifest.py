@@ -13,8 +13,9 @@ from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.sums import read_sums
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import Digest, digest_file
+from requant.release.verify import verify_release
 from support.checkout import ROOT
-from support.small_release import QUANT, write_release
+from support.small_release import QUANT, finish, write_release
 
 GOLDEN = ROOT / "tests" / "golden" / "v1"
 
@@ -105,6 +106,16 @@ def test_shards_agree_with_recipe_and_steps(sharded: Path, change: Callable[[Doc
     assert [*disagreements(Manifest.of(document))] == []
     change(document)
     assert f"{MANIFEST}: {where}" in [found.where for found in disagreements(Manifest.of(document))]
+
+
+def test_what_is_said_of_unseen_experts_is_compared(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "release")
+    document = parse((folder / MANIFEST).read_bytes(), MANIFEST)
+    document["imatrix"]["unseen"] = [{"name": "blk.0.attn_q.weight", "experts": 2, "unseen": 1}]
+    (folder / MANIFEST).write_bytes(canonical(document))
+    finish(folder)
+    assert read_manifest(folder / MANIFEST).imatrix.unseen == {"blk.0.attn_q.weight": 1}
+    assert [found.where for found in verify_release(folder).findings] == [f"{IMATRIX}: unseen"]
 
 
 PLACES: dict[str, tuple[dict[str, Any], str | None]] = {

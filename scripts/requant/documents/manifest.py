@@ -62,7 +62,8 @@ class ImatrixEntry:
     """The importance matrix: which variant computed it, from how many chunks of how many tokens, for how many weights.
 
     ``features`` are those of the processor, where they decide the bytes. ``shards`` are the matrices that were added up
-    to it, in this order; none where it was computed at once.
+    to it, in this order; none where it was computed at once. ``unseen`` are the weights of which some experts saw no
+    token, and how many.
     """
 
     file: File
@@ -72,6 +73,7 @@ class ImatrixEntry:
     chunk_size: int
     entries: int
     shards: tuple[File, ...]
+    unseen: Mapping[str, int]
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
@@ -79,6 +81,7 @@ class ImatrixEntry:
         return cls(
             File.of(entry["file"]), entry["arithmetic"], tuple(entry["features"]), entry["chunks"],
             entry["chunk_size"], entry["entries"], files(entry.get("shards", ())),
+            {weight["name"]: weight["unseen"] for weight in entry.get("unseen", ())},
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "new_recipe",
     "quantize",
     "recipe",
+    "recipes",
     "run_times",
     "settings",
     "shards",

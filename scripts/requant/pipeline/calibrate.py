@@ -12,6 +12,7 @@ from requant.ground.programs import work_folder
 from requant.ground.progress import progress
 from requant.pipeline.settings import Calibration
 from requant.pipeline.shards import Shard
+from requant.pipeline.unseen_experts import report_unseen
 from requant.toolchain.instrument import Instrument
 
 PLANNED = re.compile(r"computing over (\d+) chunks")
@@ -75,8 +76,9 @@ def calibrate(
             said, _ = instrument.measure(work, command, follow.watch)
             follow.bar.update(part.chunks - follow.bar.n)
         imatrix = read_imatrix(work.path / name)
-        # What is zero all through a shard need not be so in the others.
+        # What is zero all through a shard, or reached by no token of it, need not be so in the others.
         (check_counts if shard else check_run)(imatrix, part.chunks, settings.context, text.name)
+        unseen = [] if shard else report_unseen(imatrix, settings)
         digest = digest_file(work.path / name)
         publish(work.path / name, out.file)
     materials = {model.file.name: file_digest(source), text.name: digest_file(text)}
@@ -92,6 +94,7 @@ def calibrate(
             "chunks": imatrix.chunk_count,
             "chunk_size": imatrix.chunk_size,
             "entries": len(imatrix.entries),
+            **({"unseen": unseen} if unseen else {}),
         },
     )
 

@@ -14,6 +14,7 @@ from requant.ground.digests import digest_file, publish
 from requant.ground.errors import StaleError
 from requant.ground.programs import Run, work_folder
 from requant.pipeline.settings import Calibration
+from requant.pipeline.unseen_experts import report_unseen
 from requant.toolchain.build import open_built
 
 
@@ -44,6 +45,7 @@ def merge_shards(
         open_built(tool).run(work, command, run)
         imatrix = read_imatrix(work.path / out.file.name)
         check_run(imatrix, settings.chunks, settings.context, text, len(shards))
+        unseen = report_unseen(imatrix, settings)
         digest = digest_file(work.path / out.file.name)
         publish(work.path / out.file.name, out.file)
     materials = {record["file"]["name"]: file_digest(record["file"]) for record in records}
@@ -56,6 +58,7 @@ def merge_shards(
             "file": file_entry(out.file.name, digest),
             "chunks": imatrix.chunk_count,
             "entries": len(imatrix.entries),
+            **({"unseen": unseen} if unseen else {}),
         },
     )
 
@@ -76,7 +79,10 @@ def _require_together(shards: Sequence[Product], records: Sequence[Mapping[str, 
 
 
 def _command(shards: Sequence[str], settings: Calibration, out: str) -> list[str]:
-    """The tool wants a model to be named, and opens none; context and batch tell how many tokens make a chunk."""
+    """The tool wants a model to be named, and opens none; context and batch tell how many tokens make a chunk.
+
+    Older ones take no list with commas after ``--in-file``; newer ones warn of its repetition, and add up all the same.
+    """
     options = [option for name in shards for option in ("--in-file", name)]
     return [
         "llama-imatrix", "-m", "model.gguf", *options, "-o", out, "--output-format", "gguf",

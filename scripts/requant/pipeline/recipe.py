@@ -78,9 +78,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     if wrong := fault(config, "recipe", where):
         raise RecipeError(wrong)
     model_name = config["model"].get("name", config["name"])
-    for key, name in (("name", config["name"]), ("model.name", model_name)):
-        if name in layout.SHARED:
-            raise RecipeError(f"{where}: {key} is {name!r}, a folder that all recipes share; write another name")
+    _check_names({"name": config["name"], "model.name": model_name}, where)
     shown = config.get("pins", DEFAULT_PINS)
     pins = read_pins(named_file(shown, root), shown)
     model, generate = _model(config["model"], pins, where)
@@ -169,6 +167,12 @@ def needs_gpu(recipe: Recipe) -> str | None:
     parts = {"calibration": recipe.calibration, **vars(recipe.evaluation)}
     asked = next((key for key, part in parts.items() if part and part.variant.startswith("cuda-")), None)
     return None if Path("/proc/driver/nvidia/version").exists() else asked
+
+
+def _check_names(names: Mapping[str, str], where: str) -> None:
+    for key, name in names.items():
+        if name in layout.SHARED:
+            raise RecipeError(f"{where}: {key} is {name!r}, a folder that all recipes share; write another name")
 
 
 def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin | None, Mapping[str, int] | None]:

@@ -29,7 +29,7 @@ class Settings:
 class Calibration(Settings):
     """``calibration``: so many ``chunks`` of ``context`` tokens, ``batch`` and ``ubatch`` tokens at a time.
 
-    ``shards`` is by how many jobs, ``None`` by one.
+    ``shards`` is by how many jobs, ``None`` by one. ``unseen`` is ``refuse`` where an expert without tokens is no good.
     """
 
     chunks: int
@@ -38,6 +38,7 @@ class Calibration(Settings):
     ubatch: int
     flash_attention: bool
     shards: int | None = None
+    unseen: str | None = None
 
 
 @dataclass(frozen=True)
