@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import resource
 from collections import Counter
 from pathlib import Path
 
-import pytest
 import yaml
 
 from requant.pipeline.recipes import FOR_ALL, OF_A_CORPUS, OF_A_MODEL, OF_A_TOOLCHAIN
@@ -76,13 +74,3 @@ def test_a_wrong_list_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "Tiny-1.b.yaml is not valid YAML at line 2: fix the syntax there" in done.stdout
     assert "Traceback" not in done.stdout
-
-
-@pytest.mark.long
-def test_fifty_recipes_are_planned_in_seconds(tmp_path: Path) -> None:
-    write_recipes(tmp_path, 50)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    jobs = planned(*HERE, "--configfile", "all.yaml", cwd=tmp_path)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert sum(jobs.values()) > 900
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
