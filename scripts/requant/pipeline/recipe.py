@@ -77,8 +77,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     config = copy.deepcopy(dict(config))
     if wrong := fault(config, "recipe", where):
         raise RecipeError(wrong)
-    model_name = config["model"].get("name", config["name"])
-    _check_names({"name": config["name"], "model.name": model_name}, where)
+    model_name = _model_name(config, where)
     shown = config.get("pins", DEFAULT_PINS)
     pins = read_pins(named_file(shown, root), shown)
     model, generate = _model(config["model"], pins, where)
@@ -169,10 +168,13 @@ def needs_gpu(recipe: Recipe) -> str | None:
     return None if Path("/proc/driver/nvidia/version").exists() else asked
 
 
-def _check_names(names: Mapping[str, str], where: str) -> None:
-    for key, name in names.items():
+def _model_name(config: Mapping[str, Any], where: str) -> str:
+    """What the converted weights are called; neither they nor the recipe may be called as a shared folder is."""
+    found: str = config["model"].get("name", config["name"])
+    for key, name in (("name", config["name"]), ("model.name", found)):
         if name in layout.SHARED:
             raise RecipeError(f"{where}: {key} is {name!r}, a folder that all recipes share; write another name")
+    return found
 
 
 def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin | None, Mapping[str, int] | None]:
