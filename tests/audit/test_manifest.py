@@ -98,6 +98,14 @@ FALSE: dict[str, tuple[list[tuple[str, object]], str, bool]] = {
         [("imatrix.file.sha256", OTHER), ("steps.1.products.0.sha256", OTHER), ("steps.2.materials.1.sha256", OTHER)],
         "the manifest's importance matrix is not what was found", True,
     ),
+    "its shards": (
+        [("recipe.document.calibration.shards", 2), ("imatrix.shards", [{"name": name, "size": 1, "sha256": OTHER} for name in "ab"])],
+        "importance matrix's shards is not what was found", True,
+    ),
+    "its unseen experts": (
+        [("imatrix.unseen", [{"name": "blk.0.attn_q.weight", "experts": 2, "unseen": 1}])],
+        "importance matrix's unseen experts is not what was found", True,
+    ),
     "its entries": ([("imatrix.entries", 9)], "importance matrix's entries is not what was found", True),
     "a small file of the weights": (
         [("inputs.model.files.0.sha256", OTHER), ("steps.0.materials.0.sha256", OTHER)], "files of weights are not those that were found: config.json", True,

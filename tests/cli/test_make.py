@@ -20,6 +20,8 @@ REFUSED = {
     ),
     "a tab": (TINY.replace("  pin: llama", "\tpin: llama"), "recipe.yaml is not valid YAML at line"),
     "no mapping": ("- a\n", "recipe.yaml"),
+    "a list with a recipe that is missing": ("recipes: [nowhere.yaml]\n", "nowhere.yaml cannot be read (No such file"),
+    "a list of none": ("recipes: []\n", "recipe.yaml: recipes is no list of paths; write the path of each recipe"),
     "a misspelt key": (TINY.replace("quants:", "quantz:"), "quantz is not a known key (did you mean quants?)"),
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.formats.imatrix import check_run, read_imatrix
+from requant.formats.imatrix import check_counts, check_run, read_imatrix
 from requant.ground.errors import FormatError
 from support.gguf_files import array, gguf_bytes, pair, string, tensor, write_imatrix
 
@@ -162,6 +162,13 @@ def test_other_counts_are_named(tmp_path: Path, name: str, counts: list, expecte
         check_run(imatrix, 2, 8, "calibration.txt")
 
 
+def test_a_sum_of_shards_names_its_text_for_each(tmp_path: Path) -> None:
+    imatrix = read_imatrix(write_imatrix(tmp_path / "x.gguf", tensors(), ["calibration.txt"] * 3))
+    check_run(imatrix, 2, 8, "calibration.txt", shards=3)
+    with pytest.raises(FormatError, match=r"has imatrix\.datasets .* it comes from another run"):
+        check_run(imatrix, 2, 8, "calibration.txt", shards=2)
+
+
 def test_importances_that_are_all_zero_are_refused(tmp_path: Path) -> None:
     """llama-quantize would make a tensor of zeros from them, and say nothing."""
     dead = tensors()
@@ -169,3 +176,5 @@ def test_importances_that_are_all_zero_are_refused(tmp_path: Path) -> None:
     imatrix = read_imatrix(write_imatrix(tmp_path / "x.gguf", dead))
     with pytest.raises(FormatError, match=f"has no importance but zero for '{DENSE}': something before it gives zeros"):
         check_run(imatrix, 2, 8, "calibration.txt")
+    # Of a shard they may be: the others decide.
+    check_counts(imatrix, 2, 8, "calibration.txt")

@@ -8,6 +8,10 @@ from support.checkout import ROOT
 
 PATHS = {
     "results/Tiny": layout.results("Tiny"),
+    "results/Tiny/source": layout.source("Tiny"),
+    "results/Tiny/generated": layout.generated("Tiny"),
+    "results/Tiny/bf16": layout.bf16("Tiny"),
+    "results/Tiny/corpus": layout.corpus("Tiny", "Tiny", ["docs", "train", "test"]),
     "results/Tiny/release": layout.release("Tiny"),
     "results/Tiny/logs": layout.logs(layout.results("Tiny")),
     "results/Tiny/benchmarks": layout.benchmarks(layout.results("Tiny")),

@@ -64,6 +64,10 @@ BAD: dict[str, tuple[Callable[[Inputs], object], type[RequantError], str]] = {
     "an imatrix of another model": (
         lambda inputs: inputs.change(inputs.imatrix, step=step("calibrate", [], {}, {})), StaleError,
         "imatrix.gguf was computed from another model than "),
+    "a shard of another model": (
+        lambda inputs: inputs.change(inputs.imatrix, step=step("merge shards", [], {}, {}), shards=[
+            {"step": read_record(inputs.record(inputs.imatrix))["step"]}, {"step": step("calibrate", [], {}, {})},
+        ]), StaleError, "imatrix.gguf was computed from another model than "),
 }  # fmt: skip
 
 

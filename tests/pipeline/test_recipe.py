@@ -86,6 +86,8 @@ WRONG = {
     "unknown quant type": ("quants", ["Q4_KM"], "quants.0 is 'Q4_KM'; write one of Q2_K"),
     "nearest quant type": ("quants", ["Q4_KM"], "(did you mean Q4_K_M?)"),
     "duplicate quants": ("quants", ["Q4_K_M", "Q4_K_M"], "quants lists something twice"),
+    "a name alone": ("model", {"name": "x"}, "model has neither pin nor generate; write one of them"),
+    "a shared folder as the model's name": ("model/name", "suites", "model.name is 'suites', a folder that all"),
     "neither pin nor generate": ("model", {}, "model is an empty mapping; write either pin or generate"),
     "both pin and generate": (
         "model/generate",
@@ -102,6 +104,12 @@ WRONG = {
     "unknown other text": ("corpus/evaluation", "dev", "corpus.evaluation is 'dev'; write one of"),
     "unknown toolchain": ("toolchain", "b1234", "toolchain is 'b1234'; write one of the names in"),
     "ubatch > batch": ("calibration/ubatch", 1024, "calibration.ubatch is 1024; write at most calibration.batch (512)"),
+    "one shard": ("calibration/shards", 1, "calibration.shards is 1; write by how many jobs"),
+    "too many shards": (
+        "calibration/shards",
+        101,
+        "calibration.shards is 101; write at most 100, the batches that calibration.chunks make",
+    ),
     "batch < context": ("calibration/batch", 256, "batch is 256; write a multiple of calibration.context"),
     "batch not a multiple of context": ("calibration/batch", 700, "batch is 700; write a multiple of"),
     "language code": ("card/languages", ["zh-CN"], "card.languages.0 is 'zh-CN'; write a language code"),
@@ -252,14 +260,38 @@ def test_a_set_needs_its_pin(tmp_path: Path, suite: str, pin: str) -> None:
         load_recipe(recipe, ROOT)
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     recipe = load_recipe(shipped("smollm2.yaml"), ROOT)
-    require_room(recipe, fetched=False)
+    require_room([recipe])
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**8))
     with pytest.raises(DiskError, match=r"^this recipe .* needs \d+\.\d MB on the disk of .*, but 100\.0 MB are free"):
-        require_room(recipe, fetched=False)
-    require_room(recipe, fetched=True)
-    require_room(load_recipe(shipped(), ROOT), fetched=False)
+        require_room([recipe])
+    require_room([load_recipe(shipped(), ROOT)])
+    (tmp_path / "results" / recipe.name / "source").mkdir(parents=True)
+    (tmp_path / "results" / recipe.name / "source" / "source.json").touch()
+    require_room([recipe])
+
+
+def test_recipes_of_one_model_need_room_for_its_weights_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    needed: list[int] = []
+    monkeypatch.setattr("requant.pipeline.recipe.require_space", lambda _, room, __: needed.append(room))
+    document = shipped("smollm2.yaml")
+    first = load_recipe(document, ROOT)
+    again = {"name": "other", "model": {**document["model"], "name": first.name}}
+    for recipes in (
+        [first],
+        [first, load_recipe(document | again, ROOT)],
+        [first, load_recipe(document | {"name": "other"}, ROOT)],
+    ):
+        require_room(recipes)
+    one, together, apart = needed
+    assert first.model is not None
+    weights = sum(known.size or 0 for known in first.model.files.values())
+    assert (apart, apart - together) == (2 * one, 2 * weights)
 
 
 def test_a_gpu_that_is_not_there() -> None:

@@ -124,7 +124,10 @@ def packaged_model() -> Manifest:
 def local_model() -> Manifest:
     weights = {"name": "Mine", "repo": None, "revision": None, "licence": "MIT", "package": None,
                "files": [entry("config.json", 727), entry("model.safetensors", 84_000_000)]}  # fmt: skip
-    return manifest(recipe("Mine", {"pin": "Mine"}, ["Q4_K_M"], "none", "none"), weights, WIKITEXT)
+    found = manifest(recipe("Mine", {"pin": "Mine"}, ["Q4_K_M"], "none", "none"), weights, WIKITEXT)
+    found["imatrix"]["unseen"] = [{"name": "blk.3.ffn_up_exps.weight", "experts": 128, "unseen": 5}]
+    found["imatrix"]["shards"] = [entry(f"shard-{number}-of-2.gguf", 3_873_216) for number in (1, 2)]
+    return found
 
 
 KINDS = [hub_model, generated_model, packaged_model, local_model]

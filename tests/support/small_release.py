@@ -26,14 +26,14 @@ TENSORS = {
 }
 
 
-def write_release(folder: Path) -> Path:
-    """Write the release and return its folder; it is the same every time."""
+def write_release(folder: Path, shards: int = 0) -> Path:
+    """Write the release, calibrated in so many shards if any, and return its folder; it is the same every time."""
     folder.mkdir(parents=True)
     _write_gguf(folder / QUANT)
     squares, counts = np.ones((1, 64), np.float32), np.full((1, 1), 51200, np.float32)
     entries = {"blk.0.attn_q.weight.in_sum2": squares, "blk.0.attn_q.weight.counts": counts}
-    write_imatrix(folder / IMATRIX, entries, ["docs.train.txt"], 100, 512)
-    (folder / "manifest.json").write_bytes(canonical(_manifest(folder)))
+    write_imatrix(folder / IMATRIX, entries, ["docs.train.txt"] * max(shards, 1), 100, 512)
+    (folder / "manifest.json").write_bytes(canonical(_manifest(folder, shards)))
     finish(folder)
     return folder
 
@@ -69,7 +69,7 @@ def _write_gguf(path: Path) -> None:
     writer.close()
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path, shards: int) -> dict[str, Any]:
     recipe = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())
     # No part of what enters a manifest.
     del recipe["evaluation"]
@@ -100,11 +100,22 @@ def _manifest(folder: Path) -> dict[str, Any]:
         "expanded_from": None,
         "tensors": [{**tensor, "type": "BF16"} for tensor in tensor_entries(quant)],
     }
+    measured = {**dict(names[:1]), "docs.train.txt": text}
     calibration = {
-        "step": step("calibrate", ["llama-imatrix", "-t", "{threads}"], {**dict(names[:1]), "docs.train.txt": text}, dict(names[1:2])),
+        "step": step("calibrate", ["llama-imatrix", "-t", "{threads}"], measured, dict(names[1:2])),
         "file": file_entry(*names[1]), "arithmetic": "portable", "settings": {}, "features": ["AVX2"],
         "chunks": 100, "chunk_size": 512, "entries": 1,
     }  # fmt: skip
+    if shards:
+        recipe["calibration"]["shards"] = shards
+        parts = {name: digest_bytes(name.encode()) for name in (f"shard-{number}.gguf" for number in range(shards))}
+        calibration |= {
+            "step": step("merge shards", ["llama-imatrix"], parts, dict(names[1:2])),
+            "shards": [
+                {"step": step(f"calibrate {name}", ["llama-imatrix"], measured, {name: digest}), "file": file_entry(name, digest)}
+                for name, digest in parts.items()
+            ],
+        }  # fmt: skip
     quants = [{
         "step": step("quantize Q4_K_M", ["llama-quantize"], dict(names[:2]), dict(names[2:])),
         "file": file_entry(*names[2]), "type": "Q4_K_M", "fallbacks": [], "tensors": tensor_entries(quant),

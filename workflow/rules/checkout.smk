@@ -41,9 +41,12 @@ ROOT = checkout(workflow.current_basedir)
 # This package, whatever other version is installed: for the rules, and for their scripts, which Snakemake would let look
 # for it among the installed ones first.
 sys.path.insert(0, str(ROOT / "scripts"))
-os.environ.update(
-    PYTHONPATH=os.pathsep.join([sys.path[0], *filter(None, [os.getenv("PYTHONPATH")])])
-)
+if os.getenv("PYTHONPATH", "").split(os.pathsep)[0] != sys.path[0]:
+    os.environ.update(
+        PYTHONPATH=os.pathsep.join(
+            [sys.path[0], *filter(None, [os.getenv("PYTHONPATH")])]
+        )
+    )
 # Inputs of this checkout by relative names, where they can be: a folder that was moved as a whole is the same.
 if ROOT == Path.cwd():
     ROOT = Path()

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from requant.ground.errors import RequantError
 from requant.pipeline import layout
 from requant.pipeline.recipe import load_recipe, needs_gpu, require_room, suite_file
+from requant.pipeline.shards import split
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE
 from requant.pipeline.tiny_shape import TINY_FILES
 from requant.quantization.quants import needs_imatrix
@@ -16,9 +17,7 @@ MANY = 64
 
 try:
     recipe = load_recipe(config, ROOT, (workflow.configfiles or ["the recipe"])[-1])
-    require_room(
-        recipe, Path(layout.results(recipe.name), "source", "source.json").exists()
-    )
+    require_room([recipe])
 except RequantError as error:
     raise WorkflowError(str(error))
 
@@ -27,6 +26,8 @@ if workflow.is_main_process and (part := needs_gpu(recipe)):
         f"{part} asks for a GPU, and this machine shows no NVIDIA driver: such steps can run on other nodes only"
     )
 
+# What a run is called, and the recipes whose names its steps need.
+TITLE, NAMES = recipe.name, []
 SOURCE = "generated" if recipe.generate else "source"
 SOURCE_FILES = list(recipe.model.files) if recipe.model else []
 MODEL = "expanded" if recipe.model and recipe.model.is_gguf else "converted"

@@ -3,9 +3,9 @@ rule fetch_corpus:
         toolchain="<toolchain>/source.json",
         packages=[READER] if recipe.corpus.repo else [],
     output:
-        calibration=f"<results>/corpus/{recipe.calibration_text.name}",
-        evaluation=f"<results>/corpus/{recipe.evaluation_text.name}",
-        record="<results>/corpus/corpus.json",
+        calibration=f"<corpus>/{recipe.calibration_text.name}",
+        evaluation=f"<corpus>/{recipe.evaluation_text.name}",
+        record="<corpus>/corpus.json",
     log:
         "<logs>/fetch_corpus.log",
     benchmark:

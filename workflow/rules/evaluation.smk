@@ -9,8 +9,8 @@ BEHAVIOUR = recipe.evaluation.behaviour or NOTHING
 # GGUF and record by label; what others are compared with comes first.
 MODELS = {
     "BF16": (
-        f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
-        f"<results>/bf16/{MODEL}/model.json",
+        f"<bf16>/{MODEL}/{recipe.model_name}.gguf",
+        f"<bf16>/{MODEL}/model.json",
     ),
     **{
         kind: (f"<results>/quants/{name}", f"<results>/quants/{kind}.json")
@@ -26,8 +26,8 @@ FIDELITY_QUANTS = [
 
 rule quantize_plain:
     input:
-        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
-        model_record=f"<results>/bf16/{MODEL}/model.json",
+        model=f"<bf16>/{MODEL}/{recipe.model_name}.gguf",
+        model_record=f"<bf16>/{MODEL}/model.json",
         tool="<toolchain>/strict/bin/llama-quantize.json",
         lanes=LANES,
     output:
@@ -48,9 +48,9 @@ rule quantize_plain:
 
 rule measure_baseline:
     input:
-        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
-        model_record=f"<results>/bf16/{MODEL}/model.json",
-        text=f"<results>/corpus/{recipe.evaluation_text.name}",
+        model=f"<bf16>/{MODEL}/{recipe.model_name}.gguf",
+        model_record=f"<bf16>/{MODEL}/model.json",
+        text=f"<corpus>/{recipe.evaluation_text.name}",
         tool="<toolchain>/strict/bin/llama-perplexity.json",
         backend=f"<toolchain>/{FIDELITY.variant}/build.json",
     output:
@@ -89,7 +89,7 @@ rule measure_quant:
         ),
         logits="<results>/evaluation/logits.bin",
         baseline="<results>/evaluation/fidelity/BF16.json",
-        text=f"<results>/corpus/{recipe.evaluation_text.name}",
+        text=f"<corpus>/{recipe.evaluation_text.name}",
         tool="<toolchain>/strict/bin/llama-perplexity.json",
         backend=f"<toolchain>/{FIDELITY.variant}/build.json",
     output:
@@ -115,7 +115,7 @@ rule measure_quant:
 
 rule measure_tensors:
     input:
-        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
+        model=f"<bf16>/{MODEL}/{recipe.model_name}.gguf",
         quant=f"<results>/quants/{layout.quant_file(recipe.name, '{kind}')}",
         record="<results>/quants/{kind}.json",
         imatrix="<results>/calibration/imatrix.gguf",

@@ -17,8 +17,14 @@ def lock_results():
 
 # Snakemake calls the onstart of the main Snakefile only, so a module adds itself: snakedeploy copies our profile, which
 # turns Snakemake's own lock off.
-if not workflow.modifier.is_main_snakefile():
-    workflow._onstart = lambda log, theirs=workflow._onstart: (
-        lock_results(),
-        theirs(log),
-    )
+def lock_first(log, theirs=workflow._onstart):
+    lock_results()
+    theirs(log)
+
+
+# Of several modules one does: the lock is the run's.
+if (
+    not workflow.modifier.is_main_snakefile()
+    and workflow._onstart.__name__ != lock_first.__name__
+):
+    workflow._onstart = lock_first

@@ -1,11 +1,11 @@
 # What a checkpoint is decides how it is converted, and so whether the upstream converter's environment is needed at all.
 checkpoint choose_converter:
     input:
-        files=[f"<results>/{SOURCE}/{name}" for name in (SOURCE_FILES or TINY_FILES)],
-        source=f"<results>/{SOURCE}/source.json",
+        files=[f"<{SOURCE}>/{name}" for name in (SOURCE_FILES or TINY_FILES)],
+        source=f"<{SOURCE}>/source.json",
         toolchain="<toolchain>/source.json",
     output:
-        record="<results>/bf16/converter.json",
+        record="<bf16>/converter.json",
     log:
         "<logs>/choose_converter.log",
     benchmark:
@@ -22,14 +22,14 @@ checkpoint choose_converter:
 
 rule convert_checkpoint:
     input:
-        files=[f"<results>/{SOURCE}/{name}" for name in (SOURCE_FILES or TINY_FILES)],
-        source=f"<results>/{SOURCE}/source.json",
+        files=[f"<{SOURCE}>/{name}" for name in (SOURCE_FILES or TINY_FILES)],
+        source=f"<{SOURCE}>/source.json",
         toolchain="<toolchain>/source.json",
-        choice="<results>/bf16/converter.json",
+        choice="<bf16>/converter.json",
         environment=upstream_environment,
     output:
-        model=f"<results>/bf16/converted/{recipe.name}.gguf",
-        record="<results>/bf16/converted/model.json",
+        model=f"<bf16>/converted/{recipe.model_name}.gguf",
+        record="<bf16>/converted/model.json",
     log:
         "<logs>/convert_checkpoint.log",
     benchmark:
@@ -37,7 +37,7 @@ rule convert_checkpoint:
     conda:
         "../../envs/workflow.yaml"
     params:
-        name=recipe.name,
+        name=recipe.model_name,
     message:
         f"converting the weights of {recipe.name} to a BF16 GGUF"
     script:
@@ -46,12 +46,12 @@ rule convert_checkpoint:
 
 rule expand_gguf:
     input:
-        files=[f"<results>/source/{name}" for name in SOURCE_FILES],
-        source="<results>/source/source.json",
+        files=[f"<source>/{name}" for name in SOURCE_FILES],
+        source="<source>/source.json",
         tool="<toolchain>/strict/bin/llama-quantize.json",
     output:
-        model=f"<results>/bf16/expanded/{recipe.name}.gguf",
-        record="<results>/bf16/expanded/model.json",
+        model=f"<bf16>/expanded/{recipe.model_name}.gguf",
+        record="<bf16>/expanded/model.json",
     log:
         "<logs>/expand_gguf.log",
     benchmark:

@@ -1,7 +1,7 @@
 rule quantize:
     input:
-        model=f"<results>/bf16/{MODEL}/{recipe.name}.gguf",
-        model_record=f"<results>/bf16/{MODEL}/model.json",
+        model=f"<bf16>/{MODEL}/{recipe.model_name}.gguf",
+        model_record=f"<bf16>/{MODEL}/model.json",
         imatrix="<results>/calibration/imatrix.gguf",
         imatrix_record="<results>/calibration/imatrix.json",
         tool="<toolchain>/strict/bin/llama-quantize.json",

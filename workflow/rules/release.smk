@@ -1,14 +1,14 @@
 rule write_manifest:
     input:
-        model_source=f"<results>/{SOURCE}/source.json",
-        corpus="<results>/corpus/corpus.json",
+        model_source=f"<{SOURCE}>/source.json",
+        corpus="<corpus>/corpus.json",
         toolchain="<toolchain>/source.json",
         variants=[
             "<toolchain>/strict/bin/llama-quantize.json",
             f"<toolchain>/{recipe.calibration.variant}/build.json",
             *LANES,
         ],
-        model=f"<results>/bf16/{MODEL}/model.json",
+        model=f"<bf16>/{MODEL}/model.json",
         imatrix="<results>/calibration/imatrix.json",
         quants=[f"<results>/quants/{kind}.json" for kind in recipe.quants],
     output:
@@ -134,7 +134,7 @@ rule write_run:
     input:
         sums="<results>/release/SHA256SUMS",
         # Says whether the upstream converter's environment is part of the run.
-        choice=["<results>/bf16/converter.json"] if MODEL == "converted" else [],
+        choice=["<bf16>/converter.json"] if MODEL == "converted" else [],
         builds=[
             "<toolchain>/strict/bin/llama-quantize.json",
             "<toolchain>/strict/bin/llama-imatrix.json",

@@ -1,7 +1,7 @@
 rule fetch_model:
     output:
-        files=[f"<results>/source/{name}" for name in SOURCE_FILES],
-        record="<results>/source/source.json",
+        files=[f"<source>/{name}" for name in SOURCE_FILES],
+        record="<source>/source.json",
     log:
         "<logs>/fetch_model.log",
     benchmark:
@@ -26,8 +26,8 @@ rule generate_model:
     input:
         toolchain="<toolchain>/source.json",
     output:
-        files=[f"<results>/generated/{name}" for name in TINY_FILES],
-        record="<results>/generated/source.json",
+        files=[f"<generated>/{name}" for name in TINY_FILES],
+        record="<generated>/source.json",
     log:
         "<logs>/generate_model.log",
     benchmark:
@@ -35,7 +35,7 @@ rule generate_model:
     conda:
         "../../envs/workflow.yaml"
     params:
-        name=recipe.name,
+        name=recipe.model_name,
         # In one order, whichever the recipe has them in: another would be another text.
         shape=dict(sorted((recipe.generate or {}).items())),
     message:

@@ -14,6 +14,7 @@ lines = (
     None
     if SNAKEMAKE_SPEAKS
     else take_over(
-        f"requant {__version__} · {recipe.name} · {(workflow.configfiles or ['its config'])[-1]}"
+        f"requant {__version__} · {TITLE} · {(workflow.configfiles or ['its config'])[-1]}",
+        NAMES,
     )
 )

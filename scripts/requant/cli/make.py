@@ -30,15 +30,21 @@ table = click.option(
 def make(recipe: Path, options: tuple[str, ...]) -> None:
     """Check RECIPE and make its release: snakemake with this checkout's workflow, and OPTIONS handed on to it.
 
+    RECIPE may also be a list of recipes, as config/README.md describes it; what they share is made once.
+
     A recipe that is missing or malformed is refused here in one sentence, with its line; Snakemake would end in a
     traceback. Without --cores all of them are used.
     """
     from requant.documents.schemas import fault, read_yaml
+    from requant.pipeline.recipes import load_recipes
 
     root = Path(__file__).resolve().parents[3]
     if not (root / "Snakefile").exists():
         raise PlaceError("requant make needs the workflow: run it in a clone of requant, after make setup")
-    if wrong := fault(read_yaml(recipe), "recipe", str(recipe)):
+    document = read_yaml(recipe)
+    if isinstance(document, dict) and "recipes" in document:
+        load_recipes(document, root, str(recipe))
+    elif wrong := fault(document, "recipe", str(recipe)):
         raise RecipeError(wrong)
     cores = () if any(option.startswith(("--cores", "-c")) for option in options) else ("--cores", "all")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--configfile", str(recipe)]

@@ -46,14 +46,16 @@ def _differ(key: str, expected: object, actual: object) -> Iterator[Disagreement
 
 def _recipe_against_rest(recipe: Mapping[str, Any], manifest: Manifest) -> Iterator[Disagreement]:
     inputs, imatrix, calibration = manifest.inputs, manifest.imatrix, recipe["calibration"]
+    generated = recipe["model"].get("name", recipe["name"])
     for key, expected, actual in (
-        ("inputs.model.name", recipe["model"].get("pin", recipe["name"]), inputs.weights.name),
+        ("inputs.model.name", recipe["model"].get("pin", generated), inputs.weights.name),
         ("inputs.model.generate", recipe["model"].get("generate"), inputs.weights.generate),
         ("inputs.corpus.name", recipe["corpus"]["pin"], inputs.corpus.name),
         ("inputs.toolchain.name", recipe["toolchain"], inputs.toolchain.name),
         ("imatrix.arithmetic", calibration["arithmetic"], imatrix.variant),
         ("imatrix.chunks", calibration["chunks"], imatrix.chunks),
         ("imatrix.chunk_size", calibration["context"], imatrix.chunk_size),
+        ("imatrix.shards", calibration.get("shards", 0), len(imatrix.shards)),
         ("variants", sorted(_variants(recipe, manifest)), sorted(manifest.variants)),
         ("quants", list(recipe["quants"]), [quant.type for quant in manifest.quants]),
     ):
@@ -67,7 +69,7 @@ def _variants(recipe: Mapping[str, Any], manifest: Manifest) -> set[str]:
 
 
 def _outputs(manifest: Manifest) -> Iterator[Disagreement]:
-    """Each step makes one thing, in this order: the working GGUF, the importance matrix, the quants."""
+    """Each step makes one thing: the working GGUF, the importance matrix after its shards, and the quants."""
     made, steps = manifest.outputs, manifest.steps
     yield from _differ("steps", f"{len(made)} steps", f"{len(steps)} steps")
     for number, (file, step) in enumerate(zip(made, steps, strict=False)):
@@ -82,7 +84,8 @@ def _chain(manifest: Manifest) -> Iterator[Disagreement]:
     bf16, imatrix = manifest.bf16.file, manifest.imatrix.file
     # By digest: a step may call its material by another name, and only the bytes decide.
     known = {file.digest for file in (*weights, *texts.values())}
-    needed: list[Sequence[File]] = [weights, (bf16, texts["calibration"])]
+    shards, measured = manifest.imatrix.shards, (bf16, texts["calibration"])
+    needed: list[Sequence[File]] = [weights, *(measured for _ in shards), shards or measured]
     needed += [(bf16, imatrix) for _ in manifest.quants]
     for number, step in enumerate(manifest.steps):
         where = f"{MANIFEST}: steps.{number}.materials"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from requant.documents.entries import File, Step, tensors
+from requant.documents.entries import File, Step, files, tensors
 from requant.documents.file_names import MANIFEST
 from requant.documents.inputs import Inputs
 from requant.documents.schemas import fault
@@ -61,7 +61,9 @@ class WorkingGGUF:
 class ImatrixEntry:
     """The importance matrix: which variant computed it, from how many chunks of how many tokens, for how many weights.
 
-    ``features`` are those of the processor, where they decide the bytes.
+    ``features`` are those of the processor, where they decide the bytes. ``shards`` are the matrices that were added up
+    to it, in this order; none where it was computed at once. ``unseen`` are the weights of which some experts saw no
+    token, and how many.
     """
 
     file: File
@@ -70,13 +72,16 @@ class ImatrixEntry:
     chunks: int
     chunk_size: int
     entries: int
+    shards: tuple[File, ...]
+    unseen: Mapping[str, int]
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read ``imatrix`` of a manifest, where the variant is called ``arithmetic``."""
         return cls(
             File.of(entry["file"]), entry["arithmetic"], tuple(entry["features"]), entry["chunks"],
-            entry["chunk_size"], entry["entries"],
+            entry["chunk_size"], entry["entries"], files(entry.get("shards", ())),
+            {weight["name"]: weight["unseen"] for weight in entry.get("unseen", ())},
         )  # fmt: skip
 
 
@@ -141,12 +146,13 @@ class Manifest:
     @property
     def files(self) -> dict[str, Digest]:
         """The files of the release that are described here, by name: the importance matrix and the quants."""
-        return {file.name: file.digest for file in self.outputs[1:]}
+        released = (self.imatrix.file, *(quant.file for quant in self.quants))
+        return {file.name: file.digest for file in released}
 
     @property
     def outputs(self) -> tuple[File, ...]:
-        """What the steps made, in their order: the working GGUF, the importance matrix, the quants."""
-        return self.bf16.file, self.imatrix.file, *(quant.file for quant in self.quants)
+        """What the steps made, in order: the working GGUF, the importance matrix after its shards, the quants."""
+        return self.bf16.file, *self.imatrix.shards, self.imatrix.file, *(quant.file for quant in self.quants)
 
     @property
     def weights_source(self) -> str | None:

@@ -145,7 +145,24 @@ def _from_legacy(file: BinaryIO, name: str) -> Imatrix:
     return Imatrix(name, [found.dataset] if found.dataset else [], found.chunks, None, entries)
 
 
-def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str) -> None:
+def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str, shards: int = 1) -> None:
+    """Check that an importance matrix comes from the run that was asked for, and can be quantized with.
+
+    Raises:
+        FormatError: as ``check_counts``, and when all inputs of a weight were zero.
+    """
+    check_counts(imatrix, chunks, chunk_size, dataset, shards)
+    for weight, entry in imatrix.entries.items():
+        # llama-quantize would make zeros of such a weight, without a word.
+        dead = (entry.counts > 0) & ~entry.in_sum2.any(axis=1)
+        if dead.any():
+            raise FormatError(
+                f"{imatrix.name} has no importance but zero for {weight!r}: something before it gives zeros for every "
+                "token; use other weights"
+            )
+
+
+def check_counts(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str, shards: int = 1) -> None:
     """Check that an importance matrix comes from the run that was asked for: all of the text, once.
 
     Args:
@@ -153,16 +170,16 @@ def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str) -> N
         chunks: how many chunks were to be run.
         chunk_size: tokens in each.
         dataset: the one text's name, as it was given to llama-imatrix.
+        shards: how many matrices were added up; each names the text once.
 
     Raises:
-        FormatError: naming what was expected and what was found. Every token must have passed each dense weight, and
-            not all its inputs can have been zero. With experts, none can have seen more tokens than there were, and
-            each token takes the same number of them.
+        FormatError: naming what was expected and what was found. Every token must have passed each dense weight. With
+            experts, none can have seen more tokens than there were, and each token takes the same number of them.
     """
     for what, found, expected in (
         ("imatrix.chunk_count", imatrix.chunk_count, chunks),
         ("imatrix.chunk_size", imatrix.chunk_size, chunk_size),
-        ("imatrix.datasets", imatrix.datasets, [dataset]),
+        ("imatrix.datasets", imatrix.datasets, [dataset] * shards),
     ):
         if found != expected:
             raise FormatError(f"{imatrix.name} has {what} {found}, expected {expected}: it comes from another run")
@@ -179,13 +196,6 @@ def check_run(imatrix: Imatrix, chunks: int, chunk_size: int, dataset: str) -> N
             raise FormatError(
                 f"{imatrix.name} counts {total:,.0f} tokens for the experts of {weight!r}, {most:,.0f} for one of "
                 f"them, expected a multiple of {tokens:,} and no more than that for one: it comes from another run"
-            )
-        # llama-quantize would make zeros of such a weight, without a word.
-        dead = (entry.counts > 0) & ~entry.in_sum2.any(axis=1)
-        if dead.any():
-            raise FormatError(
-                f"{imatrix.name} has no importance but zero for {weight!r}: something before it gives zeros for every "
-                "token; use other weights"
             )
 
 

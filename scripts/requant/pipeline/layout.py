@@ -3,6 +3,8 @@
 Rules call these folders by their pathvars, as in ``<results>/quants``; nobody else spells a path below ``results``.
 """
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from requant.documents.file_names import BILL_OF_MATERIALS, CARD, EVALUATION, IMATRIX, MANIFEST, SUMS
@@ -19,6 +21,32 @@ LOCK = f"{RESULTS}/.lock"
 def results(name: str) -> str:
     """The folder of a recipe."""
     return f"{RESULTS}/{name}"
+
+
+def source(model: str) -> str:
+    """The weights of the model ``model``, as they came."""
+    return f"{results(model)}/source"
+
+
+def generated(model: str) -> str:
+    """The weights of the model ``model``, where they are random."""
+    return f"{results(model)}/generated"
+
+
+def bf16(model: str) -> str:
+    """The weights of the model ``model``, converted."""
+    return f"{results(model)}/bf16"
+
+
+def corpus(name: str, model: str, texts: Sequence[str]) -> str:
+    """The texts of the recipe ``name``; under another ``model``'s name, those of all its recipes with equal ``texts``.
+
+    >>> corpus("Tiny", "Tiny", ["docs", "train", "test"]), corpus("Tiny-b", "Tiny", ["docs", "train", "test"])
+    ('results/Tiny/corpus', 'results/Tiny/corpora/0f53b5a54dd8')
+    """
+    if name == model:
+        return f"{results(name)}/corpus"
+    return f"{results(model)}/corpora/{hashlib.sha256(repr([*texts]).encode()).hexdigest()[:12]}"
 
 
 def release(name: str) -> str:

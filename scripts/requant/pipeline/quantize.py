@@ -112,7 +112,8 @@ def _inputs(model: Product, imatrix: Product, settings: Calibration) -> tuple[di
     for key, wanted in settings.as_recipe().items():
         if (found := calibration["settings"].get(key)) != wanted:
             raise StaleError(f"{imatrix.file} was computed with {key} {found}, the recipe says {wanted}: {again}")
-    if entry not in calibration["step"]["materials"]:
+    steps = [part["step"] for part in calibration.get("shards", [calibration])]
+    if any(entry not in step["materials"] for step in steps):
         raise StaleError(f"{imatrix.file} was computed from another model than {model.file}: {again}")
     return entry, calibration["file"]
 

@@ -13,6 +13,7 @@ from requant.ground.errors import RecipeError
 from requant.ground.text import did_you_mean
 from requant.pipeline import layout
 from requant.pipeline.settings import Calibration, Evaluation
+from requant.pipeline.shards import batches
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE, suite_pin
 from requant.pipeline.tiny_shape import TinyShape
 from requant.quantization.quants import quant_bytes
@@ -29,15 +30,17 @@ MACHINE_KEYS = ("source", "pins", "audited", "evaluation", "publish")
 class Recipe:
     """One recipe with its pins looked up.
 
-    ``document`` is the recipe without machine facts, as it enters the manifest. ``audited`` is the folder of the
-    release to rebuild, ``mirror`` (the key ``source``) where this machine fetches from. ``conversion`` is
-    ``upstream`` where upstream's converter is asked for, ``quantization`` is ``strict`` where llama.cpp is to quantize
-    without lanes. ``billed`` is whether a bill of materials is made. ``evaluation`` is what is measured; ``suites`` has
-    the pins of suites that are no files. ``publish`` are the places that the target publish brings the release to.
+    ``document`` is the recipe without machine facts, as it enters the manifest. ``model_name`` is what the converted
+    weights are called, and the folder in which they lie. ``audited`` is the folder of the release to rebuild,
+    ``mirror`` (the key ``source``) where this machine fetches from. ``conversion`` is ``upstream`` where upstream's
+    converter is asked for, ``quantization`` is ``strict`` where llama.cpp is to quantize without lanes. ``billed`` is
+    whether a bill of materials is made. ``evaluation`` is what is measured; ``suites`` has the pins of suites that are
+    no files. ``publish`` are the places that the target publish brings the release to.
     """
 
     document: Mapping[str, Any]
     name: str
+    model_name: str
     model: ModelPin | None
     generate: Mapping[str, int] | None
     corpus: CorpusPin
@@ -56,6 +59,12 @@ class Recipe:
     suites: Mapping[str, SuitePin]
     publish: tuple[str, ...]
 
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """The corpus and both of its texts, by the names that the pin table gives them."""
+        corpus = self.document["corpus"]
+        return corpus["pin"], corpus["calibration"], corpus["evaluation"]
+
 
 def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") -> Recipe:
     """Check a parsed recipe and look up its pins.
@@ -68,8 +77,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     config = copy.deepcopy(dict(config))
     if wrong := fault(config, "recipe", where):
         raise RecipeError(wrong)
-    if config["name"] in layout.SHARED:
-        raise RecipeError(f"{where}: name is {config['name']!r}, a folder that all recipes share; write another name")
+    model_name = _model_name(config, where)
     shown = config.get("pins", DEFAULT_PINS)
     pins = read_pins(named_file(shown, root), shown)
     model, generate = _model(config["model"], pins, where)
@@ -85,6 +93,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     return Recipe(
         document={key: value for key, value in config.items() if key not in MACHINE_KEYS},
         name=config["name"],
+        model_name=model_name,
         model=model,
         generate=generate,
         corpus=corpus,
@@ -130,18 +139,26 @@ def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
     return weights + 2 * sum(quant_bytes(weights, quant) for quant in quants)
 
 
-def require_room(recipe: Recipe, fetched: bool) -> None:
-    """Refuse a recipe whose weights and products the disk cannot hold, where the pin says how large they are.
+def require_room(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes whose weights and products the disk cannot hold, as far as the pins say how large they are.
 
     Raises:
         DiskError: naming what is needed and what is there.
     """
-    sizes = [known.size for known in recipe.model.files.values()] if recipe.model else []
-    if not sizes or fetched or None in sizes:
-        return
-    weights = sum(size for size in sizes if size is not None)
-    needed = weights + bytes_after_download(weights, recipe.quants)
-    require_space(Path(), needed, "this recipe (weights, BF16 GGUF and quants)")
+    needed, models = 0, set()
+    for recipe in recipes:
+        sizes = [known.size for known in recipe.model.files.values()] if recipe.model else []
+        fetched = Path(layout.source(recipe.model_name), "source.json").exists()
+        if not sizes or fetched or None in sizes:
+            continue
+        weights = sum(size for size in sizes if size is not None)
+        needed += weights + bytes_after_download(weights, recipe.quants)
+        # Recipes of one model share its weights and what they are converted to.
+        needed -= 2 * weights if recipe.model_name in models else 0
+        models.add(recipe.model_name)
+    if needed:
+        what = "this recipe" if len(recipes) == 1 else "these recipes"
+        require_space(Path(), needed, f"{what} (weights, BF16 GGUF and quants)")
 
 
 def needs_gpu(recipe: Recipe) -> str | None:
@@ -151,9 +168,19 @@ def needs_gpu(recipe: Recipe) -> str | None:
     return None if Path("/proc/driver/nvidia/version").exists() else asked
 
 
+def _model_name(config: Mapping[str, Any], where: str) -> str:
+    """What the converted weights are called; neither they nor the recipe may be called as a shared folder is."""
+    found: str = config["model"].get("name", config["name"])
+    for key, name in (("name", config["name"]), ("model.name", found)):
+        if name in layout.SHARED:
+            raise RecipeError(f"{where}: {key} is {name!r}, a folder that all recipes share; write another name")
+    return found
+
+
 def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin | None, Mapping[str, int] | None]:
-    if len(entry) != 1:
-        raise RecipeError(f"{where}: model has both pin and generate; write one of them")
+    if ("pin" in entry) == ("generate" in entry):
+        found = "both pin and generate" if "pin" in entry else "neither pin nor generate"
+        raise RecipeError(f"{where}: model has {found}; write one of them")
     if "generate" in entry:
         try:
             TinyShape(**entry["generate"])
@@ -220,3 +247,8 @@ def _check_calibration(calibration: Calibration, where: str) -> None:
         raise RecipeError(f"{where}: calibration.batch is {batch}; write a multiple of calibration.context ({context})")
     if ubatch > batch:
         raise RecipeError(f"{where}: calibration.ubatch is {ubatch}; write at most calibration.batch ({batch})")
+    if calibration.shards is not None and calibration.shards > (most := batches(calibration)):
+        raise RecipeError(
+            f"{where}: calibration.shards is {calibration.shards}; write at most {most}, the batches that "
+            "calibration.chunks make"
+        )

@@ -27,13 +27,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Calibration(Settings):
-    """``calibration``: so many ``chunks`` of ``context`` tokens, ``batch`` and ``ubatch`` tokens at a time."""
+    """``calibration``: so many ``chunks`` of ``context`` tokens, ``batch`` and ``ubatch`` tokens at a time.
+
+    ``shards`` is by how many jobs, ``None`` by one. ``unseen`` is ``refuse`` where an expert without tokens is no good.
+    """
 
     chunks: int
     context: int
     batch: int
     ubatch: int
     flash_attention: bool
+    shards: int | None = None
+    unseen: str | None = None
 
 
 @dataclass(frozen=True)

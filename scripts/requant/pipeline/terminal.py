@@ -8,7 +8,7 @@ ever. Only the standard library is imported, since rules load this.
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ TARGET = "all"
 class Lines(logging.Formatter):
     """One line a step, when it has ended: how many are done, at what time, what it was, and how long it took.
 
-    ``title`` is the first line. ``failed`` are the steps that failed, with their logs.
+    ``title`` is the first line, ``recipes`` are those whose rules bear their names. ``failed`` are the steps that
+    failed, with their logs.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, recipes: Sequence[str] = ()) -> None:
         super().__init__()
-        self.title, self._begun = title, time.monotonic()
+        self.title, self._recipes, self._begun = title, recipes, time.monotonic()
         self._running: dict[int, tuple[str, float]] = {}
         self._ended: list[int] = []
         self.failed: list[tuple[str, list[str]]] = []
@@ -46,7 +47,7 @@ class Lines(logging.Formatter):
         """Note what a record says of a step; whether it is for the terminal."""
         event = str(getattr(record, "event", None) or "")
         if event == "job_info":
-            self._running[record.jobid] = (record.rule_msg or record.rule_name, time.monotonic())
+            self._running[record.jobid] = (self._what(record), time.monotonic())
         elif event == "job_finished":
             self._ended.append(record.job_id)
         elif event == "job_error":
@@ -54,6 +55,12 @@ class Lines(logging.Formatter):
         elif event in ("workflow_started", "run_info", "progress"):
             return True
         return event in ("", "error") and not str(record.msg or "").strip().startswith(SILENT)
+
+    def _what(self, record: Any) -> str:
+        """What a step does, and for which of several recipes."""
+        said = str(record.rule_msg or record.rule_name)
+        whose = [name for name in self._recipes if record.rule_name.startswith(f"{name}_")]
+        return said if not whose or max(whose, key=len) in said else f"{max(whose, key=len)}: {said}"
 
     def format(self, record: Any) -> str:
         """The line of a record; empty where there is none."""
@@ -77,11 +84,16 @@ class Lines(logging.Formatter):
         return "\n".join(lines)
 
 
-def take_over(title: str) -> Lines | None:
-    """Let Snakemake's terminal handler speak in lines; ``None`` where there is none, as with a logger plugin."""
+def take_over(title: str, recipes: Sequence[str] = ()) -> Lines | None:
+    """Let Snakemake's terminal handler speak in lines; ``None`` where there is none, as with a logger plugin.
+
+    Of several modules in one run the first that asks is heard.
+    """
     for handler in logging.getLogger(SNAKEMAKE).handlers:
         if handler.name == HANDLER:
-            lines = Lines(title)
+            if isinstance(handler.formatter, Lines):
+                return handler.formatter
+            lines = Lines(title, recipes)
             handler.setFormatter(lines)
             handler.addFilter(lines.shows)
             return lines
@@ -100,13 +112,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def say_done(lines: Lines | None, release: str, report: str) -> None:
-    """Say where everything lies that a run made, and what to type next."""
+def say_done(lines: Lines | None, made: Sequence[tuple[str, str]]) -> None:
+    """Say where everything lies that a run made (releases and their reports), and what to type next."""
     if lines is None:
         return
     _say(f"Done in {lines.elapsed}.")
-    if Path(release, "SHA256SUMS").exists():
+    done = [(release, report) for release, report in made if Path(release, "SHA256SUMS").exists()]
+    for release, report in done:
         _say(f"Release: {release}" + (f"; report: {report}" if Path(report).exists() else ""))
+    if done:
+        release = done[0][0] if len(done) == 1 else "RELEASE"
         _say(f"Next: requant verify {release}")
         _say(f"Then: requant publish {release} --to huggingface:OWNER/NAME, which shows first what it would change")
 

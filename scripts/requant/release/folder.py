@@ -49,23 +49,25 @@ def build_manifest(
         inputs: the records of ``model``, ``corpus`` and ``toolchain``, as they were fetched and proven.
         variants: build records; only what is the same on every machine is taken over.
         bf16: the record of the working GGUF.
-        imatrix: the record of the calibration.
+        imatrix: the record of the calibration; it holds those of its shards.
         quants: the records of the quants, in the recipe's order.
     """
     builds = {build["variant"]: {key: build[key] for key in ("definitions", "flags", "own_code")} for build in variants}
     # Only native bytes depend on the processor; elsewhere naming it would make equal releases unequal.
     features = imatrix["features"] if imatrix["arithmetic"] == "native" else []
+    shards = imatrix.get("shards", [])
+    parts = {"shards": [shard["file"] for shard in shards]} if shards else {}
     return {
         "schema": SCHEMA,
         "recipe": {"sha256": hashlib.sha256(canonical(recipe)).hexdigest(), "document": recipe},
         "inputs": inputs,
         "variants": builds,
         "model": _without(bf16, "step"),
-        "imatrix": {**_without(imatrix, "step", "settings"), "features": features},
+        "imatrix": {**_without(imatrix, "step", "settings"), "features": features, **parts},
         "quants": [
             {**_without(quant, "step"), "weights_root": weights_root(tensors(quant["tensors"]))} for quant in quants
         ],
-        "steps": [record["step"] for record in (bf16, imatrix, *quants)],
+        "steps": [record["step"] for record in (bf16, *shards, imatrix, *quants)],
     }
 
 

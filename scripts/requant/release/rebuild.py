@@ -143,7 +143,7 @@ def _contradictions(claimed: Any, pinned: Any, place: str) -> Iterator[Change]:
 def _pinned(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The inputs that a recipe names, as far as its pins know them."""
     texts = {"calibration": recipe.calibration_text, "evaluation": recipe.evaluation_text}
-    generated = {"name": recipe.name, "generate": dict(recipe.generate or {})}
+    generated = {"name": recipe.model_name, "generate": dict(recipe.generate or {})}
     return {
         "model": generated if recipe.model is None else recipe.model.as_input(),
         "corpus": recipe.corpus.as_input(texts),

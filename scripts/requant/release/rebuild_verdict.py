@@ -123,14 +123,18 @@ def _unexplained(found: Diff, releases: ReleaseDiff) -> Iterator[str]:
 def _without_measurements(document: Mapping[str, Any], manifest: Manifest) -> Any:
     """A manifest's document without the processor and the digests of importance matrix, quants and their tensors."""
     plain = copy.deepcopy(dict(document))
-    made = {digest.sha256 for digest in manifest.files.values()}
+    made = {file.sha256 for file in manifest.outputs[1:]}
     plain["imatrix"].pop("features")
     for quant in plain["quants"]:
         quant.pop("weights_root", None)
         for tensor in quant["tensors"]:
             # Which tensors may differ is decided by looking at them.
             tensor.pop("sha256")
-    files = [plain["imatrix"]["file"], *(quant["file"] for quant in plain["quants"])]
+    files = [
+        plain["imatrix"]["file"],
+        *plain["imatrix"].get("shards", ()),
+        *(quant["file"] for quant in plain["quants"]),
+    ]
     files += [file for step in plain["steps"] for key in ("materials", "products") for file in step[key]]
     for file in files:
         if file["sha256"] in made:

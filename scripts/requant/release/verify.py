@@ -259,6 +259,9 @@ def _check_imatrix(folder: Path, wanted: ImatrixEntry) -> Iterator[Disagreement]
         ("chunks", wanted.chunks, found.chunk_count),
         ("chunk_size", wanted.chunk_size, found.chunk_size),
         ("entries", wanted.entries, len(found.entries)),
+        ("shards", len(wanted.shards) or 1, len(found.datasets)),
+        # A manifest that says nothing of them may be older than the question.
+        ("unseen", wanted.unseen, found.unseen if wanted.unseen else {}),
     ):
         if expected != actual:
             yield Disagreement(f"{name}: {key}", str(expected), str(actual))

@@ -114,6 +114,10 @@ def _of_matrix(manifest: Manifest, imatrix: HashedImatrix) -> Iterator[MetadataF
         yield from _differ("importance matrix's entries", claimed.entries, len(content.entries))
         yield from _differ("importance matrix's chunks", claimed.chunks, content.chunk_count)
         yield from _differ("importance matrix's chunk_size", claimed.chunk_size, content.chunk_size)
+        # Each matrix that is added up names its text.
+        yield from _differ("importance matrix's shards", len(claimed.shards) or 1, len(content.datasets))
+        if claimed.unseen:
+            yield from _differ("importance matrix's unseen experts", claimed.unseen, content.unseen)
 
 
 def _of_weights(manifest: Manifest, weights: NamedWeights, sweep: Sweep) -> Iterator[MetadataFinding]:
