@@ -14,6 +14,7 @@ __all__ = [
     "generate_model",
     "job",
     "layout",
+    "needs",
     "new_pin",
     "new_recipe",
     "quantize",
