@@ -65,6 +65,7 @@ rule write_bill:
         "<logs>/write_bill.log",
     benchmark:
         "<benchmarks>/write_bill.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     message:
