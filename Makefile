@@ -21,7 +21,7 @@ KILLS ?= 200
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: setup setup-test demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long test-site test-faults fuzz lint fix wasm bench rehearsal report site dist lock clean
+.PHONY: setup setup-test setup-slurm demo demo-real test test-arm64 test-cuda test-architectures test-lanes test-long test-site test-faults test-slurm fuzz lint fix wasm bench rehearsal report site dist lock clean
 
 setup: $(VENV)/workflow.done
 
@@ -33,6 +33,14 @@ $(VENV)/workflow.done: envs/workflow.lock pyproject.toml
 	@test $(VENV) = .venv || ln -sfn $(VENV) .venv
 	@$(PIP) install --require-hashes --no-deps -r envs/workflow.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Adds what hands steps to a Slurm: docs/cluster.md.
+setup-slurm: $(VENV)/slurm.done
+
+$(VENV)/slurm.done: $(VENV)/workflow.done envs/slurm.lock
+	@echo "adding Snakemake's plugin for Slurm (hash-locked, envs/slurm.lock)"
+	@$(PIP) install --require-hashes --no-deps -r envs/slurm.lock
 	@touch $@
 
 setup-test: $(VENV)/test.done
@@ -85,6 +93,12 @@ test-faults: setup-test
 # Opt-in, writes docs/architectures.md: a small model of every architecture that can be made here; 20 minutes on two cores.
 test-architectures: setup-test
 	@$(BIN)/python -m pytest -m architectures tests/architectures
+
+# Opt-in, as root: the demo's recipe on the two nodes of a real Slurm; some 10 minutes on two cores, and one demo.
+test-slurm: setup-test
+	@PYTHONPATH=tests $(BIN)/python -m support.slurm
+	@$(MAKE) --no-print-directory demo FOLDER=build/tests
+	@unshare --mount --net --uts --pid --fork --kill-child --mount-proc $(BIN)/python -m pytest -s -m slurm tests/slurm
 
 $(CUDA)/cuda.done: envs/cuda.lock
 	@echo "setting up $(CUDA) (hash-locked, envs/cuda.lock): downloading 0.5 to 0.6 GB"

@@ -12,6 +12,7 @@ compile workflow.in -o workflow.lock
 compile datasets.in $(omit "$(names workflow.lock)") -o datasets.lock
 compile test.in -o test.lock
 compile bench.in -o bench.lock
+compile slurm.in -o slurm.lock
 compile fuzz.in -o fuzz.lock
 compile site.in -o site.lock
 compile cuda.in -o cuda.lock

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from support.checkout import ROOT
 from support.linked import locked
 
-BESIDE = ("datasets", "test", "bench", "fuzz", "site")
+BESIDE = ("datasets", "test", "bench", "fuzz", "site", "slurm")
 """Locks whose packages are imported beside those of ``workflow.lock``."""
 
 

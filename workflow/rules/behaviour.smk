@@ -8,6 +8,7 @@ rule fetch_suites:
         "<suites>/fetch_suites.log",
     benchmark:
         "<suites>/fetch_suites.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -30,6 +31,7 @@ rule fetch_knowledge:
         "<suites>/fetch_{name}.jsonl"
     wildcard_constraints:
         name="|".join(KNOWLEDGE),
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -50,6 +52,7 @@ rule build_harness:
         "<toolchains>/harness/logs/build_harness.log",
     benchmark:
         "<toolchains>/harness/benchmarks/build_harness.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -83,6 +86,8 @@ rule measure_behaviour:
     threads: MANY
     resources:
         gpu=on_gpu(BEHAVIOUR),
+        mem_mb=mem_mb("measure_behaviour"),
+        runtime=runtime("measure_behaviour"),
     params:
         settings=BEHAVIOUR.as_recipe(),
         context=recipe.card["chat"]["context"],

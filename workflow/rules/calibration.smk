@@ -26,6 +26,8 @@ rule calibrate:
     threads: MANY
     resources:
         gpu=on_gpu(recipe.calibration),
+        mem_mb=mem_mb("calibrate"),
+        runtime=runtime("calibrate"),
     params:
         settings=recipe.calibration.as_recipe(),
     message:

@@ -3,8 +3,11 @@ import json
 import re
 from dataclasses import asdict
 
+from snakemake.common.tbdstring import TBDString
+
 from requant.ground.errors import RequantError
 from requant.pipeline import layout
+from requant.pipeline.needs import Need, Needs
 from requant.pipeline.recipe import load_recipe, needs_gpu, require_room, suite_file
 from requant.pipeline.shards import split
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE
@@ -46,6 +49,27 @@ REPORT = ["<results>/report.html"] if recipe.evaluation.any else []
 # Of the packages that read data sets. A data set is pinned, and so is the text read from it: packages that were installed
 # anew are no reason to read it again.
 READER = ancient("<toolchains>/datasets/packages.json")
+
+
+needs = Needs(recipe)
+
+
+def asked(step, limit):
+    """A resource of a cluster's job: twice as much when it is tried again, <TBD> until the model's size is known."""
+
+    def ask(wildcards, attempt, threads):
+        need = needs.of(step, wildcards.get("kind") or wildcards.get("label"))
+        return attempt * limit(need, threads) if need else TBDString()
+
+    return ask
+
+
+def mem_mb(step):
+    return asked(step, Need.mem_mb)
+
+
+def runtime(step):
+    return asked(step, Need.minutes)
 
 
 def on_gpu(settings):

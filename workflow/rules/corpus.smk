@@ -10,6 +10,7 @@ rule fetch_corpus:
         "<logs>/fetch_corpus.log",
     benchmark:
         "<benchmarks>/fetch_corpus.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:

@@ -40,6 +40,9 @@ rule quantize_plain:
     conda:
         "../../envs/workflow.yaml"
     threads: MANY
+    resources:
+        mem_mb=mem_mb("quantize_plain"),
+        runtime=runtime("quantize_plain"),
     message:
         f"quantizing {recipe.name} to {{wildcards.kind}} without importance matrix, to compare with"
     script:
@@ -65,6 +68,8 @@ rule measure_baseline:
     threads: MANY
     resources:
         gpu=on_gpu(FIDELITY),
+        mem_mb=mem_mb("measure_baseline"),
+        runtime=runtime("measure_baseline"),
     params:
         settings=FIDELITY.as_recipe(),
     message:
@@ -105,6 +110,8 @@ rule measure_quant:
     threads: MANY
     resources:
         gpu=on_gpu(FIDELITY),
+        mem_mb=mem_mb("measure_quant"),
+        runtime=runtime("measure_quant"),
     params:
         settings=FIDELITY.as_recipe(),
     message:
@@ -129,6 +136,9 @@ rule measure_tensors:
     conda:
         "../../envs/workflow.yaml"
     threads: MANY
+    resources:
+        mem_mb=mem_mb("measure_tensors"),
+        runtime=runtime("measure_tensors"),
     message:
         "comparing every tensor of {wildcards.kind} with its BF16 weights"
     script:
@@ -154,6 +164,8 @@ rule measure_speed:
     threads: MANY
     resources:
         gpu=on_gpu(SPEED),
+        mem_mb=mem_mb("measure_speed"),
+        runtime=runtime("measure_speed"),
     params:
         labels=list(MODELS),
         settings=SPEED.as_recipe(),
@@ -192,6 +204,7 @@ rule write_evaluation:
         "<logs>/write_evaluation.log",
     benchmark:
         "<benchmarks>/write_evaluation.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -214,6 +227,7 @@ rule write_report:
         "<logs>/write_report.log",
     benchmark:
         "<benchmarks>/write_report.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -237,6 +251,9 @@ rule answer_question:
     conda:
         "../../envs/workflow.yaml"
     threads: MANY
+    resources:
+        mem_mb=mem_mb("answer_question"),
+        runtime=runtime("answer_question"),
     params:
         question="What is the capital of France? Answer in one short sentence.",
     message:

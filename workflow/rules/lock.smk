@@ -1,5 +1,5 @@
 # One run at a time in a folder.
-import fcntl
+from requant.ground.locks import hold
 
 
 def lock_results():
@@ -8,8 +8,10 @@ def lock_results():
     # A bare descriptor, which nothing closes before the process ends.
     lock = os.open(layout.LOCK, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        free = hold(lock, Path(layout.LOCK), wait=False)
+    except RequantError as error:
+        raise WorkflowError(str(error))
+    if not free:
         raise WorkflowError(
             f"another run is working in {Path.cwd()}: wait for it, or use another folder (--directory)"
         )

@@ -10,6 +10,7 @@ checkpoint choose_converter:
         "<logs>/choose_converter.log",
     benchmark:
         "<benchmarks>/choose_converter.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -36,6 +37,9 @@ rule convert_checkpoint:
         "<benchmarks>/convert_checkpoint.jsonl"
     conda:
         "../../envs/workflow.yaml"
+    resources:
+        mem_mb=mem_mb("convert_checkpoint"),
+        runtime=runtime("convert_checkpoint"),
     params:
         name=recipe.model_name,
     message:
@@ -59,6 +63,9 @@ rule expand_gguf:
     conda:
         "../../envs/workflow.yaml"
     threads: MANY
+    resources:
+        mem_mb=mem_mb("expand_gguf"),
+        runtime=runtime("expand_gguf"),
     message:
         f"making a BF16 GGUF of {recipe.name} from a GGUF"
     script:

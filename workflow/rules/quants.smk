@@ -16,6 +16,9 @@ rule quantize:
     conda:
         "../../envs/workflow.yaml"
     threads: MANY
+    resources:
+        mem_mb=mem_mb("quantize"),
+        runtime=runtime("quantize"),
     params:
         settings=recipe.calibration.as_recipe(),
     message:

@@ -12,6 +12,9 @@ rule rebuild:
         "../../envs/workflow.yaml"
     # All cores: the rebuild is a run of its own, and shares the toolchains with this one.
     threads: MANY
+    resources:
+        mem_mb=mem_mb("rebuild"),
+        runtime=runtime("rebuild"),
     params:
         snakefile=(ROOT / "Snakefile").absolute(),
     message:

@@ -21,6 +21,7 @@ rule write_manifest:
         "<logs>/write_manifest.log",
     benchmark:
         "<benchmarks>/write_manifest.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -46,6 +47,7 @@ rule write_card:
         "<logs>/write_card.log",
     benchmark:
         "<benchmarks>/write_card.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -63,6 +65,7 @@ rule write_bill:
         "<logs>/write_bill.log",
     benchmark:
         "<benchmarks>/write_bill.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -84,6 +87,9 @@ rule place_quant:
         name="|".join(re.escape(Path(quant).stem) for quant in QUANTS),
     conda:
         "../../envs/workflow.yaml"
+    resources:
+        mem_mb=mem_mb("place_quant"),
+        runtime=runtime("place_quant"),
     message:
         "placing {wildcards.name}.gguf in the release"
     script:
@@ -124,6 +130,9 @@ rule write_sums:
         "<benchmarks>/write_sums.jsonl"
     conda:
         "../../envs/workflow.yaml"
+    resources:
+        mem_mb=mem_mb("write_sums"),
+        runtime=runtime("write_sums"),
     message:
         "checking the release and writing SHA256SUMS"
     script:
@@ -148,6 +157,7 @@ rule write_run:
         "<logs>/write_run.log",
     benchmark:
         "<benchmarks>/write_run.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:

@@ -6,6 +6,7 @@ rule fetch_model:
         "<logs>/fetch_model.log",
     benchmark:
         "<benchmarks>/fetch_model.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     threads: 4
@@ -34,6 +35,9 @@ rule generate_model:
         "<benchmarks>/generate_model.jsonl"
     conda:
         "../../envs/workflow.yaml"
+    resources:
+        mem_mb=mem_mb("generate_model"),
+        runtime=runtime("generate_model"),
     params:
         name=recipe.model_name,
         # In one order, whichever the recipe has them in: another would be another text.

@@ -5,6 +5,7 @@ rule fetch_toolchain:
         "<toolchain>/logs/fetch_toolchain.log",
     benchmark:
         "<toolchain>/benchmarks/fetch_toolchain.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -30,6 +31,11 @@ rule build_tool:
         "../../envs/workflow.yaml"
     # All cores: the tools share one build folder, so a second build at the same time would only wait.
     threads: MANY
+    # And on a cluster (profiles/slurm), where a second build would wait on a node of its own.
+    resources:
+        builds=1,
+        mem_mb=mem_mb("build_tool"),
+        runtime=runtime("build_tool"),
     params:
         commit=recipe.toolchain.commit,
     message:
@@ -54,6 +60,9 @@ rule build_backend:
     conda:
         "../../envs/workflow.yaml"
     threads: MANY
+    resources:
+        mem_mb=mem_mb("build_backend"),
+        runtime=runtime("build_backend"),
     params:
         commit=recipe.toolchain.commit,
     message:
@@ -74,6 +83,7 @@ rule build_converter:
         "<toolchains>/converter/logs/build_converter.log",
     benchmark:
         "<toolchains>/converter/benchmarks/build_converter.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     message:
@@ -91,6 +101,7 @@ rule build_datasets:
         "<toolchains>/datasets/logs/build_datasets.log",
     benchmark:
         "<toolchains>/datasets/benchmarks/build_datasets.jsonl"
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:

@@ -13,6 +13,7 @@ __all__ = [
     "exit_codes",
     "gpus",
     "interrupts",
+    "locks",
     "logs",
     "markdown",
     "programs",

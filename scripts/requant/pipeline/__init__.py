@@ -15,6 +15,7 @@ __all__ = [
     "job",
     "layout",
     "merge_shards",
+    "needs",
     "new_pin",
     "new_recipe",
     "quantize",

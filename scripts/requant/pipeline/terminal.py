@@ -18,7 +18,7 @@ SILENT = (
     "Assuming unrestricted", "Using workflow specific profile", "Building DAG", "Using shell", "Conda environments",
     "Group jobs", "Select jobs", "Updating checkpoint", "Shutting down", "Exiting because", "Complete log",
     "Elapsed time", "RuleException", "WorkflowError:\nAt least one job", "At least one job", "DAG of jobs will be",
-    "Removing temporary output",
+    "Removing temporary output", "MinJobAge", "Cleaning up SLURM log",
 )  # fmt: skip
 TARGET = "all"
 """What Snakemake counts as a step, though nothing is done in it."""
