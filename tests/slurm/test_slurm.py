@@ -16,7 +16,7 @@ from requant.pipeline.needs import Needs
 from requant.pipeline.recipe import load_recipe
 from support.checkout import ROOT
 from support.slurm import Cluster, Job
-from support.workplace import TINY, TOOLCHAIN, Workplace, prepare
+from support.workplace import TINY, TOOLCHAIN, Workplace, prepare, tiny_recipe
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "tiny.json").read_text())
 PROFILE = ("--workflow-profile", str(ROOT / "profiles" / "slurm"), "--max-threads", "1")
@@ -140,6 +140,21 @@ def test_names_and_logs_are_for_people(calibrated: Made, made: Made) -> None:
     log = made.workplace.results / "logs" / "quantize_Q2_K_S.log"
     assert "llama_model_quantize" in log.read_text()
     assert ".snakemake/slurm_logs/rule_quantize/Q2_K_S/" in made.said
+
+
+def test_shards_are_calibrated_on_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    """And add up to the bytes of a run without a cluster."""
+    recipe = tiny_recipe()
+    recipe["calibration"] |= {"chunks": 12, "shards": 2}
+    shared, alone = (prepare(tmp_path / name, recipe) for name in ("shared", "alone"))
+    shared.snakemake = alone.snakemake = SNAKEMAKE
+    before = len(cluster.jobs())
+    shared.run(*PROFILE, *OFTEN, IMATRIX)
+    jobs = [job for job in cluster.jobs()[before:] if job.rule == "calibrate"]
+    assert [job.node for job in sorted(jobs, key=lambda job: job.node)] == ["d1", "d2"]
+    assert {job.minutes for job in jobs} == {Needs(load_recipe(recipe, ROOT)).of("calibrate").minutes(1)}  # type: ignore[union-attr]
+    alone.run(IMATRIX)
+    assert (shared.folder / IMATRIX).read_bytes() == (alone.folder / IMATRIX).read_bytes()
 
 
 def test_a_gpu_is_asked_for(cluster: Cluster, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ if SHARDS:
             "<logs>/merge_shards.log",
         benchmark:
             "<benchmarks>/merge_shards.jsonl"
+        localrule: True
         conda:
             "../../envs/workflow.yaml"
         params:

@@ -15,6 +15,7 @@ from pathlib import Path
 from requant.pipeline import layout
 from requant.pipeline.recipe import Recipe
 from requant.pipeline.settings import Calibration, Fidelity
+from requant.pipeline.shards import split
 from requant.pipeline.tiny_shape import TinyShape
 from requant.quantization.quants import quant_bytes
 
@@ -88,7 +89,7 @@ def model_bytes(recipe: Recipe) -> tuple[int, int] | None:
         return embedding + 2 * shape.layers * (attention + 3 * shape.hidden * shape.ffn), embedding
     assert recipe.model
     pinned = {name: known.size for name, known in recipe.model.files.items()}
-    record = Path(layout.results(recipe.name), "source", "source.json")
+    record = Path(layout.source(recipe.model_name), "source.json")
     if None in pinned.values():
         if not record.exists():
             return None
@@ -162,7 +163,10 @@ class _Job:
         return Need(self._tensors, TENSORS * self.weights / GB, moved=self.weights + self.subject)
 
     def calibrate(self) -> Need:
-        return self._read(self.recipe.calibration)
+        """The whole, or the largest of its shards."""
+        asked = self.recipe.calibration
+        chunks = max((shard.chunks for shard in split(asked).values()), default=asked.chunks)
+        return self._read(replace(asked, chunks=chunks))
 
     def measure(self) -> Need:
         return self._read(self.recipe.evaluation.fidelity)
