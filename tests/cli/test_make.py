@@ -39,7 +39,7 @@ def test_a_recipe_that_is_refused(tmp_path: Path, text: str | None, words: str) 
 
 def test_options_are_handed_on(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "recipe.yaml")
-    code, out, err = run("make", "recipe.yaml", "--cores", "1", "--dry-run", "--", "fetch_toolchain", cwd=tmp_path)
+    code, out, err = run("make", "recipe.yaml", "fetch_toolchain", "--cores", "1", "--dry-run", cwd=tmp_path)
     assert code == 0, err
     assert "fetching and proving llama.cpp" in out + err
     assert "calibrat" not in out + err

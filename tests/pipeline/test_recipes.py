@@ -86,6 +86,10 @@ def renamed(name: str) -> Change:
     return lambda recipe: recipe.update(name=name)
 
 
+def published(recipe: dict[str, Any]) -> None:
+    recipe["publish"] = ["huggingface:somebody/Tiny"]
+
+
 APART: dict[str, tuple[tuple[Change, ...], str]] = {
     "one name": ((unchanged, renamed("Tiny-0")), "1.yaml: name is 'Tiny-0', as in {0}; write another name"),
     "other weights of that name": (
@@ -97,6 +101,7 @@ APART: dict[str, tuple[tuple[Change, ...], str]] = {
         (of_the_model("T"), both(of_the_model("T"), lambda recipe: recipe.update(conversion="upstream"))), "but has another conversion; write"),
     "another table of pins": (
         (unchanged, lambda recipe: recipe.update(pins=str(ROOT / "config" / "pins.yaml"))), "1.yaml: pins is another table than in {0}"),
+    "one repository": ((published, published), "1.yaml: publish names huggingface:somebody/Tiny, as in {0}; name another"),
     "a wrong recipe": ((unchanged, lambda recipe: recipe.pop("quants")), "1.yaml: quants is missing; write"),
 }  # fmt: skip
 

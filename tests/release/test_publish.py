@@ -108,6 +108,7 @@ def test_replaced_kept_and_deleted(writing: LoopbackHub, release: Path, tmp_path
     assert code == 0
     assert [out.count(f"  {word:<8}  ") for word in ("new", "replaced", "kept")] == [4, 1, 2]
     assert there(writing, name) == wanted(release) | others
+    assert "files are as released; old.gguf of another release stays beside them: --delete removes it" in out
     assert sorted(record(release)["places"][0]["beside"]) == sorted(others)
     code, out, _ = publish(release, *to(name, "--delete"))
     assert (code, out.count("  deleted   ")) == (0, 2) and there(writing, name) == wanted(release) | others

@@ -1,7 +1,7 @@
 # Only where the target publish is named; nothing that this workflow makes depends on it.
 
 # Refused before there are plans, in which Snakemake would show a traceback. In a module the target has another name.
-if "publish" in sys.argv:
+if {"publish", f"{recipe.name}_publish"} & {*sys.argv}:
     to_publish()
 
 

@@ -47,7 +47,8 @@ def make(recipe: Path, options: tuple[str, ...]) -> None:
     elif wrong := fault(document, "recipe", str(recipe)):
         raise RecipeError(wrong)
     cores = () if any(option.startswith(("--cores", "-c")) for option in options) else ("--cores", "all")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--configfile", str(recipe)]
+    # Snakemake's --configfile takes all that follows up to the next option.
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(recipe), "--snakefile", str(root / "Snakefile")]
     os.execv(sys.executable, [*command, *cores, *options])  # noqa: S606 - a program of ours, without a shell
 
 

@@ -67,6 +67,8 @@ def _require_apart(recipe: Recipe, where: str, config: Mapping[str, Any], other:
         raise RecipeError(
             f"{where}: pins is another table than in {other.where}; name one table in all recipes of a run"
         )
+    if both := {*recipe.publish} & {*other.recipe.publish}:
+        raise RecipeError(f"{where}: publish names {min(both)}, as in {other.where}; name another repository")
     if recipe.model_name != other.recipe.model_name:
         return
     for what, one, another in (

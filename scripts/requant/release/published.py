@@ -48,9 +48,15 @@ def as_text(publication: Publication) -> str:
     count = f"{len(there_now):,} of {counted(len(files), 'file')} are as released"
     if publication.error is None:
         revision = publication.found.held.revision or "the main branch, with nothing to review"
-        return f"complete: {where}, {revision}: {count}"
+        return f"complete: {where}, {revision}: {count}{_beside(changes)}"
     left = listed([f"{name} ({fate})" for name, fate in publication.found.pending])
     return f"incomplete: {where}: {count}, left to do: {left}: {publication.error}"
+
+
+def _beside(changes: Sequence[tuple[str, Fate]]) -> str:
+    """What is said of quants of an earlier release that stay: ``:Q4_K_M`` may be either, and sums know them not."""
+    kept = [name for name, fate in changes if fate is Fate.KEPT and name.endswith(".gguf")]
+    return f"; {listed(kept)} of another release stays beside them: --delete removes it" if kept else ""
 
 
 def worst(publications: Sequence[Publication]) -> ExitCode:
