@@ -92,6 +92,14 @@ def test_what_f16_may_have_lost_is_no_alteration() -> None:
         assert ([each.verdict for each in audits], audits[0].reason) == (expected, why)
 
 
+def test_what_f16_may_have_lost_accuses_no_neighbour() -> None:
+    made = (out_of_reach(USUAL), audit(USUAL, 200), *[audit(USUAL)] * 3)
+    audits = [replace(each, coarse=True) for each in made]
+    audits[1].tally.small = 200
+    judge(audits, sampled=False)
+    assert [each.verdict for each in audits] == [UNCHECKED, UNCHECKED, NEAR, NEAR, NEAR]
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("sampled", [False, True])
 def test_files(name: str, sampled: bool) -> None:

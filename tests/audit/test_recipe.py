@@ -147,6 +147,7 @@ def test_more_than_the_name_promises_is_said_and_no_evidence() -> None:
 
 
 def test_what_a_name_promises() -> None:
+    assert promised("m-Q6_\u212a.gguf") == [], "the Kelvin sign is no K"
     assert [(each.word, each.number) for each in promised("A-F16_q4_k_m.IQ2_XXS-Q5_K_L-Q4_K.gguf")] == [
         ("F16", 1), ("Q4_K_M", 15), ("IQ2_XXS", 19), ("Q5_K_L", None), ("Q4_K", None),
     ]  # fmt: skip

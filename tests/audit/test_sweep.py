@@ -135,6 +135,41 @@ def test_weights_in_f16_accuse_nobody_of_what_f16_cannot_hold(tmp_path: Path, co
     assert [audit.verdict for audit in found.tensors] == [Verdict.EXACT, Verdict.EXACT, Verdict.MISMATCH]
 
 
+@pytest.mark.parametrize(("kind", "outlier"), [(T.Q4_1, 0.002), (T.Q8_0, 1e-4), (T.Q5_0, 0.01)])
+def test_what_f16_loses_beside_larger_numbers(tmp_path: Path, kind: T, outlier: float) -> None:
+    """Most of a row is too small for F16, and one number in each block is not; another number there is seen."""
+    draw, shape = np.random.default_rng(4), (COLUMNS, ROWS)
+    named = {f"blk.{layer}.weight": rounded(rows, T.BF16) for layer, rows in enumerate(WEIGHTS.values())}
+    coarse = (draw.standard_normal((8, COLUMNS)) * 1e-6).astype(np.float32)
+    coarse[:, ::32] = outlier
+    named["blk.2.weight"][:8] = rounded(coarse, T.BF16)
+    stored = {name: (T.F16, shape, rows.astype("<f2").tobytes()) for name, rows in named.items()}
+    weights = written(tmp_path / "w.gguf", stored)
+    made = {name: PureQuantizer(Arithmetic.STRICT).quantize(kind, rows) for name, rows in named.items()}
+
+    def said() -> list[Verdict]:
+        tensors = {name: (kind, shape, data.tobytes()) for name, data in made.items()}
+        return [audit.verdict for audit in swept(tmp_path, tensors, None, {}, weights)[0].tensors]
+
+    assert said() in ([Verdict.EXACT] * 2 + [last] for last in (Verdict.EXACT, Verdict.UNCHECKED))
+    named["blk.2.weight"][3, 5] += np.float32(0.05)
+    made["blk.2.weight"] = PureQuantizer(Arithmetic.STRICT).quantize(kind, named["blk.2.weight"])
+    assert said() == [Verdict.EXACT, Verdict.EXACT, Verdict.MISMATCH]
+
+
+def test_what_f16_loses_excuses_no_other_numbers(tmp_path: Path) -> None:
+    """A row that is zero in the weights and is not in the quant."""
+    shape = (COLUMNS, ROWS)
+    named = {f"blk.{layer}.weight": rounded(rows, T.BF16) for layer, rows in enumerate(WEIGHTS.values())}
+    named["blk.1.weight"][7] = 0
+    stored = {name: (T.F16, shape, rows.astype("<f2").tobytes()) for name, rows in named.items()}
+    weights = written(tmp_path / "w.gguf", stored)
+    named["blk.1.weight"][7] = np.random.default_rng(5).standard_normal(COLUMNS) * 50
+    made = {name: PureQuantizer(Arithmetic.STRICT).quantize(T.Q4_1, rows).tobytes() for name, rows in named.items()}
+    found, _ = swept(tmp_path, {name: (T.Q4_1, shape, data) for name, data in made.items()}, None, {}, weights)
+    assert [audit.verdict for audit in found.tensors] == [Verdict.EXACT, Verdict.MISMATCH, Verdict.EXACT]
+
+
 def altered(row: int) -> Tensors:
     tensors = quantized()
     kind, shape, data = tensors["blk.1.weight"]

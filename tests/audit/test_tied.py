@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from requant.audit.weights.tied import EMBEDDING, OUTPUT, TiedWeights, as_stored
 from requant.conversion.weights import GGUFWeights
 from requant.formats.ggml import Arithmetic, Floats
 from requant.formats.ggml import GGMLType as T
+from requant.formats.gguf import Header
 from requant.formats.weights_root import TensorEntry, weights_root
 from requant.quantization.verdict import Verdict
 from support.pure_quantizer import PureQuantizer
@@ -40,6 +42,19 @@ def quant(**matrices: Floats) -> Tensors:
     return tensors
 
 
+def read_whole(path: Path, header: Header) -> list[TensorEntry]:
+    data = path.read_bytes()
+    return [
+        TensorEntry(
+            each.name,
+            each.type.name,
+            each.shape,
+            hashlib.sha256(data[each.offset : each.offset + each.nbytes]).hexdigest(),
+        )
+        for each in sorted(header.tensors, key=lambda each: each.name)
+    ]
+
+
 def swept(folder: Path, weights: Tensors, subject: Tensors, count: int | None) -> tuple[Sweep, str | None]:
     (file, header), (named, their) = (
         opened(written(folder / "quant.gguf", subject)),
@@ -62,6 +77,9 @@ def test_the_quant_stores_it_once(tmp_path: Path, count: int | None) -> None:
     sweep, note = swept(tmp_path, plain(token_embd=TABLE, output=TABLE), quant(token_embd=TABLE), count)
     assert (set(verdicts(sweep).values()), sweep.missing) == ({Verdict.EXACT}, ())
     assert note == "the named weights store the embedding once more, as output.weight; in the quant it stands for both"
+    if count is None:
+        _, header = opened(tmp_path / "weights.gguf")
+        assert sweep.source_root == weights_root(read_whole(tmp_path / "weights.gguf", header)), "both, as stored"
 
 
 @pytest.mark.parametrize("count", [None, 40])
@@ -69,6 +87,7 @@ def test_an_output_layer_of_its_own_is_missing(tmp_path: Path, count: int | None
     weights = plain(token_embd=TABLE, output=TABLE[::-1].copy())
     sweep, note = swept(tmp_path, weights, quant(token_embd=TABLE), count)
     assert (set(verdicts(sweep).values()), sweep.missing, note) == ({Verdict.EXACT}, (OUTPUT,), None)
+    assert sweep.source_root is None, "not all of the weights were hashed"
 
 
 def test_a_single_other_row_is_enough(tmp_path: Path) -> None:
@@ -86,7 +105,7 @@ def test_the_quant_stores_it_twice(tmp_path: Path, count: int | None) -> None:
     weights = plain(token_embd=TABLE)
     sweep, note = swept(tmp_path, weights, quant(token_embd=TABLE, output=TABLE), count)
     assert (verdicts(sweep)[OUTPUT], set(verdicts(sweep).values())) == (Verdict.EXACT, {Verdict.EXACT})
-    assert note == "the quant stores the embedding once more, as output.weight; in the named weights it stands for both"
+    assert note == "output.weight is compared with the embedding; in the named weights it stands for both"
     if count is None:
         _, header = opened(tmp_path / "weights.gguf")
         entries = [

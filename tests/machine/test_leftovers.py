@@ -59,7 +59,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path) -> Pat
 
 
 def superseded(here: Path) -> Path:
+    """Fetched before the release was made."""
     toolchain(here / "results" / "toolchains" / "old", OLD)
+    aged(here / "results" / "toolchains" / "old" / "source.json")
     return here / "results" / "toolchains" / "old"
 
 
@@ -145,6 +147,37 @@ def a_toolchain_of_a_recipe_without_release(here: Path) -> None:
     (here / "results" / "Mine").mkdir()
 
 
+def a_toolchain_of_a_recipe_on_another_disk(here: Path) -> None:
+    superseded(here)
+    (here / "results" / "Mine").symlink_to(here.parent / "away")
+
+
+def results_on_another_disk(here: Path) -> None:
+    superseded(here)
+    (here / "results").rename(here.parent / "results")
+    (here / "results").symlink_to(here.parent / "results")
+
+
+def a_toolchain_for_the_next_release(here: Path) -> None:
+    toolchain(here / "results" / "toolchains" / "new", OLD)
+
+
+def a_rebuild_to_look_at(here: Path) -> None:
+    worked_in(here / "results" / "Tiny" / "rebuild" / "work")
+
+
+def a_build_that_was_broken_off(here: Path) -> None:
+    """Of a second tool: the first one's record is older than what ninja wrote since."""
+    folder = here / "results" / "toolchains" / PIN.name / "strict"
+    worked_in(folder / "build")
+    (folder / "bin").mkdir()
+    aged_record = folder / "bin" / "llama-quantize.json"
+    aged_record.touch()
+    aged(aged_record)
+    (folder / "build" / "out").mkdir()
+    (folder / "build" / "out" / ".ninja_log").touch()
+
+
 def a_toolchain_of_a_pin(here: Path) -> None:
     superseded(here)
     (here / "config").mkdir()
@@ -173,7 +206,8 @@ def a_folder_of_somebody(here: Path) -> None:
 
 STAY = (
     a_download, a_build, a_recent_write, a_recent_audit, a_toolchain_of_a_recipe_without_release, a_toolchain_of_a_pin,
-    a_toolchain_of_a_release, a_folder_elsewhere, a_folder_of_somebody,
+    a_toolchain_of_a_release, a_folder_elsewhere, a_folder_of_somebody, a_toolchain_of_a_recipe_on_another_disk,
+    results_on_another_disk, a_toolchain_for_the_next_release, a_rebuild_to_look_at, a_build_that_was_broken_off,
 )  # fmt: skip
 
 
@@ -190,6 +224,17 @@ def test_what_somebody_works_in_stays(here: Path) -> None:
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert leftovers() == []
+
+
+def test_a_toolchain_that_somebody_builds_in_stays(here: Path) -> None:
+    """Of another checkout, whose runs hold another lock."""
+    for make in (superseded, superseded_in_the_cache):
+        folder = make(here)
+        (folder / "strict" / "build").mkdir(parents=True)
+        with (folder / "strict" / ".build.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert leftovers() == []
+        shutil.rmtree(folder)
 
 
 # The command.

@@ -29,7 +29,9 @@ rule calibrate:
         mem_mb=mem_mb("calibrate"),
         runtime=runtime("calibrate"),
     params:
-        settings=recipe.calibration.as_recipe(),
+        settings=(
+            measured(recipe.calibration) if SHARDS else recipe.calibration
+        ).as_recipe(),
     message:
         f"calibrating {recipe.name} on {recipe.calibration_text.name}{NAMED}"
     script:

@@ -9,7 +9,7 @@ from requant.ground.errors import RequantError
 from requant.pipeline import layout
 from requant.pipeline.needs import Need, Needs
 from requant.pipeline.recipe import load_recipe, needs_gpu, require_room, suite_file
-from requant.pipeline.shards import split
+from requant.pipeline.shards import measured, split
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE
 from requant.pipeline.tiny_shape import TINY_FILES
 from requant.quantization.quants import needs_imatrix

@@ -166,6 +166,8 @@ rule measure_speed:
         gpu=on_gpu(SPEED),
         mem_mb=mem_mb("measure_speed"),
         runtime=runtime("measure_speed"),
+        # Nothing else may run on its node.
+        slurm_extra="--exclusive",
     params:
         labels=list(MODELS),
         settings=SPEED.as_recipe(),

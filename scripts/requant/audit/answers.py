@@ -335,7 +335,7 @@ def answer_weights(
 
         found = audit_tensors(material, coverage.selected, jobs, advance, coverage.seed or 0, journal, advance)
     if fit_imatrix:
-        recover_importances(material, found.tensors, Making(found.arithmetic, found.via))
+        recover_importances(material, found.tensors, Making(found.arithmetic, found.via), jobs)
     return found
 
 

@@ -86,12 +86,9 @@ def bits_per_weight(tensors: Sequence[Mapping[str, Any]]) -> str:
     return f"{bits / elements(tensors):.2f}"
 
 
-def write_record(path: Path, document: Mapping[str, Any], *, sealed: bool = True) -> None:
-    """Write one record, canonical and whole, sealed with the digest of all the rest of it.
-
-    Where the digest of a record is the name of something, it is as earlier versions wrote it, without a seal.
-    """
-    write_bytes(path, canonical({**document, "record": _seal(document) if sealed else VERSION}))
+def write_record(path: Path, document: Mapping[str, Any]) -> None:
+    """Write one record, canonical and whole, sealed with the digest of all the rest of it."""
+    write_bytes(path, canonical({**document, "record": _seal(document)}))
 
 
 def _seal(document: Mapping[str, Any]) -> str:

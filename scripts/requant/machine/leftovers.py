@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from requant.documents.file_names import MANIFEST
 from requant.documents.inputs import ToolchainInput
@@ -20,6 +19,7 @@ from requant.documents.pins import TABLE, read_pins
 from requant.documents.records import read_record
 from requant.ground.disk import kept, size_of
 from requant.ground.errors import DiskError, RequantError, StaleError
+from requant.ground.locks import hold
 from requant.ground.text import in_units
 from requant.pipeline import layout
 from requant.pipeline.recipe import DEFAULT_PINS
@@ -54,15 +54,29 @@ def leftovers() -> list[Leftover]:
 
 
 def free() -> list[Leftover]:
-    """Remove what ``leftovers`` finds, and say what it was; raises as it does."""
+    """Remove what ``leftovers`` finds, and say what it was.
+
+    Raises:
+        DiskError: as ``leftovers``; and when something cannot be removed.
+    """
     with _alone():
         found = _found()
-        for each in found:
-            if each.path.is_dir():
-                shutil.rmtree(each.path)
-            else:
-                each.path.unlink()
+        for number, each in enumerate(found):
+            try:
+                _remove(each.path)
+            except OSError as error:
+                freed = in_units(sum(before.size for before in found[:number]))
+                raise DiskError(
+                    f"{each.path} cannot be removed ({error.strerror}); freed before it: {freed}"
+                ) from error
         return found
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def as_text(found: Sequence[Leftover], deleted: bool) -> str:
@@ -82,8 +96,8 @@ def _alone() -> Iterator[None]:
     if not lock.exists():
         yield
         return
-    with lock.open("rb") as file:
-        if not _mine(file):
+    with lock.open("r+b") as file:
+        if not hold(file.fileno(), lock, wait=False):
             raise DiskError(f"a run is working in {Path.cwd()}: wait for its end")
         yield
 
@@ -99,15 +113,22 @@ def _found() -> list[Leftover]:
 
 def _toolchains() -> Iterator[Leftover]:
     """Of this folder: what neither the pin table nor a release here names."""
-    needed = _pinned()
-    for folder in _folders(Path(layout.RESULTS)):
-        if folder.name in layout.SHARED:
+    results, needed, released = Path(layout.RESULTS), _pinned(), 0.0
+    if results.is_symlink():
+        return
+    for folder in results.glob("*"):
+        # A link is a recipe's folder too, even to a disk that is away just now.
+        if folder.name in layout.SHARED or not (folder.is_dir() or folder.is_symlink()):
             continue
         try:
-            needed.add(read_manifest(folder / "release" / MANIFEST).inputs.toolchain.commit)
+            manifest = folder / "release" / MANIFEST
+            needed.add(read_manifest(manifest).inputs.toolchain.commit)
+            released = max(released, manifest.stat().st_mtime)
         except (RequantError, OSError):
             return  # not released yet: which llama.cpp it needs is not known
-    yield from _other_than(needed, Path(layout.TOOLCHAINS), "neither a pin nor a release here names this llama.cpp")
+    found = _other_than(needed, Path(layout.TOOLCHAINS), "neither a pin nor a release here names this llama.cpp")
+    # What was fetched after the last release is what the next one is made with.
+    yield from (each for each in found if (each.path / "source.json").stat().st_mtime <= released)
 
 
 def _unpinned(cached: Path) -> Iterator[Leftover]:
@@ -130,33 +151,36 @@ def _other_than(needed: set[str], folder: Path, why: str) -> Iterator[Leftover]:
             commit = ToolchainInput.of(read_record(record)).commit
         except (StaleError, OSError, KeyError):
             continue  # no toolchain, or none of this version's
-        if commit not in needed:
+        if commit not in needed and not any(map(_worked_in, _below(found))):
             yield Leftover(found, size_of(found), why)
 
 
 def _unfinished(folder: Path) -> Iterator[Leftover]:
     """What killed runs left: folders that nobody works in, and files that never got their names."""
     for path in _below(folder):
-        lock = path.with_name(f".{path.name}.lock")
         if PART.fullmatch(path.name) and not _recent(path):
             yield Leftover(path, size_of(path), "a file that never got its name, of a run that was killed")
-        elif UNFINISHED.fullmatch(path.name) and lock.exists() and not _held(lock):
+        elif UNFINISHED.fullmatch(path.name) and path.parent.name != "rebuild" and _worked_in(path) is False:
             yield Leftover(path, size_of(path), "the work of a step that was killed, which begins anew")
 
 
 def _objects(folder: Path) -> Iterator[Leftover]:
     for path in _below(folder):
-        lock, beside = path.with_name(f".{path.name}.lock"), path.parent
-        done = (beside / "build.json").exists() or any(beside.glob("bin/*.json"))
-        if path.name == "build" and done and lock.exists() and not _held(lock):
+        records, log = [*path.parent.glob("build.json"), *path.parent.glob("bin/*.json")], path / "out" / ".ninja_log"
+        begun = log.stat().st_mtime if log.exists() else 0
+        done = any(record.stat().st_mtime >= begun for record in records)
+        if path.name == "build" and done and _worked_in(path) is False:
             yield Leftover(path, size_of(path), "objects of a build that is done, which only another tool would use")
 
 
 def _broken_off(folder: Path) -> Iterator[Leftover]:
     for path in sorted(folder.glob("*.jsonl")):
-        days = int((time.time() - path.stat().st_mtime) / DAY)
-        if days >= BROKEN_OFF:
-            yield Leftover(path, path.stat().st_size, f"of an audit that was broken off {days} days ago")
+        try:
+            known = path.stat()
+        except FileNotFoundError:
+            continue  # that audit has ended meanwhile
+        if (days := int((time.time() - known.st_mtime) / DAY)) >= BROKEN_OFF:
+            yield Leftover(path, known.st_size, f"of an audit that was broken off {days} days ago")
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -174,22 +198,14 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(path)
 
 
-def _held(lock: Path) -> bool:
-    """Whether a process works in the folder of this lock."""
-    with lock.open("rb") as file:
-        return not _mine(file)
-
-
-def _mine(file: BinaryIO) -> bool:
-    """Whether a lock could be had; it is held until the file is closed."""
-    # Windows has none, and no run.
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _worked_in(path: Path) -> bool | None:
+    """Whether a process works in a folder; ``None`` where no step ever did."""
+    lock = path.with_name(f".{path.name}.lock")
+    if not lock.exists():
+        return None
+    # NFS locks alone what may be written.
+    with lock.open("r+b") as file:
+        return not hold(file.fileno(), lock, wait=False)
 
 
 def _recent(path: Path) -> bool:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -23,6 +24,7 @@ from requant.formats.ggml import PLAIN, GGMLType
 from requant.formats.gguf import read_header
 from requant.formats.ranged import LocalFile
 from requant.formats.safetensors import SUFFIX, read_safetensors
+from requant.ground.cores import cores
 from requant.ground.digests import Digest, publish
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError
@@ -61,7 +63,9 @@ def convert_checkpoint(source: Path, name: str, converters: Converters, out: Pro
     """
     files = read_record(source)["files"]
     require_space(out.file.parent, sum(file_digest(entry).size for entry in files), "the BF16 GGUF")
-    materials = {entry["name"]: require_recorded(source.parent / entry["name"], entry, source) for entry in files}
+    with ThreadPoolExecutor(cores()) as pool:
+        digests = pool.map(lambda entry: require_recorded(source.parent / entry["name"], entry, source), files)
+        materials = dict(zip((entry["name"] for entry in files), digests, strict=True))
     own = read_record(converters.choice)["converter"] == OWN
     with work_folder(out.file.parent / "convert") as work:
         for file in materials:

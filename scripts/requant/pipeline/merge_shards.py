@@ -14,6 +14,7 @@ from requant.ground.digests import digest_file, publish
 from requant.ground.errors import StaleError
 from requant.ground.programs import Run, work_folder
 from requant.pipeline.settings import Calibration
+from requant.pipeline.shards import measured
 from requant.pipeline.unseen_experts import report_unseen
 from requant.toolchain.build import open_built
 
@@ -53,6 +54,7 @@ def merge_shards(
         out.record,
         {
             **records[0],
+            "settings": settings.as_recipe(),
             "step": step("merge shards", command, materials, {out.file.name: digest}),
             "shards": [{key: record[key] for key in ("step", "file")} for record in records],
             "file": file_entry(out.file.name, digest),
@@ -67,7 +69,7 @@ def _require_together(shards: Sequence[Product], records: Sequence[Mapping[str, 
     """Refuse shards of another recipe, or of different models, texts or, where these decide the bytes, processors."""
     for shard, record in zip(shards, records, strict=True):
         again = f"remove {shard.record} and run again"
-        if (record["settings"], record["file"]["name"]) != (settings.as_recipe(), shard.file.name):
+        if (record["settings"], record["file"]["name"]) != (measured(settings).as_recipe(), shard.file.name):
             raise StaleError(f"{shard.file} is another shard than the recipe asks for: {again}")
         if record["step"]["materials"] != records[0]["step"]["materials"]:
             raise StaleError(f"{shard.file} was computed from another model or text than {shards[0].file}: {again}")

@@ -93,8 +93,10 @@ def model_bytes(recipe: Recipe) -> tuple[int, int] | None:
     if None in pinned.values():
         if not record.exists():
             return None
-        # The step before these read it with care; rules read it where numpy is missing.
-        pinned = {entry["name"]: entry["size"] for entry in json.loads(record.read_bytes())["files"]}
+        try:
+            pinned = {entry["name"]: entry["size"] for entry in json.loads(record.read_bytes())["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # the step that reads it with care says what is wrong
     sizes = [(size or 0) * _widths(name) for name, size in pinned.items()]
     return sum(sizes), max(sizes)
 
@@ -198,7 +200,10 @@ class _Job:
     def rebuild(self) -> Need:
         """A whole run in one job: its largest step's memory, and the time of all, with two builds."""
         quants = [replace(self, subject=quant_bytes(self.weights, quant), quant=quant) for quant in self.recipe.quants]
-        steps = [self.convert(), self.calibrate(), *(job.quantize() for job in quants), self.copy(), self.hash()]
+        whole, parts = self._read(self.recipe.calibration), max(1, len(split(self.recipe.calibration)))
+        # Each shard loads the model.
+        calibrate = replace(whole, moved=parts * whole.moved)
+        steps = [self.convert(), calibrate, *(job.quantize() for job in quants), self.copy(), self.hash()]
         return Need(
             max(step.memory for step in steps),
             sum(step.processor for step in steps) + 2 * BUILD,

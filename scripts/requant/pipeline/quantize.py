@@ -109,9 +109,12 @@ def _inputs(model: Product, imatrix: Product, settings: Calibration) -> tuple[di
     """
     entry, calibration = model.read()["file"], imatrix.read()
     again = f"remove {imatrix.record} and run again"
-    for key, wanted in settings.as_recipe().items():
-        if (found := calibration["settings"].get(key)) != wanted:
-            raise StaleError(f"{imatrix.file} was computed with {key} {found}, the recipe says {wanted}: {again}")
+    wanted, known = settings.as_recipe(), calibration["settings"]
+    for key in (*wanted, *({"shards"} & known.keys() - wanted.keys())):
+        if known.get(key) != wanted.get(key):
+            raise StaleError(
+                f"{imatrix.file} was computed with {key} {known.get(key)}, the recipe says {wanted.get(key)}: {again}"
+            )
     steps = [part["step"] for part in calibration.get("shards", [calibration])]
     if any(entry not in step["materials"] for step in steps):
         raise StaleError(f"{imatrix.file} was computed from another model than {model.file}: {again}")

@@ -24,7 +24,8 @@ Causes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 MOST_EXAMPLES = 3
 FIRST = 32
 """Unexplained blocks of a batch whose witnesses are looked for before it is known whether the others' are worth it."""
-F16_NORMAL = 2.0**-14
+F16_LOSSLESS = 2.0**-17
+"""Below that float16 drops digits of BF16 numbers: their last one is less than its smallest number."""
 DENSE = 0.5
 """Share of unexplained blocks in a batch from which on nobody looks for witnesses: no compiler makes so many."""
 
@@ -84,7 +85,7 @@ class Tally:
 
     ``differing`` blocks are other than the derived ones. Of these, ``other`` come out if the file was made in another
     way, ``others`` says in which, ``witnessed`` have a witness within ``epsilon``, and ``unexplained`` are neither.
-    ``small`` are unexplained blocks of numbers that float16 cannot hold well: all are below its smallest normal one.
+    ``small`` are unexplained blocks with numbers that float16 rounds, and about as near to them as what is derived.
     ``error`` and ``derived_error`` are the weighted squared errors of the differing blocks and of those derived in
     their place. ``consistency`` is of the rows that hold what is unexplained.
     """
@@ -264,7 +265,7 @@ def compare_rows(ways: Ways, rows: Rows) -> Tally:
             for row, block in np.argwhere(explanation.causes == Cause.UNEXPLAINED)[:MOST_EXAMPLES].tolist()
         ],
         consistency=consistency,
-        small=int((_small(rows) & (explanation.causes == Cause.UNEXPLAINED)).sum()),
+        small=int((_small(quantizer, rows, derived) & (explanation.causes == Cause.UNEXPLAINED)).sum()),
     )
 
 
@@ -355,10 +356,20 @@ def _blocks(kind: GGMLType, rows: Bytes) -> Bytes:
     return rows.reshape(len(rows), -1, kind.type_size)
 
 
-def _small(rows: Rows) -> Flags:
-    """Which blocks hold nothing but numbers below float16's smallest normal one, ``[rows, blocks]``."""
-    found: Flags = np.abs(rows.weights) < F16_NORMAL
-    return np.asarray(found.reshape(len(found), -1, rows.type.block_size).all(2))
+def _small(quantizer: Quantizer, rows: Rows, derived: Bytes) -> Flags:
+    """Which blocks hold numbers that float16 rounds, and are about as near to them as what is derived.
+
+    ``[rows, blocks]``. About: by a fifth, and what float16 and the block's own scales round.
+    """
+    columns, size = rows.weights.shape[1], rows.type.block_size
+    sizes = np.abs(rows.weights).reshape(len(rows.weights), -1, size)
+    lost, most = (sizes < F16_LOSSLESS).any(2), sizes.max(2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        far, least = (
+            np.abs(quantizer.dequantize(rows.type, data, columns) - rows.weights).reshape(*lost.shape, size).max(2)
+            for data in (rows.actual, derived)
+        )
+    return np.asarray(lost & (far <= 1.2 * least + 2.0**-24 + 2.0**-10 * most))
 
 
 def _errors(quantizer: Quantizer, rows: Rows, data: Bytes) -> Doubles:

@@ -85,8 +85,15 @@ def spoken(text: str, subject: str | None = None) -> Bilingual:
     """A sentence in both languages, or several with semicolons; of a headline ``subject`` is who it begins with."""
     start = f"{subject}: "
     if subject is not None and text.startswith(start):
-        return Bilingual(text, f"{subject}：{_chinese(text.removeprefix(start))}")
-    return Bilingual(text, _chinese(text))
+        return Bilingual(text, f"{subject}：{_said(text.removeprefix(start))}")
+    return Bilingual(text, _said(text))
+
+
+def _said(text: str) -> str:
+    try:
+        return _chinese(text)
+    except RecursionError:  # nobody says that
+        return text
 
 
 def _chinese(text: str) -> str:

@@ -28,7 +28,7 @@ APART = re.compile(r"_(?![0-9])")
 WORDS = "|".join(
     sorted({APART.sub("[-_]?", word) for word in (*NUMBERS, *BASES, "FP16", "FP32")}, key=len, reverse=True)
 )
-NAMED = re.compile(rf"(?<![A-Z0-9])({WORDS})(_X*[SML]|(?<=K)[-_]?X*[SML])?(?![A-Z0-9])", re.IGNORECASE)
+NAMED = re.compile(rf"(?<![A-Z0-9])({WORDS})(_X*[SML]|(?<=K)[-_]?X*[SML])?(?![A-Z0-9])", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)

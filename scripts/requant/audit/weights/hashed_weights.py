@@ -7,11 +7,11 @@ in. So a BF16 checkpoint and the BF16 GGUF that the converter makes of it have t
 
 import hashlib
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from requant.audit.weights.tied import TiedWeights
+from requant.audit.weights.tied import EMBEDDING, OUTPUT, TiedWeights
 from requant.conversion.weights import Weights, as_float32
 from requant.formats.ggml import COPIED, Bytes, Floats, GGMLType, Indices
 from requant.formats.weights_root import TensorEntry, weights_root
@@ -79,19 +79,25 @@ class HashedWeights:
     def entries(self) -> tuple[TensorEntry, ...]:
         """The tensors that were read whole, sorted.
 
-        What is computed from a config.json is no part of the weights, nor is the embedding where it is read again.
+        What is computed from a config.json is no part of the weights, nor is the embedding where it is read again. An
+        output layer that was found to be the embedding has its bytes.
         """
-        return tuple(
+        found = [
             TensorEntry(name, self.plain(name).name, self.shapes[name], stream.sha256.hexdigest())
-            for name, stream in sorted(self._streams.items())
+            for name, stream in self._streams.items()
             if stream.next == _rows(self.shapes[name]) and name in self._stored
-        )
+        ]
+        tied = self._weights
+        if isinstance(tied, TiedWeights) and tied.again is None and tied.compared and not tied.differs:
+            found += [replace(each, name=OUTPUT) for each in found if each.name == EMBEDDING]
+        return tuple(sorted(found, key=lambda each: each.name))
 
     @property
     def root(self) -> str | None:
         """One digest for all of them; ``None`` if not all were read."""
-        found = self.entries
-        return weights_root(found) if self._stored == {entry.name for entry in found} else None
+        found, tied = self.entries, self._weights
+        wanted = self._stored | ({OUTPUT} if isinstance(tied, TiedWeights) and tied.again is None else set())
+        return weights_root(found) if wanted == {entry.name for entry in found} else None
 
 
 def without_loss(kind: GGMLType, rows: Floats) -> bytes:

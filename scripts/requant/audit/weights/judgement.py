@@ -107,7 +107,7 @@ class _Doubt:
         self._unexplained = 0
         for audit in audits:
             if audit.searched:
-                self._unexplained += audit.tally.unexplained
+                self._unexplained += audit.tally.unexplained - (audit.tally.small if audit.coarse else 0)
                 self._blocks[audit.tensor.type] += audit.tally.blocks
                 self._found[audit.tensor.type] += audit.tally.differing - audit.tally.unexplained
 

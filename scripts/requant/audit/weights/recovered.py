@@ -21,8 +21,10 @@ ROWS, FEWEST = 512, 64
 """Rows of a tensor that importances are read off, and that are tried with them; and the fewest that tell anything."""
 
 
-def recover_importances(material: Material, audits: Sequence[TensorAudit], making: Making) -> None:
-    """Look at all tensors that are consistent, of types that tell importances; experts are left alone.
+def recover_importances(
+    material: Material, audits: Sequence[TensorAudit], making: Making, jobs: int | None = None
+) -> None:
+    """Look at all consistent tensors, of types that tell importances, ``jobs`` at a time; experts are left alone.
 
     Raises:
         FormatError, SourceError: when the rows cannot be read.
@@ -38,10 +40,14 @@ def recover_importances(material: Material, audits: Sequence[TensorAudit], makin
     ]
     if telling:
         logger.info("reading importances off %s", counted(len(telling), "tensor"))
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(jobs or cores()) as pool:
         found = pool.map(lambda audit: _recovered(material, audit, replace(making, weighed=False)), telling)
-        for audit, recovered in zip(telling, found, strict=True):
-            audit.recovered = recovered
+        try:
+            for audit, recovered in zip(telling, found, strict=True):
+                audit.recovered = recovered
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def _recovered(material: Material, audit: TensorAudit, making: Making) -> Recovered | None:

@@ -21,7 +21,8 @@ class TiedWeights:
     """Weights as a quant has them that stores one matrix less, or more, than they do.
 
     ``again`` is the tensor that the quant alone has, and that is read from the embedding; else rows of the embedding
-    are compared with the output layer's as they are read, and ``differs`` says that some were others.
+    are compared with the output layer's as they are read: ``compared`` says that some were, ``differs`` that some were
+    others.
     """
 
     def __init__(self, weights: Weights, *, twice: bool) -> None:
@@ -31,15 +32,15 @@ class TiedWeights:
         self.again = OUTPUT if twice else None
         others = {name: shape for name, shape in weights.shapes.items() if name != OUTPUT}
         self.shapes: Mapping[str, tuple[int, ...]] = others | ({OUTPUT: weights.shapes[EMBEDDING]} if twice else {})
-        self.differs = False
+        self.compared = self.differs = False
 
     @property
     def note(self) -> str | None:
         """What is odd about that, in words; nothing where the output layer is another matrix."""
         if self.again:
-            return f"the quant stores the embedding once more, as {OUTPUT}; in the named weights it stands for both"
+            return f"{OUTPUT} is compared with the embedding; in the named weights it stands for both"
         same = f"the named weights store the embedding once more, as {OUTPUT}; in the quant it stands for both"
-        return None if self.differs else same
+        return same if self.compared and not self.differs else None
 
     def _stored(self, name: str) -> str:
         return EMBEDDING if name == self.again else name
@@ -73,6 +74,7 @@ class TiedWeights:
         return found
 
     def _compare(self, embedding: Floats | Bytes, output: Floats | Bytes) -> None:
+        self.compared = True
         if not np.array_equal(embedding.view(np.uint8), output.view(np.uint8)):
             with self._lock:
                 self.differs = True

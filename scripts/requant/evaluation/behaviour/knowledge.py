@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from requant.documents.pins import SuitePin
-from requant.documents.records import file_entry, read_record, write_record
-from requant.ground.digests import digest_file
+from requant.documents.records import VERSION, file_entry, read_record, write_record
+from requant.ground.canonical import canonical
+from requant.ground.digests import digest_bytes
 from requant.ground.errors import AccessError, FormatError
 from requant.ground.programs import work_folder
 from requant.pipeline.suites import MMLU
@@ -51,11 +52,11 @@ def fetch_knowledge(pin: SuitePin, out: Path) -> str:
         try:
             found = fetch_set(pin, work.path)
         except AccessError as error:
-            write_record(out, {**origin, "files": [], "rows": [], "not_run": str(error)[:REASON]}, sealed=False)
+            write_record(out, {**origin, "files": [], "rows": [], "not_run": str(error)[:REASON]})
             return str(error)
         rows = [row for name in sorted(found) for row in _rows(pin.name, work.path / name, work.path / "cache")]
     files = [file_entry(name, digest) for name, digest in sorted(found.items())]
-    write_record(out, {**origin, "files": files, "rows": rows, "not_run": ""}, sealed=False)
+    write_record(out, {**origin, "files": files, "rows": rows, "not_run": ""})
     return ""
 
 
@@ -66,7 +67,9 @@ def read_knowledge(path: Path) -> Knowledge:
         FormatError: when the file is none.
     """
     record = read_record(path)
-    return Knowledge(record["name"], digest_file(path).sha256, tuple(record["rows"]), record["not_run"])
+    # Its name is the digest of the form that earlier versions wrote, by which answers go.
+    name = digest_bytes(canonical({**record, "record": VERSION})).sha256
+    return Knowledge(record["name"], name, tuple(record["rows"]), record["not_run"])
 
 
 def _rows(name: str, file: Path, cache: Path) -> list[dict[str, Any]]:
