@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,13 @@ def test_what_does_not_belong_together_is_not_added_up(
     assert f"{shards[1].file} {words}" in str(error.value)
     assert f"remove {shards[1].record} and run again" in str(error.value)
     assert not out.file.parent.exists()
+
+
+def test_what_is_done_with_unseen_experts_makes_no_shard_anew(shards: list[Product], tmp_path: Path) -> None:
+    """They belong together as before: what stops this is the tool, which is missing."""
+    out, refusing = (
+        Product(tmp_path / "out" / "imatrix.gguf", tmp_path / "out.json"),
+        replace(SETTINGS, unseen="refuse"),
+    )
+    with pytest.raises(FileNotFoundError, match=r"no-tool\.json"):
+        merge_shards(shards, "text.txt", tmp_path / "no-tool.json", refusing, out, Run(1, tmp_path / "log"))
