@@ -104,7 +104,7 @@ def test_no_compiler(workplace: Workplace, tmp_path: Path) -> None:
         (toolchain / TOOLCHAIN / name).symlink_to(TOOLCHAINS / TOOLCHAIN / name)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("bash", "sh", "git", "python3", "env"):
+    for name in ("bash", "sh", "git", "python3", "env", "which"):
         (tools / name).symlink_to(shutil.which(name) or "")
     env = {"PATH": str(tools), "CC": "", "CXX": ""}
     output = workplace.run(f"results/toolchains/{TOOLCHAIN}/native/build.json", ok=False, **env)

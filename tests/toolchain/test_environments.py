@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from requant.documents.records import file_entry, read_record
+from requant.documents.records import file_entry, read_record, write_record
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import DiskError, SourceError, StaleError, ToolError
 from requant.toolchain.environments import (
@@ -140,7 +140,7 @@ def test_packages_that_cannot_be_imported(locks: Path, tmp_path: Path, monkeypat
 
 
 def test_packages_of_another_python(packages: Path) -> None:
-    packages.write_text(packages.read_text().replace(sys.implementation.cache_tag or "", "cpython-399"))
+    write_record(packages, {**read_record(packages), "python": "cpython-399"})
     before = list(sys.path)
     with pytest.raises(
         StaleError, match=r"packages\.json was made for cpython-399, this is .*: remove it and run again"

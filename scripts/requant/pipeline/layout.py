@@ -42,7 +42,7 @@ def corpus(name: str, model: str, texts: Sequence[str]) -> str:
     """The texts of the recipe ``name``; under another ``model``'s name, those of all its recipes with equal ``texts``.
 
     >>> corpus("Tiny", "Tiny", ["docs", "train", "test"]), corpus("Tiny-b", "Tiny", ["docs", "train", "test"])
-    ('results/Tiny/corpus', 'results/Tiny/corpora/0f53b5a54dd8')
+    ('results/Tiny/corpus', 'results/Tiny/corpora/2b00df320dd4')
     """
     if name == model:
         return f"{results(name)}/corpus"
