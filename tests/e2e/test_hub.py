@@ -139,11 +139,3 @@ def test_a_hub_that_gives_wrong_bytes_is_one_sentence(hub: LoopbackHub, on_hub: 
     assert not (on_hub.results / "source").exists() or not any((on_hub.results / "source").iterdir())
     hub.faults.clear()
     on_hub.run("-U", "fetch_model", **environment(hub, on_hub))
-
-
-def test_nobody_answers(hub: LoopbackHub, on_hub: Workplace) -> None:
-    env = environment(hub, on_hub) | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    output = on_hub.run("-U", "fetch_model", ok=False, **env)
-    assert "cannot be reached" in output
-    assert "tiny recipe" in output
-    assert "Traceback" not in output
