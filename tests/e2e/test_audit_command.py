@@ -300,11 +300,7 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     ),
     "no such toolchain": (["{release}", "--source", "{weights}", "--toolchain", "x"], 2, "write one of"),
     "unknown scheme": (["ftp://x/y", "--source", "{weights}"], 2, "no known kind of place"),
-    "imatrix is a model": (
-        ["{release}", "--source", "{weights}", "--imatrix", "{release}/{quant}"],
-        2,
-        "not an importance matrix",
-    ),
+    "imatrix is a model": (["{release}", "--source", "{weights}", "--imatrix", "{release}/{quant}"], 2, "not an impo"),
 }
 
 
