@@ -119,6 +119,13 @@ BODIES = {
 }
 
 
+def one_range(asked: str) -> httpx2.Response:
+    """The answer to ``FIRST-LAST``."""
+    start, last = map(int, asked.split("-"))
+    found = {"Content-Range": f"bytes {asked}/{len(DATA)}"}
+    return httpx2.Response(206, headers=found, content=iter([DATA[start : last + 1]]))
+
+
 @pytest.mark.parametrize("body", BODIES.values(), ids=list(BODIES))
 def test_what_is_no_such_answer_is_asked_for_one_by_one(
     file: RemoteFile, monkeypatch: pytest.MonkeyPatch, body: bytes
@@ -132,9 +139,7 @@ def test_what_is_no_such_answer_is_asked_for_one_by_one(
             return httpx2.Response(
                 206, headers={"Content-Type": "multipart/byteranges; boundary=b"}, content=iter([body])
             )
-        start, last = map(int, asked.split("-"))
-        found = {"Content-Range": f"bytes {asked}/{len(DATA)}"}
-        return httpx2.Response(206, headers=found, content=iter([DATA[start : last + 1]]))
+        return one_range(asked)
 
     with httpx2.Client(transport=httpx2.MockTransport(answer)) as client:
         monkeypatch.setattr(Connections, "client", client)
@@ -149,11 +154,7 @@ def test_a_server_that_dislikes_the_question_is_asked_otherwise(
 ) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         asked = request.headers["Range"].removeprefix("bytes=")
-        if "," in asked:
-            return httpx2.Response(status, content=iter([b"no"]))
-        start, last = map(int, asked.split("-"))
-        found = {"Content-Range": f"bytes {asked}/{len(DATA)}"}
-        return httpx2.Response(206, headers=found, content=iter([DATA[start : last + 1]]))
+        return httpx2.Response(status, content=iter([b"no"])) if "," in asked else one_range(asked)
 
     with httpx2.Client(transport=httpx2.MockTransport(answer)) as client:
         monkeypatch.setattr(Connections, "client", client)

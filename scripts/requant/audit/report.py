@@ -1,7 +1,7 @@
 """What an audit found: the four answers with what they rest on, and all of it as a document for machines."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from requant.audit.status import worst
 from requant.audit.subject.identity import Identity
 from requant.audit.subject.subject import Subject
 from requant.audit.weights.sweep import Sweep
-from requant.audit.weights.tensor import Recovered, TensorAudit
+from requant.audit.weights.tensor import TensorAudit
 from requant.conversion.layout import ROPE_FREQS
 from requant.conversion.metadata import EXISTENCE
 from requant.documents.pins import ToolchainPin
@@ -343,7 +343,7 @@ def _tensor(audit: TensorAudit, coverage: Coverage) -> dict[str, Any]:
             for odd in tally.odd
         ],
         "consistency": _consistency(tally.consistency) if tally.consistency.quants else None,
-        **({"recovered": _recovered(audit.recovered)} if audit.recovered else {}),
+        **({"recovered": asdict(audit.recovered)} if audit.recovered else {}),
     }
 
 
@@ -356,16 +356,6 @@ def _consistency(found: Consistency) -> dict[str, Any]:
         "error_ratio": f"{found.ratio:.6g}",
         "worst_ratio": f"{found.worst:.6g}",
         "first_off": [{"row": row, "column": column} for row, column in found.places],
-    }
-
-
-def _recovered(found: Recovered) -> dict[str, Any]:
-    return {
-        "rows": found.rows,
-        "blocks": found.blocks,
-        "derived": found.derived,
-        "row": found.row,
-        "least": found.least,
     }
 
 
