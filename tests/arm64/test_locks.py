@@ -11,11 +11,11 @@ import pytest
 from support.checkout import ROOT
 
 LOCKS = {
-    **{name: ROOT / "envs" / f"{name}.lock" for name in ("workflow", "datasets", "test", "bench", "cuda", "harness", "converter", "torch")},
+    **{name: ROOT / "envs" / f"{name}.lock" for name in ("workflow", "datasets", "test", "bench", "site", "slurm", "cuda", "harness", "converter", "torch")},
     "arm64": Path(__file__).with_name("torch.lock"),
 }  # fmt: skip
 """All but ``torch-cpu.lock`` and ``fuzz.lock``, which say that they are for x86-64."""
-PLAIN = {"connection-pool"}
+PLAIN = {"connection-pool", "jieba"}
 """Packages in Python alone that are published as source and nothing else."""
 UV = str(Path(sys.executable).with_name("uv"))
 ENTRY = re.compile(r"^([a-z0-9][a-z0-9.-]*)==.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)

@@ -48,6 +48,11 @@ def said(path: Path) -> list[str]:
     return [run for text in texts for part in re.split(r"\{[^}]*\}|[:;,()]", text) for run in WORDS.findall(part)]
 
 
+def test_a_digest_is_told_in_chinese() -> None:
+    said = f"the hub gives SHA-256 {'ab' * 32}, and the bytes that were read have {'cd' * 32}"
+    assert "而读到的字节为" in spoken(said).zh and "bytes" not in spoken(said).zh
+
+
 @pytest.mark.parametrize("name", ROOMS)
 def test_every_sentence_of_the_rooms_has_a_form(name: str) -> None:
     known = [" ".join(form.literals) for form in forms()]

@@ -33,8 +33,8 @@ def test_shared_folders_are_no_recipe_s() -> None:
 
 def test_files_of_a_release() -> None:
     files = ["T-Q4_K_M.gguf", "T-Q8_0.gguf", "imatrix.gguf", "manifest.json", "README.md", "SHA256SUMS"]
-    assert layout.release_files("T", ("Q4_K_M", "Q8_0"), False) == files
-    assert layout.release_files("T", ("Q4_K_M", "Q8_0"), True) == [*files, EVALUATION]
+    assert layout.release_files("T", ("Q4_K_M", "Q8_0"), False, False) == files
+    assert layout.release_files("T", ("Q4_K_M", "Q8_0"), True, False) == [*files, EVALUATION]
     assert layout.release_files("T", ("Q4_K_M", "Q8_0"), False, True) == [*files, BILL_OF_MATERIALS]
 
 

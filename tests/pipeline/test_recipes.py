@@ -120,6 +120,7 @@ LISTS: dict[str, tuple[dict[str, Any], str]] = {
     "no path at all": ({"recipes": ["a\0b"]}, "list: recipes is no list of paths"),
     "a recipe": ({"recipes": [TINY]}, "list: recipes is no list of paths"),
     "a key of a recipe": ({"recipes": ["a.yaml"], "quants": ["Q8_0"]}, "list: quants is not a known key beside recipes; write only"),
+    "a home of nobody": ({"recipes": ["~nobody-at-all/a.yaml"]}, "a.yaml cannot be read (No such file or directory)"),
     "no file": ({"recipes": ["nowhere.yaml"]}, "nowhere.yaml cannot be read (No such file or directory)"),
     "a list of lists": ({"recipes": ["list.yaml"]}, "list.yaml: the document is a list; write a mapping"),
 }  # fmt: skip

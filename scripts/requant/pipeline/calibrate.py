@@ -72,7 +72,7 @@ def calibrate(
     with work_folder(out.file.parent / f"work-{part.name}".rstrip("-")) as work:
         work.link(model.file, "model.gguf")
         work.link(text, text.name)
-        command = _command(text.name, settings, shard, instrument.offload, name)
+        command = _command(text.name, settings, part, instrument.offload, name)
         follow = _Progress(settings, part, text.name)
         with follow.bar:
             said, _ = instrument.measure(work, command, follow.watch)
@@ -101,17 +101,16 @@ def calibrate(
     )
 
 
-def _command(text: str, settings: Calibration, shard: Shard | None, offload: Sequence[str], out: str) -> list[str]:
+def _command(text: str, settings: Calibration, part: Shard, offload: Sequence[str], out: str) -> list[str]:
     """Every setting that moves bytes, explicit.
 
     Verbosity 5 makes the tool name the backend it loads and each chunk it collects; it must stand before any option
     that loads the backends.
     """
     flash = "on" if settings.flash_attention else "off"
-    first = ["--chunk", str(shard.first)] if shard else []
-    chunks = shard.chunks if shard else settings.chunks
+    first = ["--chunk", str(part.first)] if part.name else []
     return [
         "llama-imatrix", "-lv", "5", "-m", "model.gguf", "-f", text, "-o", out, "--output-format", "gguf",
         "-c", str(settings.context), "-b", str(settings.batch), "-ub", str(settings.ubatch), "-fa", flash,
-        *first, "--chunks", str(chunks), "--no-ppl", "-fit", "off", "-t", THREADS, *offload,
+        *first, "--chunks", str(part.chunks), "--no-ppl", "-fit", "off", "-t", THREADS, *offload,
     ]  # fmt: skip

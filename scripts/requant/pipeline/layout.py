@@ -109,7 +109,7 @@ def plain_file(name: str, quant: str) -> str:
     return f"{name}-{quant}-plain.gguf"
 
 
-def release_files(name: str, quants: tuple[str, ...], evaluated: bool, billed: bool = False) -> list[str]:
+def release_files(name: str, quants: tuple[str, ...], evaluated: bool, billed: bool) -> list[str]:
     """What the files of a release are called; a recipe says whether it is ``evaluated`` and has a bill of materials."""
     more = [*([EVALUATION] if evaluated else ()), *([BILL_OF_MATERIALS] if billed else ())]
     return [*(quant_file(name, quant) for quant in quants), IMATRIX, MANIFEST, CARD, SUMS, *more]

@@ -91,24 +91,23 @@ def model_bytes(recipe: Recipe) -> tuple[int, int] | None:
     pinned = {name: known.size for name, known in recipe.model.files.items()}
     record = Path(layout.source(recipe.model_name), "source.json")
     if None in pinned.values():
-        if not record.exists():
-            return None
         try:
-            pinned = {entry["name"]: entry["size"] for entry in json.loads(record.read_bytes())["files"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # the step that reads it with care says what is wrong
+            # By hand, as rules are read where numpy is missing; what is damaged the step says that reads it next.
+            pinned = {entry["name"]: int(entry["size"]) for entry in json.loads(record.read_bytes())["files"]}
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
     sizes = [(size or 0) * _widths(name) for name, size in pinned.items()]
-    return sum(sizes), max(sizes)
+    return sum(sizes), max(sizes, default=0)
 
 
 def _widths(name: str) -> int:
     """How many times its bytes a file has as BF16, at most: one that is called Q4_0 holds 4 bits a weight or more.
 
-    >>> _widths("m-Q4_0.gguf"), _widths("m.IQ1_S.gguf"), _widths("m-BF16.gguf"), _widths("model.safetensors")
-    (4, 16, 1, 1)
+    >>> [_widths(name) for name in ("m-Q4_0.gguf", "m.iq1_s.gguf", "m-mxfp4.gguf", "m-BF16.gguf", "model.safetensors")]
+    [4, 16, 4, 1, 1]
     """
-    found = re.search(r"Q([1-8])[_.]", name) if name.endswith(".gguf") else None
-    return 16 // int(found[1]) + (16 % int(found[1]) > 0) if found else 1
+    found = re.search(r"(?:Q|FP)([1-8])(?![0-9])", name, re.IGNORECASE) if name.lower().endswith(".gguf") else None
+    return -(-16 // int(found[1])) if found else 1
 
 
 class Needs:

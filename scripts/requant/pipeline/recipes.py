@@ -8,7 +8,7 @@ from typing import Any
 from requant.documents.schemas import fault, read_yaml
 from requant.ground.errors import RecipeError
 from requant.pipeline import layout
-from requant.pipeline.recipe import Recipe, load_recipe, named_file
+from requant.pipeline.recipe import DEFAULT_PINS, Recipe, load_recipe, named_file
 
 KEYS = ("recipes", "pins", "source")
 """What a list of recipes may hold: their paths, and what this machine says for all of them."""
@@ -67,7 +67,7 @@ def _require_apart(recipe: Recipe, where: str, config: Mapping[str, Any], other:
     """Refuse two recipes that share a folder, or a name in it, and would not put the same there."""
     if recipe.name == other.recipe.name:
         raise RecipeError(f"{where}: name is {recipe.name!r}, as in {other.where}; write another name")
-    if config.get("pins") != other.config.get("pins"):
+    if config.get("pins", DEFAULT_PINS) != other.config.get("pins", DEFAULT_PINS):
         raise RecipeError(
             f"{where}: pins is another table than in {other.where}; name one table in all recipes of a run"
         )
