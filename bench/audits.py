@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -173,7 +173,7 @@ def table(large: Model, times: dict[str, list[float]], fetched: dict[str, int]) 
 
 def acceptance(work: Path, threads: int) -> str:
     """Who accepts which quant of the demo, as Markdown."""
-    from support.quants import contents, program, read_importances, requantized
+    from support.quants import contents, program, read_importances, replaced, requantized
 
     tiny = Model("Tiny-Qwen3")
     linked(work, tiny)
@@ -190,7 +190,7 @@ def acceptance(work: Path, threads: int) -> str:
         quantize = program(name).quantize
         bare = requantized(tiny.quant, tiny.bf16, read_importances(tiny.imatrix), quantize, work / f"bare {name}.gguf")
         tensors = {each: data for each, (_, _, data) in contents(bare).items()}
-        made[f"{name}, default"] = replaced(tiny.quant, tensors, work / f"{name}.gguf")
+        made[f"{name}, default"] = replaced(tiny.quant, work / f"{name}.gguf", tensors)
     lines = ["| quant of the demo | ggufpacker attest | requant audit --full |", "|---|---|---|"]
     for name, path in made.items():
         (work / tiny.quant.name).unlink()
@@ -203,15 +203,6 @@ def acceptance(work: Path, threads: int) -> str:
         how = f" ({report['arithmetic']})" if verdict == Verdict.EXACT else ""
         lines.append(f"| {name} | {ACCEPTED[code]} | {ACCEPTED[ours]}: {verdict}{how} |")
     return "\n".join(lines)
-
-
-def replaced(quant: Path, tensors: Mapping[str, bytes], out: Path) -> Path:
-    """Copy a quant with other tensors under the same header."""
-    data = bytearray(quant.read_bytes())
-    for tensor in read_header(quant).tensors:
-        data[tensor.offset : tensor.offset + tensor.nbytes] = tensors[tensor.name]
-    out.write_bytes(data)
-    return out
 
 
 def flipped(quant: Path, out: Path) -> Path:

@@ -27,6 +27,7 @@ from requant.ground.programs import Run, capture, work_folder
 from requant.toolchain.backend import FEATURE, LEVEL, LOADED
 from requant.toolchain.build import Built, open_built
 from requant.toolchain.lanes import LIBRARY as LANES_LIBRARY
+from requant.toolchain.lanes import THERE
 from requant.toolchain.tree import proven_tree
 from requant.toolchain.variants import COMMON, LANES, NO_TOOLS, NO_X86_LEVELS, PORTABLE, variant
 
@@ -128,16 +129,20 @@ def run_once(task: Task, contender: Contender, threads: int, log: Path) -> dict[
 
 
 def check_backend(contender: Contender, lines: Sequence[str], work: Path) -> None:
-    """Check what the tool says of the backend it loaded.
+    """Check what the tool says of the backend and the lanes that it loaded.
 
     Raises:
-        ToolError: when that is another one than the contender's.
+        ToolError: when these are others than the contender's.
     """
     loaded = [match[2] for match in map(LOADED.search, lines) if match]
     expected = [str(work.resolve() / LIBRARY)] if contender.backend else []
     portable = any(map(LEVEL.match, lines))
     if loaded != expected or portable != (contender.name == PORTABLE):
         raise ToolError(f"the run of {contender.name} loaded {', '.join(loaded) or 'no library'}: remove {BENCH}")
+    lanes = [line for line in lines if THERE.match(line)]
+    asked = f"level {contender.level}:" if contender.level else "level "
+    if contender.name.startswith(LANES) != any(asked in line for line in lanes):
+        raise ToolError(f"the run of {contender.name} had {'other lanes' if lanes else 'no lanes'}: remove {BENCH}")
 
 
 def measure(task: Task, rounds: int, threads: int, log: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,3 +267,29 @@ def test_an_unreadable_subject_ends_the_sweep(tmp_path: Path) -> None:
     material = Material(file, replace(header, tensors=beyond), GGUFWeights(named, their), {}, PureQuantizer)
     with file, named, pytest.raises(FormatError, match="truncated or damaged"):
         audit_tensors(material, None, 2, lambda _: None)
+
+
+class Stored:
+    """Weights of a GGUF, as if a checkpoint held them."""
+
+    def __init__(self, weights: GGUFWeights) -> None:
+        self._weights = weights
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._weights, name)
+
+
+def test_a_checkpoint_in_f16_lost_nothing(tmp_path: Path) -> None:
+    """What was quantized is what it holds: few small numbers that are others are evidence."""
+    shape, quantizer = (COLUMNS, ROWS), PureQuantizer(Arithmetic.STRICT)
+    named = {f"blk.{layer}.weight": rounded(rows, T.BF16) for layer, rows in enumerate(WEIGHTS.values())}
+    named["blk.2.weight"][:3] *= np.float32(2**-17)
+    stored = {name: (T.F16, shape, rows.astype("<f2").tobytes()) for name, rows in named.items()}
+    made = {name: (T.Q4_1, shape, quantizer.quantize(T.Q4_1, rows).tobytes()) for name, rows in named.items()}
+    (quant, header), (file, their) = (
+        opened(written(tmp_path / name, tensors)) for name, tensors in (("q.gguf", made), ("w.gguf", stored))
+    )
+    with quant, file:
+        weights: Any = Stored(GGUFWeights(file, their))
+        found = audit_tensors(Material(quant, header, weights, {}, PureQuantizer), None, 2, lambda _: None)
+    assert [audit.verdict for audit in found.tensors] == [Verdict.EXACT, Verdict.EXACT, Verdict.MISMATCH]

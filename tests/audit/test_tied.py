@@ -95,9 +95,17 @@ def test_a_single_other_row_is_enough(tmp_path: Path) -> None:
     assert sweep.missing == (OUTPUT,)
 
 
-def test_one_of_another_shape_is_missing(tmp_path: Path) -> None:
-    weights = plain(token_embd=TABLE) | {OUTPUT: (T.F32, (COLUMNS, 9), TABLE[:9].tobytes())}
-    assert swept(tmp_path, weights, quant(token_embd=TABLE), None)[0].missing == (OUTPUT,)
+@pytest.mark.parametrize(
+    "output", [(T.F32, (COLUMNS, 9), TABLE[:9].tobytes()), (T.F16, SHAPE, TABLE.astype("<f2").tobytes())]
+)
+def test_one_of_another_shape_or_type_is_missing(tmp_path: Path, output: tuple[T, tuple[int, ...], bytes]) -> None:
+    table = TABLE.astype("<f2").astype(np.float32)
+    weights = plain(token_embd=table) | {OUTPUT: output}
+    assert swept(tmp_path, weights, quant(token_embd=table), None)[0].missing == (OUTPUT,)
+
+
+def test_an_output_layer_without_an_embedding_is_compared_with_none(tmp_path: Path) -> None:
+    assert swept(tmp_path, plain(), quant(output=TABLE), None)[1] is None
 
 
 @pytest.mark.parametrize("count", [None, 40])

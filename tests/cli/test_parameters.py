@@ -79,6 +79,10 @@ def test_what_is_looked_for_beside_a_file_is_not_written(tmp_path: Path, name: s
         keep_inputs([quant], [out])
     (tmp_path / "report.json").touch()
     keep_inputs([quant], [tmp_path / "report.json"])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / name).touch()
+    keep_inputs([quant], [tmp_path / "elsewhere" / name])
+    keep_inputs([tmp_path / "elsewhere"], [out])
 
 
 def test_nothing_is_written_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

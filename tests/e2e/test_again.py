@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.checkout import ROOT, TOOLCHAINS
-from support.workplace import TINY, Workplace
+from support.checkout import ROOT
+from support.workplace import TINY, Workplace, moved
 
 LARGE = ("--max-checksum-file-size", "40000")
 """Bytes: below the importance matrix, the corpus and every GGUF, above every record."""
@@ -29,14 +28,7 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.fixture(scope="module")
 def done(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """The demo's folder, moved: everything that was made, and what Snakemake remembers of it."""
-    folder = tmp_path_factory.mktemp("again") / "moved"
-    (folder / "results").mkdir(parents=True)
-    (folder / "results" / "toolchains").symlink_to(TOOLCHAINS)
-    for part in ("results/Tiny-Qwen3", ".snakemake/metadata"):
-        shutil.copytree(demo.folder / part, folder / part)
-    workplace = Workplace(folder)
-    workplace.write(TINY)
-    return workplace
+    return moved(demo, tmp_path_factory.mktemp("again") / "moved")
 
 
 def planned(workplace: Workplace, *options: str) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from functools import reduce
 from pathlib import Path
@@ -15,7 +14,7 @@ from requant.formats.imatrix import read_imatrix
 from requant.ground.digests import digest_file
 from requant.release.verify import verify_release
 from support.checkout import TOOLCHAINS
-from support.workplace import TINY, TOOLCHAIN, Workplace, tiny_recipe
+from support.workplace import TINY, TOOLCHAIN, Workplace, moved, tiny_recipe
 
 SHARDS = [f"shard-{number}-of-3" for number in (1, 2, 3)]
 SMALL = {"chunks": 5, "context": 64, "batch": 64, "ubatch": 64, "shards": 3}
@@ -26,13 +25,7 @@ PROGRAM = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-imatrix"
 @pytest.fixture(scope="module")
 def sharded(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A folder with the demo's model and texts, in which a run was killed with one shard made, and went on."""
-    folder = tmp_path_factory.mktemp("sharded") / "work"
-    (folder / "results").mkdir(parents=True)
-    (folder / "results" / "toolchains").symlink_to(TOOLCHAINS)
-    made = [f"results/Tiny-Qwen3/{name}" for name in ("generated", "bf16", "corpus")]
-    for part in (*made, ".snakemake/metadata"):
-        shutil.copytree(demo.folder / part, folder / part)
-    workplace = Workplace(folder)
+    workplace = moved(demo, tmp_path_factory.mktemp("sharded") / "work", "generated", "bf16", "corpus")
     recipe = tiny_recipe(model=TINY["model"])
     workplace.write({**recipe, "calibration": {**recipe["calibration"], **SMALL}})
     place = workplace.results / "calibration" / "shards"

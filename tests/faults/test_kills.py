@@ -64,7 +64,7 @@ def test_power_cut_after_the_end(place: Workplace, undisturbed: Undisturbed, boo
 
 
 def test_before_anything(place: Workplace, undisturbed: Undisturbed, book: Book) -> None:
-    """While Snakemake starts: there is nothing to be made again, and nothing may keep the next run from it."""
+    """In the first seconds, again and again: nothing may keep the next run from it."""
     random = Random(SEED + 2)
     for _ in range(max(1, KILLS // 20)):
         assert kill_in(place, [], random.uniform(0, 4)) == BEFORE

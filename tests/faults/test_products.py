@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from support.faults import SEED, Book, Undisturbed, damage, sentences, smallest_recipe
+from support.faults import ERROR, SEED, Book, Undisturbed, damage, sentences, smallest_recipe
 from support.workplace import QUANT, Workplace, prepare
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -58,7 +58,8 @@ def test_a_damaged_product(
         assert len(found) == 1, output
         advised = REMOVE.search(found[0])
         assert advised, found
-        (path if advised[1] == "it" else workplace.folder / advised[1]).unlink()
+        named = found[0].removeprefix(ERROR).split()[0] if advised[1] == "it" else advised[1]
+        (workplace.folder / named).unlink()
         workplace.run()
     lost = undisturbed.lost(workplace)
     book.note(f"{how}: {name}", stopped=stopped, lost=lost)

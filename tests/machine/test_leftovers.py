@@ -110,6 +110,12 @@ GO: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
+def test_what_lies_in_what_goes_is_part_of_it(here: Path) -> None:
+    path = superseded(here)
+    worked_in(path / "work")
+    assert [found.path.resolve() for found in free()] == [path]
+
+
 @pytest.mark.parametrize(("make", "why"), GO.values(), ids=GO)
 def test_what_goes(here: Path, make: Callable[[Path], Path], why: str) -> None:
     path = make(here)
@@ -219,8 +225,9 @@ def test_what_stays(here: Path, make: Callable[[Path], object]) -> None:
     assert everything(here.parent) == before
 
 
-def test_what_somebody_works_in_stays(here: Path) -> None:
-    folder = killed_step(here)
+@pytest.mark.parametrize("make", [killed_step, killed_installation, objects])
+def test_what_somebody_works_in_stays(here: Path, make: Callable[[Path], Path]) -> None:
+    folder = make(here)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert leftovers() == []

@@ -129,10 +129,12 @@ def test_what_is_left_to_llama_cpp(name: str) -> None:
     assert np.array_equal(made, own.quantize(kind, weights, importance))
 
 
-def test_a_difference_is_no_quant() -> None:
-    """A drawn row that llama.cpp makes otherwise ends the work; of one row this is the one."""
-    with pytest.raises(ToolError, match=r"gives other bytes than llama\.cpp in Q4_K: remove it, and report this$"):
-        LanesLibrary(marked(), built()).quantize(T.Q4_K, numbers(6, 1, 256))
+@pytest.mark.parametrize("kind", WITH, ids=lambda kind: kind.name)
+def test_a_difference_is_no_quant(kind: T) -> None:
+    """A drawn row that llama.cpp makes otherwise ends the work; of one row this is the one. So each type has lanes."""
+    words = rf"gives other bytes than llama\.cpp in {kind.name}: remove it, and report this$"
+    with pytest.raises(ToolError, match=words):
+        LanesLibrary(marked(), built()).quantize(kind, numbers(6, 1, 256), np.ones(256, np.float32))
 
 
 def test_an_audit_has_lanes_where_they_are_built(monkeypatch: pytest.MonkeyPatch) -> None:

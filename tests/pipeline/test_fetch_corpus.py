@@ -79,6 +79,11 @@ def test_the_texts_of_a_data_set(corpus: Corpus) -> None:
     record = json.loads((corpus.out / "corpus.json").read_bytes())
     assert record["texts"]["calibration"]["sha256"] == hashlib.sha256(text_of("train")).hexdigest()
     assert [file["name"] for file in record["files"]] == list(corpus.pin.files)
+    shutil.rmtree(corpus.out)
+    corpus.hub.requests.clear()
+    assert corpus.fetch(corpus.pin, {"calibration": text_pin("train")}, env={"HF_HUB_OFFLINE": "1"}) == ""
+    assert (corpus.out / "wiki.train.raw").read_bytes() == text_of("train")
+    assert not corpus.hub.requests
 
 
 def test_a_text_that_was_changed_since_is_not_used(corpus: Corpus) -> None:
@@ -92,11 +97,6 @@ def test_a_text_that_was_changed_since_is_not_used(corpus: Corpus) -> None:
         text_digest(text)
     with pytest.raises(StaleError, match=r"corpus\.json does not tell of other\.raw: remove it and run again"):
         text_digest(text.with_name("other.raw"))
-    shutil.rmtree(corpus.out)
-    corpus.hub.requests.clear()
-    assert corpus.fetch(corpus.pin, {"calibration": text_pin("train")}, env={"HF_HUB_OFFLINE": "1"}) == ""
-    assert (corpus.out / "wiki.train.raw").read_bytes() == text_of("train")
-    assert not corpus.hub.requests
 
 
 def with_wrong_file(pin: CorpusPin) -> CorpusPin:

@@ -101,6 +101,15 @@ def test_what_does_not_belong_together_is_not_added_up(
     assert not out.file.parent.exists()
 
 
+def test_portable_shards_of_other_processors_belong_together(shards: list[Product], tmp_path: Path) -> None:
+    portable = replace(SETTINGS, variant="portable")
+    for shard, feature in zip(shards, ("AVX2", "NEON"), strict=True):
+        change(shard, settings=portable.as_recipe(), features=[feature])
+    out = Product(tmp_path / "out" / "imatrix.gguf", tmp_path / "out.json")
+    with pytest.raises(FileNotFoundError, match=r"no-tool\.json"):
+        merge_shards(shards, "text.txt", tmp_path / "no-tool.json", portable, out, Run(1, tmp_path / "log"))
+
+
 def test_what_is_done_with_unseen_experts_makes_no_shard_anew(shards: list[Product], tmp_path: Path) -> None:
     """They belong together as before: what stops this is the tool, which is missing."""
     out, refusing = (

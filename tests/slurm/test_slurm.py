@@ -70,7 +70,9 @@ def made(cluster: Cluster, calibrated: Made) -> Made:
     """The run that goes on from there, when the node is back."""
     cluster.revive(calibrated.killed)
     cluster.wait(lambda: cluster.states()[calibrated.killed] == "idle", f"{calibrated.killed} to come back")
-    said = calibrated.workplace.run(*PROFILE, *OFTEN)
+    # Nothing else waits for the two nodes while the quants do.
+    said = calibrated.workplace.run(*PROFILE, *OFTEN, "--until", "quantize")
+    said += calibrated.workplace.run(*PROFILE, *OFTEN)
     return Made(calibrated.workplace, "", cluster.jobs()[len(calibrated.jobs) :], said)
 
 

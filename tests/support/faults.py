@@ -24,8 +24,10 @@ UNLIKE = ("logs", "benchmarks", "run.json", "run.tsv", "report.html")
 """What two runs have differently: words, times."""
 UNFINISHED = ("work", "convert", "generate", "download")
 """How folders of steps begin that are not done; what lies in them has no name yet."""
-BEFORE = "between steps"
+BEFORE = "in the first seconds of a run"
 ERROR = "error: "
+LIMIT = 600
+"""Seconds after which a run hangs, and does not only take long."""
 
 
 def smallest_recipe(**changes: Any) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def products(results: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A run that nothing was done to: what it made, and its steps in the order in which they began, with their seconds."""
+    """A run that nothing was done to: what it made, and its steps in the order of their last words, with their seconds."""
 
     files: Mapping[str, tuple[int, str]]
     steps: Mapping[str, float]
@@ -71,7 +73,7 @@ class Undisturbed:
         files = {
             name: (path.stat().st_size, digest_file(path).sha256) for name, path in products(workplace.results).items()
         }
-        return cls(files, dict(sorted(seconds.items(), key=lambda item: [log.stem for log in logs].index(item[0]))))
+        return cls(files, seconds)
 
     def unlike(self, workplace: Workplace) -> list[str]:
         """What has its final name and other bytes: a step that was broken off must leave nothing of the kind."""
@@ -129,8 +131,9 @@ def kill_in(workplace: Workplace, steps: Sequence[str], delay: float, **env: str
     since = time.time_ns()
     with workplace.start(**env) as process:
         try:
-            hit = None
+            hit, limit = None, time.monotonic() + LIMIT
             while hit is None and process.poll() is None:
+                assert time.monotonic() < limit, "no step began"
                 hit = begun(workplace, steps, since) if steps else BEFORE
                 time.sleep(0.02)
             deadline = time.monotonic() + delay
@@ -178,8 +181,8 @@ def kill_often(workplace: Workplace, undisturbed: Undisturbed, random: Random, m
 # Power cuts.
 
 JOURNAL = '''
-import hashlib, os, time
-_fsync, _sync = os.fsync, os.sync
+import hashlib, os
+_fsync = os.fsync
 
 def _note(line):
     with open(os.environ["REQUANT_SYNCED"], "a") as journal:

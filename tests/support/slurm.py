@@ -27,8 +27,9 @@ PROGRAMS = (
     "mungekey",
     "mariadbd",
     "mariadb-install-db",
+    "ip",
 )
-INSTALL = "apt-get install slurm-wlm slurmdbd munge mariadb-server"
+INSTALL = "apt-get install slurm-wlm slurmdbd munge mariadb-server iproute2"
 MEMORY = 12_000
 """MB that a node says it has; nothing holds jobs to them."""
 FIELDS = (

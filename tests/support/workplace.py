@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,4 +102,13 @@ def prepare(folder: Path, recipe: dict[str, Any]) -> Workplace:
     (folder / "results" / "toolchains").symlink_to(TOOLCHAINS)
     workplace = Workplace(folder)
     workplace.write(recipe)
+    return workplace
+
+
+def moved(demo: Workplace, folder: Path, *parts: str) -> Workplace:
+    """The demo's folder elsewhere: these parts of its results, and what Snakemake remembers of them."""
+    workplace = prepare(folder, TINY)
+    for part in parts or ("",):
+        shutil.copytree(demo.results / part, workplace.results / part)
+    shutil.copytree(demo.folder / ".snakemake" / "metadata", folder / ".snakemake" / "metadata")
     return workplace
