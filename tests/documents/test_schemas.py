@@ -97,6 +97,11 @@ BROKEN = {
     "syntax": (b"a: [1, 2\nb: 3\n", "not valid YAML at line 2"),
     "another encoding": (b"a: \xff\n", "not valid YAML"),
     "a tag that runs code": (b"!!python/object/apply:os.system [id]\n", "not valid YAML at line 1"),
+    "a day that is none": (b"a: 1\nb: 2024-02-30\n", "not valid YAML at line 2"),
+    "a number of 5,000 digits": (b"a: 1\nb:\n- " + b"9" * 5000, "not valid YAML at line 3"),
+    "a tag that does not fit": (b"a: !!bool x\n", "not valid YAML at line 1"),
+    "a time that is none": (b"!!timestamp x", "not valid YAML at line 1"),
+    "a hundred thousand brackets": (b"[" * 100_000, "not valid YAML: fix"),
     "missing": (None, "cannot be read (No such file or directory): check the path"),
 }
 

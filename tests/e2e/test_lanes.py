@@ -42,8 +42,8 @@ def test_the_demo_was_quantized_in_lanes(demo: Workplace) -> None:
 
 def test_without_lanes(demo: Workplace, tmp_path: Path) -> None:
     """The recipe's key makes the quant again, nothing before it, and the same bytes."""
-    workplace = moved(demo, tmp_path / "work", "generated", "bf16", "corpus", "calibration", "quants", "release")
-    # Without measurements, which have nothing to do with it.
+    workplace = moved(demo, tmp_path / "work", "generated", "bf16", "corpus", "calibration", "quants")
+    # Without measurements, which have nothing to do with it; so the release, which holds them, is made anew.
     workplace.write({key: part for key, part in TINY.items() if key != "evaluation"} | {"quantization": "strict"})
     said = workplace.run()
     assert "quantizing Tiny-Qwen3 to Q4_K_M" in said and "calibrating" not in said

@@ -24,9 +24,10 @@ REQUANT = str(Path(sys.executable).parent / "requant")
 
 @pytest.fixture(scope="module")
 def answer(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the quant of a release says when it is asked; nothing is measured."""
+    """What the quant of a release says when it is asked; it is hardly calibrated, and nothing is measured."""
     recipe = yaml.safe_load((ROOT / "config" / "smollm2.yaml").read_text())
     del recipe["evaluation"]
+    recipe["calibration"]["chunks"] = 2
     named = tmp_path_factory.mktemp("recipe") / "smollm2.yaml"
     named.write_text(yaml.safe_dump(recipe, allow_unicode=True))
     with alone():
@@ -87,7 +88,7 @@ def test_it_was_measured(said: str) -> None:
 
 
 QUANTS = {"Q8_0": False, "Q6_K": True, "Q5_K_M": True, "IQ4_XS": True, "Q3_K_M": False, "Q4_0": False}
-FAIR = ("Q5_K_M", "Q3_K_M")
+FAIR = ("Q3_K_M",)
 
 
 @pytest.mark.parametrize(

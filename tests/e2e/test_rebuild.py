@@ -30,9 +30,9 @@ TAMPERED = "blk.0.ffn_up.weight"
 @pytest.fixture(scope="module")
 def audited(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A workplace where the target ``rebuild`` made a release, with measurements, and rebuilt it."""
-    measured = {"fidelity": {"arithmetic": "native", "chunks": 4, "context": 512}}
+    measured = {"fidelity": {"arithmetic": "native", "chunks": 1, "context": 512}}
     workplace = prepare(tmp_path_factory.mktemp("rebuild") / "a folder", tiny_recipe(evaluation=measured))
-    workplace.run("rebuild")
+    workplace.run("rebuild", cores=2)
     return workplace
 
 

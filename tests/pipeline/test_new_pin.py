@@ -124,9 +124,15 @@ def no_licence(folder: Path) -> None:
     (folder / "README.md").unlink()
 
 
+def no_such_day(folder: Path) -> None:
+    """YAML reads it as a day, and Python knows none such."""
+    (folder / "README.md").write_text("---\nlicense: mit\ndate: 2024-02-30\n---\n")
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a shard is missing": (lose_a_shard, f"lacks {SHARDS[1]}, which model.safetensors.index.json names"),
     "only pickles": (only_pickles, "holds no weights as safetensors"),
+    "a description of a day that is none": (no_such_day, "names no licence in a README.md: give it with --licence"),
     "no licence": (no_licence, "names no licence in a README.md: give it with --licence"),
 }
 

@@ -45,14 +45,15 @@ def digests(folder: Path) -> dict[str, str]:
 class Workplace:
     """A folder to run the workflow in, with a recipe of its own unless another one is named.
 
-    ``snakemake`` is the command that runs it.
+    ``snakemake`` is the command that runs it. A run has one processor: two workers on two processors, each with two
+    threads, would mostly wait for each other.
     """
 
     folder: Path
     named: Path | None = None
     snakemake: tuple[str, ...] = (SNAKEMAKE,)
 
-    def command(self, *arguments: str, cores: int = 2) -> list[str]:
+    def command(self, *arguments: str, cores: int = 1) -> list[str]:
         recipe = ["--configfile", str(self.named or self.folder / "recipe.yaml")]
         snakefile = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder)]
         return [*self.snakemake, *recipe, *snakefile, "--cores", str(cores), *arguments]
@@ -60,14 +61,14 @@ class Workplace:
     def write(self, recipe: dict[str, Any]) -> None:
         (self.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
 
-    def start(self, *arguments: str, cores: int = 2, **env: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, cores: int = 1, **env: str) -> subprocess.Popen[str]:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         # A session of its own, so that a test can kill the run with everything it started.
         return subprocess.Popen(
             self.command(*arguments, cores=cores), env={**os.environ, **env}, start_new_session=True, **pipes
         )
 
-    def run(self, *arguments: str, cores: int = 2, ok: bool = True, **env: str) -> str:
+    def run(self, *arguments: str, cores: int = 1, ok: bool = True, **env: str) -> str:
         with self.start(*arguments, cores=cores, **env) as process:
             output, _ = process.communicate(timeout=1200)
         assert (process.returncode == 0) is ok, output

@@ -85,9 +85,10 @@ def audit(
     if found.markdown is None and any(path is not None for path in (markdown, page, attest)):
         raise click.UsageError("--markdown, --html and --attest are for quants, SUBJECT is an importance matrix")
     hand_out(found.text, found.document, out)
-    for path, text in ((markdown, found.markdown), (page, found.page)):
-        if path is not None and text is not None:
-            write_text(path, text)
+    if markdown is not None and found.markdown is not None:
+        write_text(markdown, found.markdown)
+    if page is not None and found.page is not None:
+        write_text(page, found.page)
     if attest is not None and key is not None and report.exit_code == ExitCode.OK:
         from requant.release.attestation import sign_bundle
         from requant.release.derivation import derivation_statements

@@ -10,6 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
+from yaml.constructor import ConstructorError
 
 from requant import DATA
 from requant.ground.errors import RecipeError
@@ -35,7 +36,7 @@ def read_yaml(path: Path) -> Any:
         RecipeError: when the file is missing or not YAML, naming the line.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml_of(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}): check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -45,6 +46,24 @@ def read_yaml(path: Path) -> Any:
             else ""
         )
         raise RecipeError(f"{path} is not valid YAML{place}: fix the syntax there") from error
+
+
+def yaml_of(text: str) -> Any:
+    """The plain data in a YAML text; raises ``yaml.YAMLError`` where it is none, or nests too deeply."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe one
+    except RecursionError as error:
+        raise yaml.YAMLError("it nests too deeply") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's own, which lets through what Python says of a 30th of February (``ValueError``) or of ``!!bool x``."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from error
 
 
 def fault(document: object, schema: str, where: str) -> str | None:

@@ -14,6 +14,7 @@ import yaml
 
 from requant.conversion.files import DESCRIPTION, checkpoint_files, shards_of
 from requant.documents.pins import read_pins
+from requant.documents.schemas import yaml_of
 from requant.formats.ranged import Ranged, read_whole
 from requant.formats.safetensors import INDEX, MAX_INDEX, SUFFIX
 from requant.ground.digests import CHUNK, Digest, named_when_whole
@@ -128,7 +129,7 @@ def _licence(place: Place) -> str:
         text = read_whole(place.open(DESCRIPTION), README_LIMIT, "a README.md").decode(errors="replace")
         if match := FRONT_MATTER.match(text):
             try:
-                front = yaml.safe_load(match[1])
+                front = yaml_of(match[1])
             except yaml.YAMLError:
                 front = None
     front = front if isinstance(front, dict) else {}
