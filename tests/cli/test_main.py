@@ -1,6 +1,9 @@
 """The ``requant`` command as people run it: its help, exit codes, one line on standard error, no traceback."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from requant.cli.command import Verbs
 from requant.cli.main import GROUPS
 from requant.ground.errors import MismatchError, StaleError
 from requant.ground.exit_codes import ExitCode
-from support.command import run
+from support.command import CODE, PYTHONPATH, run
 from support.small_release import QUANT
 
 # What it says of itself.
@@ -82,6 +85,17 @@ def test_a_bug_is_no_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [kept] = tmp_path.iterdir()
     assert (code, said) == (ExitCode.BUG, f"error: this is a bug in requant: report it with {kept}\n")
     assert kept.read_text().startswith("Traceback (most recent") and kept.read_text().endswith("ValueError: a bug\n")
+
+
+def test_nobody_reads_on(release: Path) -> None:
+    """As where ``| head`` has enough: the release was not found to be another than it says."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", CODE, "verify", str(release)]
+    env = {**os.environ, "PYTHONPATH": PYTHONPATH}
+    done = subprocess.run(command, env=env, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == ExitCode.UNCHECKED and "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["verify", "show", "audit"])

@@ -1,5 +1,6 @@
 """requant.documents.schemas: every refusal is one sentence that names the key, what was found and what to write."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,10 @@ def test_documents_of_another_shape(document: Any, words: str) -> None:
     assert "\n" not in said
 
 
+TENFOLD = b"".join(b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1) if n else b"x"] * 10)) for n in range(10))
+MERGED = b"".join(
+    b"a%d: &a%d {%s}\n" % (n, n, b"<<: [%s]" % b",".join([b"*a%d" % (n - 1)] * 10) if n else b"x: 1") for n in range(10)
+)
 BROKEN = {
     "syntax": (b"a: [1, 2\nb: 3\n", "not valid YAML at line 2"),
     "another encoding": (b"a: \xff\n", "not valid YAML"),
@@ -102,6 +107,13 @@ BROKEN = {
     "a tag that does not fit": (b"a: !!bool x\n", "not valid YAML at line 1"),
     "a time that is none": (b"!!timestamp x", "not valid YAML at line 1"),
     "a hundred thousand brackets": (b"[" * 100_000, "not valid YAML: fix"),
+    "a list that holds itself": (b"b: 1\na: &a [*a]\n", "not valid YAML at line 2"),
+    "aliases of aliases": (TENFOLD, "not valid YAML at line 6"),
+    "merged aliases of aliases": (MERGED, "not valid YAML at line 6"),
+    "a sign that is none": (b'a: "\\UFFFFFFFF"\n', "not valid YAML: fix"),
+    "half a character": (b'a: 1\nb: "\\ud800"\n', "not valid YAML at line 2"),
+    "a version of 5,000 digits": (b"%YAML " + b"9" * 5000 + b".1\n---\na: 1\n", "not valid YAML: fix"),
+    "5,000 hexadecimal digits": (b"a: 0x" + b"F" * 5000, "not valid YAML at line 1"),
     "missing": (None, "cannot be read (No such file or directory): check the path"),
 }
 
@@ -116,3 +128,20 @@ def test_files_that_are_no_yaml(tmp_path: Path, data: bytes | None, words: str) 
     assert str(error.value).startswith(str(path))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_anchors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("a: &a {x: 1}\nb: [*a, *a]\nc: {<<: *a, y: 2}\n")
+    assert read_yaml(path) == {"a": {"x": 1}, "b": [{"x": 1}] * 2, "c": {"x": 1, "y": 2}}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "pipe", "is no file"),
+        (Path("/dev/zero"), "is no file"),
+        (Path("a\0b"), "is no path"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            read_yaml(path)

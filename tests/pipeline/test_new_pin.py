@@ -147,6 +147,18 @@ def test_what_is_refused(table: Path, tuned: Path, change: Callable[[Path], None
     assert {path.name for path in table.parent.iterdir()} == {"Tuned-1B", "pins.yaml"}
 
 
+def test_line_ends_and_links_stay(table: Path, tuned: Path) -> None:
+    before = table.read_text().replace("\n", "\r\n").encode()
+    table.write_bytes(before)
+    link = table.with_name("link.yaml")
+    link.symlink_to(table.name)
+    add_pin(str(tuned), link)
+    after = table.read_bytes()
+    assert link.is_symlink() and "Tuned-1B" in read_pins(table).models
+    assert after.count(b"\r\n") == after.count(b"\n") > before.count(b"\n")
+    assert {*before.splitlines()} <= {*after.splitlines()}
+
+
 def test_a_pin_is_never_replaced(table: Path, tuned: Path) -> None:
     add_pin(str(tuned), table)
     with pytest.raises(RecipeError, match=r"has models\.Tuned-1B already: remove it first"):

@@ -1,5 +1,6 @@
 """requant.places.pages: an address that a browser shows is the place that it shows, or one sentence with the right one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,20 @@ def test_pages_of_mirrors(monkeypatch: pytest.MonkeyPatch, text: str, place: str
 def test_other_files_of_a_mirror_stay(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", MIRROR)
     assert spelled(text) == text
+
+
+@pytest.mark.parametrize("endpoint", ["http://[x", "http://h:99999", "http://h:0", "https://", "[::1"])
+def test_an_endpoint_that_is_no_address(
+    library: Callable[..., str], monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    """A hub's own client fails on it where it is imported."""
+    for variable, place in (("HF_ENDPOINT", "hf"), ("MODELSCOPE_ENDPOINT", "ms")):
+        said = library("requant.places.place.open_place", f"{place}://{REPO}", env={variable: endpoint})
+        assert said == f"PlaceError: {variable} is no address: write one such as https://hub.example, or unset it"
+        monkeypatch.setenv(variable, endpoint)
+    for page in (f"{HF}/{REPO}", f"{MS}/{REPO}"):
+        with pytest.raises(PlaceError, match="is no address"):
+            spelled(page)
 
 
 @pytest.mark.parametrize("endpoint", ["https://www.modelscope.ai", "modelscope.ai"])

@@ -1,6 +1,7 @@
 """What every verb is, and the command around them: groups in the help, examples, exit codes, errors in one sentence."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -65,8 +66,12 @@ class Verbs(click.Group):
         except click.ClickException as error:
             error.__dict__["message"] = without_secrets(error.message)  # final, says its type
             raise
-        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
+        except (click.Abort, click.exceptions.Exit):
             raise
+        except BrokenPipeError as error:
+            # Nobody reads on. That is no evidence, which click's 1 would say; and nothing is left to flush at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(exit_code(error))
         except Exception as error:  # noqa: BLE001 - a bug must not look like evidence
             said = sentence(error) or f"this is a bug in requant: report it with {_kept_traceback()}"
             click.echo(f"error: {said}", err=True)

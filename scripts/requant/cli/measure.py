@@ -1,6 +1,7 @@
 """The verb that measures: ``requant evaluate``."""
 
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,9 @@ from requant.ground.text import printable
 
 if TYPE_CHECKING:
     from requant.evaluation.behaviour.asking import Summary
+
+WEEK = 7 * 24 * 3600
+"""In seconds; no longer is waited for an answer."""
 
 
 @click.command(
@@ -28,10 +32,12 @@ if TYPE_CHECKING:
 @click.option("--api-key-env", metavar="NAME", help="The environment variable that holds the server's key.")
 @click.option("--items", type=click.IntRange(min=1), metavar="N", help="Ask only N items, drawn with --seed.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="What --items draws with.")
-@click.option("--timeout", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds for one answer.")
+@click.option(
+    "--timeout", type=click.IntRange(1, WEEK), default=1800, show_default=True, help="Seconds for one answer."
+)
 def evaluate(
     suite: Path, url: str, model: str, out: Path, thinking: str, parallel: int, api_key_env: str | None,
-    items: int | None, seed: int, timeout: float,
+    items: int | None, seed: int, timeout: int,
 ) -> None:  # fmt: skip
     """Ask a server the questions of SUITE and verify its answers.
 
@@ -62,4 +68,5 @@ def _print_summary(suite: Path, model: str, found: "Summary") -> None:
     counts = (found.items, found.passed, found.failed, found.truncated, found.errors)
     interval = f"{found.interval.low:.1%} to {found.interval.high:.1%}"
     table.add_row(*map(str, counts), score, interval)
-    Console(markup=False, highlight=False).print(table)
+    columns, lines = get_terminal_size()  # rich itself fails where COLUMNS is ²
+    Console(markup=False, highlight=False, width=columns, height=lines).print(table)

@@ -10,11 +10,11 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
-from yaml.constructor import ConstructorError
 
 from requant import DATA
+from requant.documents.yaml_text import yaml_of
 from requant.ground.errors import RecipeError
-from requant.ground.text import did_you_mean
+from requant.ground.text import did_you_mean, printable
 
 SCHEMAS = DATA / "schemas"
 SUFFIX = ".schema.yaml"
@@ -36,6 +36,8 @@ def read_yaml(path: Path) -> Any:
         RecipeError: when the file is missing or not YAML, naming the line.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise RecipeError(f"{path} is no file: name one")
         return yaml_of(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}): check the path") from error
@@ -46,24 +48,8 @@ def read_yaml(path: Path) -> Any:
             else ""
         )
         raise RecipeError(f"{path} is not valid YAML{place}: fix the syntax there") from error
-
-
-def yaml_of(text: str) -> Any:
-    """The plain data in a YAML text; raises ``yaml.YAMLError`` where it is none, or nests too deeply."""
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a safe one
-    except RecursionError as error:
-        raise yaml.YAMLError("it nests too deeply") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's own, which lets through what Python says of a 30th of February (``ValueError``) or of ``!!bool x``."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:
-            raise ConstructorError(None, None, str(error), node.start_mark) from error
+    except ValueError as error:  # a NUL in the path
+        raise RecipeError(f"{printable(str(path))} is no path: correct it") from error
 
 
 def fault(document: object, schema: str, where: str) -> str | None:
@@ -174,4 +160,4 @@ def _show(value: object) -> str:
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
         return "an empty list" if not value else "a list"
-    return "empty" if value is None else repr(value)
+    return "empty" if value is None else printable(repr(value))

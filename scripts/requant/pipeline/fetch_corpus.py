@@ -17,6 +17,7 @@ from requant.documents.pins import CorpusPin, TextPin
 from requant.documents.records import file_entry, read_record, require_recorded, write_record
 from requant.ground.digests import Digest, Known, check_file, digest_file, named_when_whole
 from requant.ground.errors import FormatError, PinnedBytesError, RecipeError, StaleError
+from requant.places.pages import HUGGING_FACE
 
 logger = logging.getLogger(__name__)
 BLANK_LINE = " \n"
@@ -36,6 +37,7 @@ def fetch_corpus(pin: CorpusPin, texts: Mapping[str, TextPin], tree: Path, out: 
         if pin.repo is None:
             digest = write_tree_text(tree, text.paths, out / text.name, text.expected)
         else:
+            HUGGING_FACE.require_endpoint()
             from requant.places.hub import dataset_rows
 
             assert pin.config and pin.revision and text.split

@@ -15,6 +15,7 @@ from requant.ground.errors import SourceError
 from requant.ground.programs import work_folder
 from requant.pipeline.recipe import bytes_after_download
 from requant.places.downloads import fetch_files, fetch_packed, known_files, require_room
+from requant.places.pages import HUGGING_FACE, MODELSCOPE
 from requant.places.repository import FolderRepository, Repository
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ def _require_shards(pin: ModelPin, index: Path) -> None:
 
 
 def _hub(pin: ModelPin) -> Repository:
+    HUGGING_FACE.require_endpoint()
     from requant.places.hub import HubRepository
 
     assert pin.repo is not None
@@ -114,6 +116,7 @@ def _hub(pin: ModelPin) -> Repository:
 
 
 def _modelscope(pin: ModelPin) -> Repository:
+    MODELSCOPE.require_endpoint()
     from requant.places.modelscope import ModelScopeRepository
 
     assert pin.modelscope is not None

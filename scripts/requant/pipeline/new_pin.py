@@ -14,7 +14,7 @@ import yaml
 
 from requant.conversion.files import DESCRIPTION, checkpoint_files, shards_of
 from requant.documents.pins import read_pins
-from requant.documents.schemas import yaml_of
+from requant.documents.yaml_text import yaml_of
 from requant.formats.ranged import Ranged, read_whole
 from requant.formats.safetensors import INDEX, MAX_INDEX, SUFFIX
 from requant.ground.digests import CHUNK, Digest, named_when_whole
@@ -24,7 +24,7 @@ from requant.places.pages import spelled
 from requant.places.place import Place, RepositoryPlace, named, open_place
 from requant.places.repository import NAME
 
-MODELS = re.compile(r"^models:[ \t]*(#.*)?$", re.MULTILINE)
+MODELS = re.compile(r"^models:[ \t]*(#[^\r\n]*)?(?=\r?$)", re.MULTILINE)
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 README_LIMIT = 4_000_000
 SPDX = {
@@ -62,13 +62,16 @@ def add_pin(weights: str, table: Path, name: str | None = None, licence: str | N
     called = name or Path(weights.partition("://")[2] or Path(weights).resolve()).name.partition("@")[0]
     if called in read_pins(table).models:
         raise RecipeError(f"{table} has models.{called} already: remove it first, or give another --name")
-    text = table.read_text(encoding="utf-8")
+    text = table.read_bytes().decode()
+    end = "\r\n" if "\r\n" in text else "\n"
     found = MODELS.search(text)
     if found is None:
         raise RecipeError(f"{table} has no line that is models: and nothing else: write one")
     pin = _look(weights, called, licence)
-    with named_when_whole(table) as temporary:
-        temporary.write_text(f"{text[: found.end()]}\n{pin.text.rstrip()}{text[found.end() :]}", encoding="utf-8")
+    written = pin.text.rstrip().replace("\n", end)
+    # Where a link leads to: the link itself stays one.
+    with named_when_whole(table.resolve()) as temporary:
+        temporary.write_bytes(f"{text[: found.end()]}{end}{written}{text[found.end() :]}".encode())
         read_pins(temporary, str(table))
     return pin
 

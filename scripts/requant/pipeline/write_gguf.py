@@ -13,9 +13,10 @@ from requant.formats.gguf_regions import regions
 from requant.formats.safetensors import INDEX, SUFFIX, read_checkpoint
 from requant.ground.digests import Digest, publish
 from requant.ground.disk import require_space
-from requant.ground.errors import UnsupportedError
+from requant.ground.errors import FormatError, UnsupportedError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.progress import progress
+from requant.ground.text import printable
 from requant.pipeline.describe import Description, Piece, examine, require_finite
 from requant.places.place import LocalPlace, Place
 from requant.toolchain.gguf_py import HeaderRequest, write_header
@@ -41,6 +42,10 @@ def convert_folder(folder: Path, out: Path) -> Digest:
     """
     [pin] = [pin for pin in read_pins(TABLE, "the pin table").toolchains.values() if pin.commit == COMMIT]
     name = folder.resolve().name
+    if not name.isprintable():
+        raise FormatError(
+            f"{printable(str(folder))} has a name that does not print, and the GGUF would bear it: rename it"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         LocalPlace(folder, str(folder)) as place,

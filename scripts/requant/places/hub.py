@@ -60,6 +60,11 @@ ADDRESSED = Advice("the address", "or audit files that lie on this machine")
 UNREACHED = "cannot be reached: name a mirror in HF_ENDPOINT, {elsewhere}"
 # In this order: some of these classes derive from others.
 SENTENCES = (
+    Sentence(
+        (UnicodeEncodeError, httpx2.LocalProtocolError),
+        "cannot be asked: HF_TOKEN holds characters that no token has, set it again",
+        AccessError,
+    ),
     Sentence(OfflineModeIsEnabled, "is needed, but HF_HUB_OFFLINE is set: unset it, or fetch the files beforehand"),
     Sentence(GatedRepoError, "is gated: accept its terms on its page and set HF_TOKEN (403)", AccessError),
     Sentence(RevisionNotFoundError, "does not exist at that commit: correct {named_by}'s revision (404)"),

@@ -51,15 +51,31 @@ class Hub:
         asked = os.environ.get(self.variable) or next(iter(self.hosts.values()))
         return asked if SCHEME.match(asked) else f"https://{asked}"
 
+    def require_endpoint(self) -> None:
+        """Refuse an endpoint that is no address, before a hub's client is imported, which would fail on it.
+
+        Raises:
+            PlaceError: naming the variable of the environment.
+        """
+        try:
+            usable = bool(urlsplit(self.endpoint).hostname) and urlsplit(self.endpoint).port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise PlaceError(f"{self.variable} is no address: write one such as https://hub.example, or unset it")
+
     def below(self, url: SplitResult) -> list[str] | None:
         """The parts of an address behind this hub's own; ``None`` where it is another's."""
         parts = [part for part in url.path.split("/") if part]
         if url.hostname in self.hosts:
             return parts
         endpoint = os.environ.get(self.variable, "")
-        here = urlsplit(endpoint if SCHEME.match(endpoint) else f"https://{endpoint}")
+        try:
+            here = urlsplit(endpoint if SCHEME.match(endpoint) else f"https://{endpoint}")
+            same = here.hostname is not None and (here.hostname, here.port) == (url.hostname, url.port)
+        except ValueError:
+            return None  # whoever asks there, or reads that address, says what is wrong with it
         base = [part for part in here.path.split("/") if part]
-        same = here.hostname is not None and (here.hostname, here.port) == (url.hostname, url.port)
         return parts[len(base) :] if same and parts[: len(base)] == base else None
 
     def require_site(self, url: SplitResult, shown: str) -> None:
@@ -68,6 +84,7 @@ class Hub:
         Raises:
             PlaceError: saying how to ask it.
         """
+        self.require_endpoint()
         there = self.hosts.get(urlsplit(self.endpoint).hostname or "")
         site = self.hosts.get(url.hostname or "")
         if site and there and site != there:
@@ -172,10 +189,9 @@ def _shown(text: str) -> Shown | None:
         return None
     try:
         url = urlsplit(text)
-        below = [(hub, hub.below(url)) for hub in HUBS.values()]
     except ValueError:
         return None  # whoever reads it says what is wrong with it
-    for hub, parts in below:
+    for hub, parts in ((hub, hub.below(url)) for hub in HUBS.values()):
         if parts is None:
             continue
         shown = Label(text)

@@ -26,7 +26,7 @@ from requant.formats.ranged import LocalFile, Ranged
 from requant.ground.digests import GIT_ID, SHA256, Known
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, Label, checked
-from requant.places.pages import WEIGHTS, spelled
+from requant.places.pages import HUBS, WEIGHTS, spelled
 from requant.places.remote import Connections, Network, RemoteFile
 from requant.places.repository import NAME, PATH, Commit, Snapshot
 
@@ -211,6 +211,8 @@ def open_place(text: str, network: Network | None = None) -> Place:
     Raises:
         SourceError: one sentence, when ``text`` is none of the forms, or the place cannot be reached or read.
     """
+    if not text.isprintable() and Path(text).exists():
+        raise PlaceError(f"{text[:256]!r} has a name that does not print: rename it")
     if not text or not text.isprintable():
         raise PlaceError(f"{text[:256]!r} names no place: {FORMS}")
     text = spelled(text)
@@ -224,6 +226,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
     found = PATH.fullmatch(rest)
     if not found:
         raise PlaceError(f"{Label(text)[:256]} names no repository: {FORMS}")
+    HUBS[scheme].require_endpoint()
     if scheme == "hf":
         from requant.places.hub import snapshot
     else:

@@ -1,5 +1,7 @@
 """An audit's outcome for the terminal that standard output is: the headline, then what matters."""
 
+from shutil import get_terminal_size
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +16,8 @@ COLOURS = {ExitCode.OK: "bold green", ExitCode.AGAINST: "bold red", ExitCode.UNC
 def as_text(document: Document) -> str:
     """What stands on the terminal."""
     document = plain(document)
-    console = Console(highlight=False)
+    columns, lines = get_terminal_size()  # rich itself fails where COLUMNS is ²
+    console = Console(highlight=False, width=columns, height=lines)
     with console.capture() as captured:
         console.print(Text(document["headline"], COLOURS[document["exit_code"]]))
         table = Table(box=None, show_header=False, pad_edge=False)

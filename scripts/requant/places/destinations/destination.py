@@ -10,6 +10,7 @@ from requant.ground.digests import Known
 from requant.ground.errors import PlaceError
 from requant.ground.text import did_you_mean, printable
 from requant.places.addresses import Label
+from requant.places.pages import HUGGING_FACE, MODELSCOPE
 from requant.places.repository import ID, Advice
 
 HUBS = ("huggingface", "modelscope")
@@ -109,9 +110,11 @@ def destination(name: str) -> Destination:
     if not ID.fullmatch(repo):
         raise PlaceError(f"--to {printable(name)} names no repository: write {hub}:OWNER/NAME")
     if hub == "huggingface":
+        HUGGING_FACE.require_endpoint()
         from requant.places.destinations.huggingface import HubDestination
 
         return HubDestination(repo)
+    MODELSCOPE.require_endpoint()
     from requant.places.destinations.modelscope import ModelScopeDestination
 
     return ModelScopeDestination(repo)
