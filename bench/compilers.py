@@ -18,6 +18,7 @@ from requant.quantization.derivation import Making, Rows, Tally, Ways, compare_r
 
 SLOW = (*NEEDS_IMPORTANCE, GGMLType.IQ3_XXS, GGMLType.IQ3_S)
 COLUMNS = 1024
+CLANG = ("x86-64-v3 clang", "ARM64 clang")
 
 
 def kinds_of_weights(seed: int, rows: int) -> Iterator[tuple[str, Floats]]:
@@ -48,16 +49,15 @@ def as_bf16(weights: Floats) -> Floats:
 
 def measured(compiler: str, kind: GGMLType, rows: int) -> list[Tally]:
     """What differs, for each kind of weights and of importances."""
-    from support.quants import kept, program
+    from support.quants import PINS, kept, program
 
+    quantize = kept(Arithmetic.STRICT, compiler).quantize if compiler in PINS else program(compiler).quantize
     found = []
     for _, weights in kinds_of_weights(1, rows):
         for _, by in kinds_of_importances(2):
             if by is None and kind in NEEDS_IMPORTANCE:
                 continue
-            given = Rows(
-                kind, as_bf16(weights), by, program(compiler).quantize(kind, as_bf16(weights), by), np.arange(rows)
-            )
+            given = Rows(kind, as_bf16(weights), by, quantize(kind, as_bf16(weights), by), np.arange(rows))
             makings = [Making(arithmetic, GGMLType.F32) for arithmetic in Arithmetic]
             tallies = [compare_rows(Ways(kept, order), given) for order in (makings, makings[::-1])]
             found.append(min(tallies, key=lambda tally: tally.differing))
@@ -66,7 +66,7 @@ def measured(compiler: str, kind: GGMLType, rows: int) -> list[Tally]:
 
 @click.command()
 @click.option("--rows", default=1024, help="Of each kind of weights; a sixteenth of them for the slow types.")
-@click.option("--compiler", "compilers", multiple=True, default=("x86-64-v3 clang", "ARM64 clang"))
+@click.option("--compiler", "compilers", multiple=True, default=CLANG, help="Or a toolchain.")
 @click.option("--type", "types", multiple=True, type=click.Choice([kind.name for kind in DERIVED]), help="Only these.")
 def main(rows: int, compilers: tuple[str, ...], types: tuple[str, ...]) -> None:
     """Print one line for each type and compiler: shares of blocks that differ, their number, and those unexplained."""

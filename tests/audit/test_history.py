@@ -1,13 +1,19 @@
 """requant.audit.metadata.history: which revision a changed key comes from, as the real client asks the loopback Hub."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from requant.audit.metadata.history import find_origins
+from requant.ground.digests import Known
+from requant.places.repository import Commit
 from support.checkpoints import Model, write_checkpoint
 from support.hub import Fault, LoopbackHub, Snapshot
-from support.small_checkpoint import CONFIG, GENERATION, SETTINGS, checkpoint
+from support.small_checkpoint import CONFIG, GENERATION, SETTINGS, checkpoint, header
 
 REPO = "Org/Small"
 TINY = {**CONFIG, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 2}
@@ -95,6 +101,34 @@ def test_a_gguf_has_no_history_of_small_files(
 def test_as_many_as_are_bearable(commits: list[Snapshot], library: Ask) -> None:
     told = library(TELL, f"hf://{REPO}", FIRST, most=1)
     assert told.endswith("; nor what the other revision gives")
+
+
+class LongHistory:
+    """A place with more commits than anybody wants to look at; none of them changes a file."""
+
+    names, revision = ("config.json",), "50"
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def history(self) -> list[Commit]:
+        return [Commit(str(number), "2025-03-01") for number in range(100)]
+
+    @contextmanager
+    def at(self, commit: str) -> Iterator["LongHistory"]:
+        self.asked.append(int(commit))
+        yield self
+
+    def expected(self, name: str) -> Known:
+        return Known(len(name), "0" * 64)
+
+
+def test_32_revisions_are_looked_at_the_nearest_first() -> None:
+    place = LongHistory()
+    weights: Any = SimpleNamespace(place=place, texts={"config.json": b"{}"})
+    found = find_origins([TEMPLATE], header({}), weights)
+    assert (found.found, found.looked, found.trouble) == ({}, 32, None)
+    assert place.asked == [50 + sign * far for far in range(1, 17) for sign in (-1, 1)]
 
 
 def test_a_hub_that_does_not_tell(hub: LoopbackHub, commits: list[Snapshot], library: Ask) -> None:

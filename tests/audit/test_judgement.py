@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from requant.audit.weights.judgement import ALONE, COARSE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, judge
+from requant.audit.weights.judgement import ALONE, COARSE, ELSEWHERE, RATES, TOO_FEW, TOO_MANY, judge, rate
 from requant.audit.weights.tensor import TensorAudit
+from requant.formats.ggml import Arithmetic
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.quantization.consistency import Consistency
 from requant.quantization.derivation import Odd, Tally
 from requant.quantization.verdict import Verdict
+from support.checkout import ROOT
 
 BLOCKS = 100_000
 EXACT, NEAR, CONSISTENT, MISMATCH, UNCHECKED = Verdict
@@ -45,6 +48,16 @@ FILES: dict[str, tuple[Sequence[TensorAudit], Sequence[Verdict], str | None]] = 
     "seven of a small file": ([audit(7, blocks=1000)], [UNCHECKED], TOO_FEW),
     "eight of a small file": ([audit(8, blocks=1000)], [NEAR], None),
     "nearly all of two": ([audit(0, 99_000), audit(0, 60_000), audit(0, 50_000)], [MISMATCH] * 3, None),
+    "one block of a type that clang makes alike": (
+        [audit(1, kind=T.Q5_K), audit(kind=T.Q5_K)], [UNCHECKED, EXACT], TOO_FEW,
+    ),
+    "one block of a type that clang makes alike, beside one that none does": (
+        [audit(1, kind=T.Q5_K), audit(kind=T.Q6_K)], [MISMATCH, EXACT], ALONE,
+    ),
+    "as many as are let pass of what was not measured": ([audit(BLOCKS // 20, kind=T.IQ2_XS)], [NEAR], None),
+    "and more": ([audit(BLOCKS // 18, kind=T.IQ2_XS)], [UNCHECKED], TOO_MANY),
+    "as many as are let pass of IQ3_S": ([audit(BLOCKS // 100, kind=T.IQ3_S)], [NEAR], None),
+    "and more of it": ([audit(BLOCKS // 80, kind=T.IQ3_S)], [UNCHECKED], TOO_MANY),
     "a type that clang makes alike": (
         [audit(kind=T.IQ4_XS), audit(USUAL, kind=T.Q6_K)], [EXACT, NEAR], None,
     ),
@@ -52,6 +65,40 @@ FILES: dict[str, tuple[Sequence[TensorAudit], Sequence[Verdict], str | None]] = 
         [audit(), audit(USUAL, kind=T.Q6_K)], [EXACT, UNCHECKED], ELSEWHERE,
     ),
 }  # fmt: skip
+
+
+def measured() -> dict[T, tuple[float, float]]:
+    """The least and the greatest share of blocks of each type that any compiler was seen to make otherwise."""
+    text = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    found: dict[T, tuple[float, float]] = {}
+    for name, least, most in re.findall(
+        r"^\| (\w+) \| .* clang \| (.+) % \| .+ % \| (.+) % \|.*\|$", text, re.MULTILINE
+    ):
+        low, high = found.get(T[name], (1.0, 0.0))
+        found[T[name]] = min(low, float(least) / 100), max(high, float(most) / 100)
+    return found
+
+
+def test_bounds_are_a_quarter_of_the_least_and_twice_the_most_that_was_seen() -> None:
+    """And where no block was seen to differ, 0.2 % may; of IQ3_S, of which few were looked at, 1 %."""
+    assert measured().keys() == RATES.keys()
+    for kind, (least, most) in measured().items():
+        assert rate(kind).least == pytest.approx(least / 4, rel=0.1), kind
+        assert rate(kind).most == pytest.approx(2 * most if most else 0.01 if kind is T.IQ3_S else 0.002, rel=0.15), (
+            kind
+        )
+    assert {rate(kind) for kind in (T.IQ1_S, T.IQ1_M, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ3_XXS)} == {(0, 0.05)}
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, UNCHECKED), (0.52, MISMATCH)])
+def test_what_an_arithmetic_that_is_lacking_could_explain(share: float, expected: Verdict) -> None:
+    """About half of a tensor's blocks, and no more: of those the reason says what is missing."""
+    one = audit(0, round(share * BLOCKS))
+    judge([one], sampled=False, lacking={Arithmetic.FUSED: "no gcc"})
+    assert one.verdict is expected
+    assert (one.reason or "").endswith("the fused arithmetic could explain them, and cannot be had here: no gcc") == (
+        expected is UNCHECKED
+    )
 
 
 def out_of_reach(explained: int, ratio: float = 1.1, off: int = 0) -> TensorAudit:

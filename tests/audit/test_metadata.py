@@ -184,6 +184,10 @@ CHANGES: dict[str, tuple[str, Change, Grade | None]] = {
     "causal as assumed": ("qwen3.attention.causal", lambda kv: Field(ValueType.BOOL, True), Grade.HARMLESS),
     "not causal": ("qwen3.attention.causal", lambda kv: Field(ValueType.BOOL, False), Grade.SERIOUS),
     "no key-value heads": ("qwen3.attention.head_count_kv", lambda kv: None, Grade.SERIOUS),
+    "an added padding id that is a text": ("tokenizer.ggml.padding_token_id", lambda kv: text("6"), Grade.SERIOUS),
+    "a name that llama.cpp splits texts by": ("general.name", lambda kv: text("Qwen3 mixed with Phi-3"), Grade.UNCHECKED),
+    "a name that is no text": ("general.name", lambda kv: Field(U32, 7), Grade.UNCHECKED),
+    "a number for one token": ("tokenizer.ggml.scores", lambda kv: Field(ValueType.ARRAY, np.zeros(1, "<f4"), ValueType.FLOAT32), Grade.UNCHECKED),
     "padding id of another type": ("tokenizer.ggml.padding_token_id", lambda kv: Field(ValueType.INT32, 6), Grade.SERIOUS),
 }  # fmt: skip
 
@@ -201,6 +205,16 @@ def test_a_change(key: str, change: Change, grade: Grade | None) -> None:
         assert key in comparison.equal and key not in found
     else:
         assert (found[key].grade, key in comparison.equal) == (grade, False)
+
+
+@pytest.mark.parametrize(("name", "grade"), [(None, Grade.UNCHECKED), ("other", Grade.UNCHECKED), ("mini PHI3", None)])
+def test_a_name_that_llama_cpp_splits_texts_by(name: str | None, grade: Grade | None) -> None:
+    expected = expected_metadata(checkpoint())
+    expected = replace(expected, values={**expected.values, "general.name": text("Phi-3 mini")})
+    metadata = {key: field for key, field in subject(expected).items() if key != "general.name"}
+    metadata |= {"general.name": text(name)} if name else {}
+    found = {each.key: each.grade for each in compare_metadata(header(metadata), expected).findings}
+    assert found["general.name"] is (grade or Grade.HARMLESS)
 
 
 def test_keys_of_the_claimed_architecture_are_serious_too() -> None:

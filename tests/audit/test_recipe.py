@@ -9,7 +9,7 @@ import pytest
 
 from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding, NamedImatrix, compare_making
 from requant.audit.recipe.mix import Made, RecipeAnswer, about_label, answer_mix, with_findings
-from requant.audit.recipe.promises import promised
+from requant.audit.recipe.promises import Matrices, hold, promised
 from requant.audit.recipe.sanity import MATRIX, Sanity, sanity_of
 from requant.audit.status import Mix
 from requant.formats.ggml import GGMLType as T
@@ -68,6 +68,9 @@ def test_without_a_label_the_nearest_mix_is_found() -> None:
     assert (found.status, found.mix) == (Mix.CUSTOM, "Q5_K_M")
 
 
+EXPERTS = {name: (shape, T.MXFP4 if name.endswith("ffn_up.weight") else kind) for name, (shape, kind) in SOURCE.items()}
+"""As gpt-oss has them: the larger part of the weights is in few bits already."""
+KEPT = {"ffn_up.weight": T.MXFP4}
 FALSE: dict[str, tuple[Made, str, str]] = {
     "Q2_K labelled Q6_K": (made("Q2_K", label="Q6_K"), FILE_TYPE, "says Q6_K, but the types are exactly those of Q2_K"),
     "Q4_K_S labelled Q4_K_M": (made("Q4_K_S", label="Q4_K_M"), FILE_TYPE, "exactly those of Q4_K_S"),
@@ -77,20 +80,23 @@ FALSE: dict[str, tuple[Made, str, str]] = {
     "Q8_0 labelled BF16": (made("Q8_0", label="BF16"), FILE_TYPE, "no matrix has a type of that mix: they are Q8_0"),
     "Q2_K with one tensor as its name says": (
         made("Q2_K", {"blk.0.attn_q.weight": T.Q5_K, "output.weight": T.Q5_K}, label=None, name="Model-Q5_K_M.gguf"),
-        "file name", "the file name says Q5_K_M, but the matrices have",
+        "file name", "the file name says Q5_K_M, but inside the blocks the matrices have",
     ),
     "Q2_K without label in Model-Q6_K.gguf": (made("Q2_K", label=None, name="Model-Q6_K.gguf"), "file name", "the file name says Q6_K"),
     "Q2_K in Model-Q6_K.gguf": (made("Q2_K", name="Model-Q6_K.gguf"), "file name", "the types are exactly those of Q2_K"),
     "Q2_K in model.i1-q6_k.gguf": (made("Q2_K", name="model.i1-q6_k.gguf"), "file name", "the file name says Q6_K"),
     "Q2_K in Model_Q6_K_imatrix.gguf": (made("Q2_K", name="Model_Q6_K_imatrix.gguf"), "file name", "the file name says Q6_K"),
-    "Q2_K in Model-Q6_K_L.gguf": (made("Q2_K", name="Model-Q6_K_L.gguf"), "file name", "says Q6_K_L, but the matrices have"),
-    "Q2_K in Model-UD-Q4_K_XL.gguf": (made("Q2_K", name="Model-UD-Q4_K_XL.gguf"), "file name", "says Q4_K_XL, but the matrices have"),
+    "Q2_K in Model-Q6_K_L.gguf": (made("Q2_K", name="Model-Q6_K_L.gguf"), "file name", "says Q6_K_L, but inside the blocks the matrices have"),
+    "Q2_K in Model-UD-Q4_K_XL.gguf": (made("Q2_K", name="Model-UD-Q4_K_XL.gguf"), "file name", "says Q4_K_XL, but inside the blocks the matrices have"),
     "IQ4_XS in Model-IQ4_NL.gguf": (made("IQ4_XS", name="Model-IQ4_NL.gguf"), "file name", "says IQ4_NL, but"),
     "Q4_K_M in Model-BF16.gguf": (made("Q4_K_M", name="Model-BF16.gguf"), "file name", "says BF16, but"),
     "Q2_K in Model-Q6K.gguf": (made("Q2_K", label=None, name="Model-Q6K.gguf"), "file name", "the file name says Q6_K"),
-    "Q2_K in model-q6-k-l.gguf": (made("Q2_K", name="model-q6-k-l.gguf"), "file name", "says Q6_K_L, but the matrices have"),
+    "Q2_K in model-q6-k-l.gguf": (made("Q2_K", name="model-q6-k-l.gguf"), "file name", "says Q6_K_L, but inside the blocks the matrices have"),
     "Q2_K in model-fp16.gguf": (made("Q2_K", name="model-fp16.gguf"), "file name", "the file name says F16"),
     "Q4_K_S in Model-Q4_K_M.gguf": (made("Q4_K_S", name="Model-Q4_K_M.gguf"), "file name", "exactly those of Q4_K_S"),
+    "a quarter in few bits by the weights, all else by choice": (
+        made("Q4_K_M", KEPT, label=None, source=EXPERTS, name="Model-Q8_0.gguf"), "file name", "the file name says Q8_0",
+    ),
     "unknown architecture": (
         made("Q2_K", label="Q5_K_S", model=Model("gemma9", LAYERS, 8, 2)), FILE_TYPE, "says Q5_K_S, but no matrix has a type of that mix",
     ),
@@ -107,6 +113,10 @@ def test_what_the_tensors_deny_is_evidence(subject: Made, key: str, words: str) 
 
 
 HONEST = {
+    "what the weights hold in few bits, beside F16": made("F16", KEPT, source=EXPERTS, name="Model-F16.gguf"),
+    "what the weights hold in few bits, beside Q8_0": made("Q8_0", KEPT, source=EXPERTS, name="Model-Q8_0.gguf"),
+    "what the weights hold in few bits, beside Q6_K": made("Q6_K", KEPT, source=EXPERTS, name="Model-Q6_K.gguf"),
+    "an embedding of fewer bits": made("Q8_0", {"token_embd.weight": T.Q4_K}, name="Model-Q8_0.gguf"),
     "imatrix": made("Q4_K_M", name="Model-Q4_K_M-imatrix.gguf"),
     "small letters": made("Q4_K_M", name="model.i1-q4_k_m.gguf"),
     "UD": made("Q4_K_M", {"attn_v.weight": T.Q6_K, "output.weight": T.Q8_0}, name="Model-UD-Q4_K_XL.gguf"),
@@ -129,6 +139,14 @@ HONEST = {
 def test_honest_names_accuse_nobody(subject: Made) -> None:
     found = answered(subject)
     assert (found.status.exit_code, found.findings) == (ExitCode.OK, ()), found.sentence
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.86, True), (0.84, False), (1.2, True)])
+@pytest.mark.parametrize(("name", "kind"), [("Model-Q6_K_L.gguf", T.Q6_K), ("Model-Q4_K_M.gguf", T.Q4_K)])
+def test_a_name_must_have_85_percent_of_the_bits_that_it_promises(name: str, kind: T, share: float, kept: bool) -> None:
+    bits = share * 8 * kind.type_size / kind.block_size
+    found = [*hold(None, name, Matrices(frozenset({kind, T.Q2_K}), frozenset({512}), bits, (), {}))]
+    assert [each.grade for each in found] == ([] if kept else [Grade.SERIOUS])
 
 
 def test_a_label_may_have_few_tensors_of_its_type() -> None:
@@ -243,6 +261,16 @@ def test_entries_of_which_nothing_shows_may_have_been_kept(untold: int, right: l
         found = compare_making(header({COUNTS[0]: number(count)}), NamedImatrix(252, 100, untold))
         assert [each.grade for each in found] == ([] if count in right else [Grade.SERIOUS])
         assert all(each.expected == ("252" if not untold else "250 to 252") for each in found)
+
+
+def test_a_matrix_of_which_no_tensor_shows_a_trace_contradicts_nothing() -> None:
+    """As beside a quant in Q8_0, where a matrix that was measured again lies."""
+    assert compare_making(header({COUNTS[0]: number(252)}), NamedImatrix(252, 99, 252, used=False)) == ()
+    found = compare_making(header({COUNTS[1]: number(100)}), NamedImatrix(252, 99, 252, used=False))
+    assert [each.grade for each in found] == [Grade.UNCHECKED]
+    assert [each.grade for each in compare_making(header({COUNTS[1]: number(100)}), NamedImatrix(252, 99))] == [
+        Grade.SERIOUS
+    ]
 
 
 def test_a_false_count_is_evidence_of_the_recipe() -> None:

@@ -13,20 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from requant.audit.question import Question, audit
 from requant.audit.recipe.imatrix import ImatrixReport
 from requant.audit.report import as_document
 from requant.audit.weights.journal import Journal
-from requant.ground.errors import SourceError
+from requant.ground.errors import SourceError, ToolError
 from requant.places import spans
 from requant.places.pace import BURST, Rate
 from requant.places.spans import MAX_SPANS
 from support.clocks import SetClock
 from support.command import PYTHONPATH
+from support.gguf_files import write_imatrix
 from support.hub import Fault, LoopbackHub
-from support.load import COUNT, QUANT, WEIGHTS, serve, write_pair
+from support.load import COLUMNS, COUNT, QUANT, WEIGHTS, serve, write_pair
 
 CODE = "from requant.audit.weights import journal; journal.WORTH = 0.0; from requant.cli.main import main; main(prog_name='requant')"
 
@@ -195,6 +197,13 @@ def test_another_question_has_another_journal(
     audited(rows=None)
     monkeypatch.setattr("numpy.__version__", "9.9")
     audited(rows=None)
-    assert len(set(paths[1:])) == 4
+    for number in (1, 2):
+        squares = np.full((1, COLUMNS), number, np.float32)
+        name = "blk.0.attn_q.weight"
+        matrix = {f"{name}.in_sum2": squares, f"{name}.counts": np.ones((1, 1), np.float32)}
+        audited(rows=None, imatrix=str(write_imatrix(tmp_path / "imatrix.gguf", matrix)))
+    with pytest.raises(ToolError):  # the module is of another llama.cpp, and there is no compiler
+        audited(rows=None, toolchain="llama.cpp-4227c9be4268")
+    assert len(set(paths[1:])) == 7
     assert {path.parent for path in paths} == {tmp_path / "cache" / "requant" / "audits"}
     assert not (tmp_path / "cache").exists()

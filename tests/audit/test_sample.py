@@ -7,7 +7,10 @@ from math import comb
 import numpy as np
 import pytest
 
+from requant.audit.answers import cover
+from requant.audit.question import ROWS as DEFAULT
 from requant.audit.weights.sample import LEAST, caught, draw, missed, runs
+from support.small_checkpoint import header
 
 ROWS = {"embedding": 151_936, "attn_q": 256, "ffn_up": 768, "one": 1, "ffn_down": 256}
 
@@ -68,6 +71,24 @@ def test_the_seed_decides() -> None:
     assert said(5) == said(5)
     assert len({str(said(seed)) for seed in range(50)}) == 50
     assert said(5) == said(5, {f"other.{name}": rows for name, rows in ROWS.items()})
+
+
+def test_without_a_seed_it_is_fresh_each_time() -> None:
+    """A publisher cannot prepare for it; whoever names it reads the same rows again."""
+    found = [cover(header({}), 4, None) for _ in range(20)]
+    assert len({each.seed for each in found}) == 20
+    assert all(each.seed is not None and 0 <= each.seed < 2**64 for each in found)
+    assert max(each.seed or 0 for each in found) > 2**48, "all of its bits are drawn"
+    again = cover(header({}), 4, found[0].seed)
+    assert {name: rows.tolist() for name, rows in (again.selected or {}).items()} == {
+        name: rows.tolist() for name, rows in (found[0].selected or {}).items()
+    }
+
+
+def test_what_the_documents_say_of_a_sample() -> None:
+    """docs/verdicts.md: 1,024 rows by default, eight of every matrix besides, and what so many miss."""
+    assert (DEFAULT, LEAST) == (1024, 8)
+    assert (f"{caught(0.01, 1024):.2%}", f"{caught(0.01, 4096):.2%}") == ("0.45%", "0.11%")
 
 
 @pytest.mark.parametrize("seed", [0, 3, 2**64 - 1])

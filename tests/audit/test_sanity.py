@@ -87,6 +87,14 @@ def test_the_worst_group_is_spared_and_no_more() -> None:
     assert worse.ratio == pytest.approx(1 + 39 / 7, rel=0.2)
 
 
+@pytest.mark.parametrize(("groups", "spared"), [(8, 1), (31, 1), (64, 2), (96, 3), (127, 3)])
+def test_a_thirty_second_of_the_groups_is_spared(groups: int, spared: int) -> None:
+    """So many may be ruined and nothing is said; one more is seen."""
+    for ruined in (spared, spared + 1):
+        found = Unweighted(np.where(np.arange(groups) < ruined, 1e6, 1.0), np.ones(groups))
+        assert (found.ratio == 1) == (ruined == spared)
+
+
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_batches_add_up_to_the_whole(batch: int) -> None:
     rows = rows_of(200, CARELESS)
@@ -113,6 +121,7 @@ def test_few_rows_are_looked_at(count: int) -> None:
     rows, counting = rows_of(count, PURE), Counting(Arithmetic.STRICT, [])
     look(counting, rows, rows.indices)
     assert counting.asked == [min(count, max(LEAST, LOOKED // COLUMNS)) * COLUMNS]
+    assert count < 1000 or counting.asked == [8192], "as docs/verdicts.md says"
 
 
 @pytest.mark.parametrize(

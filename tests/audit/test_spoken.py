@@ -99,8 +99,8 @@ def test_several_sentences_and_a_headline() -> None:
 
 
 def test_what_stands_in_a_sentence_is_said_too() -> None:
-    reason = "the file name says Q6_K, but the matrices have 2.96 bits per weight, Q6_K has 6.56"
-    assert spoken(reason).zh == "文件名说是 Q6_K，但矩阵每权重有 2.96 比特，Q6_K 为 6.56"
+    reason = "the file name says Q6_K, but inside the blocks the matrices have 2.96 bits per weight, Q6_K has 6.56"
+    assert spoken(reason).zh == "文件名说是 Q6_K，但各层之内的矩阵每权重有 2.96 比特，Q6_K 为 6.56"
     several = "2 of 3 tensors could not be checked against W: a, b and 25 more (the named weights have no such tensor)"
     assert spoken(several).zh == "3 个张量中有 2 个无法与 W 对照：a, b 及另外 25 个（指定的权重没有这个张量）"
 

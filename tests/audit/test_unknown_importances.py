@@ -47,6 +47,15 @@ ALONE: Mapping[str, tuple[T, Consistency, Verdict, str]] = {
     "a large error": (T.Q4_K, replace(OFF, error=41), MISMATCH, "its error is 4.1 times that of a derivation"),
     "as far as zeros": (T.IQ1_S, replace(GOOD, error=1001), UNCHECKED, "IQ1_S holds nothing"),
     "further than zeros": (T.IQ1_S, replace(GOOD, error=1300), MISMATCH, "further from the weights than zeros are"),
+    # at the bounds that docs/verdicts.md gives
+    "twice the error": (T.Q4_K, replace(GOOD, error=20), CONSISTENT, "every quant"),
+    "four times the error, a grid": (T.IQ2_S, replace(GOOD, error=40), CONSISTENT, "every sign"),
+    "more than that": (T.IQ2_S, replace(GOOD, error=41), UNCHECKED, "its scales make an error that is 4.1 times that"),
+    "four times the error, and off": (T.Q4_K, replace(OFF, error=40), UNCHECKED, "another quantizer may keep such quants"),
+    "a quarter further than zeros": (T.IQ1_S, replace(GOOD, error=1250), UNCHECKED, "IQ1_S holds nothing"),
+    "and more": (T.IQ1_S, replace(GOOD, error=1251), MISMATCH, "further from the weights than zeros are"),
+    "no scale at all, nearly a tenth": (T.Q4_K, replace(OFF, off=25_599, contradicted=9), MISMATCH, "under no scale whatever"),
+    "no scale at all, a tenth and more": (T.Q4_K, replace(OFF, off=25_601, contradicted=9), UNCHECKED, "as GPTQ does"),
 }  # fmt: skip
 
 
@@ -88,6 +97,16 @@ def test_a_few_blocks_in_most_tensors() -> None:
         assert {each.verdict for each in audits[:count]} == {expected}
         assert {each.verdict for each in audits[count:]} <= {EXACT}
         assert not differs_throughout(audits)
+
+
+@pytest.mark.parametrize(
+    ("unexplained", "expected"), [(BLOCKS // 2, MISMATCH), (BLOCKS // 2 + 1, CONSISTENT)], ids=["half", "more"]
+)
+def test_other_importances_touch_more_than_half_of_a_tensor(unexplained: int, expected: Verdict) -> None:
+    """Fewer blocks are alterations in a file whose other tensors are derived, whatever their quants say."""
+    audits = [audit(GOOD, unexplained=unexplained), audit(None), audit(None)]
+    judge(audits, sampled=False)
+    assert [each.verdict for each in audits] == [expected, EXACT, EXACT]
 
 
 def test_what_was_not_compared_is_not_consistent() -> None:

@@ -220,3 +220,9 @@ def test_a_page_of_no_file(hub: LoopbackHub, tiny: Snapshot) -> None:
         open_place(f"{hub.url}/Qwen/Tiny/tree/main/deep")
     with pytest.raises(PlaceError, match=r"holds no 'absent\.gguf': correct the name"):
         open_place(f"{hub.url}/Qwen/Tiny/blob/main/absent.gguf")
+
+
+def test_a_folder_whose_name_does_not_print(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b").mkdir()
+    with pytest.raises(PlaceError, match="has a name that does not print: rename it"):
+        open_place(str(tmp_path / "a\x1b"))

@@ -257,17 +257,6 @@ def test_a_hub_refuses(hub: LoopbackHub, tiny: Snapshot, text: str, fault: Fault
     assert words in str(found.value) and "pin" not in str(found.value)
 
 
-def test_a_token_that_cannot_be_sent(hub: LoopbackHub, tiny: Snapshot, library: Callable[..., str]) -> None:
-    said = library("requant.places.place.open_place", "hf://Qwen/Tiny", env={"HF_TOKEN": "hf_é"})
-    assert "cannot be asked: HF_TOKEN holds characters that no token has, set it again" in said
-
-
-def test_a_folder_whose_name_does_not_print(tmp_path: Path) -> None:
-    (tmp_path / "a\x1b").mkdir()
-    with pytest.raises(PlaceError, match="has a name that does not print: rename it"):
-        open_place(str(tmp_path / "a\x1b"))
-
-
 def listing(*siblings: object, sha: object = NOBODY) -> object:
     return {"id": "Qwen/Tiny", "sha": sha, "siblings": list(siblings)}
 

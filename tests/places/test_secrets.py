@@ -121,3 +121,8 @@ def test_what_is_typed_is_not_told(asked: Asked, forks: Forks, tmp_path: Path) -
     assert [line[:10] for line in said.splitlines()].count("exit code ") == len(commands), said
     assert "exit code 0" not in said and "bug" not in said, said
     require_none(tmp_path)
+
+
+def test_a_token_that_cannot_be_sent(hub: LoopbackHub, tiny: Snapshot, library: Callable[..., str]) -> None:
+    said = library("requant.places.place.open_place", "hf://Qwen/Tiny", env={"HF_TOKEN": "hf_é"})
+    assert "cannot be asked: HF_TOKEN holds characters that no token has, set it again" in said

@@ -115,6 +115,13 @@ HONEST = {
     "another padding token": Row(BYTE_PAIRS, put(f"{GGML}padding_token_id", Field(U32, 8)), f"{TRAINERS}, such as Unsloth"),
     "no padding token": Row(BYTE_PAIRS, drop(f"{GGML}padding_token_id"), TRAINERS),
     "a padding token where no file names one": Row(PIECES, put(f"{GGML}padding_token_id", Field(U32, 0)), TRAINERS),
+    "special tokens by keys that llama.cpp has none of (`eos_token_ids`, `add_padding_token`)": Row(
+        BYTE_PAIRS, all_of(
+            put(f"{GGML}eos_token_ids", Field(ValueType.ARRAY, np.array([6, 7], "<i4"), ValueType.INT32)),
+            put(f"{GGML}add_padding_token", Field(BOOL, False)),
+        ), "Ollama",
+    ),
+    "a whole number of `general.sampling.*` in another type": Row(BYTE_PAIRS, put("general.sampling.top_k", Field(U32, 20)), "`--override-kv`"),
     "`cls_token_id`": Row(BYTE_PAIRS, put(f"{GGML}cls_token_id", Field(U32, 6)), OLD),
     "`rope.dimension_count`, `vocab_size` said or not": Row(PIECES, drop("llama.rope.dimension_count", "llama.vocab_size"), OLD),
     "rope base not said where llama.cpp assumes it": Row(PIECES, drop("llama.rope.freq_base"), OLD),

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +41,6 @@ ALIGNMENT = 32
 
 DEFINITIONS = ("-DGGML_SCHED_MAX_COPIES=4", "-D_XOPEN_SOURCE=600", "-D_GNU_SOURCE", "-DNDEBUG")
 WITHOUT_THE_REST = ("-static", "-Wl,--unresolved-symbols=ignore-all")
-ZIG = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl")
 ARM64_STRICT = ("aarch64-linux-gnu-gcc", "-O3", "-ffp-contract=off")
 COMPILERS = {
     "x86-64 GCC": ("gcc", "-O3", *WITHOUT_THE_REST),
@@ -51,7 +48,7 @@ COMPILERS = {
     "x86-64-v3 clang": ("clang", "-O3", "-march=x86-64-v3", *WITHOUT_THE_REST),
     "ARM64 strict": (*ARM64_STRICT, *WITHOUT_THE_REST),
     "ARM64 lanes": (*ARM64_STRICT, "-DLANES", "-DLEVEL=baseline", *WITHOUT_THE_REST),
-    "ARM64 clang": (*ZIG, "-O3", "-static", "-ffunction-sections", "-Wl,--gc-sections"),
+    "ARM64 clang": ("clang", "--target=aarch64-linux-gnu", "-O3", *WITHOUT_THE_REST),
 }
 """Compilers as llama.cpp's own build calls them by default: with contraction wherever they like it."""
 
@@ -101,7 +98,8 @@ def program(compiler: str) -> Program:
     """llama.cpp's quantization compiled by one of ``COMPILERS``; kept in ``build/tests``."""
     command = COMPILERS[compiler]
     runner = ("qemu-aarch64-static",) if compiler.startswith("ARM64") else ()
-    if missing := [name for name in (command[0], *runner) if not shutil.which(name)]:
+    library = ("aarch64-linux-gnu-gcc",) if runner else ()  # clang links its C library, too
+    if missing := [name for name in (command[0], *runner, *library) if not shutil.which(name)]:
         pytest.skip(f"{' and '.join(missing)}: not installed")
     kept(Arithmetic.STRICT)
     own = _lanes(command)
@@ -131,9 +129,8 @@ def _compile(command: tuple[str, ...], own: Sequence[Path], folder: Path, built:
     includes = [f"-I{part}" for part in (folder, tree / "include", tree / "src", *{path.parent for path in own})]
     whole = built.with_suffix(".new")
     subprocess.run(
-        [*command, *DEFINITIONS, *includes, *sources, "-lm", "-o", str(whole)], check=True, capture_output=True,
-        env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")},
-    )  # fmt: skip
+        [*command, *DEFINITIONS, *includes, *sources, "-lm", "-o", str(whole)], check=True, capture_output=True
+    )
     whole.rename(built)
 
 

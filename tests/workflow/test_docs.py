@@ -17,6 +17,7 @@ import grimp
 import pytest
 import yaml
 
+from requant.audit.forms.page import MARKS
 from requant.audit.forms.tensor_map import MISSING
 from requant.audit.limits import Limit
 from requant.audit.metadata.comparison import Grade
@@ -84,6 +85,17 @@ def test_every_word_of_an_audit_is_explained(document: Path) -> None:
     assert {str(word) for words in (Verdict, Mix, Metadata, Reading, Limit) for word in words} | {MISSING} <= rows
     others = {str(word) for words in (Plausibility, Grade, Arithmetic) for word in words}
     assert {word for word in others if f"`{word}`" not in text} == set()
+
+
+@pytest.mark.parametrize("document", VERDICTS, ids=lambda path: path.name)
+def test_every_limit_stands_in_the_table_of_limits_and_every_mark_is_told(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    row = r"\| `\w+` \| [^|\n]+ \| [^|\n]+ \|\n"
+    [rows] = [found for found in re.findall(f"(?:{row})+", text) if "`good`" in found]
+    assert re.findall(r"^\| `(\w+)`", rows, re.MULTILINE) == [str(limit) for limit in Limit]
+    assert [
+        word for word, mark in MARKS.items() if not re.search(rf"`{re.escape(mark)}`(?: is| 是)? `{word}`", text)
+    ] == []
 
 
 def in_chinese(made: str) -> str:

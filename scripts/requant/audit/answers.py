@@ -272,7 +272,7 @@ def answer_recipe(
 def _named(imatrix: HashedImatrix, sweep: Sweep) -> NamedImatrix:
     """What llama-quantize may have noted about an importance matrix, which may have been kept from some tensors."""
     entries = imatrix.content.entries.keys() - sweep.excluded
-    return NamedImatrix(len(entries), imatrix.content.chunk_count, len(entries - {*sweep.used}))
+    return NamedImatrix(len(entries), imatrix.content.chunk_count, len(entries - {*sweep.used}), used=bool(sweep.used))
 
 
 def _sanity(imatrix: HashedImatrix, sweep: Sweep) -> Sanity:

@@ -18,4 +18,5 @@ __all__ = [
     "schemas",
     "sums",
     "templates",
+    "yaml_text",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from requant.audit.metadata.variations import Sides, from_gguf, unread, why_absent, why_added, why_other
+from requant.audit.metadata.variations import Sides, from_gguf, unread, why_absent, why_added, why_matters, why_other
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header
@@ -74,12 +74,13 @@ class NamedImatrix:
     """What llama-quantize notes about an importance matrix: its entries, and the chunks of text it was made of.
 
     ``entries`` are those that it may have been given of it. Of ``untold`` of these the tensors do not show whether it
-    was.
+    was; ``used`` says whether any tensor shows that it was this one.
     """
 
     entries: int
     chunks: int
     untold: int = 0
+    used: bool = True
 
     def allows(self, what: str) -> range:
         """What may be noted of ``entries`` or of ``chunks``."""
@@ -141,6 +142,8 @@ def _finding(key: str, actual: Field, sides: Sides, architectures: set[str]) -> 
     expected = sides.expected
     over = unread(key, sides)
     wanted = expected.values.get(key)
+    if why := why_matters(key, wanted, actual, sides):
+        return _make(key, Grade.UNCHECKED, ABSENT if wanted is None else shown(wanted), shown(actual), why)
     if wanted is None:
         if why := expected.why_unknown(key):
             return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), f"cannot be checked: {why}")
@@ -170,6 +173,8 @@ def _missing(sides: Sides) -> Iterator[MetadataFinding]:
             continue
         if why := why_absent(key, wanted, sides):
             yield _make(key, Grade.HARMLESS, shown(wanted), ABSENT, why, passed_over=unread(key, sides))
+        elif why := why_matters(key, wanted, None, sides):
+            yield _make(key, Grade.UNCHECKED, shown(wanted), ABSENT, why)
         elif sides.expected.by_version and reads(key):
             why = "is absent: upstream's converter of this version writes it, others may not"
             yield _make(key, Grade.UNCHECKED, shown(wanted), ABSENT, why)
@@ -192,7 +197,12 @@ def _own_finding(key: str, actual: Field, imatrix: NamedImatrix | None) -> Metad
     wanted = imatrix.allows(counts[key])
     right = isinstance(actual.value, int) and actual.value in wanted
     said = str(wanted[-1]) if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"
-    return None if right else _serious(key, said, actual, "contradicts the named importance matrix")
+    if right:
+        return None
+    if not imatrix.used:
+        why = "is not of the importance matrix at hand, and no tensor shows whether it was made with that one"
+        return _make(key, Grade.UNCHECKED, said, shown(actual), why)
+    return _serious(key, said, actual, "contradicts the named importance matrix")
 
 
 def _serious(key: str, expected: str, actual: Field, reason: str) -> MetadataFinding:

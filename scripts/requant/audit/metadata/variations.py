@@ -23,10 +23,16 @@ MERGES, PADDING_ID = f"{GGML}merges", f"{GGML}padding_token_id"
 BYTE_PAIRS, PIECES = "gpt2", "llama"
 """Values of ``tokenizer.ggml.model``."""
 SAMPLING = "general.sampling."
+NAME = "general.name"
 PADS_NOTHING = "tools for training change it, and llama.cpp pads nothing with it"
 UNREAD = {BYTE_PAIRS: (SCORES,), PIECES: (MERGES, PRE)}
 """Keys that llama.cpp passes over, by tokenizer."""
-NEVER_READ = (f"{GGML}cls_token_id", "tokenizer.huggingface.json")
+OLLAMA = (
+    *(f"{GGML}{kind}_token_ids" for kind in ("bos", "eos", "unknown", "seperator", "padding", "cls", "mask")),
+    *(f"{GGML}add_{kind}_token" for kind in ("unknown", "seperator", "padding", "cls", "mask")),
+)
+"""What Ollama's converter writes of special tokens, and llama.cpp has no name for (``src/llama-arch.cpp``)."""
+NEVER_READ = (f"{GGML}cls_token_id", "tokenizer.huggingface.json", *OLLAMA)
 NEVER_READ_OF_ARCHITECTURE = ("tensor_data_layout",)
 
 BEGINS = (
@@ -112,9 +118,39 @@ def unread(key: str, sides: Sides) -> bool:
     return key in UNREAD.get(model, ()) or key in never
 
 
+def why_matters(key: str, wanted: Field | None, actual: Field | None, sides: Sides) -> str | None:
+    """What another value does to llama.cpp under a key of which it makes nothing otherwise."""
+    if wanted == actual:
+        return None
+    if actual is not None and (why := _refused(key, actual, sides)):
+        return f"makes llama.cpp refuse the file: {why}"
+    if key == NAME and _told_by_name(wanted) != _told_by_name(actual):
+        return "decides in llama.cpp whether spaces beside special tokens are dropped, and is another one"
+    return None
+
+
+def _refused(key: str, actual: Field, sides: Sides) -> str | None:
+    if key == NAME and actual.type is not ValueType.STRING:
+        return "it is no text"
+    if key == SCORES and sides.text(f"{GGML}model") == BYTE_PAIRS:
+        tokens = sides.subject.get(TOKENS)
+        count = len(tokens.value) if tokens is not None and isinstance(tokens.value, list) else 0
+        numbers = actual.value if actual.item in (ValueType.FLOAT32, ValueType.INT32) else None
+        if not isinstance(numbers, np.ndarray) or len(numbers) < count:
+            return "it is no list of a number for each token"
+    return None
+
+
+def _told_by_name(field: Field | None) -> str:
+    """What ``llama-vocab.cpp`` takes a model for by its name, to strip spaces beside special tokens."""
+    value = field.value if field is not None else ""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+    return next((each for each in ("phi3", "modern-bert") if each in text.lower().replace("phi-3", "phi3")), "")
+
+
 def why_added(key: str, actual: Field, sides: Sides) -> str | None:
     """Why a key that was not expected changes nothing, if so."""
-    if key == PADDING_ID:
+    if key == PADDING_ID and actual.type is ValueType.UINT32:
         return f"is not written by this converter: {PADS_NOTHING}"
     if unread(key, sides):
         return "is not written by this converter, and not read by llama.cpp"
@@ -145,6 +181,13 @@ def why_absent(key: str, wanted: Field, sides: Sides) -> str | None:
 
 def why_other(key: str, wanted: Field, actual: Field, places: set[int] | None, sides: Sides) -> str | None:
     """Why another value is honest, if so; ``places`` are the items in which two lists of the same length differ."""
+    if (
+        key.startswith(SAMPLING)
+        and type(wanted.value) is int
+        and type(actual.value) is int
+        and wanted.value == actual.value
+    ):
+        return "is stored in another type, and llama.cpp reads the same number"
     if (wanted.type, wanted.item) != (actual.type, actual.item):
         return None
     if key == PADDING_ID:

@@ -11,7 +11,15 @@ from itertools import product
 from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding
 from requant.audit.recipe.command import TOP, Types, command_of, options_of
 from requant.audit.recipe.imatrix import HashedImatrix
-from requant.audit.recipe.promises import StockMix, at_most_bits, bits_per_weight, hold, is_matrix, matrices_of
+from requant.audit.recipe.promises import (
+    Matrices,
+    StockMix,
+    at_most_bits,
+    bits_per_weight,
+    hold,
+    is_matrix,
+    matrices_of,
+)
 from requant.audit.recipe.sanity import Sanity
 from requant.audit.status import Mix
 from requant.formats.ggml import PLAIN, GGMLType, ValueType
@@ -108,11 +116,10 @@ def answer_mix(made: Made) -> RecipeAnswer:
     stock = _stock_mixes(made)
     equal = stock.equal(found)
     known = {number: _sum_up(stock.nearest(number, found), shapes) for number in stock.mixes}
-    matrices = matrices_of(made.tensors, equal, known)
-    bits = matrices.bits
+    bits = bits_per_weight((tensor.shape, tensor.type) for tensor in made.tensors)
     foreign = [name for name, kind in found.items() if not kind.is_known]
     # Of these nobody knows how many bits they have.
-    findings = () if foreign else tuple(hold(made.label, made.name, matrices))
+    findings = () if foreign else tuple(hold(made.label, made.name, _promised(made, found, stock)))
     if foreign:
         are = "is of a type" if len(foreign) == 1 else "are of types"
         bits = at_most_bits(made.tensors)
@@ -208,6 +215,25 @@ def _why_unchecked(made: Made, found: Types, stock: Stock) -> str | None:
     if odd := [name for name, kind in found.items() if name in made.source and _impossible(made, stock, name, kind)]:
         return f"llama-quantize, whatever its options, leaves {listed(odd)} in another type"
     return stock.refused.get(made.label) if made.label is not None else None
+
+
+def _promised(made: Made, found: Types, stock: Stock) -> Matrices:
+    """The matrices that label and name speak of.
+
+    What the weights hold in few bits already nobody can give more. Embedding and output layer have options of their
+    own, and are most of a small model: bits are those inside the blocks.
+    """
+    own = [tensor for tensor in made.tensors if not _copied(made, tensor)]
+    inner = [tensor for tensor in own if tensor.name not in TOP] or own
+    shapes = {tensor.name: tensor.shape for tensor in inner}
+    given = {number: _sum_up(stock.nearest(number, found), shapes) for number in stock.mixes}
+    matrices = matrices_of(own, stock.equal({tensor.name: tensor.type for tensor in own}), given)
+    return replace(matrices, bits=bits_per_weight((tensor.shape, tensor.type) for tensor in inner))
+
+
+def _copied(made: Made, tensor: Tensor) -> bool:
+    """Whether a tensor is of few bits because the weights are, as the experts of gpt-oss."""
+    return tensor.type not in PLAIN and tensor.name in made.source and made.source[tensor.name][1] is tensor.type
 
 
 def _impossible(made: Made, stock: Stock, name: str, kind: GGMLType) -> bool:

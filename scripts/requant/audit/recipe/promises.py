@@ -1,9 +1,10 @@
 """What a label or a file name promises of a mix, held against the types that are there.
 
-A label is what llama-quantize was asked for, and its options may leave few tensors of that type: it is false only where
-none has it, or where the types are exactly another mix's. A name is what a person chooses by, so it must keep its
-bits too. But of several words in it one may be true, words that llama-quantize does not know (Q4_K_XL) promise bits
-alone, and who gives more bits than he promises deceives nobody.
+A label is what llama-quantize was asked for, and its options may leave few tensors of that type: it is false only
+where none has it, or where the types are exactly another mix's. A name is what a person chooses by, so it must keep its
+bits too, inside the blocks: embedding and output layer have options of their own. But of several words in it one may be
+true, words that llama-quantize does not know (Q4_K_XL) promise bits alone, and who gives more bits than he promises
+deceives nobody.
 """
 
 import re
@@ -163,7 +164,8 @@ def _too_few(promise: Promise, matrices: Matrices) -> str | None:
     """Whether there are fewer bits than one would take a name for."""
     if promise.number in matrices.equal or matrices.bits >= LEAST_BITS * promise.bits:
         return None
-    return f"the matrices have {matrices.bits:.2f} bits per weight, {promise.base.name} has {promise.bits:.2f}"
+    base = f"{promise.base.name} has {promise.bits:.2f}"
+    return f"inside the blocks the matrices have {matrices.bits:.2f} bits per weight, {base}"
 
 
 def _finding(

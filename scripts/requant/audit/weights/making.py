@@ -9,6 +9,7 @@ from requant.audit.weights.judgement import rate, surprisingly_many
 from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.tensor import TensorAudit
 from requant.formats.ggml import NEEDS_IMPORTANCE, GGMLType, Indices
+from requant.ground.errors import ToolError
 from requant.quantization.derivation import Making, derivable
 
 PROBE = 1 << 17
@@ -33,6 +34,8 @@ def probe(material: Material, audits: list[TensorAudit]) -> Making:
         for via in material.weights.vias
         for arithmetic in material.arithmetics
     ]
+    if not makings:
+        raise ToolError(f"nothing can be derived with this llama.cpp here: {'; '.join(material.lacking.values())}")
     best, fewest = makings[0], None
     for making in makings:
         found = sum(_share(material, making, audit, look) for audit, look in looks)

@@ -71,6 +71,7 @@ def _derived(ways: Ways, making: Making, rows: Rows) -> "np.ndarray[tuple[int], 
     size = rows.type.type_size
     touched, derived = ways.differing(making, rows)
     found = np.full(len(rows.actual), rows.actual.shape[1] // size)
-    odd = derived.reshape(len(touched), -1, size) != rows.actual[touched].reshape(len(touched), -1, size)
-    found[touched] -= odd.any(2).sum(1)
+    if touched.size:
+        odd = derived.reshape(len(touched), -1, size) != rows.actual[touched].reshape(len(touched), -1, size)
+        found[touched] -= odd.any(2).sum(1)
     return found
