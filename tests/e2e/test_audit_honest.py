@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from requant.audit.weights.judgement import judge, rate, surprisingly_many
+from requant.audit.weights.judgement import OTHER_SUMS, judge, rate, surprisingly_many
 from requant.audit.weights.material import Material
 from requant.audit.weights.sample import draw, runs
 from requant.audit.weights.sweep import Sweep
@@ -246,6 +246,21 @@ def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arith
         outcome = audited(quant, GGUFWeights(file, header), {})
     assert verdicts(outcome) == {Verdict.EXACT: len(named)}
     assert (outcome.via, outcome.arithmetic) == (via, arithmetic)
+
+
+def test_what_an_older_llama_cpp_made_in_iq1_m_is_not_accused(tmp_path: Path) -> None:
+    """It adds up otherwise there, which shows most where many weights are zero; its own library derives all of it."""
+    generator = np.random.default_rng(1)
+    named = np.where(generator.random((8, 512)) < 0.3, generator.standard_normal((8, 512)), 0).astype(np.float32)
+    by = generator.chisquare(8, 512).astype(np.float32)
+    weights = written(tmp_path / "f32.gguf", {"blk.0.weight": (T.F32, (512, 8), named.tobytes())})
+    made = kept(Arithmetic.STRICT, OLDER).quantize(T.IQ1_M, named, by).tobytes()
+    quant = written(tmp_path / "quant.gguf", {"blk.0.weight": (T.IQ1_M, (512, 8), made)})
+    file, header = opened(weights)
+    with file:
+        [found] = audited(quant, GGUFWeights(file, header), {"blk.0.weight": by}).tensors
+    assert (found.verdict, found.reason) == (Verdict.UNCHECKED, OTHER_SUMS)
+    assert found.tally.differing > 3
 
 
 @pytest.fixture(scope="module")

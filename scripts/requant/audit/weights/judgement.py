@@ -24,12 +24,15 @@ RATES: Mapping[GGMLType, Rate] = {
     GGMLType.Q5_K: Rate(0, 0.08), GGMLType.Q6_K: Rate(0.001, 0.05), GGMLType.IQ4_XS: Rate(0, 0.002),
     GGMLType.IQ4_NL: Rate(0, 0.002), GGMLType.Q4_0: Rate(0, 0.012), GGMLType.Q4_1: Rate(0, 0.012),
     GGMLType.Q5_0: Rate(0, 0.03), GGMLType.Q5_1: Rate(0, 0.012),
-    GGMLType.TQ1_0: Rate(0, 0.002), GGMLType.TQ2_0: Rate(0, 0.002), GGMLType.IQ3_S: Rate(0, 0.01),
+    GGMLType.TQ1_0: Rate(0, 0.002), GGMLType.TQ2_0: Rate(0, 0.002),
+    GGMLType.IQ3_S: Rate(0, 0.01), GGMLType.IQ3_XXS: Rate(0, 0.01), GGMLType.IQ2_XXS: Rate(0, 0.01),
+    GGMLType.IQ2_XS: Rate(0, 0.01), GGMLType.IQ2_S: Rate(0, 0.01), GGMLType.IQ1_S: Rate(0, 0.01),
 }  # fmt: skip
 """A quarter of the lowest and twice the highest share that was seen, whatever weights and importances were like: the
-table in docs/verdicts.md, by ``bench/compilers.py``. Of IQ3_S none was seen in so few blocks that 1 % is possible."""
+table in docs/verdicts.md, by ``bench/compilers.py``. Of the types of grids none was seen, in so few blocks that 1 % is
+possible."""
 UNKNOWN = Rate(0, 0.05)
-"""Of any other type: IQ1, IQ2 and IQ3_XXS, whose search takes too long to measure much of it."""
+"""Of types in which no search decides, and of those in which llama.cpp itself adds up otherwise by now."""
 ENOUGH = 8
 """Blocks that must differ before it is said that another compiler made them: fewer could be anything."""
 SURPRISE = log(1000)
@@ -37,6 +40,11 @@ SURPRISE = log(1000)
 ALONE = "differs where rounding could explain it, in a file that is exact otherwise"
 TOO_FEW = "too few blocks differ to tell another compiler's rounding from an alteration"
 TOO_MANY = "every difference has a witness, but more blocks differ than with any compiler that was measured"
+SUMS_CHANGED = (GGMLType.IQ1_M,)
+"""Types in which llama.cpp itself adds up otherwise than before, in the very same version of the format."""
+OTHER_SUMS = (
+    "llama.cpp adds up otherwise in this type since September 2026: --toolchain with one of the other side decides"
+)
 UNTRIED = "differs in some blocks; the {} arithmetic could explain them, and cannot be had here"
 ELSEWHERE = "every difference has a witness, but other types differ in fewer blocks than with any compiler"
 COARSE = (
@@ -78,15 +86,17 @@ def judge(audits: Sequence[TensorAudit], sampled: bool, lacking: Mapping[Arithme
         elif why := _open(audit, lacking):
             audit.reason = audit.reason or why
         elif importances_differ(audit, audits, sampled):
-            verdict, reason = judge_rounding(audit, audits)
-            if audit.reason is None or verdict is Verdict.MISMATCH:
-                audit.verdict, audit.reason = verdict, reason
-        elif tally.unexplained:
-            found = doubt.about_unexplained(audit)
-            if audit.reason is None or found[0] is Verdict.MISMATCH:
-                audit.verdict, audit.reason = found
+            _settle(audit, judge_rounding(audit, audits))
+        elif tally.unexplained or audit.tensor.type in SUMS_CHANGED:
+            _settle(audit, doubt.about_unexplained(audit))
         else:
             audit.verdict, audit.reason = doubt.about(audit, sampled)
+
+
+def _settle(audit: TensorAudit, found: tuple[Verdict, str | None]) -> None:
+    """Take a verdict, unless something speaks for leaving the tensor unchecked and this is no evidence."""
+    if audit.reason is None or found[0] is Verdict.MISMATCH:
+        audit.verdict, audit.reason = found
 
 
 def _open(audit: TensorAudit, lacking: Mapping[Arithmetic, str] | None) -> str | None:
@@ -106,13 +116,15 @@ class _Doubt:
         self._found: Counter[GGMLType] = Counter()
         self._unexplained = 0
         for audit in audits:
-            if audit.searched:
+            if audit.searched and audit.tensor.type not in SUMS_CHANGED:
                 self._unexplained += audit.tally.unexplained - (audit.tally.small if audit.coarse else 0)
                 self._blocks[audit.tensor.type] += audit.tally.blocks
                 self._found[audit.tensor.type] += audit.tally.differing - audit.tally.unexplained
 
     def about_unexplained(self, audit: TensorAudit) -> tuple[Verdict, str | None]:
-        """The verdict of a tensor with blocks that neither another way nor a witness explains."""
+        """The verdict of a tensor with blocks that nothing here explains, or that another version might."""
+        if audit.tensor.type in SUMS_CHANGED and audit.tally.error <= WORSE * audit.tally.derived_error:
+            return Verdict.UNCHECKED, OTHER_SUMS
         few = not surprisingly_many(self._unexplained, self._found.total() * OUT_OF_REACH)
         return (Verdict.UNCHECKED, NO_WITNESS) if few and could_be_chosen(audit) else (Verdict.MISMATCH, audit.reason)
 
