@@ -94,7 +94,7 @@ test-faults: setup-test
 test-architectures: setup-test
 	@$(BIN)/python -m pytest -m architectures tests/architectures
 
-# Opt-in, as root: the demo's recipe on the two nodes of a real Slurm; some 10 minutes on two cores, and one demo.
+# Opt-in, as root: the demo's recipe on the two nodes of a real Slurm; 8 minutes on two cores, and one demo.
 test-slurm: setup-test
 	@PYTHONPATH=tests $(BIN)/python -m support.slurm
 	@$(MAKE) --no-print-directory demo FOLDER=build/tests

@@ -251,16 +251,16 @@ def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arith
 def test_what_an_older_llama_cpp_made_in_iq1_m_is_not_accused(tmp_path: Path) -> None:
     """It adds up otherwise there, which shows most where many weights are zero; its own library derives all of it."""
     generator = np.random.default_rng(1)
-    named = np.where(generator.random((8, 512)) < 0.3, generator.standard_normal((8, 512)), 0).astype(np.float32)
-    by = generator.chisquare(8, 512).astype(np.float32)
-    weights = written(tmp_path / "f32.gguf", {"blk.0.weight": (T.F32, (512, 8), named.tobytes())})
+    named = np.where(generator.random((3, 512)) < 0.3, generator.standard_normal((3, 512)), 0).astype(np.float32)
+    by = generator.chisquare(3, 512).astype(np.float32)
+    weights = written(tmp_path / "f32.gguf", {"blk.0.weight": (T.F32, (512, 3), named.tobytes())})
     made = kept(Arithmetic.STRICT, OLDER).quantize(T.IQ1_M, named, by).tobytes()
-    quant = written(tmp_path / "quant.gguf", {"blk.0.weight": (T.IQ1_M, (512, 8), made)})
+    quant = written(tmp_path / "quant.gguf", {"blk.0.weight": (T.IQ1_M, (512, 3), made)})
     file, header = opened(weights)
     with file:
         [found] = audited(quant, GGUFWeights(file, header), {"blk.0.weight": by}).tensors
     assert (found.verdict, found.reason) == (Verdict.UNCHECKED, OTHER_SUMS)
-    assert found.tally.differing > 3
+    assert found.tally.differing > 0
 
 
 @pytest.fixture(scope="module")
