@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from support.checkout import ROOT, TOOLCHAINS
-from support.workplace import TOOLCHAIN, Workplace, tiny_recipe
+from support.workplace import TOOLCHAIN, Workplace, moved, tiny_recipe
 
 
 def local_model(workplace: Workplace, demo: Workplace, change: Callable[[Path], None]) -> None:
@@ -81,6 +81,15 @@ def test_weights_that_cannot_be_converted(workplace: Workplace, demo: Workplace,
     output = workplace.run(ok=False)
     assert_one_sentence(output, *words)
     assert not list(workplace.results.glob("bf16/**/*.gguf"))
+
+
+def test_a_choice_that_lost_its_end(demo: Workplace, tmp_path: Path) -> None:
+    """As a disk leaves it that failed; Snakemake asks it what comes next, before any step could say so."""
+    workplace = moved(demo, tmp_path / "work", "generated", "bf16")
+    choice = workplace.results / "bf16" / "converter.json"
+    choice.write_bytes(choice.read_bytes()[:30])
+    output = workplace.run("convert_checkpoint", ok=False)
+    assert_one_sentence(output, "converter.json is no record that requant wrote", "remove it and run again")
 
 
 def test_corpus_too_short(workplace: Workplace) -> None:

@@ -1,6 +1,7 @@
 """Laws of the tiny model: same bytes everywhere, every tensor once, weights like a trained model's."""
 
 import json
+import resource
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pytest
 from gguf import GGUFWriter, TokenType
 
 from requant.ground.digests import digest_bytes
-from requant.ground.errors import FormatError, RecipeError
+from requant.ground.errors import DiskError, FormatError, RecipeError
 from requant.pipeline.tiny_model import (
     CONTROL_TOKENS,
     MARKUP_TOKENS,
@@ -195,6 +196,18 @@ def test_a_missing_tree_file_is_named_and_nothing_is_written(name: str, tree: Pa
     with pytest.raises(FormatError, match=name):
         write_tiny_model(tree, tmp_path / "out", SHAPE)
     assert not (tmp_path / "out").exists()
+
+
+def test_no_room_is_one_sentence(tree: Path, tmp_path: Path) -> None:
+    """A limit on files stands for a full disk: the library that writes them says both in its own way."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(DiskError, match=f"{SHARDS[0]} cannot be written .*: make room, and run again"):
+            write_tiny_model(tree, tmp_path / "out", SHAPE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
 def test_another_vocabulary_is_refused(tree: Path, tmp_path: Path) -> None:

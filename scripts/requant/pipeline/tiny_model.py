@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import TensorSpec, serialize_file
+from safetensors import SafetensorError, TensorSpec, serialize_file
 
 from requant.conversion.vocabulary import NORMAL
 from requant.formats.gguf import Field, read_header
 from requant.ground.digests import named_when_whole, write_bytes
-from requant.ground.errors import FormatError
+from requant.ground.errors import DiskError, FormatError
+from requant.ground.text import first_line
 from requant.pipeline.tiny_shape import INDEX, SHARDS, TINY_FILES, TinyShape
 
 Dims = tuple[int, ...]
@@ -262,7 +263,12 @@ def _write_shards(out: Path, shape: TinyShape, rows: int) -> None:
             for name, tensor in tensors.items()
         }
         with named_when_whole(out / shard) as temporary:
-            serialize_file(specs, temporary, metadata={"format": "pt"})
+            try:
+                serialize_file(specs, temporary, metadata={"format": "pt"})
+            except SafetensorError as error:  # of the disk: what is written is right
+                raise DiskError(
+                    f"{out / shard} cannot be written ({first_line(error)}): make room, and run again"
+                ) from error
         weight_map |= dict.fromkeys(dims, shard)
         total_size += 2 * sum(map(prod, dims.values()))
     write_bytes(out / INDEX, _json({"metadata": {"total_size": total_size}, "weight_map": weight_map}))
