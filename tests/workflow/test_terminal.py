@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from requant.pipeline.terminal import FULL_DISK, Lines
 from support.checkout import ROOT
 from support.plans import HERE, NOWHERE, SNAKEMAKE, snakemake, write_small_recipe
 
@@ -45,6 +47,13 @@ def test_a_run_that_fails_ends_with_its_sentence(tmp_path: Path) -> None:
     ), done.stdout
     for words in ("Traceback", "CalledProcessError", "RuleException", "message: None"):
         assert words not in done.stdout
+
+
+def test_what_snakemake_says_of_a_full_disk() -> None:
+    """In its own words, which name permissions; when its notes of a finished step do not fit any more."""
+    said = "WorkflowError:\nError recording metadata for finished job ([Errno 28] No space left on device). Please ensure write"
+    assert Lines("a run").format(logging.makeLogRecord({"msg": said})) == FULL_DISK
+    assert Lines("a run").format(logging.makeLogRecord({"msg": "WorkflowError:\nanother"})) == "WorkflowError:\nanother"
 
 
 def test_on_a_terminal(tmp_path: Path) -> None:

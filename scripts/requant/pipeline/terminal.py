@@ -20,6 +20,9 @@ SILENT = (
     "Elapsed time", "RuleException", "WorkflowError:\nAt least one job", "At least one job", "DAG of jobs will be",
     "Removing temporary output", "MinJobAge", "Cleaning up SLURM log",
 )  # fmt: skip
+NO_SPACE = "[Errno 28]"
+FULL_DISK = "error: there is no room left on the disk for what Snakemake notes of this run: make room, and run again"
+"""In place of its own advice, which is to look at permissions."""
 TARGET = "all"
 """What Snakemake counts as a step, though nothing is done in it."""
 
@@ -70,7 +73,8 @@ class Lines(logging.Formatter):
         if event == "run_info":
             total = record.stats["total"]
             return "1 step" if total == 1 else f"{total} steps"
-        return self._steps(record) if event == "progress" else str(record.msg or "").strip()
+        said = self._steps(record) if event == "progress" else str(record.msg or "").strip()
+        return FULL_DISK if NO_SPACE in said else said
 
     def _steps(self, record: Any) -> str:
         lines = []
