@@ -202,7 +202,7 @@ def jails(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def demo() -> Workplace:
     """What ``make demo`` makes, in the tests' own folder; builds the toolchain that every other test uses."""
     with alone():
-        subprocess.run(["make", "demo", f"FOLDER={PLACE}", "CORES=1"], cwd=ROOT, check=True)
+        subprocess.run(["make", "demo", f"FOLDER={PLACE}"], cwd=ROOT, check=True)
     return Workplace(PLACE, ROOT / "config" / "tiny.yaml")
 
 
