@@ -124,15 +124,17 @@ def test_blocks_out_of_the_reach_of_a_witness(made: Sequence[TensorAudit], expec
     assert [each.verdict for each in audits] == expected
 
 
+@pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize(("error", "expected"), [(1.19, UNCHECKED), (1.21, MISMATCH)])
 @pytest.mark.parametrize(("explained", "unexplained"), [(1, 0), (USUAL, 0), (BLOCKS // 2, 9)])
 def test_a_type_in_which_llama_cpp_adds_up_otherwise_by_now(
-    explained: int, unexplained: int, error: float, expected: Verdict
+    explained: int, unexplained: int, error: float, expected: Verdict, sampled: bool
 ) -> None:
     """However many blocks differ, beside whatever else: an honest file of the other version cannot be told here."""
     one, other = audit(explained, unexplained, kind=T.IQ1_M), audit(kind=T.Q6_K)
     one.tally.error, one.tally.derived_error = error, 1.0
-    judge([one, other], sampled=False)
+    one.tally.consistency = Consistency(quants=256, blocks=1)
+    judge([one, other], sampled)
     assert (one.verdict, other.verdict) == (expected, EXACT)
     assert one.reason == (OTHER_SUMS if expected is UNCHECKED else None)
 

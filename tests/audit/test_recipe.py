@@ -116,6 +116,10 @@ HONEST = {
     "what the weights hold in few bits, beside F16": made("F16", KEPT, source=EXPERTS, name="Model-F16.gguf"),
     "what the weights hold in few bits, beside Q8_0": made("Q8_0", KEPT, source=EXPERTS, name="Model-Q8_0.gguf"),
     "what the weights hold in few bits, beside Q6_K": made("Q6_K", KEPT, source=EXPERTS, name="Model-Q6_K.gguf"),
+    "the label that upstream's converter writes": made("BF16", KEPT, label="MXFP4_MOE", source=EXPERTS),
+    "the label that upstream's converter writes, kept beside Q4_K_M": made(
+        "Q4_K_M", KEPT, label="MXFP4_MOE", source=EXPERTS
+    ),
     "an embedding of fewer bits": made("Q8_0", {"token_embd.weight": T.Q4_K}, name="Model-Q8_0.gguf"),
     "imatrix": made("Q4_K_M", name="Model-Q4_K_M-imatrix.gguf"),
     "small letters": made("Q4_K_M", name="model.i1-q4_k_m.gguf"),

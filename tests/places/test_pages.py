@@ -226,3 +226,5 @@ def test_a_folder_whose_name_does_not_print(tmp_path: Path) -> None:
     (tmp_path / "a\x1b").mkdir()
     with pytest.raises(PlaceError, match="has a name that does not print: rename it"):
         open_place(str(tmp_path / "a\x1b"))
+    with pytest.raises(PlaceError, match="names no place"):
+        open_place("\x1b" * 300)

@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -55,27 +56,46 @@ class Verbs(click.Group):
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(int(code)), code.english) for code in ExitCode])
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command, as long as somebody reads what it says."""
+        with _as_long_as_somebody_reads():
+            return super().main(*arguments, **options)
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read what was typed, which may be answered with the help."""
+        with _as_long_as_somebody_reads():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; what it raises becomes one sentence, and a code of the table. Warnings go to standard error."""
         log_to([logging.StreamHandler(sys.stderr)], logging.WARNING)
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as interruption:
-            click.echo("interrupted", err=True)
-            sys.exit(exit_code(interruption))
-        except click.ClickException as error:
-            error.__dict__["message"] = without_secrets(error.message)  # final, says its type
-            raise
-        except (click.Abort, click.exceptions.Exit):
-            raise
-        except BrokenPipeError as error:
-            # Nobody reads on. That is no evidence, which click's 1 would say; and nothing is left to flush at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(exit_code(error))
-        except Exception as error:  # noqa: BLE001 - a bug must not look like evidence
-            said = sentence(error) or f"this is a bug in requant: report it with {_kept_traceback()}"
-            click.echo(f"error: {said}", err=True)
-            sys.exit(exit_code(error))
+        with _as_long_as_somebody_reads():
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as interruption:
+                click.echo("interrupted", err=True)
+                sys.exit(exit_code(interruption))
+            except click.ClickException as error:
+                error.__dict__["message"] = without_secrets(error.message)  # final, says its type
+                raise
+            except (click.Abort, click.exceptions.Exit, BrokenPipeError):
+                raise
+            except Exception as error:  # noqa: BLE001 - a bug must not look like evidence
+                said = sentence(error) or f"this is a bug in requant: report it with {_kept_traceback()}"
+                click.echo(f"error: {said}", err=True)
+                sys.exit(exit_code(error))
+
+
+@contextmanager
+def _as_long_as_somebody_reads() -> Iterator[None]:
+    """End with the code of what was not done where nobody reads on: that is no evidence, which click's 1 would say."""
+    try:
+        yield
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)  # nothing is left to flush at the end
+        sys.exit(ExitCode.UNCHECKED)
 
 
 def _kept_traceback() -> str:

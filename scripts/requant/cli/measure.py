@@ -1,7 +1,6 @@
 """The verb that measures: ``requant evaluate``."""
 
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +8,7 @@ import click
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output
 from requant.evaluation.behaviour.endpoint import THINKING
-from requant.ground.text import printable
+from requant.ground.text import console, printable
 
 if TYPE_CHECKING:
     from requant.evaluation.behaviour.asking import Summary
@@ -59,7 +58,6 @@ def evaluate(
 
 
 def _print_summary(suite: Path, model: str, found: "Summary") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     click.echo(f"suite: {printable(suite.name)}\nmodel: {printable(model)}")
@@ -68,5 +66,4 @@ def _print_summary(suite: Path, model: str, found: "Summary") -> None:
     counts = (found.items, found.passed, found.failed, found.truncated, found.errors)
     interval = f"{found.interval.low:.1%} to {found.interval.high:.1%}"
     table.add_row(*map(str, counts), score, interval)
-    columns, lines = get_terminal_size()  # rich itself fails where COLUMNS is ²
-    Console(markup=False, highlight=False, width=columns, height=lines).print(table)
+    console().print(table)

@@ -211,7 +211,7 @@ def open_place(text: str, network: Network | None = None) -> Place:
     Raises:
         SourceError: one sentence, when ``text`` is none of the forms, or the place cannot be reached or read.
     """
-    if not text.isprintable() and Path(text).exists():
+    if not text.isprintable() and os.path.lexists(text):  # which fails at no name
         raise PlaceError(f"{text[:256]!r} has a name that does not print: rename it")
     if not text or not text.isprintable():
         raise PlaceError(f"{text[:256]!r} names no place: {FORMS}")

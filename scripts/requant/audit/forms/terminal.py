@@ -1,14 +1,11 @@
 """An audit's outcome for the terminal that standard output is: the headline, then what matters."""
 
-from shutil import get_terminal_size
-
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from requant.audit.forms.content import FILES, MOST, Document, Listing, answers, commands, facts, listings, remarks
 from requant.ground.exit_codes import ExitCode
-from requant.ground.text import plain
+from requant.ground.text import console, plain
 
 COLOURS = {ExitCode.OK: "bold green", ExitCode.AGAINST: "bold red", ExitCode.UNCHECKED: "bold yellow"}
 
@@ -16,25 +13,24 @@ COLOURS = {ExitCode.OK: "bold green", ExitCode.AGAINST: "bold red", ExitCode.UNC
 def as_text(document: Document) -> str:
     """What stands on the terminal."""
     document = plain(document)
-    columns, lines = get_terminal_size()  # rich itself fails where COLUMNS is ²
-    console = Console(highlight=False, width=columns, height=lines)
-    with console.capture() as captured:
-        console.print(Text(document["headline"], COLOURS[document["exit_code"]]))
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(Text(document["headline"], COLOURS[document["exit_code"]]))
         table = Table(box=None, show_header=False, pad_edge=False)
         for question, each in answers(document):
             table.add_row(question, Text(each["status"], COLOURS[each["exit_code"]]), Text(each["sentence"]))
-        console.print(table)
+        terminal.print(table)
         grid = Table(box=None, show_header=False, pad_edge=False)
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, value in (*facts(document), *commands(document)):
             if name != FILES:
                 grid.add_row(name, Text(value))
-        console.print(grid)
+        terminal.print(grid)
         for listing in listings(document):
-            console.print(_table(listing))
+            terminal.print(_table(listing))
         for text in remarks(document):
-            console.print(Text(f"note: {text}"))
+            terminal.print(Text(f"note: {text}"))
     return captured.get().removesuffix("\n")
 
 

@@ -228,7 +228,8 @@ def _promised(made: Made, found: Types, stock: Stock) -> Matrices:
     shapes = {tensor.name: tensor.shape for tensor in inner}
     given = {number: _sum_up(stock.nearest(number, found), shapes) for number in stock.mixes}
     matrices = matrices_of(own, stock.equal({tensor.name: tensor.type for tensor in own}), given)
-    return replace(matrices, bits=bits_per_weight((tensor.shape, tensor.type) for tensor in inner))
+    kept = frozenset(tensor.type for tensor in made.tensors if _copied(made, tensor))
+    return replace(matrices, bits=bits_per_weight((tensor.shape, tensor.type) for tensor in inner), kept=kept)
 
 
 def _copied(made: Made, tensor: Tensor) -> bool:

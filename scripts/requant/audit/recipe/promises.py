@@ -48,10 +48,10 @@ class Promise:
 
 @dataclass(frozen=True)
 class Matrices:
-    """What is there: the types and row lengths of all matrices, and the bits of a weight on the average.
+    """What is there: the types and row lengths of the matrices, and the bits of a weight inside the blocks.
 
     ``equal`` are the file types whose stock mix has exactly these types, ``stock`` what each known one would have given
-    this model.
+    this model. Of ``kept`` types are the matrices that the weights hold so, which are none of the others.
     """
 
     types: frozenset[GGMLType]
@@ -59,6 +59,7 @@ class Matrices:
     bits: float
     equal: Sequence[int]
     stock: Mapping[int, "StockMix"]
+    kept: frozenset[GGMLType] = frozenset()
 
     @property
     def shown(self) -> str:
@@ -147,7 +148,7 @@ def hold(label: int | None, name: str, matrices: Matrices) -> Iterator[MetadataF
 
 def _broken(promise: Promise, matrices: Matrices) -> str | None:
     """Why a promise is not kept; nothing where it is."""
-    if promise.number in matrices.equal:
+    if promise.number in matrices.equal or promise.base in matrices.kept:
         return None
     fits = {fitting(promise.base, width, version) for width in matrices.columns for version in VERSIONS}
     if promise.number is not None:

@@ -85,9 +85,12 @@ def judge(audits: Sequence[TensorAudit], sampled: bool, lacking: Mapping[Arithme
             )
         elif why := _open(audit, lacking):
             audit.reason = audit.reason or why
+        elif audit.tensor.type in SUMS_CHANGED:
+            as_good = tally.error <= WORSE * tally.derived_error
+            _settle(audit, (Verdict.UNCHECKED, OTHER_SUMS) if as_good else (Verdict.MISMATCH, audit.reason))
         elif importances_differ(audit, audits, sampled):
             _settle(audit, judge_rounding(audit, audits))
-        elif tally.unexplained or audit.tensor.type in SUMS_CHANGED:
+        elif tally.unexplained:
             _settle(audit, doubt.about_unexplained(audit))
         else:
             audit.verdict, audit.reason = doubt.about(audit, sampled)
@@ -122,9 +125,7 @@ class _Doubt:
                 self._found[audit.tensor.type] += audit.tally.differing - audit.tally.unexplained
 
     def about_unexplained(self, audit: TensorAudit) -> tuple[Verdict, str | None]:
-        """The verdict of a tensor with blocks that nothing here explains, or that another version might."""
-        if audit.tensor.type in SUMS_CHANGED and audit.tally.error <= WORSE * audit.tally.derived_error:
-            return Verdict.UNCHECKED, OTHER_SUMS
+        """The verdict of a tensor with blocks that neither another way nor a witness explains."""
         few = not surprisingly_many(self._unexplained, self._found.total() * OUT_OF_REACH)
         return (Verdict.UNCHECKED, NO_WITNESS) if few and could_be_chosen(audit) else (Verdict.MISMATCH, audit.reason)
 
