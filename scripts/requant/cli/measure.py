@@ -8,7 +8,7 @@ import click
 from requant.cli.command import Verb
 from requant.cli.parameters import PATH, Output
 from requant.evaluation.behaviour.endpoint import THINKING
-from requant.ground.text import console, printable
+from requant.ground.text import printable
 
 if TYPE_CHECKING:
     from requant.evaluation.behaviour.asking import Summary
@@ -59,6 +59,8 @@ def evaluate(
 
 def _print_summary(suite: Path, model: str, found: "Summary") -> None:
     from rich.table import Table
+
+    from requant.ground.consoles import console
 
     click.echo(f"suite: {printable(suite.name)}\nmodel: {printable(model)}")
     table = Table("items", "passed", "failed", "truncated", "errors", "score", "95 % interval")

@@ -6,6 +6,7 @@ Nothing here knows a format, a tool or a document of requant. Everybody may ente
 __all__ = [
     "canonical",
     "cgroups",
+    "consoles",
     "cores",
     "digests",
     "disk",

@@ -4,11 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Any
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?)([)>'\"`,.;:]*)(?!\S)")
 """An address in a sentence, and what follows it there."""
@@ -20,14 +16,6 @@ _HIDDEN: set[str] = set()
 
 UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([TGMk]?B|)", re.ASCII | re.IGNORECASE)
-
-
-def console() -> "Console":
-    """Where tables are drawn, as wide as the terminal says that it is; rich itself fails where COLUMNS is ²."""
-    from rich.console import Console
-
-    columns, lines = get_terminal_size()
-    return Console(markup=False, highlight=False, width=columns, height=lines)
 
 
 def shown(value: object) -> str:

@@ -4,8 +4,9 @@ from rich.table import Table
 from rich.text import Text
 
 from requant.audit.forms.content import FILES, MOST, Document, Listing, answers, commands, facts, listings, remarks
+from requant.ground.consoles import console
 from requant.ground.exit_codes import ExitCode
-from requant.ground.text import console, plain
+from requant.ground.text import plain
 
 COLOURS = {ExitCode.OK: "bold green", ExitCode.AGAINST: "bold red", ExitCode.UNCHECKED: "bold yellow"}
 
