@@ -121,6 +121,13 @@ def as_it_is(_: Path, __: pytest.MonkeyPatch) -> None:
 
 
 GB10, RTX = GPU("NVIDIA GB10", "12.1", None), GPU("NVIDIA GeForce RTX 4090", "8.9", 24 << 30)
+
+
+def no_address(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a form that the Hub's client cannot even be imported with."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://[x")
+
+
 CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], Finding], State, str]] = {
     "compilers": (as_it_is, doctor.compiler, State.OK, r"gcc 12\.2\.0; .*g\+\+ 12\.2\.0; git"),
     "no C++": (without("g++"), doctor.compiler, State.MISSING, r"no C\+\+ compiler .*: install one \(Debian: apt install g\+\+\)"),
@@ -140,6 +147,8 @@ CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], 
     "no index": (as_it_is, lambda: ask_index(TOOLCHAIN), State.MISSING, "check the network, or set PIP_INDEX_URL"),
     "no Hub": (as_it_is, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, f"^{NOBODY} cannot be reached .*HF_ENDPOINT"),
     "no ModelScope": (as_it_is, lambda: ask_hub("ms", MODELSCOPE, "/api"), State.LIMITED, "name a mirror in MODELSCOPE_ENDPOINT"),
+    "a Hub that is no address": (no_address, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "^HF_ENDPOINT is no address"),
+    "caches of a Hub that is no address": (no_address, doctor.caches, State.LIMITED, "^HF_ENDPOINT is no address"),
     "an unusable proxy": (no_proxy, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "proxy or certificates are unusable"),
 }  # fmt: skip
 

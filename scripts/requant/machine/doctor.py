@@ -13,7 +13,7 @@ from requant.documents.pins import TABLE, read_pins
 from requant.evaluation.behaviour.sandbox import require_isolation
 from requant.ground.cores import cores
 from requant.ground.disk import require_space, size_of
-from requant.ground.errors import DiskError, ToolError, UnsupportedError
+from requant.ground.errors import DiskError, PlaceError, ToolError, UnsupportedError
 from requant.ground.exit_codes import ExitCode
 from requant.ground.gpus import GPU
 from requant.ground.text import in_units
@@ -21,6 +21,7 @@ from requant.machine.finding import Finding, State
 from requant.machine.hardware import graphics, memory, processor, system, usable_cores
 from requant.machine.network import reachable
 from requant.pipeline import layout
+from requant.places.pages import HUGGING_FACE
 from requant.toolchain.build import BUILD_SPACE, compiler_version, find_compilers, missing_for, own_program
 from requant.toolchain.quantizers import toolchains
 from requant.toolchain.tree import UNPACKED
@@ -131,11 +132,12 @@ def sandbox() -> Finding:
 
 def caches() -> Finding:
     """What was kept of earlier runs, and how much it is; all of it may be removed."""
-    from huggingface_hub import constants
-
     try:
+        HUGGING_FACE.require_endpoint()
+        from huggingface_hub import constants
+
         kept = {"audits": toolchains().parent, "Hugging Face": Path(constants.HF_HUB_CACHE)}
-    except DiskError as error:
+    except (DiskError, PlaceError) as error:
         return Finding("caches", State.LIMITED, str(error))
     kept["builds"] = Path(layout.TOOLCHAINS).absolute()
     shown = [f"{what} {in_units(size)} in {path}" for what, path in kept.items() if (size := size_of(path))]

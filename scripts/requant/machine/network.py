@@ -11,7 +11,7 @@ import httpx2
 
 from requant.documents.pins import ModelPin, ToolchainPin
 from requant.ground.canonical import parse
-from requant.ground.errors import FormatError, ToolError
+from requant.ground.errors import FormatError, PlaceError, ToolError
 from requant.ground.programs import capture, clean_environment
 from requant.ground.text import first_line
 from requant.machine.finding import Finding, State
@@ -62,6 +62,10 @@ def ask_hub(what: str, site: Hub, path: str) -> Finding:
     """Whether a hub, or the mirror that the environment names, answers in its own protocol; no token goes along."""
     if site is HUGGING_FACE and os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Finding(what, State.OK, "not asked: HF_HUB_OFFLINE is set")
+    try:
+        site.require_endpoint()
+    except PlaceError as error:
+        return Finding(what, State.LIMITED, str(error))
     shown, elsewhere = (
         Label(site.endpoint),
         f"name a mirror in {site.variable}, or take weights from a folder (source=...)",
