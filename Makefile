@@ -62,7 +62,7 @@ demo-real: setup
 test: setup-test lint
 	@$(BIN)/python -m pytest -m "not opt_in" --numprocesses 2
 
-# Opt-in: what takes minutes and has a smaller form in the gate; 10 minutes on two cores, and one demo.
+# Opt-in: what takes minutes and has a smaller form in the gate.
 test-long: setup-test
 	@$(BIN)/python -m pytest -m long --numprocesses 2 tests/e2e tests/native
 

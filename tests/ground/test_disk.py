@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from requant.ground.disk import require_space
+from requant.ground.disk import at_home, require_space
 from requant.ground.errors import DiskError
 from requant.ground.text import in_units
+
+
+def test_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for name, path in (("~/a", "/home/me/a"), ("~nobody-at-all/a", "~nobody-at-all/a"), ("a/~", "a/~"), ("", ".")):
+        assert at_home(name) == Path(path)
 
 
 def test_enough_room(tmp_path: Path) -> None:

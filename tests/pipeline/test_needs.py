@@ -133,6 +133,21 @@ def test_a_pin_without_sizes_waits_for_the_fetch(tmp_path: Path, monkeypatch: py
     assert needs.of("calibrate") == Needs(of_size(1)).of("calibrate")
 
 
+@pytest.mark.parametrize(
+    "files", ['[{"name": "a", "size": Infinity}]', "[{}]", "7", '[{"name": "a", "size": []}]', "[" * 5000]
+)
+def test_a_damaged_record_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: str) -> None:
+    """Rules are only read then; the step that reads the record next says what is wrong."""
+    monkeypatch.chdir(tmp_path)
+    made = with_files(shipped("config.yaml"), [None])
+    record = Path("results", made.name, "source", "source.json")
+    record.parent.mkdir(parents=True)
+    record.write_text(f'{{"files": {files}}}')
+    assert model_bytes(made) is None
+    record.write_text('{"files": [{"name": null, "size": 3}]}')
+    assert model_bytes(made) == (3, 3)
+
+
 def test_a_build_needs_memory_for_each_compiler() -> None:
     build = Needs(with_files(shipped("config.yaml"), [None])).of("build_tool")
     assert build and build.mem_mb(16) - build.mem_mb(8) == 8000

@@ -185,6 +185,7 @@ def test_modelscope_needs_its_repository() -> None:
 
 
 SOURCES = {
+    "a home of nobody": ("~nobody-at-all/models", "source is '~nobody-at-all/models', which is no folder"),
     "no folder": ("/mnt/models", "source is '/mnt/models', which is no folder; write huggingface, modelscope or a folder"),
     "misspelt": ("hugingface", "which is no folder (did you mean huggingface?)"),
     "a moving branch": ("modelscope", "whose master branch moves, and config.json of Qwen3-4B-Thinking-2507 has no pinned"),

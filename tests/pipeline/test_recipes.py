@@ -117,7 +117,7 @@ def test_recipes_that_cannot_be_made_together(tmp_path: Path, changes: tuple[Cha
 LISTS: dict[str, tuple[dict[str, Any], str]] = {
     "none": ({"recipes": []}, "list: recipes is no list of paths; write the path of each recipe"),
     "a path": ({"recipes": "a.yaml"}, "list: recipes is no list of paths"),
-    "no path at all": ({"recipes": ["a\0b"]}, "list: recipes is no list of paths"),
+    "no path at all": ({"recipes": ["a\0b"]}, r"a\x00b' is no path: correct it"),
     "a recipe": ({"recipes": [TINY]}, "list: recipes is no list of paths"),
     "a key of a recipe": ({"recipes": ["a.yaml"], "quants": ["Q8_0"]}, "list: quants is not a known key beside recipes; write only"),
     "a home of nobody": ({"recipes": ["~nobody-at-all/a.yaml"]}, "a.yaml cannot be read (No such file or directory)"),

@@ -318,3 +318,11 @@ def test_a_set_of_questions(clients: LoopbackHub, folder: Path, pinned: dict[str
     commit = clients.add_dataset("cais/mmlu", folder).commit
     pin = SuitePin("mmlu", "cais/mmlu", commit, "MIT", None, pinned)
     assert fetch_set(pin, out) == {name: digest_file(folder / name) for name in NAMES}
+
+
+def test_a_set_from_an_endpoint_that_is_no_address(
+    library: Callable[..., str], pinned: dict[str, Known], out: Path
+) -> None:
+    pin = SuitePin("mmlu", "cais/mmlu", "0" * 40, "MIT", None, pinned)
+    said = library("requant.places.downloads.fetch_set", pin, out, env={"HF_ENDPOINT": "http://[x"})
+    assert said == "PlaceError: HF_ENDPOINT is no address: write one such as https://hub.example, or unset it"

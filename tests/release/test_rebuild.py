@@ -140,7 +140,13 @@ def test_a_release_where_the_rebuild_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"), [("huggingface", "huggingface"), ("modelscope", "modelscope"), ("weights", "{cwd}/weights")]
+    ("source", "found"),
+    [
+        ("huggingface", "huggingface"),
+        ("modelscope", "modelscope"),
+        ("weights", "{cwd}/weights"),
+        ("~nobody-at-all/x", "{cwd}/~nobody-at-all/x"),
+    ],
 )
 def test_a_folder_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, found: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -25,6 +25,11 @@ def kept(name: str) -> Path:
         raise DiskError(f"there is no home folder to keep {name} in: set HOME, or XDG_CACHE_HOME") from error
 
 
+def at_home(name: str) -> Path:
+    """A path that may begin with ``~``; the home of somebody unknown stays as it is, and is not found."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - pathlib's raises RuntimeError
+
+
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Check that the disk of ``folder`` (which need not exist yet) has ``needed`` bytes and a small reserve.
 

@@ -11,6 +11,7 @@ from requant.documents.records import file_entry, write_record
 from requant.formats.safetensors import INDEX
 from requant.ground.canonical import canonical
 from requant.ground.digests import Digest, Known, publish, write_bytes
+from requant.ground.disk import at_home
 from requant.ground.errors import SourceError
 from requant.ground.programs import work_folder
 from requant.pipeline.recipe import bytes_after_download
@@ -126,7 +127,7 @@ def _modelscope(pin: ModelPin) -> Repository:
 
 
 def _folder(mirror: str) -> Repository:
-    folder = Path(mirror).expanduser()
+    folder = at_home(mirror)
     if not folder.is_dir():
         raise SourceError(f"source is {str(folder)!r}, which is no folder; write huggingface, modelscope or a folder")
     return FolderRepository(folder)

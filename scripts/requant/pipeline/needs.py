@@ -93,8 +93,8 @@ def model_bytes(recipe: Recipe) -> tuple[int, int] | None:
     if None in pinned.values():
         try:
             # By hand, as rules are read where numpy is missing; what is damaged the step says that reads it next.
-            pinned = {entry["name"]: int(entry["size"]) for entry in json.loads(record.read_bytes())["files"]}
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            pinned = {str(entry["name"]): int(entry["size"]) for entry in json.loads(record.read_bytes())["files"]}
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
             return None
     sizes = [(size or 0) * _widths(name) for name, size in pinned.items()]
     return sum(sizes), max(sizes, default=0)

@@ -1,7 +1,6 @@
 """A recipe: everything that decides the bytes of a release, checked for shape and then for meaning."""
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 
 from requant.documents.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin, ToolchainPin, read_pins
 from requant.documents.schemas import fault
-from requant.ground.disk import require_space
+from requant.ground.disk import at_home, require_space
 from requant.ground.errors import RecipeError
 from requant.ground.text import did_you_mean
 from requant.pipeline import layout
@@ -112,7 +111,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         billed="bill_of_materials" in config,
         card=config["card"],
         mirror=mirror,
-        audited=str(Path(config.get("audited", layout.release(config["name"]))).expanduser()),
+        audited=str(at_home(config.get("audited", layout.release(config["name"])))),
         evaluation=evaluation,
         suites=pins.suites,
         publish=tuple(config.get("publish", ())),
@@ -124,7 +123,7 @@ def named_file(name: str, root: Path) -> Path:
 
     In a checkout these are one folder. Where the workflow is used from another one, what lies there comes first.
     """
-    here = Path(os.path.expanduser(name))  # noqa: PTH111 - leaves the home of somebody unknown as it is
+    here = at_home(name)
     return here if here.exists() else root / here
 
 
@@ -207,7 +206,7 @@ def _check_source(mirror: str, model: ModelPin, where: str, table: str) -> None:
                 f"{key}, whose master branch moves, and {unproven[0]} of {model.name} has no pinned SHA-256; write "
                 "modelscope.revision (a full commit id) or the digests into the pin table"
             )
-    elif not Path(mirror).expanduser().is_dir():
+    elif not at_home(mirror).is_dir():
         meant = did_you_mean(mirror, ("huggingface", "modelscope"))
         raise RecipeError(f"{key}, which is no folder{meant}; write huggingface, modelscope or a folder")
 

@@ -43,11 +43,7 @@ def load_recipes(config: Mapping[str, Any], root: Path, where: str) -> list[Memb
         if key not in KEYS:
             raise RecipeError(f"{where}: {key} is not a known key beside recipes; write only {', '.join(KEYS)}")
     paths = config["recipes"]
-    if (
-        not isinstance(paths, list)
-        or not paths
-        or not all(isinstance(path, str) and "\0" not in path for path in paths)
-    ):
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
         raise RecipeError(f"{where}: recipes is no list of paths; write the path of each recipe")
     machine = {key: config[key] for key in KEYS[1:] if key in config}
     found: list[Member] = []

@@ -17,6 +17,7 @@ from requant.ground.digests import CHUNK, Digest, Known, check_file, open_partia
 from requant.ground.disk import require_space
 from requant.ground.errors import PinnedBytesError, SourceError
 from requant.places.packages import fetch_package
+from requant.places.pages import HUGGING_FACE
 from requant.places.repository import FolderRepository, Repository
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
         AccessError: when the Hub wants a token, or its terms accepted; SourceError: when they cannot be had,
         PinnedBytesError: when they are not the pinned ones, DiskError: when there is no room.
     """
+    HUGGING_FACE.require_endpoint()
     from requant.places.hub import HubRepository
 
     assert pin.repo is not None and pin.revision is not None

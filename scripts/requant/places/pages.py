@@ -69,9 +69,8 @@ class Hub:
         parts = [part for part in url.path.split("/") if part]
         if url.hostname in self.hosts:
             return parts
-        endpoint = os.environ.get(self.variable, "")
         try:
-            here = urlsplit(endpoint if SCHEME.match(endpoint) else f"https://{endpoint}")
+            here = urlsplit(self.endpoint)
             same = here.hostname is not None and (here.hostname, here.port) == (url.hostname, url.port)
         except ValueError:
             return None  # whoever asks there, or reads that address, says what is wrong with it

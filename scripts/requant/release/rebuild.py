@@ -21,6 +21,7 @@ from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.reports import write_document, write_text
 from requant.ground.canonical import canonical
 from requant.ground.digests import write_bytes
+from requant.ground.disk import at_home
 from requant.ground.errors import FormatError, RecipeError, UnsupportedError
 from requant.ground.programs import WorkFolder, work_folder
 from requant.ground.text import printable, shown
@@ -79,11 +80,11 @@ def rebuild_release(
 def machine_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the rebuild takes from this machine's configuration; paths get a name that holds in every folder."""
     found = {key: config[key] for key in ("pins", "source") if key in config}
-    pins = Path(config.get("pins", DEFAULT_PINS)).expanduser()
+    pins = at_home(config.get("pins", DEFAULT_PINS))
     if pins.exists():
         found["pins"] = str(pins.absolute())
     if "source" in found and found["source"] not in HUBS:
-        found["source"] = str(Path(found["source"]).expanduser().absolute())
+        found["source"] = str(at_home(found["source"]).absolute())
     return found
 
 

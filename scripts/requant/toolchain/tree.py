@@ -15,7 +15,7 @@ from requant.documents.inputs import ToolchainInput
 from requant.documents.pins import ToolchainPin
 from requant.documents.records import read_record, write_record
 from requant.ground.digests import sync_all
-from requant.ground.disk import require_space
+from requant.ground.disk import at_home, require_space
 from requant.ground.errors import FormatError, PinnedBytesError, SourceError, StaleError, ToolError
 from requant.ground.programs import capture, clean_environment, work_folder
 from requant.places.packages import fetch_package
@@ -142,7 +142,7 @@ def _from_git(pin: ToolchainPin, url: str, work: Path) -> Path:
 
 
 def _from_checkout(pin: ToolchainPin, work: Path) -> Path:
-    checkout = Path(pin.checkout or "").expanduser()
+    checkout = at_home(pin.checkout or "")
     if not (checkout / ".git").exists():
         raise SourceError(
             f"toolchain {pin.name}: {checkout} is not a git checkout; write the path of a llama.cpp clone"

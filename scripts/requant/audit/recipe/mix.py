@@ -11,15 +11,7 @@ from itertools import product
 from requant.audit.metadata.comparison import FILE_TYPE, Grade, MetadataFinding
 from requant.audit.recipe.command import TOP, Types, command_of, options_of
 from requant.audit.recipe.imatrix import HashedImatrix
-from requant.audit.recipe.promises import (
-    Matrices,
-    StockMix,
-    at_most_bits,
-    bits_per_weight,
-    hold,
-    is_matrix,
-    matrices_of,
-)
+from requant.audit.recipe.promises import Matrices, StockMix, at_most_bits, bits_per_weight, hold, is_matrix
 from requant.audit.recipe.sanity import Sanity
 from requant.audit.status import Mix
 from requant.formats.ggml import PLAIN, GGMLType, ValueType
@@ -112,10 +104,8 @@ class Stock:
 def answer_mix(made: Made) -> RecipeAnswer:
     """Whose types has it: those of its label's stock mix, of another one, or a custom mix?"""
     found = {tensor.name: tensor.type for tensor in made.tensors}
-    shapes = {tensor.name: tensor.shape for tensor in made.tensors}
     stock = _stock_mixes(made)
     equal = stock.equal(found)
-    known = {number: _sum_up(stock.nearest(number, found), shapes) for number in stock.mixes}
     bits = bits_per_weight((tensor.shape, tensor.type) for tensor in made.tensors)
     foreign = [name for name, kind in found.items() if not kind.is_known]
     # Of these nobody knows how many bits they have.
@@ -131,7 +121,7 @@ def answer_mix(made: Made) -> RecipeAnswer:
     elif equal:
         answer = _stock(made, found, stock, equal, bits)
     else:
-        answer = _custom(made, found, stock, bits, known)
+        answer = _custom(made, found, stock, bits)
     return replace(answer, findings=findings)
 
 
@@ -227,9 +217,15 @@ def _promised(made: Made, found: Types, stock: Stock) -> Matrices:
     inner = [tensor for tensor in own if tensor.name not in TOP] or own
     shapes = {tensor.name: tensor.shape for tensor in inner}
     given = {number: _sum_up(stock.nearest(number, found), shapes) for number in stock.mixes}
-    matrices = matrices_of(own, stock.equal({tensor.name: tensor.type for tensor in own}), given)
-    kept = frozenset(tensor.type for tensor in made.tensors if _copied(made, tensor))
-    return replace(matrices, bits=bits_per_weight((tensor.shape, tensor.type) for tensor in inner), kept=kept)
+    rows = [tensor for tensor in own if is_matrix(tensor.shape)]
+    return Matrices(
+        types=frozenset(tensor.type for tensor in rows),
+        columns=frozenset(tensor.shape[0] for tensor in rows),
+        bits=bits_per_weight((tensor.shape, tensor.type) for tensor in inner),
+        equal=stock.equal({tensor.name: tensor.type for tensor in own}),
+        stock=given,
+        kept=frozenset(tensor.type for tensor in made.tensors if _copied(made, tensor)),
+    )
 
 
 def _copied(made: Made, tensor: Tensor) -> bool:
@@ -242,22 +238,23 @@ def _impossible(made: Made, stock: Stock, name: str, kind: GGMLType) -> bool:
     return stock.fixed(name) and kind is not made.source[name][1]
 
 
-def _custom(made: Made, found: Types, stock: Stock, bits: float, known: Mapping[int, StockMix]) -> RecipeAnswer:
+def _custom(made: Made, found: Types, stock: Stock, bits: float) -> RecipeAnswer:
     """A mix by options, told from the label's stock mix or, without one, from that which differs least."""
     number = _start(made, found, stock)
     choice = stock.nearest(number, found)
     others = differing(found, choice)
     name = FILE_TYPES[number].name
+    usual = _sum_up(choice, {tensor.name: tensor.shape for tensor in made.tensors}).bits
     count = sum(is_matrix(tensor.shape) for tensor in made.tensors)
     have, them = ("has another type", "it") if len(others) == 1 else ("have other types", "them")
     sentence = (
         f"a custom mix: {len(others):,} of {count:,} matrices {have} than {name} gives {them} "
-        f"({bits:.2f} bits per weight, {name} has {known[number].bits:.2f})"
+        f"({bits:.2f} bits per weight, {name} has {usual:.2f})"
     )
     free = [each for each in found if each in choice and not stock.fixed(each)]
     options = options_of(found, differing(found, stock.newest(number)), free)
     command = command_of(name, options, made.imatrix, made.given)
-    return RecipeAnswer(Mix.CUSTOM, sentence, name, bits, known[number].bits, command)
+    return RecipeAnswer(Mix.CUSTOM, sentence, name, bits, usual, command)
 
 
 def _start(made: Made, found: Types, stock: Stock) -> int:

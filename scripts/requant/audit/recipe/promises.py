@@ -75,14 +75,6 @@ class StockMix:
     bits: float
 
 
-def matrices_of(tensors: Iterable[Tensor], equal: Sequence[int], stock: Mapping[int, StockMix]) -> Matrices:
-    """Sum up the tensors of a quant."""
-    found = [tensor for tensor in tensors if is_matrix(tensor.shape)]
-    bits = bits_per_weight((tensor.shape, tensor.type) for tensor in found)
-    types, columns = {tensor.type for tensor in found}, {tensor.shape[0] for tensor in found}
-    return Matrices(frozenset(types), frozenset(columns), bits, equal, stock)
-
-
 def is_matrix(shape: tuple[int, ...]) -> bool:
     """Whether it has several rows: llama-quantize leaves all others as they are."""
     return any(length > 1 for length in shape[1:])

@@ -85,12 +85,11 @@ def judge(audits: Sequence[TensorAudit], sampled: bool, lacking: Mapping[Arithme
             )
         elif why := _open(audit, lacking):
             audit.reason = audit.reason or why
-        elif audit.tensor.type in SUMS_CHANGED:
-            as_good = tally.error <= WORSE * tally.derived_error
-            _settle(audit, (Verdict.UNCHECKED, OTHER_SUMS) if as_good else (Verdict.MISMATCH, audit.reason))
+        elif audit.tensor.type in SUMS_CHANGED and tally.error <= WORSE * tally.derived_error:
+            _settle(audit, (Verdict.UNCHECKED, OTHER_SUMS))
         elif importances_differ(audit, audits, sampled):
             _settle(audit, judge_rounding(audit, audits))
-        elif tally.unexplained:
+        elif tally.unexplained or audit.tensor.type in SUMS_CHANGED:
             _settle(audit, doubt.about_unexplained(audit))
         else:
             audit.verdict, audit.reason = doubt.about(audit, sampled)
