@@ -11,4 +11,12 @@ if TYPE_CHECKING:
 
 machine, record = snakemake.resources, Path(snakemake.output.record)
 with job(snakemake.log[0]) as run:
-    fetch_model(snakemake.params.pin, machine.mirror, machine.quants.split(), record.parent, record, run.log)
+    fetch_model(
+        snakemake.params.pin,
+        machine.mirror,
+        machine.quants.split(),
+        machine.keep.split(),
+        record.parent,
+        record,
+        run.log,
+    )

@@ -10,11 +10,12 @@ include: "rules/checkout.smk"
 
 from requant.ground.errors import RequantError
 from requant.pipeline import layout
-from requant.pipeline.recipe import require_room
+from requant.pipeline.recipe import require_folders, require_room
 from requant.pipeline.recipes import load_recipes
 
 try:
     members = load_recipes(config, ROOT, (workflow.configfiles or ["--config"])[-1])
+    require_folders([member.recipe for member in members])
     require_room([member.recipe for member in members])
 except RequantError as error:
     raise WorkflowError(str(error))

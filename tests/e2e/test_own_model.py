@@ -1,4 +1,4 @@
-"""From a folder with a checkpoint of one's own to a release, by the commands of config/README.md."""
+"""From a folder with a checkpoint of one's own to a release, by the commands of config/README.md, keeping nothing else."""
 
 from __future__ import annotations
 
@@ -26,11 +26,23 @@ def commands() -> list[str]:
 
 
 def smaller(recipe: Path) -> None:
-    """What needs a network, or an hour, in the size of the tests."""
+    """What needs a network, or an hour, in the size of the tests; and no large file stays beside the release."""
     document = yaml.safe_load(recipe.read_text())
     small = tiny_recipe()
     del document["evaluation"]
-    recipe.write_text(yaml.safe_dump(document | {key: small[key] for key in ("corpus", "calibration")}))
+    recipe.write_text(yaml.safe_dump(document | {key: small[key] for key in ("corpus", "calibration")} | {"keep": []}))
+
+
+def write_other_card(recipe: Path) -> None:
+    document = yaml.safe_load(recipe.read_text())
+    document["card"]["summary"]["en"] = "Another text."
+    recipe.write_text(yaml.safe_dump(document))
+
+
+def say(line: str, folder: Path) -> str:
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def test_from_a_folder_to_a_release(demo: Workplace, workplace: Workplace) -> None:
@@ -42,13 +54,10 @@ def test_from_a_folder_to_a_release(demo: Workplace, workplace: Workplace) -> No
     shutil.copyfile(ROOT / "config" / "pins.yaml", workplace.folder / "config" / "pins.yaml")
     pin, recipe, run = (line.replace(".venv/bin", BIN) for line in commands())
     run = run.replace("snakemake ", f"snakemake --snakefile {ROOT / 'Snakefile'} ").replace("--cores 8", "--cores 2")
-    for line in (pin, recipe, run):
-        if line == run:
-            smaller(workplace.folder / "my-model.yaml")
-        done = subprocess.run(
-            ["bash", "-c", line], cwd=workplace.folder, env=os.environ, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    say(pin, workplace.folder)
+    say(recipe, workplace.folder)
+    smaller(workplace.folder / "my-model.yaml")
+    say(run, workplace.folder)
     release = workplace.folder / "results" / "my-model" / "release"
     manifest = json.loads((release / "manifest.json").read_text())
     weights = manifest["inputs"]["model"]
@@ -59,3 +68,11 @@ def test_from_a_folder_to_a_release(demo: Workplace, workplace: Workplace) -> No
     assert "base_model" not in card.split("---")[1]
     requant = [str(Path(BIN) / "requant"), "verify", str(release)]
     assert subprocess.run(requant, capture_output=True).returncode == 0
+    results = release.parent
+    large = [path for kind in ("*.safetensors", "*.gguf") for path in results.rglob(kind) if path.parent != release]
+    assert large == [results / "calibration" / "imatrix.gguf"]
+    assert "Nothing to be done" in say(f"{run} --dry-run", workplace.folder)
+    write_other_card(workplace.folder / "my-model.yaml")
+    plan = say(f"{run} --dry-run", workplace.folder)
+    assert "write_card" in plan
+    assert not re.search("fetch_model|convert_checkpoint|calibrate|quantize", plan)

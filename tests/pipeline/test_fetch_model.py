@@ -11,6 +11,7 @@ import pytest
 from requant.documents.pins import ModelPin
 from requant.ground.digests import Known, digest_file
 from requant.pipeline.fetch_model import fetch_model
+from requant.pipeline.recipe import KEEP_ALL
 from support.files import files_below, known
 from support.forked import Call, Forks
 from support.hub import Fault, LoopbackHub, Snapshot
@@ -47,7 +48,7 @@ class World:
     def arguments(
         self, pin: ModelPin, mirror: str = "huggingface", quants: tuple[str, ...] = ("Q4_K_M",)
     ) -> tuple[object, ...]:
-        return (pin, mirror, quants, self.out, self.record, self.out.parent / "fetch.log")
+        return (pin, mirror, quants, KEEP_ALL, self.out, self.record, self.out.parent / "fetch.log")
 
     def fetch(self, pin: ModelPin, mirror: str = "huggingface", *, env: Mapping[str, str] | None = None) -> str:
         """Fetch in a process of its own; what it said, and nothing unless it failed."""
@@ -309,7 +310,7 @@ def test_a_package_takes_the_hubs_place(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "gguf").write_bytes(GGUF)
     pin = ModelPin("Tiny", "owner/Tiny", None, "MIT", package, None, {"model.gguf": known(tmp_path / "gguf")})
     out = tmp_path / "results" / "source"
-    fetch_model(pin, "huggingface", ("Q4_K_M",), out, out / "source.json", tmp_path / "log")
+    fetch_model(pin, "huggingface", ("Q4_K_M",), KEEP_ALL, out, out / "source.json", tmp_path / "log")
     assert (out / "model.gguf").read_bytes() == GGUF
     assert {path.name for path in out.iterdir()} == {"model.gguf", "source.json"}
     record = json.loads((out / "source.json").read_bytes())

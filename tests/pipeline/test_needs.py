@@ -13,7 +13,7 @@ from requant.documents.records import file_entry, write_record
 from requant.documents.schemas import read_yaml
 from requant.ground.digests import Digest, Known
 from requant.pipeline.needs import STEPS, Needs, model_bytes
-from requant.pipeline.recipe import Recipe, load_recipe
+from requant.pipeline.recipe import KEEP_ALL, Recipe, bytes_after_download, load_recipe
 from support.checkout import ROOT
 
 ROW = re.compile(r"^\| (\w[\w.-]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", re.MULTILINE)
@@ -193,3 +193,12 @@ def test_the_table_of_what_jobs_ask_for() -> None:
     ]
     text = CLUSTER.read_text(encoding="utf-8")
     assert "\n".join(rows) in text, "write this into docs/cluster.md and its twin:\n" + "\n".join(rows)
+
+
+@pytest.mark.parametrize("document", [CLUSTER, CLUSTER.with_name("cluster.zh-CN.md")], ids=["en", "zh"])
+def test_the_disk_of_large_models(document: Path) -> None:
+    """At most, for the weights and one quant, by what stays."""
+    text = document.read_text(encoding="utf-8")
+    for keep in (KEEP_ALL, ()):
+        sizes = [SIZES[name] + bytes_after_download(SIZES[name], ("Q4_K_M",), keep) for name in ("30 B", "235 B")]
+        assert " | ".join(f"{size / 10**9:,.0f} GB" for size in sizes) in text

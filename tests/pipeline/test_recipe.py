@@ -12,7 +12,7 @@ import yaml
 from requant.documents.schemas import read_yaml
 from requant.ground.canonical import canonical
 from requant.ground.errors import DiskError, RecipeError
-from requant.pipeline.recipe import bytes_after_download, load_recipe, named_file, needs_gpu, require_room
+from requant.pipeline.recipe import KEEP_ALL, bytes_after_download, load_recipe, named_file, needs_gpu, require_room
 from requant.places.repository import ID
 from requant.quantization.quants import quant_bytes
 from support.checkout import ROOT
@@ -200,7 +200,13 @@ def test_a_source_that_can_give_nothing(source: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     "machine",
-    [{"source": str(ROOT)}, {"pins": "config/pins.yaml"}, {"evaluation": {}}, {"publish": ["modelscope:a/b"]}],
+    [
+        {"source": str(ROOT)},
+        {"pins": "config/pins.yaml"},
+        {"evaluation": {}},
+        {"publish": ["modelscope:a/b"]},
+        {"keep": []},
+    ],
 )
 def test_machine_keys_stay_out_of_the_document(machine: dict[str, Any]) -> None:
     plain = load_recipe(shipped(), ROOT)
@@ -241,11 +247,44 @@ def test_files_are_found_in_the_working_folder_or_else_among_the_workflow_s(
     assert named_file(str(root / "x"), Path("/elsewhere")) == root / "x"
 
 
+SMALL, LARGE = quant_bytes(16_000, "Q4_K_M"), quant_bytes(16_000, "Q8_0")
+
+
 def test_room_for_every_later_step() -> None:
     """The BF16 GGUF, and every quant with its copy in the release."""
     assert bytes_after_download(16_000, ()) == 16_000
     both = quant_bytes(16_000, "Q4_K_M") + quant_bytes(16_000, "Q8_0")
     assert bytes_after_download(16_000, ("Q4_K_M", "Q8_0")) == 16_000 + 2 * both
+
+
+KEPT: dict[tuple[str, ...], int] = {
+    ("weights", "bf16", "quants"): 16_000 + 2 * (SMALL + LARGE),
+    ("weights", "quants"): 16_000 + 2 * (SMALL + LARGE),
+    ("weights",): 16_000 + SMALL + 2 * LARGE,
+    ("quants",): 2 * (SMALL + LARGE),
+    (): SMALL + 2 * LARGE,
+}
+
+
+@pytest.mark.parametrize(("keep", "room"), KEPT.items())
+def test_what_goes_meanwhile_needs_no_room(keep: tuple[str, ...], room: int) -> None:
+    """Beside the weights: when they are converted both are there, when a quant is copied it is there twice."""
+    assert bytes_after_download(16_000, ("Q4_K_M", "Q8_0"), keep) == room
+    assert bytes_after_download(16_000, (), ()) == 16_000
+    assert bytes_after_download(16_000, ("Q2_K",), ()) == 16_000
+
+
+def test_by_default_everything_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = shipped("smollm2.yaml")
+    assert load_recipe(recipe, ROOT).keep == KEEP_ALL
+    few = load_recipe(recipe | {"keep": []}, ROOT)
+    assert (few.keep, "keep" in few.document) == ((), False)
+    needed: list[int] = []
+    monkeypatch.setattr("requant.pipeline.recipe.require_space", lambda _, room, __: needed.append(room))
+    require_room([load_recipe(recipe, ROOT)])
+    require_room([few])
+    assert needed[0] > needed[1]
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,12 @@ def test_what_this_machine_says_holds_for_all(tmp_path: Path) -> None:
     assert not any("source" in member.recipe.document for member in members)
 
 
+def test_each_keeps_its_own_quants(tmp_path: Path) -> None:
+    less = both(of_the_model("T"), lambda recipe: recipe.update(keep=["weights", "bf16"]))
+    members = load_recipes({"recipes": write(tmp_path, of_the_model("T"), less)}, ROOT, "list")
+    assert [len(member.recipe.keep) for member in members] == [3, 2]
+
+
 def renamed(name: str) -> Change:
     return lambda recipe: recipe.update(name=name)
 
@@ -94,11 +100,13 @@ APART: dict[str, tuple[tuple[Change, ...], str]] = {
     "one name": ((unchanged, renamed("Tiny-0")), "1.yaml: name is 'Tiny-0', as in {0}; write another name"),
     "other weights of that name": (
         (of_the_model("T"), both(of_the_model("T"), of_another_seed)),
-        "1.yaml: the model is called 'T', as in {0}, but has other weights; write another model.name"),
+        "1.yaml: the model is called 'T', as in {0}, but has other weights; write the same, or another model.name"),
     "another toolchain": (
         (of_the_model("T"), both(of_the_model("T"), of_another_toolchain)), "but has another toolchain; write"),
     "another conversion": (
         (of_the_model("T"), both(of_the_model("T"), lambda recipe: recipe.update(conversion="upstream"))), "but has another conversion; write"),
+    "weights that stay for one alone": (
+        (of_the_model("T"), both(of_the_model("T"), lambda recipe: recipe.update(keep=["quants"]))), "but has another keep; write"),
     "another table of pins": (
         (unchanged, lambda recipe: recipe.update(pins=str(ROOT / "config" / "pins.yaml"))), "1.yaml: pins is another table than in {0}"),
     "one repository": ((published, published), "1.yaml: publish names huggingface:somebody/Tiny, as in {0}; name another"),

@@ -6,7 +6,7 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ HERE = ("--snakefile", str(ROOT / "Snakefile"))
 """Options that name this checkout's workflow."""
 
 
-def snakemake(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [SNAKEMAKE, "--cores", "2", *arguments]
+def snakemake(*arguments: str, cwd: Path, by: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess[str]:
+    """What a run says; ``by`` is a program that starts it, and under what rights."""
+    command = [*by, SNAKEMAKE, "--cores", "2", *arguments]
     return subprocess.run(
         command,
         cwd=cwd,

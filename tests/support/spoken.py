@@ -27,7 +27,7 @@ def fetching(pin: ModelPin, folder: Path, out: Path) -> None:
         try:
             with job(str(folder / "fetch.log")):
                 fetch_model(
-                    pin, "huggingface", ("Q4_K_M",), folder / "out", folder / "record.json", folder / "tool.log"
+                    pin, "huggingface", ["Q4_K_M"], [], folder / "out", folder / "record.json", folder / "tool.log"
                 )
         except SystemExit as end:
             print(f"exit code {end.code}", file=sys.stderr)

@@ -5,10 +5,17 @@ from dataclasses import asdict
 
 from snakemake.common.tbdstring import TBDString
 
+from requant.documents.pins import WEIGHTS
 from requant.ground.errors import RequantError
 from requant.pipeline import layout
 from requant.pipeline.needs import Need, Needs
-from requant.pipeline.recipe import load_recipe, needs_gpu, require_room, suite_file
+from requant.pipeline.recipe import (
+    load_recipe,
+    needs_gpu,
+    require_folders,
+    require_room,
+    suite_file,
+)
 from requant.pipeline.shards import measured, split
 from requant.pipeline.suites import BERKELEY, KNOWLEDGE
 from requant.pipeline.tiny_shape import TINY_FILES
@@ -20,6 +27,7 @@ MANY = 64
 
 try:
     recipe = load_recipe(config, ROOT, (workflow.configfiles or ["the recipe"])[-1])
+    require_folders([recipe])
     require_room([recipe])
 except RequantError as error:
     raise WorkflowError(str(error))
@@ -74,6 +82,11 @@ def runtime(step):
 
 def on_gpu(settings):
     return int(settings.variant.startswith("cuda-"))
+
+
+def staying(part, path):
+    """A large file, which goes once no step waits for it where the recipe does not keep its part."""
+    return path if part in recipe.keep else temp(path)
 
 
 def plain(pin):

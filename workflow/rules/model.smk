@@ -29,7 +29,7 @@ rule convert_checkpoint:
         choice="<bf16>/converter.json",
         environment=upstream_environment,
     output:
-        model=f"<bf16>/converted/{recipe.model_name}.gguf",
+        model=staying("bf16", f"<bf16>/converted/{recipe.model_name}.gguf"),
         record="<bf16>/converted/model.json",
     log:
         "<logs>/convert_checkpoint.log",
@@ -54,7 +54,7 @@ rule expand_gguf:
         source="<source>/source.json",
         tool="<toolchain>/strict/bin/llama-quantize.json",
     output:
-        model=f"<bf16>/expanded/{recipe.model_name}.gguf",
+        model=staying("bf16", f"<bf16>/expanded/{recipe.model_name}.gguf"),
         record="<bf16>/expanded/model.json",
     log:
         "<logs>/expand_gguf.log",

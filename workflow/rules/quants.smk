@@ -7,7 +7,9 @@ rule quantize:
         tool="<toolchain>/strict/bin/llama-quantize.json",
         lanes=LANES,
     output:
-        quant=f"<results>/quants/{layout.quant_file(recipe.name, '{kind}')}",
+        quant=staying(
+            "quants", f"<results>/quants/{layout.quant_file(recipe.name, '{kind}')}"
+        ),
         record="<results>/quants/{kind}.json",
     log:
         "<logs>/quantize_{kind}.log",

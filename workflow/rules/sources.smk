@@ -1,6 +1,9 @@
 rule fetch_model:
     output:
-        files=[f"<source>/{name}" for name in SOURCE_FILES],
+        files=[
+            staying("weights", path) if path.endswith(WEIGHTS) else path
+            for path in (f"<source>/{name}" for name in SOURCE_FILES)
+        ],
         record="<source>/source.json",
     log:
         "<logs>/fetch_model.log",
@@ -10,10 +13,11 @@ rule fetch_model:
     conda:
         "../../envs/workflow.yaml"
     threads: 4
-    # No params: another mirror or other quants to come are no reason to download the weights again.
+    # No params: another mirror, or what is to come and to stay, are no reason to download the weights again.
     resources:
         mirror=recipe.mirror,
         quants=" ".join(recipe.quants),
+        keep=" ".join(recipe.keep),
     params:
         pin=recipe.model,
         pinned=plain(recipe.model),

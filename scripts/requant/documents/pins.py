@@ -17,6 +17,8 @@ from requant.formats.pickles import is_pickle
 from requant.ground.digests import Known
 from requant.ground.errors import RecipeError
 
+WEIGHTS = (".safetensors", ".gguf")
+"""How the names of files with weights end."""
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 TABLE = DATA / "pins.yaml"
 """The table that comes with requant, config/pins.yaml."""
@@ -194,7 +196,7 @@ def _model(name: str, entry: Mapping[str, Any], where: str) -> ModelPin:
             )
         if file.endswith(".py"):
             raise RecipeError(f"{key}.files.{file} is code from a model repository, which is never run; leave it out")
-    if not any(file.endswith((".safetensors", ".gguf")) for file in files):
+    if not any(file.endswith(WEIGHTS) for file in files):
         raise RecipeError(f"{key}.files names no weights; list its .safetensors files or one .gguf file")
     if any(file.endswith(".gguf") for file in files) and len(files) > 1:
         raise RecipeError(f"{key}.files lists more than one .gguf file; list exactly one, and nothing beside it")

@@ -1,4 +1,4 @@
-"""Where something is kept between runs, and whether there is room, before anything big is written."""
+"""Where something is kept between runs, and whether one may write there and has room, before anything is written."""
 
 import os
 import shutil
@@ -42,6 +42,23 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         raise DiskError(
             f"{what} needs {in_units(needed + RESERVE)} on the disk of {existing}, but {in_units(free)} are free: "
             "make room, or run in a folder on a larger disk (snakemake --directory)"
+        )
+
+
+def require_own(folder: Path) -> None:
+    """Check that one may read and write in ``folder``, where it exists; others may have made it, or it is read-only.
+
+    Raises:
+        DiskError: naming it and whose it is.
+    """
+    if os.access(folder, os.F_OK) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        try:
+            owner = folder.owner()
+        except (KeyError, OSError):
+            owner = f"user {folder.stat().st_uid}"
+        raise DiskError(
+            f"{folder.absolute()}, which belongs to {owner}, cannot be written here: run in a folder of your own "
+            "(snakemake --directory), or let its owner share it (chmod)"
         )
 
 

