@@ -95,7 +95,7 @@ test-architectures: setup-test
 	@$(BIN)/python -m pytest -m architectures tests/architectures
 
 # Opt-in, as root: the demo's recipe on the two nodes of a real Slurm; 8 minutes on two cores, and one demo.
-test-slurm: setup-test
+test-slurm: setup-test setup-slurm
 	@PYTHONPATH=tests $(BIN)/python -m support.slurm
 	@$(MAKE) --no-print-directory demo FOLDER=build/tests
 	@unshare --mount --net --uts --pid --fork --kill-child --mount-proc $(BIN)/python -m pytest -s -m slurm tests/slurm

@@ -15,7 +15,7 @@ MARKED = ("native", "workflow", "e2e", "arm64", "cuda", "architectures", "lanes"
 """Folders whose tests need more than Python; they are marked with the folder's name."""
 OPT_IN = ("arm64", "cuda", "architectures", "lanes", "site", "faults", "slurm", "long")
 """Marks that ``make test`` leaves out."""
-LONG = ("test_real_model", "test_audit_honest", "test_architectures", "test_rebuild", "test_harness", "test_crashes")
+LONG = ("test_real_model", "test_audit_honest", "test_architectures", "test_rebuild", "test_crashes")
 """Files that take minutes each: whoever began one of them last would work on alone."""
 
 

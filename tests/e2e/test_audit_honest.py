@@ -130,6 +130,7 @@ def test_quants_of_default_builds_are_exact(
     assert (outcome.arithmetic, outcome.differing, same) == (arithmetic, 0, arithmetic is Arithmetic.STRICT)
 
 
+@pytest.mark.long
 def test_quants_of_another_commit_are_exact(
     shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path
 ) -> None:
@@ -248,6 +249,7 @@ def test_what_the_weights_were_rounded_to_is_found(tmp_path: Path, via: T, arith
     assert (outcome.via, outcome.arithmetic) == (via, arithmetic)
 
 
+@pytest.mark.long
 def test_what_an_older_llama_cpp_made_in_iq1_m_is_not_accused(tmp_path: Path) -> None:
     """It adds up otherwise there, which shows most where many weights are zero; its own library derives all of it."""
     generator = np.random.default_rng(1)

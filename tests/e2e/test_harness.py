@@ -31,6 +31,7 @@ from support.hub import LoopbackHub
 from support.knowledge import serve_gpqa, serve_mmlu
 from support.workplace import Workplace, tiny_recipe
 
+pytestmark = pytest.mark.long
 SUBJECTS = ("virology", "anatomy", "virology", "astronomy")
 
 
@@ -92,7 +93,6 @@ def test_every_answer_has_its_outcome(ask: Callable[..., Results], tmp_path: Pat
     assert kept[9]["reason"] == "EvalScope got no answer, see its log" and (tmp_path / "log").exists()
 
 
-@pytest.mark.long
 def test_a_second_run_asks_what_has_no_answer(ask: Callable[..., Results], tmp_path: Path) -> None:
     with ScriptedEndpoint() as server:
         server.otherwise = message("ANSWER: B")
@@ -135,7 +135,6 @@ def test_a_killed_run_goes_on(harness: Path, ask: Callable[..., Results], tmp_pa
         assert len(server.requests) <= 24 + 8
 
 
-@pytest.mark.long
 def test_gpqa(ask: Callable[..., Results], tmp_path: Path) -> None:
     rows = tuple(dict(zip(GPQA, [f"q{number}", "right", "one", "two", "three"], strict=True)) for number in range(8))
     knowledge = Knowledge("gpqa_diamond", "b" * 64, rows, "")
@@ -158,7 +157,6 @@ def behaviour_recipe(**changes: Any) -> dict[str, Any]:
     return tiny_recipe(evaluation={"behaviour": {**asked, "max_tokens": 8}}, **changes)
 
 
-@pytest.mark.long
 def test_in_a_release(harness: Path, packages: Path, make_workplace: Callable[..., Workplace], tmp_path: Path) -> None:
     """MMLU is asked; GPQA is gated, so its row says why it was not, until there is a token."""
     with LoopbackHub() as hub:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from requant.ground.digests import digest_file
-from support.checkout import ROOT
+from support.checkout import PLACE, ROOT, alone
 
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 NOWHERE = dict.fromkeys(("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "PIP_INDEX_URL", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -41,6 +42,23 @@ def planned(*arguments: str, cwd: Path, **env: str) -> dict[str, int]:
     _, _, table = done.stdout.partition("\nJob stats:\n")
     rows = [line.split() for line in table.splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] != "total"}
+
+
+def slurm_plugin() -> str:
+    """A folder with Snakemake's plugin for Slurm and what it imports, as ``make setup-slurm`` installs them.
+
+    Not in the tests' own environment: every start of Snakemake would import it, and pandas with it.
+    """
+    folder, lock = PLACE / "slurm", ROOT / "envs" / "slurm.lock"
+    installed = folder / lock.name
+    with alone():
+        if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+            shutil.rmtree(folder, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile"]
+            options = ["--require-hashes", "--no-deps", "--target", str(folder), "-r", str(lock)]
+            subprocess.run([*pip, *options], check=True)
+            shutil.copyfile(lock, installed)
+    return str(folder)
 
 
 def write_small_recipe(folder: Path, **changes: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 
 from requant.cli.main import main
 from support.checkout import ROOT
-from support.plans import HERE, snakemake
+from support.plans import HERE, slurm_plugin, snakemake
 from support.small_release import write_release
 
 DOCUMENTS = [
@@ -53,7 +53,8 @@ def commands() -> Iterator[tuple[str, str]]:
                 yield document.relative_to(ROOT).as_posix(), line.strip()
 
 
-COMMANDS = sorted(set(commands()))
+COMMANDS = {line: document for document, line in sorted(commands(), reverse=True)}
+"""What is typed, and the first document that says so."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_documents_have_commands() -> None:
     assert len(COMMANDS) > 40
-    assert {document for document, _ in COMMANDS} >= {
+    assert {document for document, _ in commands()} >= {
         "README.md",
         "README.zh-CN.md",
         "config/README.md",
@@ -80,8 +81,8 @@ def test_documents_have_commands() -> None:
     }
 
 
-@pytest.mark.parametrize(("document", "line"), COMMANDS, ids=[f"{document}: {line}" for document, line in COMMANDS])
-def test_a_command(place: Path, document: str, line: str) -> None:
+@pytest.mark.parametrize("line", COMMANDS, ids=[f"{document}: {line}" for line, document in COMMANDS.items()])
+def test_a_command(place: Path, line: str) -> None:
     words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in takewhile(SETTING.fullmatch, words))
     words = words[len(settings) :]
@@ -91,6 +92,8 @@ def test_a_command(place: Path, document: str, line: str) -> None:
         assert done.returncode == 0, done.stderr
     elif program == "snakemake":
         options = [word.replace("source=/data", f"source={place}/data") for word in words[1:]]
+        if "profiles/slurm" in words:
+            settings["PYTHONPATH"] = slurm_plugin()
         # Before the options that take many values.
         done_ = snakemake("--dry-run", *HERE, *options, cwd=place, **settings)
         assert done_.returncode == 0, done_.stdout
