@@ -56,7 +56,7 @@ def require_whole(pin: ModelPin, folder: Path) -> None:
 
 
 def fetched(library: Library, pin: ModelPin, mirror: str, out: Path, **env: str) -> str:
-    arguments = (pin, mirror, ("Q4_K_M",), out, out / "source.json", out.parent / "fetch.log")
+    arguments = (pin, mirror, ("Q4_K_M",), (), out, out / "source.json", out.parent / "fetch.log")
     return library("requant.pipeline.fetch_model.fetch_model", *arguments, env=env)
 
 

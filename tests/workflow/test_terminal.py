@@ -105,6 +105,21 @@ def test_a_profile_that_exists(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["alone", "with what the profile sets"])
+def test_a_setting_beside_a_profile(tmp_path: Path, *, again: bool) -> None:
+    """Snakemake would take it in place of the profile's, and calibrate on the CPU without a word."""
+    write_small_recipe(tmp_path)
+    setting = "calibration={arithmetic: cuda-sm121}"
+    beside = ["--config", "source=weights", *([setting] if again else [])]
+    profile = ("--workflow-profile", str(ROOT / "profiles" / "gb10"))
+    done = snakemake("--dry-run", *HERE, "--configfile", "recipe.yaml", *profile, *beside, cwd=tmp_path)
+    assert (done.returncode == 0) is again, done.stdout
+    refused = (
+        f"--config replaces all that {profile[1]} sets of the recipe: write {setting!r} behind it too, or both into"
+    )
+    assert (refused in done.stdout) is not again
+
+
 def test_the_profile_of_any_gpu_has_to_be_told_which(tmp_path: Path) -> None:
     """Told, it is planned with where documents are held against the code: profiles/README.md."""
     write_small_recipe(tmp_path)

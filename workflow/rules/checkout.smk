@@ -6,6 +6,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import HostingProviderFile, LocalSourceFile
 
@@ -59,12 +60,26 @@ def require_profile(arguments):
         if name == "--workflow-profile":
             profile = value or following
             places = [Path(os.environ.get("PWD", ".")), Path.cwd(), ROOT]
-            if profile != "none" and not any(
-                (place / profile).exists() for place in places
-            ):
+            found = [place / profile for place in places if (place / profile).exists()]
+            if profile != "none" and not found:
                 raise WorkflowError(
                     f"--workflow-profile names {profile}, which does not exist; write a folder such as profiles/gb10"
                 )
+            for file in [
+                path for place in found[:1] for path in place.glob("profile.yaml")
+            ]:
+                require_settings(profile, yaml.safe_load(file.read_text()) or {})
+
+
+def require_settings(profile, settings):
+    """Refuse to go on without the keys of a recipe that a profile sets, which a --config beside it replaces all."""
+    wanted = settings.get("config") or []
+    for setting in wanted if isinstance(wanted, list) else [wanted]:
+        if str(setting).partition("=")[0] not in workflow.config_settings.config:
+            raise WorkflowError(
+                f"--config replaces all that {profile} sets of the recipe: write {setting!r} behind it too, or both into "
+                "the recipe"
+            )
 
 
 require_profile(sys.argv)

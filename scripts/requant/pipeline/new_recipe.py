@@ -85,9 +85,9 @@ def _machine(pin: ModelPin, table: Path) -> str:
     """What does not belong to every recipe: another pin table, and where weights lie that are not on the Hub."""
     lines = [] if table == Path(DEFAULT_PINS) else [f"pins: {_quoted(str(table))}"]
     if pin.repo is None:
-        lines.append("# The weights lie on no hub: name their folder with --config source=FOLDER.")
+        lines.append("# The weights lie on no hub: write their folder here (source: FOLDER).")
     elif pin.revision is None and pin.package is None:
-        lines.append("# The weights lie on ModelScope: --config source=modelscope.")
+        lines.append("source: modelscope")
     return "".join(f"{line}\n" for line in lines)
 
 
