@@ -17,6 +17,7 @@ from support.checkout import PLACE, ROOT, TOOLCHAINS, alone
 from support.workplace import TOOLCHAIN, Workplace
 
 RESULTS = PLACE / "results" / "SmolLM2-135M-Instruct"
+QUICK = PLACE / "results" / "SmolLM2-quick"
 MODEL = RESULTS / "bf16" / "expanded" / "SmolLM2-135M-Instruct.gguf"
 TOOL = TOOLCHAINS / TOOLCHAIN / "strict" / "bin" / "llama-quantize"
 REQUANT = str(Path(sys.executable).parent / "requant")
@@ -28,11 +29,13 @@ def answer(demo: Workplace, tmp_path_factory: pytest.TempPathFactory) -> str:
     recipe = yaml.safe_load((ROOT / "config" / "smollm2.yaml").read_text())
     del recipe["evaluation"]
     recipe["calibration"]["chunks"] = 2
+    # Beside the whole release, with the same weights.
+    recipe |= {"name": QUICK.name, "model": {**recipe["model"], "name": RESULTS.name}}
     named = tmp_path_factory.mktemp("recipe") / "smollm2.yaml"
     named.write_text(yaml.safe_dump(recipe, allow_unicode=True))
     with alone():
         Workplace(PLACE, named).run("--", "answer_question")
-    return (RESULTS / "evaluation" / "answer.txt").read_text()
+    return (QUICK / "evaluation" / "answer.txt").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,7 @@ FAIR = ("Q3_K_M",)
 )
 def test_its_quants_are_audited(answer: str, cache: Path, tmp_path: Path, kind: str) -> None:
     """Weights that nobody here made, as source of quants by llama-quantize; most types fall back, as rows are short."""
-    imatrix = ["--imatrix", str(RESULTS / "release" / "imatrix.gguf")] if QUANTS[kind] else []
+    imatrix = ["--imatrix", str(QUICK / "release" / "imatrix.gguf")] if QUANTS[kind] else []
     quant = tmp_path / f"SmolLM2-{kind}.gguf"
     made = subprocess.run([TOOL, *imatrix, MODEL, quant, kind, "2"], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
