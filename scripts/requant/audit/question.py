@@ -16,6 +16,7 @@ from requant.audit.named_weights import NamedWeights, as_in, open_weights, with_
 from requant.audit.recipe.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
 from requant.audit.recipe.matrices import only_matrix
 from requant.audit.report import Report
+from requant.audit.status import Namer
 from requant.audit.subject.identity import FileIdentity, Identity
 from requant.audit.subject.manifest import compare_claims
 from requant.audit.subject.subject import Subject, open_subject
@@ -80,7 +81,8 @@ def audit(question: Question) -> Report | ImatrixReport:
         weights = open_weights(_weights_named(question, subject), network, upstream)
         closing.callback(weights.place.close)
         if subject.is_imatrix:
-            return audit_imatrix(read_hashed(subject.file), weights)
+            namer = Namer.of(question.weights is not None, question.trust_subject)
+            return audit_imatrix(read_hashed(subject.file), weights, namer)
         pin = _toolchain(question, subject)
         matrix = None if question.imatrix is None else open_place(question.imatrix, network)
         if matrix is not None:
