@@ -96,7 +96,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
         identity = _identity(subject, sweep.sha256s)
-        command = tuple(_again(question, subject, weights, matrix, coverage.seed))
+        command = tuple(again(question, subject, weights, matrix, coverage.seed))
         if journal is not None:
             journal.end()
     return Report(
@@ -199,7 +199,7 @@ def _imatrix(named: Place | None, subject: Subject) -> HashedImatrix | None:
     return None
 
 
-def _again(
+def again(
     question: Question, subject: Subject, weights: NamedWeights, matrix: Place | None, seed: int | None
 ) -> Iterator[str]:
     """The command that asks the same again, wherever it is read: of local paths it has the last names."""
@@ -210,6 +210,7 @@ def _again(
         yield from ("--imatrix", matrix.pinned(matrix.file))
     yield from ("--full",) if question.rows is None else ("--rows", str(question.rows), "--seed", str(seed))
     yield from ("--exact",) if question.exact else ()
+    yield from ("--converter",) if question.converter else ()
     yield from ("--fit-imatrix",) if question.fit_imatrix else ()
     yield from ("--trust-subject",) if question.trust_subject else ()
     for key in sorted(question.allowed):
