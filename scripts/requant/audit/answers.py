@@ -46,9 +46,7 @@ from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
 from requant.quantization.derivation import Making
 from requant.quantization.verdict import Verdict
-from requant.toolchain.ggml_library import GGMLLibrary
-from requant.toolchain.quantizers import lacking, open_lanes, open_quantizer
-from requant.toolchain.wasm_library import WasmLibrary
+from requant.toolchain.quantizers import Own, lacking, open_lanes, open_quantizer
 
 CHANCE = 0.01
 """Chance of missing a change, for which a sample's bound is given."""
@@ -341,5 +339,5 @@ def answer_weights(
     return found
 
 
-def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], GGMLLibrary | WasmLibrary]:
+def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], Own]:
     return cache(lambda arithmetic: open_quantizer(arithmetic, pin, work))

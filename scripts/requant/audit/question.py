@@ -65,6 +65,11 @@ class Question:
     max_rate: int | None = None
     fit_imatrix: bool = False
 
+    @property
+    def namer(self) -> Namer:
+        """Who names the weights."""
+        return Namer.of(self.weights is not None, self.trust_subject)
+
 
 def audit(question: Question) -> Report | ImatrixReport:
     """Carry out an audit: of a quant, or of an importance matrix if that is the subject.
@@ -81,8 +86,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         weights = open_weights(_weights_named(question, subject), network, upstream)
         closing.callback(weights.place.close)
         if subject.is_imatrix:
-            namer = Namer.of(question.weights is not None, question.trust_subject)
-            return audit_imatrix(read_hashed(subject.file), weights, namer)
+            return audit_imatrix(read_hashed(subject.file), weights, question.namer)
         pin = _toolchain(question, subject)
         matrix = None if question.imatrix is None else open_place(question.imatrix, network)
         if matrix is not None:

@@ -44,10 +44,12 @@ SMALL = 1 << 29
 UNBUILT = (SourceError, FormatError, DiskError, ToolError)
 """Why a library cannot be built here, though there is a compiler: no network or room, a source that is another one."""
 
-Library = GGMLLibrary | WasmLibrary | LanesLibrary
+Own = GGMLLibrary | WasmLibrary
+"""llama.cpp's own code."""
+Library = Own | LanesLibrary
 
 
-def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None = None) -> GGMLLibrary | WasmLibrary:
+def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None = None) -> Own:
     """One arithmetic of one llama.cpp: the library where it is built, else the module, or a library that is built now.
 
     Args:
@@ -89,9 +91,7 @@ def _module() -> WasmLibrary:
     return module
 
 
-def open_lanes(
-    pin: ToolchainPin, work: int, opener: Callable[[Arithmetic], GGMLLibrary | WasmLibrary]
-) -> LanesLibrary | None:
+def open_lanes(pin: ToolchainPin, work: int, opener: Callable[[Arithmetic], Own]) -> LanesLibrary | None:
     """The lanes ahead of the strict arithmetic where they are built, or are worth building for ``work`` weights.
 
     ``opener`` opens that arithmetic. Where they cannot be built it goes without, and says so: they are for speed alone.
