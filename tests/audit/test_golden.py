@@ -24,9 +24,10 @@ from requant.documents.consistency import disagreements
 from requant.documents.manifest import read_manifest
 from requant.documents.schemas import fault
 from requant.ground.canonical import canonical
-from requant.release.attestation import bundled, verify_envelope
+from requant.release.attestation import bundled
 from requant.release.card import write_card
 from requant.release.derivation import DERIVATION, SVR
+from support.attested import signed_statement
 from support.checkout import ROOT
 from support.relabelled import relabelled, text
 
@@ -54,7 +55,7 @@ def test_the_statements_verify(tmp_path: Path) -> None:
 
 def test_the_statements_are_of_today() -> None:
     """Who changes what is attested gives it another name: these are verified for ever, in whatever form comes next."""
-    found = [verify_envelope(each, KEY) for each in bundled(STATEMENT.read_bytes(), STATEMENT.name)]
+    found = [signed_statement(each, KEY) for each in bundled(STATEMENT.read_bytes(), STATEMENT.name)]
     assert [each["predicateType"] for each in found] == [DERIVATION, SVR]
     predicate = found[0]["predicate"]
     assert isinstance(predicate, dict) and fault(predicate, "derivation", "the statement") is None

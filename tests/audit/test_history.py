@@ -1,5 +1,7 @@
 """requant.audit.metadata.history: which revision a changed key comes from, as the real client asks the loopback Hub."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from requant.audit.metadata.history import find_origins
+from requant.conversion.metadata import TEXT_LIMIT
 from requant.ground.digests import Known
 from requant.places.repository import Commit
 from support.checkpoints import Model, write_checkpoint
@@ -101,6 +104,20 @@ def test_a_gguf_has_no_history_of_small_files(
 def test_as_many_as_are_bearable(commits: list[Snapshot], library: Ask) -> None:
     told = library(TELL, f"hf://{REPO}", FIRST, most=1)
     assert told.endswith("; nor what the other revision gives")
+
+
+@pytest.mark.parametrize("damage", [TEXT_LIMIT + 1, 7], ids=["far too long", "no JSON"])
+def test_a_damaged_revision_gives_nothing(
+    hub: LoopbackHub, commits: list[Snapshot], library: Ask, tmp_path: Path, damage: int
+) -> None:
+    """It lies between the named one and the one that gives the key."""
+    for day in (6, 7):
+        shutil.copytree(tmp_path / "day5", tmp_path / f"day{day}")
+    os.truncate(tmp_path / "day6" / "tokenizer.json", damage)
+    (tmp_path / "day7" / "README.md").write_text("mended")
+    for day in (6, 7):
+        hub.add_model(REPO, tmp_path / f"day{day}", date=f"2025-03-{day:02}T10:00:00.000Z")
+    assert library(TELL, f"hf://{REPO}", FIRST).endswith(equals(TEMPLATE, commits[0], 1))
 
 
 class LongHistory:

@@ -19,7 +19,7 @@ from requant.audit.recipe.mix import RecipeAnswer, with_findings
 from requant.audit.recipe.sanity import Sanity, sanity_of
 from requant.audit.render import rendered
 from requant.audit.report import Report
-from requant.audit.status import Mix
+from requant.audit.status import Mix, Namer
 from requant.formats.ggml import GGMLType as T
 from requant.formats.gguf import Tensor
 from requant.ground.canonical import canonical, parse
@@ -271,15 +271,20 @@ def test_people_see_the_first_and_how_many_more(report: Report, more: int) -> No
     assert len(shown.document["tensors"]) == MOST + more
 
 
-@pytest.mark.parametrize(("grade", "verdict", "code"), [
-    (Grade.HARMLESS, Plausibility.PLAUSIBLE, 0), (Grade.UNCHECKED, Plausibility.UNCHECKED, 3),
-    (Grade.SERIOUS, Plausibility.MISMATCH, 1),
+@pytest.mark.parametrize(("grade", "namer", "verdict", "code"), [
+    (Grade.HARMLESS, Namer.USER, Plausibility.PLAUSIBLE, 0), (Grade.HARMLESS, Namer.TRUSTED, Plausibility.PLAUSIBLE, 0),
+    (Grade.HARMLESS, Namer.SUBJECT, Plausibility.PLAUSIBLE, 3),
+    (Grade.UNCHECKED, Namer.USER, Plausibility.UNCHECKED, 3), (Grade.SERIOUS, Namer.USER, Plausibility.MISMATCH, 1),
+    (Grade.SERIOUS, Namer.SUBJECT, Plausibility.MISMATCH, 1),
 ])  # fmt: skip
-def test_a_matrix_alone(grade: Grade, verdict: Plausibility, code: int) -> None:
+def test_a_matrix_alone(grade: Grade, namer: Namer, verdict: Plausibility, code: int) -> None:
     numbers = Sanity(1, sanity_of({"a.weight": np.ones(64, np.float32)}, {}))
-    report = ImatrixReport("imatrix.gguf", "0" * 64, "weights", (finding(grade),), numbers)
+    report = ImatrixReport("imatrix.gguf", "0" * 64, "weights", namer, (finding(grade),), numbers)
     shown = rendered(report)
     assert (report.verdict, report.exit_code, shown.markdown) == (verdict, code, None)
-    assert shown.text.splitlines()[0] == f"{verdict}: imatrix.gguf {verdict.words} on weights"
+    first, second, *_ = shown.text.splitlines()
+    assert first == f"{verdict}: imatrix.gguf {verdict.words} on weights"
+    assert second == f"the weights are {namer.words}"
+    assert (shown.document["exit_code"], shown.document["source"]["named_by"]) == (code, str(namer))
     assert "effective columns 32 of 32 (a.weight)" in shown.text
     assert parse(canonical(shown.document), "report.json") == shown.document

@@ -18,7 +18,7 @@ from support.checkout import ROOT
 
 AUDIT = ROOT / "scripts" / "requant" / "audit"
 ROOMS = (
-    "answers.py", "report.py", "metadata/history.py", "recipe/mix.py", "recipe/promises.py", "recipe/sanity.py",
+    "answers.py", "report.py", "status.py", "metadata/history.py", "recipe/mix.py", "recipe/promises.py", "recipe/sanity.py",
     "subject/claims.py", "subject/identity.py", "subject/manifest.py", "weights/judgement.py", "weights/sweep.py",
     "weights/tied.py", "weights/unknown_importances.py",
 )  # fmt: skip

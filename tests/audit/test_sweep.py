@@ -13,6 +13,7 @@ import pytest
 from requant.audit.answers import cover
 from requant.audit.named_weights import open_weights
 from requant.audit.weights.judgement import COARSE
+from requant.audit.weights.making import PROBE
 from requant.audit.weights.material import Material
 from requant.audit.weights.sample import LEAST, draw, runs
 from requant.audit.weights.sweep import Sweep, audit_tensors
@@ -293,3 +294,42 @@ def test_a_checkpoint_in_f16_lost_nothing(tmp_path: Path) -> None:
         weights: Any = Stored(GGUFWeights(file, their))
         found = audit_tensors(Material(quant, header, weights, {}, PureQuantizer), None, 2, lambda _: None)
     assert [audit.verdict for audit in found.tensors] == [Verdict.EXACT, Verdict.EXACT, Verdict.MISMATCH]
+
+
+EXCESS = np.float32(1e5)
+"""More than float16 holds, and less than what is too much for the search."""
+C = "blk.2.weight"
+UNSEEN = int(np.setdiff1d(np.arange(ROWS), np.linspace(0, ROWS - 1, PROBE // COLUMNS).astype(int))[0])
+"""A row that the first look passes over."""
+
+
+def beyond_f16(folder: Path, others: T, large: str, changed: int, coarse: str, row: int) -> dict[str, Verdict]:
+    """The verdicts of three tensors, one of which, ``large``, holds a number that float16 does not.
+
+    ``others`` is what the weights are rounded to. One row of the tensor ``coarse`` was quantized through float16, and
+    ``changed`` blocks of the large one are others.
+    """
+    shape, quantize = (COLUMNS, ROWS), PureQuantizer(Arithmetic.STRICT).quantize
+    named = {name: rounded(rows, others) for name, rows in WEIGHTS.items()}
+    named[large][0, 0] = EXCESS
+    named[coarse][row] *= np.float32(2**-18)
+    weights = written(folder / "w.gguf", {name: (T.F32, shape, data.tobytes()) for name, data in named.items()})
+    made = {name: quantize(T.Q4_1, data) for name, data in named.items()}
+    made[coarse][row] = quantize(T.Q4_1, rounded(named[coarse][row : row + 1], T.F16))
+    made[large][ROWS - changed :, 7] ^= 0x55
+    tensors: Tensors = {name: (T.Q4_1, shape, data.tobytes()) for name, data in made.items()}
+    found, _ = swept(folder, tensors, weights=weights)
+    return {audit.tensor.name: audit.verdict for audit in found.tensors}
+
+
+def test_another_way_that_explains_less_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A few blocks through float16, in a file that is not: the other tensors stay what they are."""
+    said = beyond_f16(tmp_path, T.F32, B, 0, C, 100)
+    assert (said[A], said[B]) == (Verdict.EXACT, Verdict.EXACT)
+
+
+@pytest.mark.parametrize(("large", "coarse", "row"), [(B, C, 100), (C, B, UNSEEN)], ids=["looked at", "passed over"])
+def test_no_way_wins_by_what_it_cannot_compare(tmp_path: Path, large: str, coarse: str, row: int) -> None:
+    """Float16 would explain the one row, and hide that another tensor was changed."""
+    said = beyond_f16(tmp_path, T.BF16, large, 3, coarse, row)
+    assert (said[A], said[large]) == (Verdict.EXACT, Verdict.MISMATCH)

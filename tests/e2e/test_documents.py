@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,8 +74,12 @@ def test_the_audit_of_somebody_else_s_quant(demo: Workplace, cache: Path, hub: L
         hub.add_model(name, demo.release)
     env = {**os.environ, "XDG_CACHE_HOME": str(cache), "HF_HOME": str(tmp_path / "hf")}
     env |= {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
+    [mine] = re.findall(r"requant audit \./(\S+)", page)
+    [made] = demo.release.glob("*-Q4_K_M.gguf")
+    shutil.copyfile(made, tmp_path / mine)
+    shutil.copyfile(demo.release / "imatrix.gguf", tmp_path / "imatrix.gguf")
     blocks = BLOCK.findall(page)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         command = block.replace("requant audit", f"{REQUANT} audit").replace(named, served.commit)
         done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=env, capture_output=True, text=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from requant.formats.ggml import GGMLType as T
 from requant.ground.errors import ToolError
 from requant.toolchain.ggml_library import GGMLLibrary
 from requant.toolchain.lanes_library import LanesLibrary
-from requant.toolchain.quantizers import FINGERPRINTS, SMALL, fingerprint, open_lanes
+from requant.toolchain.quantizers import FINGERPRINTS, SMALL, fingerprint, open_lanes, open_quantizer
 from support.checkout import TOOLCHAINS, shared_cache
 from support.lanes import WITH, WITHOUT, built, hard_importances, hard_rows, lanes, levels
 from support.quants import NEWER, PINS, kept, numbers, program
 
 COLUMNS = 768
+STRICTLY = partial(open_quantizer, pin=PINS[NEWER])
 
 
 @pytest.mark.parametrize("level", levels())
@@ -140,7 +142,7 @@ def test_a_difference_is_no_quant(kind: T) -> None:
 def test_an_audit_has_lanes_where_they_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
     built()
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared_cache()))
-    lanes = open_lanes(PINS[NEWER], 1)
+    lanes = open_lanes(PINS[NEWER], 1, STRICTLY)
     assert lanes is not None
     assert fingerprint(lanes) == FINGERPRINTS[Arithmetic.STRICT]
 
@@ -155,10 +157,10 @@ def test_an_audit_goes_without_lanes(
     for name in ("library", "source", "source.json"):
         (cache / name).symlink_to(TOOLCHAINS / NEWER / name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert open_lanes(PINS[NEWER], SMALL) is None
+    assert open_lanes(PINS[NEWER], SMALL, STRICTLY) is None
     assert not caplog.messages
     monkeypatch.setenv("CC", "/bin/false")
-    assert open_lanes(PINS[NEWER], SMALL + 1) is None
+    assert open_lanes(PINS[NEWER], SMALL + 1, STRICTLY) is None
     assert [message for message in caplog.messages if message.startswith("going on without lanes, more slowly: ")]
     assert not (cache / "lanes" / "build.json").exists()
 

@@ -22,19 +22,11 @@ from requant.documents.manifest import Manifest, read_manifest
 from requant.documents.sums import read_sums
 from requant.ground.canonical import canonical, parse
 from requant.ground.errors import AttestationError, FormatError
-from requant.release.attestation import (
-    LONGEST,
-    PAYLOAD_TYPE,
-    STATEMENT,
-    build_statement,
-    bundled,
-    sign,
-    sign_bundle,
-    verify_envelope,
-)
+from requant.release.attestation import LONGEST, PAYLOAD_TYPE, STATEMENT, build_statement, bundled, sign, sign_bundle
 from requant.release.derivation import DERIVATION
 from requant.release.keys import new_key, read_private_key, read_public_key
 from requant.release.signing import sign_release
+from support.attested import signed_statement
 
 DIGEST = "a" * 64
 SMALL = {
@@ -66,7 +58,7 @@ def test_what_is_signed_is_what_is_verified(key: Path, public: Path, predicate: 
     statement = {**SMALL, "predicate": predicate}
     out = key.with_name("any")
     sign(statement, key, out)
-    assert verify_envelope(out.read_bytes(), public) == statement
+    assert signed_statement(out.read_bytes(), public) == statement
 
 
 @settings(max_examples=200, deadline=None)
@@ -76,7 +68,7 @@ def test_any_changed_byte_is_refused(signed: bytes, public: Path, place: int, by
     changed = signed[:place] + bytes([byte]) + signed[place + 1 :]
     if changed != signed:
         with pytest.raises((FormatError, AttestationError)):
-            verify_envelope(changed, public)
+            signed_statement(changed, public)
 
 
 def test_same_key_and_release_same_bytes(release: Path, key: Path) -> None:
@@ -151,7 +143,7 @@ def test_keys_of_openssl_are_accepted(tmp_path: Path) -> None:
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "k"], check=True)
     subprocess.run(["openssl", "pkey", "-in", tmp_path / "k", "-pubout", "-out", tmp_path / "p"], check=True)
     assert sign(SMALL, tmp_path / "k", tmp_path / "out") == read_public_key(tmp_path / "p").keyid
-    assert verify_envelope((tmp_path / "out").read_bytes(), tmp_path / "p") == SMALL
+    assert signed_statement((tmp_path / "out").read_bytes(), tmp_path / "p") == SMALL
 
 
 # Hostile envelopes.
@@ -210,7 +202,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize(("data", "words"), HOSTILE.values(), ids=list(HOSTILE))
 def test_hostile_envelopes(data: bytes, words: str, public: Path) -> None:
     with pytest.raises((FormatError, AttestationError)) as error:
-        verify_envelope(data, public, "x")
+        signed_statement(data, public, "x")
     assert words in str(error.value)
     assert str(error.value).isprintable(), "one line, and nothing that a terminal would obey"
 
@@ -218,7 +210,7 @@ def test_hostile_envelopes(data: bytes, words: str, public: Path) -> None:
 def test_another_key_is_named(signed: bytes, key: Path, tmp_path: Path) -> None:
     new_key(tmp_path / "other")
     with pytest.raises(AttestationError) as error:
-        verify_envelope(signed, tmp_path / "other.pub", "x")
+        signed_statement(signed, tmp_path / "other.pub", "x")
     assert f"it is signed with the key {read_private_key(key).public_key.keyid}" in str(error.value)
 
 
@@ -226,7 +218,7 @@ def test_a_payload_under_the_signature_of_another(signed: bytes, public: Path) -
     document = json.loads(signed)
     other = canonical({**SMALL, "predicate": {"verdict": "near"}})
     with pytest.raises(AttestationError, match="its bytes were changed"):
-        verify_envelope(canonical({**document, "payload": base64.b64encode(other).decode()}), public)
+        signed_statement(canonical({**document, "payload": base64.b64encode(other).decode()}), public)
 
 
 # Bundles.
@@ -248,7 +240,7 @@ def test_a_bundle_has_an_envelope_on_each_line(bundle: bytes, public: Path) -> N
         envelope = Envelope.from_dict(json.loads(line))
         assert [*envelope.verify([found], 1)] == [found.keyid]
         assert json.loads(envelope.payload) == statement
-    assert [verify_envelope(each, public) for each in bundled(bundle, "x")] == [SMALL, OTHER]
+    assert [signed_statement(each, public) for each in bundled(bundle, "x")] == [SMALL, OTHER]
 
 
 def test_a_single_envelope_is_a_bundle_too(signed: bytes) -> None:

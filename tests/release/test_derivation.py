@@ -14,9 +14,9 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from requant import __version__
 from requant.ground.canonical import canonical
 from requant.ground.errors import RequantError
-from requant.release.attestation import bundled, sign_bundle, verify_envelope
+from requant.release.attestation import bundled, sign_bundle
 from requant.release.derivation import DERIVATION, SVR, VERIFIER, derivation_statements, properties
-from support.attested import passed_report
+from support.attested import passed_report, signed_statement
 from support.gguf_files import write_small
 
 DIGEST = "a" * 64
@@ -37,7 +37,7 @@ def test_two_statements_about_the_same_bytes(report: dict[str, Any], key: Path, 
         assert statement["subject"] == [{"name": "x.gguf", "digest": {"sha256": subject["sha256"]}}]
     sign_bundle(statements, key, tmp_path / "out")
     found = bundled((tmp_path / "out").read_bytes(), "out")
-    assert [verify_envelope(each, public) for each in found] == [*statements]
+    assert [signed_statement(each, public) for each in found] == [*statements]
 
 
 def test_ours_says_what_was_read_asked_and_answered(report: dict[str, Any]) -> None:

@@ -23,8 +23,9 @@ from requant.release.service import LONGEST_UNASKED, build_command, check_model,
 from requant.toolchain.serving import SERVER
 from support.command import run
 from support.gguf_files import gguf_bytes, pair, string, tensor
+from support.manifests import STRANGE
 from support.served import ended, started
-from support.small_release import IMATRIX, QUANT
+from support.small_release import IMATRIX, QUANT, resum
 
 [TOOLCHAIN, *_] = read_pins(TABLE, "the pin table").toolchains.values()
 
@@ -51,15 +52,27 @@ def spoiled(name: str) -> Callable[[Path], None]:
     return spoil
 
 
-def other_manifest(release: Path) -> None:
-    (release / SUMS).unlink()
-    (release / MANIFEST).write_text('{"name": "an app of the web"}')
+def strange(text: str) -> Callable[[Path], None]:
+    def change(release: Path) -> None:
+        (release / SUMS).unlink()
+        (release / MANIFEST).write_text(text)
+
+    return change
+
+
+def strange_and_summed(release: Path) -> None:
+    (release / MANIFEST).write_text(STRANGE["of a schema"])
+    resum(release)
 
 
 PAPERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "without sums": (without(SUMS), f"as {MANIFEST} beside it says"),
     "without a manifest": (without(MANIFEST), f"as {SUMS} beside it says"),
-    "with somebody else's manifest": (other_manifest, "named by no paper here"),
+    **{
+        f"with somebody else's manifest, {how}": (strange(text), "named by no paper here")
+        for how, text in STRANGE.items()
+    },
+    "with somebody else's manifest in the sums": (strange_and_summed, f"as {SUMS} beside it says"),
 }
 
 
@@ -81,10 +94,15 @@ def lost_part(release: Path) -> None:
     (release / QUANT).rename(release / "model-00001-of-00002.gguf")
 
 
+def strange_manifest(release: Path) -> None:
+    (release / MANIFEST).write_text(STRANGE["of an app"])
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str, type[Exception], str]] = {
     "other bytes": (spoiled(QUANT), ".", MismatchError, f"{QUANT} has SHA-256 .*, {SUMS} says .*: get the file again"),
     "other bytes by the manifest": (lambda r: (without(SUMS)(r), spoiled(QUANT)(r))[0], ".", MismatchError, f"{MANIFEST} says"),
     "another manifest": (spoiled(MANIFEST), ".", FormatError, MANIFEST),
+    "a manifest of other bytes": (strange_manifest, ".", MismatchError, f"{MANIFEST} has SHA-256 .*, {SUMS} says"),
     "two models": (two_models, ".", PlaceError, r"holds 2 models \(Tiny-.*, other.gguf\): name one, such as "),
     "no model": (only_a_matrix, ".", PlaceError, "holds no GGUF of a model"),
     "an importance matrix": (lambda _: None, IMATRIX, FormatError, "is no language model by its general.type"),

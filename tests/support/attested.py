@@ -8,9 +8,16 @@ from requant.formats.gguf_digests import key_digests
 from requant.formats.weights_root import weights_root
 from requant.ground.digests import digest_file
 from requant.pipeline.describe import describe, tensor_entries
+from requant.release.attestation import Statement, verify_with
+from requant.release.keys import read_public_key
 
 ANSWERS = {"weights": "exact", "recipe": "stock", "metadata": "harmless", "coverage": "full"}
 ROOT, COMMIT = "9" * 64, "b" * 40
+
+
+def signed_statement(data: bytes, key: Path, name: str = "the attestation") -> Statement:
+    """The statement in an envelope that the public key file ``key`` signed."""
+    return verify_with(read_public_key(key), data, name)
 
 
 def passed_report(path: Path) -> dict[str, Any]:

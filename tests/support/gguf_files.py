@@ -92,9 +92,16 @@ def write_imatrix(
     datasets: Sequence[str] = ("calibration.txt",),
     chunks: int = 2,
     chunk_size: int = 8,
+    base_model: str | None = None,
 ) -> Path:
-    """Write an importance matrix as llama-imatrix does; ``entries`` maps whole tensor names to float arrays."""
+    """Write an importance matrix as llama-imatrix does; ``entries`` maps whole tensor names to float arrays.
+
+    ``base_model`` is the address of the weights, which llama-imatrix does not write.
+    """
     writer = GGUFWriter(path, "")
+    if base_model is not None:
+        writer.add_base_model_count(1)
+        writer.add_base_model_repo_url(0, base_model)
     writer.add_type("imatrix")
     writer.add_array("imatrix.datasets", list(datasets))
     writer.add_uint32("imatrix.chunk_count", chunks)

@@ -4,9 +4,20 @@ import copy
 import hashlib
 from typing import Any
 
+from requant.documents.manifest import LONGEST
 from requant.release.folder import build_manifest
 
 Manifest = dict[str, Any]
+STRANGE = {
+    "of an app": '{"name": "an app of the web"}',
+    "of a schema": '{"schema": "https://json.schemastore.org/web-manifest-combined"}',
+    "with a comment": '{"name": "an app"} // of the web',
+    "with NaN": '{"version": NaN}',
+    "of a list": "[]",
+    "of nothing": "",
+    "longer than ours": " " * (LONGEST + 1),
+}
+"""What else is called ``manifest.json``, as text."""
 
 
 def sha(text: str) -> str:

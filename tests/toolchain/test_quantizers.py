@@ -1,14 +1,15 @@
 """requant.toolchain.quantizers: each arithmetic has a fingerprint, and a variant or a module that computes so."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from requant.documents.pins import TABLE, read_pins
+from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
-from requant.ground.errors import ToolError
+from requant.ground.errors import DiskError, FormatError, RequantError, SourceError, ToolError
 from requant.toolchain import quantizers
-from requant.toolchain.quantizers import FINGERPRINTS, SMALL, lacking, open_quantizer
+from requant.toolchain.quantizers import FINGERPRINTS, SMALL, lacking, open_lanes, open_quantizer
 from requant.toolchain.variants import variant
 from requant.toolchain.wasm_library import WasmLibrary
 
@@ -84,6 +85,30 @@ def test_a_compiler_is_for_much_work(bare: Path, monkeypatch: pytest.MonkeyPatch
             open_quantizer(Arithmetic.STRICT, FIRST, work)
     assert len(built) == 2
     assert lacking(Arithmetic.STRICT, OLDER) is None
+
+
+@pytest.mark.parametrize("error", [SourceError, FormatError, DiskError, ToolError])
+def test_where_no_source_can_be_had_the_module_goes_on(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[RequantError]
+) -> None:
+    """It is asked for once; a llama.cpp that the module is not of cannot be had then."""
+    asked = []
+
+    def refuse(pin: ToolchainPin, *_: Path) -> None:
+        asked.append(pin)
+        raise error("the package index cannot be reached: try again")
+
+    programs(bare, "git", "gcc", "g++", "cc", "c++")
+    monkeypatch.setattr(quantizers, "fetch_toolchain", refuse)
+    opener = cache(lambda arithmetic: open_quantizer(arithmetic, FIRST, SMALL + 1))
+    assert open_lanes(FIRST, SMALL + 1, opener) is None
+    assert isinstance(opener(Arithmetic.STRICT), WasmLibrary)
+    assert asked == [FIRST]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "going on with the WebAssembly module, more slowly: the package index cannot be reached: try again"
+    ]
+    with pytest.raises(error, match="the package index"):
+        open_quantizer(Arithmetic.STRICT, OLDER)
 
 
 def test_a_module_that_computes_otherwise_is_refused(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,9 +45,8 @@ from requant.ground.progress import progress
 from requant.ground.text import counted, listed
 from requant.places.remote import JOBS
 from requant.quantization.derivation import Making
-from requant.quantization.quantizer import Quantizer
 from requant.quantization.verdict import Verdict
-from requant.toolchain.quantizers import lacking, open_lanes, open_quantizer
+from requant.toolchain.quantizers import Own, lacking, open_lanes, open_quantizer
 
 CHANCE = 0.01
 """Chance of missing a change, for which a sample's bound is given."""
@@ -323,7 +322,8 @@ def answer_weights(
     importances: Mapping[str, Floats] = {} if imatrix is None else imatrix.importances()
     total = sum(map(coverage.weights_of, subject.header.tensors))
     had_not = {each: why for each in Arithmetic if (why := lacking(each, pin))}
-    opener, lanes = _opener(pin, total), open_lanes(pin, total)
+    opener = _opener(pin, total)
+    lanes = open_lanes(pin, total, opener)
     material = Material(subject.file, subject.header, weights.tensors, importances, opener, had_not, lanes)
     jobs = jobs or (None if subject.place.is_local and weights.place.is_local else JOBS)
     # A sample is read before it is compared: over a network that is most of the time.
@@ -339,5 +339,5 @@ def answer_weights(
     return found
 
 
-def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], Quantizer]:
+def _opener(pin: ToolchainPin, work: int) -> Callable[[Arithmetic], Own]:
     return cache(lambda arithmetic: open_quantizer(arithmetic, pin, work))

@@ -6,6 +6,7 @@ of the audit is as good as whoever signed it.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,19 @@ BATCH = 1 << 20
 """Weights that are read at a time."""
 REPOSITORY = re.compile(r"(?P<place>(?:hf|ms)://[^@]+)(?:@(?P<revision>.+))?")
 NOBODY = "who signed the statement: name the key with --key"
+WEIGHTS = "the statement's weights"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What differs from the statement, and sentences about what could not be told."""
+
+    findings: tuple[Disagreement, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    def __add__(self, more: "Told") -> "Told":
+        """Both."""
+        return Told(self.findings + more.findings, self.unchecked + more.unchecked)
 
 
 def verify_statement(file: Path, path: Path, key: Path | None, source: str | None = None) -> Verification:
@@ -55,7 +69,6 @@ def verify_statement(file: Path, path: Path, key: Path | None, source: str | Non
         SourceError: when ``source`` cannot be had.
     """
     public = read_public_key(key) if key else None
-    findings: list[Disagreement] = []
     if not file.is_file():
         raise FormatError(f"{file} is not a file that can be read: check the path")
     sha256 = digest_file(file).sha256
@@ -63,39 +76,36 @@ def verify_statement(file: Path, path: Path, key: Path | None, source: str | Non
         statement = _statement(read_small(path, LONGEST), public, path.name, sha256)
     except AttestationError as error:
         # What it says is said by nobody who was asked for.
-        return _verdict(file, sha256, [Disagreement(path.name, "a statement signed by the key", printable(str(error)))])
+        unsigned = Disagreement(path.name, "a statement signed by the key", printable(str(error)))
+        return _verdict(file, sha256, Told((unsigned,)))
     predicate = _predicate(statement)
     headline = str(predicate["headline"])[:LONGEST_HEADLINE]
     notes = [f"attested: {headline if headline.isprintable() else repr(headline)}"]
-    unchecked = [] if public else [NOBODY]
     named = subjects(statement)
-    count = 0
+    count, told = 0, Told(unchecked=() if public else (NOBODY,))
     if sha256 not in named.values():
-        count, found = _other_bytes(file, sha256, named, predicate)
-        findings += [each for each in found if isinstance(each, Disagreement)]
-        unchecked += [each for each in found if isinstance(each, str)]
+        count, others = _other_bytes(file, sha256, named, predicate)
+        told += others
     elif named.get(file.name) != sha256:
         notes.append(f"attested under the name {printable(', '.join(named))}")
     if source is not None:
-        for each in _about_source(source, predicate):
-            (findings if isinstance(each, Disagreement) else unchecked).append(each)  # type: ignore[arg-type]
-    return _verdict(file, sha256, findings, count, notes, unchecked, public)
+        told += _about_source(source, predicate)
+    return _verdict(file, sha256, told, count, notes, public)
 
 
 def _verdict(
-    file: Path, sha256: str, findings: Sequence[Disagreement], count: int = 0, notes: Sequence[str] = (),
-    unchecked: Sequence[str] = (), key: SSlibKey | None = None,
-) -> Verification:  # fmt: skip
+    file: Path, sha256: str, told: Told, count: int = 0, notes: Sequence[str] = (), key: SSlibKey | None = None
+) -> Verification:
     """``count`` is the number of tensors, if the file has other bytes and these had to be looked at."""
-    start = f"{file.name}: tensor "
+    start, findings = f"{file.name}: tensor ", told.findings
     return Verification(
         folder=file,
         schema=None,
         files=(file_entry(file.name, Digest(file.stat().st_size, sha256)),),
         tensors=count,
-        findings=tuple(findings),
+        findings=findings,
         notes=tuple(notes),
-        unchecked=tuple(unchecked),
+        unchecked=told.unchecked,
         signed_by=str(key.keyid) if key else None,
         other_files=Share(sum(finding.where == file.name for finding in findings), 0 if count and not findings else 1),
         other_tensors=Share(sum(finding.where.startswith(start) for finding in findings), count),
@@ -135,25 +145,23 @@ def _predicate(statement: Statement) -> Mapping[str, Any]:
     return {"headline": predicate.get("headline", "no headline"), "subject": {}, "source": {}}
 
 
-def _other_bytes(
-    file: Path, sha256: str, named: Mapping[str, str], predicate: Mapping[str, Any]
-) -> tuple[int, list[Disagreement | str]]:
-    """What can be said of a file with another digest: perhaps its weights are those that were attested."""
+def _other_bytes(file: Path, sha256: str, named: Mapping[str, str], predicate: Mapping[str, Any]) -> tuple[int, Told]:
+    """The tensors of a file with another digest, and what can be told: perhaps its weights are those attested."""
     wanted = " or ".join(named.values())
     root = predicate["subject"].get("weights_root")
     try:
         found = describe_with_progress(file, f"checking {file.name}")
     except FormatError as error:
-        return 0, [Disagreement(file.name, wanted, f"{sha256}; {printable(str(error))}")]
+        return 0, Told((Disagreement(file.name, wanted, f"{sha256}; {printable(str(error))}"),))
     entries = tensors(tensor_entries(found))
     if found.digest.sha256 != sha256:
-        return 0, [Disagreement(file.name, "a file that nobody writes to", "it changed while it was read")]
+        return 0, Told((Disagreement(file.name, "a file that nobody writes to", "it changed while it was read"),))
     if root is None or weights_root(entries) != root:
         differing = [*_differing(file.name, entries, predicate)] if root else []
-        return len(entries), [Disagreement(file.name, wanted, sha256), *differing]
+        return len(entries), Told((Disagreement(file.name, wanted, sha256), *differing))
     keys = _changed_keys(found, predicate)
     what = f"metadata changed: {listed(keys, 8)}" if keys else "what lies around them changed"
-    return len(entries), [f"the rest of {file.name}: weights as attested, {what}"]
+    return len(entries), Told(unchecked=(f"the rest of {file.name}: weights as attested, {what}",))
 
 
 def _differing(name: str, entries: tuple[TensorEntry, ...], predicate: Mapping[str, Any]) -> Iterator[Disagreement]:
@@ -175,34 +183,34 @@ def _changed_keys(found: Description, predicate: Mapping[str, Any]) -> list[str]
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
-def _about_source(text: str, predicate: Mapping[str, Any]) -> Iterator[Disagreement | str]:
-    """Whether the audit was about these weights; a text says what could not be told."""
-    source, where = predicate["source"], "the statement's weights"
+def _about_source(text: str, predicate: Mapping[str, Any]) -> Told:
+    """Whether the audit was about these weights."""
+    source = predicate["source"]
     if SHA256.fullmatch(text):
-        yield from _compared(where, text, source.get("weights_root"))
-        return
+        return _compared(text, source.get("weights_root"))
     meant = place_named(text)
     if match := REPOSITORY.fullmatch(meant):
         place, revision = match["place"], match["revision"]
         attested = source.get("place")
         there, _, commit = (attested or "").partition("@")
         if attested is None:
-            yield f"whether it is about {meant}: it names no repository, so give a folder or a weights root"
-        elif there != place or (revision != commit and revision is not None and GIT_ID.fullmatch(revision)):
-            yield Disagreement(where, meant, attested)
-        elif revision not in (None, commit):
-            yield f"whether {printable(str(revision))} of {place} is the commit {commit}: name the commit"
-        return
+            said = f"whether it is about {meant}: it names no repository, so give a folder or a weights root"
+            return Told(unchecked=(said,))
+        if there != place or (revision != commit and revision is not None and GIT_ID.fullmatch(revision)):
+            return Told((Disagreement(WEIGHTS, meant, attested),))
+        if revision not in (None, commit):
+            said = f"whether {printable(str(revision))} of {place} is the commit {commit}: name the commit"
+            return Told(unchecked=(said,))
+        return Told()
     weights = open_weights(text)
     with weights.place:
-        yield from _compared(where, _root_of(weights.tensors), source.get("weights_root"))
+        return _compared(_root_of(weights.tensors), source.get("weights_root"))
 
 
-def _compared(where: str, meant: str | None, attested: str | None) -> Iterator[Disagreement | str]:
+def _compared(meant: str | None, attested: str | None) -> Told:
     if meant is None or attested is None:
-        yield "which weights it is about: not all of them have a digest"
-    elif meant != attested:
-        yield Disagreement(where, meant, attested)
+        return Told(unchecked=("which weights it is about: not all of them have a digest",))
+    return Told() if meant == attested else Told((Disagreement(WEIGHTS, meant, attested),))
 
 
 def _root_of(weights: Weights) -> str | None:

@@ -16,6 +16,7 @@ from requant.audit.named_weights import NamedWeights, as_in, open_weights, with_
 from requant.audit.recipe.imatrix import HashedImatrix, ImatrixReport, audit_imatrix, read_hashed
 from requant.audit.recipe.matrices import only_matrix
 from requant.audit.report import Report
+from requant.audit.status import Namer
 from requant.audit.subject.identity import FileIdentity, Identity
 from requant.audit.subject.manifest import compare_claims
 from requant.audit.subject.subject import Subject, open_subject
@@ -64,6 +65,11 @@ class Question:
     max_rate: int | None = None
     fit_imatrix: bool = False
 
+    @property
+    def namer(self) -> Namer:
+        """Who names the weights."""
+        return Namer.of(self.weights is not None, self.trust_subject)
+
 
 def audit(question: Question) -> Report | ImatrixReport:
     """Carry out an audit: of a quant, or of an importance matrix if that is the subject.
@@ -80,7 +86,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         weights = open_weights(_weights_named(question, subject), network, upstream)
         closing.callback(weights.place.close)
         if subject.is_imatrix:
-            return audit_imatrix(read_hashed(subject.file), weights)
+            return audit_imatrix(read_hashed(subject.file), weights, question.namer)
         pin = _toolchain(question, subject)
         matrix = None if question.imatrix is None else open_place(question.imatrix, network)
         if matrix is not None:
@@ -94,7 +100,7 @@ def audit(question: Question) -> Report | ImatrixReport:
         recipe = answer_recipe(subject, weights, imatrix, sweep, question.allowed, claims)
         metadata = answer_metadata(subject, weights, question.allowed)
         identity = _identity(subject, sweep.sha256s)
-        command = tuple(_again(question, subject, weights, matrix, coverage.seed))
+        command = tuple(again(question, subject, weights, matrix, coverage.seed))
         if journal is not None:
             journal.end()
     return Report(
@@ -197,7 +203,7 @@ def _imatrix(named: Place | None, subject: Subject) -> HashedImatrix | None:
     return None
 
 
-def _again(
+def again(
     question: Question, subject: Subject, weights: NamedWeights, matrix: Place | None, seed: int | None
 ) -> Iterator[str]:
     """The command that asks the same again, wherever it is read: of local paths it has the last names."""
@@ -208,6 +214,7 @@ def _again(
         yield from ("--imatrix", matrix.pinned(matrix.file))
     yield from ("--full",) if question.rows is None else ("--rows", str(question.rows), "--seed", str(seed))
     yield from ("--exact",) if question.exact else ()
+    yield from ("--converter",) if question.converter else ()
     yield from ("--fit-imatrix",) if question.fit_imatrix else ()
     yield from ("--trust-subject",) if question.trust_subject else ()
     for key in sorted(question.allowed):

@@ -11,7 +11,7 @@ from requant.audit.limits import Limit
 from requant.audit.metadata.comparison import MetadataFinding
 from requant.audit.named_weights import NamedWeights
 from requant.audit.recipe.mix import RecipeAnswer
-from requant.audit.status import worst
+from requant.audit.status import Namer, worst
 from requant.audit.subject.identity import Identity
 from requant.audit.subject.subject import Subject
 from requant.audit.weights.sweep import Sweep
@@ -86,9 +86,7 @@ class Report:
     @property
     def exit_code(self) -> ExitCode:
         """The worst answer's; 3 where nobody but the subject named the weights."""
-        codes = [answer.exit_code for answer in self.answers]
-        if not self.named and not self.trusted:
-            codes.append(ExitCode.UNCHECKED)
+        codes = [self.namer.exit_code, *(answer.exit_code for answer in self.answers)]
         if self.identity.contradictions:
             codes.append(ExitCode.AGAINST)
         return worst(codes)
@@ -109,12 +107,9 @@ class Report:
         return (Verdict.MISMATCH if refused else self.verdict).exit_code
 
     @property
-    def namer(self) -> str:
-        """Who named the weights, in words."""
-        if self.named:
-            return "named by the user"
-        trust = "trusted with --trust-subject" if self.trusted else "which proves nothing: name them with --source"
-        return f"named by the subject itself, {trust}"
+    def namer(self) -> Namer:
+        """Who named the weights."""
+        return Namer.of(self.named, self.trusted)
 
     @property
     def allowed(self) -> frozenset[str]:
@@ -133,12 +128,11 @@ class Report:
     def limits(self) -> tuple[Limit, ...]:
         """What this report does not say."""
         codes = {answer.exit_code for answer in self.answers}
-        named = self.named or self.trusted
         bounds = {
             Limit.SAMPLE: self.coverage.rows_read < self.coverage.rows_in_all,
             Limit.UNCHECKED: ExitCode.UNCHECKED in codes or bool(self.allowed),
             Limit.WHY: self.exit_code is ExitCode.AGAINST,
-            Limit.SUBJECT: not named,
+            Limit.SUBJECT: self.namer is Namer.SUBJECT,
             Limit.NEAR: self.verdict is Verdict.NEAR,
             Limit.CONSISTENT: any(audit.verdict is Verdict.CONSISTENT for audit in self.sweep.tensors),
             Limit.GOOD: True,
@@ -186,7 +180,7 @@ def headline(report: Report) -> str:
     brief = {"coverage": report.coverage.brief}
     parts = [(each.exit_code, brief.get(each.question, each.sentence)) for each in report.answers]
     if not report.named:
-        parts.append((ExitCode.OK if report.trusted else ExitCode.UNCHECKED, f"the weights are {report.namer}"))
+        parts.append((report.namer.exit_code, f"the weights are {report.namer.words}"))
     parts += [(ExitCode.AGAINST, sentence) for sentence in report.identity.contradictions]
     ranked = sorted(parts, key=lambda part: order.index(part[0]))
     return f"{report.subject.name}: {'; '.join(sentence for _, sentence in ranked)}"
@@ -281,7 +275,7 @@ def _materials(report: Report) -> dict[str, Any]:
             "weights_root": report.sweep.source_root,
             "files": [*_source_files(weights)],
             "revision": weights.place.revision,
-            "named_by": "user" if report.named else "subject, trusted" if report.trusted else "subject",
+            "named_by": str(report.namer),
             "rounded_through": report.sweep.via.name,
         },
         "imatrix": None if imatrix is None else {"name": imatrix.name, "sha256": imatrix.sha256, **numbers},

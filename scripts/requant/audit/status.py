@@ -1,4 +1,7 @@
-"""What recipe, metadata and coverage can come to, word by word: docs/verdicts.md. Of weights that is a verdict."""
+"""What recipe, metadata and coverage can come to, word by word: docs/verdicts.md. Of weights that is a verdict.
+
+And who named the weights, which no answer is better than.
+"""
 
 from requant.ground.exit_codes import ExitCode, Status
 
@@ -28,6 +31,27 @@ class Reading(Status):
     SAMPLE = "sample", ExitCode.OK
     HIDDEN = "hidden", ExitCode.AGAINST
     UNCHECKED = "unchecked", ExitCode.UNCHECKED
+
+
+class Namer(Status):
+    """Who named the weights: whoever forges a quant or an importance matrix can name weights of his own."""
+
+    USER = "user", ExitCode.OK
+    TRUSTED = "subject, trusted", ExitCode.OK
+    SUBJECT = "subject", ExitCode.UNCHECKED
+
+    @classmethod
+    def of(cls, named: bool, trusted: bool) -> "Namer":
+        """``named`` says that the user named them, ``trusted`` that the subject's word for them is taken."""
+        return cls.USER if named else cls.TRUSTED if trusted else cls.SUBJECT
+
+    @property
+    def words(self) -> str:
+        """What follows "the weights are"."""
+        if self is Namer.USER:
+            return "named by the user"
+        trust = "which proves nothing: name them with --source"
+        return f"named by the subject itself, {'trusted with --trust-subject' if self is Namer.TRUSTED else trust}"
 
 
 def worst(codes: list[ExitCode]) -> ExitCode:

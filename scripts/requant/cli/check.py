@@ -62,8 +62,8 @@ def audit(
 
     SUBJECT is a file, a folder, OWNER/NAME or hf://OWNER/NAME[@REVISION][/FILE] on the Hub, ms://... for ModelScope,
     the address of a page there, or any https:// address of a file; OWNER/NAME:Q4_K_M is one of a repository's quants.
-    Of a split GGUF any part stands for all. The exit code is 0 only where every answer is good, for weights that
-    --source named or --trust-subject accepts.
+    Of a split GGUF any part stands for all. The exit code is 0 only where every answer is good, of an
+    importance matrix too, for weights that --source named or --trust-subject accepts.
     """
     from requant.audit.question import audit as carry_out
     from requant.audit.render import rendered

@@ -19,8 +19,9 @@ from requant.ground.digests import Digest, read_small
 from requant.ground.errors import FormatError, UnsupportedError
 from requant.ground.text import printable
 
-SCHEMA = "requant/manifest/v2"
-SCHEMAS = ("requant/manifest/v1", SCHEMA)
+OURS = "requant/manifest/"
+SCHEMA = f"{OURS}v2"
+SCHEMAS = (f"{OURS}v1", SCHEMA)
 """All versions; every later requant reads each, so that old releases verify forever. The first has no weights root."""
 
 LONGEST = 1 << 23
@@ -185,12 +186,36 @@ def read_manifest(path: Path) -> Manifest:
     schema = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(schema, str):
         raise FormatError(f"{MANIFEST} names no schema: get the file again")
-    if schema not in SCHEMAS:
-        raise UnsupportedError(f"{MANIFEST} has schema {printable(schema)}: install a requant that knows it")
+    _require_known(schema)
     if canonical(document) != data:
         raise FormatError(f"{MANIFEST} is not canonical JSON: get the file again")
     require_form(document)
     return Manifest.of(document)
+
+
+def own_manifest(data: bytes) -> Manifest | None:
+    """A manifest that lies beside a GGUF; ``None`` of what is called so and is of somebody else's making.
+
+    Many programs have a file of this name, some with comments or NaN in it, so it need not even be JSON.
+
+    Raises:
+        FormatError: when it is ours and damaged, naming the file or the key.
+        UnsupportedError: when it is ours and its schema is none of ``SCHEMAS``.
+    """
+    if f'"{OURS}'.encode() not in data:
+        return None
+    document = parse(data, MANIFEST)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, str) or not schema.startswith(OURS):
+        return None
+    _require_known(schema)
+    require_form(document)
+    return Manifest.of(document)
+
+
+def _require_known(schema: str) -> None:
+    if schema not in SCHEMAS:
+        raise UnsupportedError(f"{MANIFEST} has schema {printable(schema)}: install a requant that knows it")
 
 
 def require_form(document: Any) -> None:

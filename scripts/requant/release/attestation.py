@@ -20,7 +20,7 @@ from requant.documents.manifest import Manifest
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import SHA256, write_bytes
 from requant.ground.errors import AttestationError, DiskError, FormatError
-from requant.release.keys import read_private_key, read_public_key
+from requant.release.keys import read_private_key
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -164,18 +164,13 @@ def bundled(data: bytes, name: str) -> list[bytes]:
     return found
 
 
-def verify_envelope(data: bytes, key: Path, name: str = "the attestation") -> Statement:
-    """Check an envelope's signature against the public key file ``key``; returns the statement that was signed.
+def verify_with(key: SSlibKey, data: bytes, name: str) -> Statement:
+    """Check an envelope's signature against a public key; returns the statement that was signed.
 
     Raises:
-        FormatError: when the key file cannot be used, or as ``read_envelope``.
+        FormatError: as ``read_envelope``.
         AttestationError: when the key did not make the signature.
     """
-    return verify_with(read_public_key(key), data, name)
-
-
-def verify_with(key: SSlibKey, data: bytes, name: str) -> Statement:
-    """``verify_envelope`` with a key that was read already."""
     envelope, statement = read_envelope(data, name)
     try:
         envelope.verify([key], threshold=1)

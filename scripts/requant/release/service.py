@@ -20,13 +20,13 @@ import httpx2
 
 import requant
 from requant.documents.file_names import MANIFEST, SUMS
-from requant.documents.manifest import Manifest, read_manifest
+from requant.documents.manifest import LONGEST, Manifest, own_manifest
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.documents.sums import read_sums
 from requant.formats.gguf import Header
 from requant.formats.gguf_parts import models, part_names, read_gguf
 from requant.ground.cores import cores
-from requant.ground.digests import Digest, digest_file
+from requant.ground.digests import Digest, digest_file, read_small
 from requant.ground.errors import FormatError, MismatchError, PlaceError, SourceError, ToolError
 from requant.ground.gpus import gpus
 from requant.ground.programs import Run
@@ -82,7 +82,7 @@ def check_model(subject: Path, context: int | None = None) -> Checked:
         _, header = read_gguf(place, file.name)
     _require_model(header)
     sums = read_sums(file.parent) if (file.parent / SUMS).exists() else {}
-    manifest = _manifest(file.parent, sums)
+    manifest = _manifest(file.parent / MANIFEST)
     if context is None:
         context = manifest.recipe.document["card"]["chat"]["context"] if manifest else _own_context(header)
     return Checked(file, tuple(_check_files(file, sums, manifest)), context, _toolchain(manifest))
@@ -187,22 +187,17 @@ def _own_context(header: Header) -> int:
     return min(own, LONGEST_UNASKED) if isinstance(own, int) and own > 0 else LONGEST_UNASKED
 
 
-def _manifest(folder: Path, sums: Mapping[str, str]) -> Manifest | None:
-    """The manifest beside a model; one that no release speaks of may be anybody's."""
-    if not (folder / MANIFEST).is_file():
+def _manifest(path: Path) -> Manifest | None:
+    """Our manifest beside a model, which is never longer; somebody else's is passed over."""
+    if not path.is_file() or path.stat().st_size > LONGEST:
         return None
-    try:
-        return read_manifest(folder / MANIFEST)
-    except FormatError:
-        if MANIFEST in sums:
-            raise
-        return None
+    return own_manifest(read_small(path, LONGEST))
 
 
 def _check_files(file: Path, sums: Mapping[str, str], manifest: Manifest | None) -> Iterator[str]:
     """Compare every file of the model, and the manifest, with the papers beside them; say what that showed."""
     folder = file.parent
-    if manifest is not None and MANIFEST in sums:
+    if MANIFEST in sums and (folder / MANIFEST).is_file():
         _require(MANIFEST, digest_file(folder / MANIFEST).sha256, sums[MANIFEST], SUMS)
     for name in part_names(file.name):
         found = _digest(folder / name)

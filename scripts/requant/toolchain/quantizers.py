@@ -1,13 +1,14 @@
 """What a quant is derived with: ``libggml-base`` in two arithmetics, strict and fused, and lanes ahead of strict.
 
 They are built on first use. An auditor needs only eleven source files of llama.cpp, built in half a minute, and kept in
-the user's cache folder (``XDG_CACHE_HOME``). Where that half minute is not worth it, or there is no compiler, the
+the user's cache folder (``XDG_CACHE_HOME``). Where that half minute is not worth it, or nothing can be built, the
 strict arithmetic comes from the WebAssembly module in the package. None is believed: before one is used it must give,
 for a fixed set of weights, the bytes that its arithmetic is known to give (``FINGERPRINTS``).
 """
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from requant.documents.pins import ToolchainPin
 from requant.formats.ggml import Arithmetic, GGMLType
 from requant.ground.cores import cores
 from requant.ground.disk import kept
-from requant.ground.errors import ToolError
+from requant.ground.errors import DiskError, FormatError, SourceError, ToolError
 from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_backend, build_library, missing_for, open_built
 from requant.toolchain.ggml_library import GGMLLibrary
@@ -40,11 +41,15 @@ FINGERPRINT_TYPES = (
 ROWS, COLUMNS = 64, 512
 SMALL = 1 << 29
 """Weights up to which the module has derived them before a library is fetched, built and as far."""
+UNBUILT = (SourceError, FormatError, DiskError, ToolError)
+"""Why a library cannot be built here, though there is a compiler: no network or room, a source that is another one."""
 
-Library = GGMLLibrary | WasmLibrary | LanesLibrary
+Own = GGMLLibrary | WasmLibrary
+"""llama.cpp's own code."""
+Library = Own | LanesLibrary
 
 
-def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None = None) -> GGMLLibrary | WasmLibrary:
+def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None = None) -> Own:
     """One arithmetic of one llama.cpp: the library where it is built, else the module, or a library that is built now.
 
     Args:
@@ -52,43 +57,58 @@ def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None =
         pin: which llama.cpp.
         work: how many weights are to be derived, where that is known.
 
+    Where the library cannot be built and the module is of the same llama.cpp, that one stands in, and it is said.
+
     Raises:
         SourceError, FormatError: when the source cannot be had or is another one.
+        DiskError: when there is no room for it.
         StaleError: when the source, the library or the module was changed since.
         ToolError: when there is no compiler, the processor is too old, or what was opened computes otherwise.
     """
     record, small = _record(arithmetic, pin), work is not None and work <= SMALL
     if not record.exists() and _is_packaged(arithmetic, pin) and (small or missing_for(arithmetic.value)):
-        module = WasmLibrary()
-        _prove(module, module.path, "install g++ or another version of wasmtime")
-        return module
+        return _module()
     require_processor(arithmetic)
     if not record.exists():
         if why := missing_for(arithmetic.value):
             raise ToolError(why)
-        _build(arithmetic, pin, record.parent)
+        try:
+            _build(arithmetic, pin, record.parent)
+        except UNBUILT as error:
+            if not _is_packaged(arithmetic, pin):
+                raise
+            logger.warning("going on with the WebAssembly module, more slowly: %s", error)
+            return _module()
     open_built(record)
     library = GGMLLibrary(arithmetic, record.with_name(LIBRARY))
     _prove(library, record.with_name(LIBRARY), "install GCC 11 or newer, remove that folder")
     return library
 
 
-def open_lanes(pin: ToolchainPin, work: int) -> LanesLibrary | None:
+def _module() -> WasmLibrary:
+    module = WasmLibrary()
+    _prove(module, module.path, "install g++ or another version of wasmtime")
+    return module
+
+
+def open_lanes(pin: ToolchainPin, work: int, opener: Callable[[Arithmetic], Own]) -> LanesLibrary | None:
     """The lanes ahead of the strict arithmetic where they are built, or are worth building for ``work`` weights.
 
-    Where they cannot be built it goes without, and says so: they are for speed alone.
+    ``opener`` opens that arithmetic. Where they cannot be built it goes without, and says so: they are for speed alone.
 
     Raises:
-        StaleError, ToolError: as ``open_quantizer``.
+        SourceError, FormatError, DiskError, StaleError, ToolError: as ``open_quantizer``.
     """
     strict, record = _record(Arithmetic.STRICT, pin), toolchains() / pin.name / LANES / "build.json"
     if not (record.exists() and strict.exists()) and (work <= SMALL or missing_for(LANES)):
         return None
-    own = open_quantizer(Arithmetic.STRICT, pin, work)
+    own = opener(Arithmetic.STRICT)
+    if isinstance(own, WasmLibrary):
+        return None  # Nothing could be built a moment ago.
     if not record.exists():
         try:
             build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES))
-        except ToolError as error:
+        except UNBUILT as error:
             logger.warning("going on without lanes, more slowly: %s", error)
             return None
     open_built(record)

@@ -96,13 +96,14 @@ def _signature(place: Place) -> tuple[tuple[str, object], ...]:
 
 
 def _expected(place: Place, weights: NamedWeights) -> ExpectedMetadata | None:
-    """What a revision would give; only files that differ from those of the named one are read."""
-    texts = {}
-    for name in filter(is_text, place.names):
-        same = place.expected(name) is not None and place.expected(name) == weights.place.expected(name)
-        known = name in weights.texts and (same or name == DESCRIPTION)
-        texts[name] = weights.texts[name] if known else read_text(place, name)
+    """What a revision would give, if its files can be read; only those that differ from the named one's are."""
     try:
-        return expected_metadata(texts)
+        return expected_metadata({name: _text(place, name, weights) for name in filter(is_text, place.names)})
     except (UnsupportedError, FormatError):
         return None
+
+
+def _text(place: Place, name: str, weights: NamedWeights) -> bytes:
+    same = place.expected(name) is not None and place.expected(name) == weights.place.expected(name)
+    known = name in weights.texts and (same or name == DESCRIPTION)
+    return weights.texts[name] if known else read_text(place, name)

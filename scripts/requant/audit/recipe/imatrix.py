@@ -14,6 +14,7 @@ from requant.audit.metadata.comparison import Grade, MetadataFinding
 from requant.audit.named_weights import NamedWeights
 from requant.audit.recipe.plausibility import RUN, check_plausible
 from requant.audit.recipe.sanity import MATRIX, Sanity, sanity_of
+from requant.audit.status import Namer, worst
 from requant.documents.reports import IMATRIX_AUDIT
 from requant.formats.ggml import Floats
 from requant.formats.gguf import Header
@@ -84,11 +85,15 @@ class Plausibility(StrEnum):
 
 @dataclass(frozen=True)
 class ImatrixReport:
-    """What was found: the file's name and SHA-256, the weights it was held against, what is odd, and its numbers."""
+    """What was found: the file's name and SHA-256, the weights it was held against, what is odd, and its numbers.
+
+    ``namer`` is who named the weights.
+    """
 
     name: str
     sha256: str
     weights: str
+    namer: Namer
     findings: tuple[MetadataFinding, ...]
     numbers: Sanity
 
@@ -102,17 +107,17 @@ class ImatrixReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """That of the command."""
-        return self.verdict.exit_code
+        """That of the command: no better than of weights that nobody but the subject named."""
+        return worst([self.verdict.exit_code, self.namer.exit_code])
 
 
-def audit_imatrix(imatrix: HashedImatrix, weights: NamedWeights) -> ImatrixReport:
+def audit_imatrix(imatrix: HashedImatrix, weights: NamedWeights, namer: Namer) -> ImatrixReport:
     """Compare an importance matrix with the model of ``weights``."""
     findings = _plausibility(imatrix, weights.tensors.shapes)
     entries = imatrix.content.entries
     numbers = Sanity(len(entries), sanity_of({name: importance(each) for name, each in entries.items()}, {}))
     found = (*findings, *numbers.findings())
-    return ImatrixReport(imatrix.name, imatrix.sha256, weights.place.shown, found, numbers)
+    return ImatrixReport(imatrix.name, imatrix.sha256, weights.place.shown, namer, found, numbers)
 
 
 def look_at_matrix(imatrix: HashedImatrix, shapes: Shapes) -> Iterator[MetadataFinding]:
@@ -135,6 +140,7 @@ def as_text(report: ImatrixReport) -> str:
     """The outcome for people."""
     lines = [
         f"{report.verdict}: {report.name} {report.verdict.words} on {report.weights}",
+        f"the weights are {report.namer.words}",
         f"SHA-256 {report.sha256}; only computing it again is a proof (snakemake rebuild)",
         report.numbers.sentence,
     ]
@@ -147,6 +153,8 @@ def as_document(report: ImatrixReport) -> dict[str, Any]:
     return {
         "schema": IMATRIX_AUDIT,
         "verdict": str(report.verdict),
+        "exit_code": int(report.exit_code),
+        "source": {"name": report.weights, "named_by": str(report.namer)},
         "imatrix": {"name": report.name, "sha256": report.sha256, **report.numbers.document()},
         "findings": [
             {"key": each.key, "grade": str(each.grade), "expected": each.expected, "actual": each.actual}

@@ -12,12 +12,11 @@ from requant.audit.recipe.matrices import matrices_beside
 from requant.audit.subject.claims import Inferred, infer
 from requant.audit.subject.model_file import model_file, require_model
 from requant.documents.file_names import MANIFEST
-from requant.documents.manifest import LONGEST, SCHEMAS, Manifest, require_form
+from requant.documents.manifest import LONGEST, Manifest, own_manifest
 from requant.formats.gguf import Header
 from requant.formats.gguf_parts import part_names, read_gguf
 from requant.formats.imatrix import is_imatrix, legacy_header, starts_as_legacy
 from requant.formats.ranged import LocalFile, Ranged, as_file, read_whole
-from requant.ground.canonical import parse
 from requant.places.place import Place, named, open_place
 from requant.places.remote import Network
 
@@ -77,7 +76,7 @@ def open_subject(text: str, network: Network | None = None) -> Subject:
     Raises:
         SourceError: when it cannot be found or reached.
         FormatError: when it is no GGUF, a part of it is missing or another's, or its manifest is damaged.
-        UnsupportedError: when it says that it is no language model.
+        UnsupportedError: when it says that it is no language model, or its manifest is of a later version.
     """
     place = open_place(named(text), network)
     try:
@@ -109,11 +108,7 @@ def _sibling(place: Place, path: str, name: str) -> Ranged | None:
 
 
 def _manifest(file: Ranged | None) -> Manifest | None:
-    """Our manifest; one of somebody else's making under the same name is passed over."""
-    if file is None:
+    """Our manifest, which is never longer; one of somebody else's making under the same name is passed over."""
+    if file is None or file.size > LONGEST:
         return None
-    document = parse(read_whole(file, LONGEST, "a manifest"), file.name)
-    if not isinstance(document, dict) or document.get("schema") not in SCHEMAS:
-        return None
-    require_form(document)
-    return Manifest.of(document)
+    return own_manifest(read_whole(file, LONGEST, "a manifest"))

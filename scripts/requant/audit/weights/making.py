@@ -88,7 +88,11 @@ def _odd(material: Material, making: Making, audit: TensorAudit, look: list[Indi
 def _odd_blocks(material: Material, making: Making, audit: TensorAudit, indices: Indices) -> int:
     """Blocks of some rows that differ from their derivation."""
     rows, ways, size = material.rows(audit, indices, making), material.ways(audit, making), audit.tensor.type.type_size
-    if derivable(ways.weights(ways.makings[0], rows), rows.importance):
+    weights = ways.weights(ways.makings[0], rows)
+    if derivable(weights, None):
+        # A rounding to infinity is nobody's, and must not win by what it hides.
+        return rows.actual.size // size
+    if derivable(weights, rows.importance):
         return 0
     if rows.type in NEEDS_IMPORTANCE and rows.importance is None:
         return rows.actual.size // size

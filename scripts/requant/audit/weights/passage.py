@@ -136,7 +136,9 @@ def _windows(start: int, stop: int, seed: int) -> list[tuple[int, int]]:
     """All of a short range, or the first, the last and some drawn pieces of a long one."""
     if stop - start <= (DRAWN + 2) * WINDOW:
         return [(start, stop)]
-    drawn = np.random.Philox(key=[seed, start]).random_raw(DRAWN) % np.uint64(stop - start - WINDOW)
+    # As whole numbers: of a list numpy makes floats once the seed is 2**63 or more, and many seeds are one.
+    key = np.array([seed, start], np.uint64)
+    drawn = np.random.Philox(key=key).random_raw(DRAWN) % np.uint64(stop - start - WINDOW)
     starts = sorted({start, stop - WINDOW, *(start + int(place) for place in drawn)})
     return [(place, place + WINDOW) for place in starts]
 

@@ -53,14 +53,9 @@ def runs(rows: Mapping[str, int], seed: int) -> dict[str, Indices]:
     }
 
 
-def missed(fraction: float, count: int) -> float:
-    """Chance that ``count`` rows show nothing of an alteration that touches this fraction of all rows.
-
-    The rows are drawn without replacement, so ``(1 - fraction) ** count`` is an upper bound.
-    """
-    return float((1 - fraction) ** count)
-
-
 def caught(chance: float, count: int) -> float:
-    """The smallest fraction of altered rows that ``count`` rows miss with at most this chance."""
+    """The smallest fraction of altered rows that ``count`` rows miss with at most this chance.
+
+    The rows are drawn without replacement, so ``(1 - fraction) ** count`` is an upper bound of that.
+    """
     return float(1 - chance ** (1 / count)) if count else 1.0

@@ -38,6 +38,8 @@ BATCH = 1 << 20
 
 Batch = tuple[TensorAudit, Indices, Bytes | None]
 Progress = Callable[[int], None]
+Outcome = tuple[Tally, Unweighted, str | None]
+"""What a pass finds of a tensor; the text is why it could not be compared."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def _pass(
 ) -> None:  # fmt: skip
     """Compare all selected rows, several batches at a time."""
     for audit in audits:
-        audit.tally, audit.unweighted = Tally(), Unweighted()
+        audit.tally, audit.unweighted, audit.reason = Tally(), Unweighted(), None
     batches = _batches(audits) if whole is None else _passing(audits, whole.passage, jobs)
     read = material if whole is None else replace(material, weights=whole.weights)
     known = whole.journal.entries(making) if whole and whole.journal else {}
@@ -260,18 +262,18 @@ def _reconsidered(
     """Compare all rows once more, made in the way that explains most differences, and keep what fits better.
 
     The first look may have seen no difference between the two. A few blocks of another way in a file that is exact
-    otherwise, on the other hand, must not turn the file.
+    otherwise, on the other hand, must not turn the file; nor must a way in which less can be compared.
     """
-    tallies, differing = [audit.tally for audit in audits], _differing(audits)
-    others = sum((tally.others for tally in tallies), Counter[Making]())
+    differing = _differing(audits)
+    others = sum((audit.tally.others for audit in audits), Counter[Making]())
     if 2 * max(others.values(), default=0) <= differing:
         return making
     [(turned, _)] = others.most_common(1)
-    _again(material, audits, turned, jobs, whole)
-    if _differing(audits) < differing:
+    before = _again(material, audits, turned, jobs, whole)
+    if all(map(_as_many, audits, before)) and _differing(audits) < differing:
         return turned
-    for audit, tally in zip(audits, tallies, strict=True):
-        audit.tally = tally
+    for audit, found in zip(audits, before, strict=True):
+        _restore(audit, found)
     return making
 
 
@@ -288,25 +290,34 @@ def _turn(
     turned = [audit for audit in known if dense(audit) and derives(material, other, audit)]
     if not turned:
         return
-    before = [(audit.tally, audit.unweighted, audit.reason) for audit in turned]
-    _again(material, turned, other, jobs, whole)
-    for audit, (tally, unweighted, reason) in zip(turned, before, strict=True):
+    for audit, found in zip(turned, _again(material, turned, other, jobs, whole), strict=True):
         # Importances that nothing can be derived with explain nothing: what was found before stands.
-        audit.turned = audit.tally.blocks == tally.blocks and not dense(audit)
+        audit.turned = _as_many(audit, found) and not dense(audit)
         if not audit.turned:
-            audit.tally, audit.unweighted, audit.reason = tally, unweighted, reason
+            _restore(audit, found)
 
 
 def _again(
     material: Material, audits: list[TensorAudit], making: Making, jobs: int, whole: _Whole | None
-) -> None:  # fmt: skip
-    """Compare some tensors once more, if all is read then of the very same bytes."""
+) -> list[Outcome]:
+    """Compare some tensors once more, if all is read then of the very same bytes; what was found of them before."""
+    before = [(audit.tally, audit.unweighted, audit.reason) for audit in audits]
     again = whole and _Whole.of(material, whole.journal)
     _pass(material, audits, making, jobs, lambda _: None, again)
     if whole and again and again.passage.sha256s != whole.passage.sha256s:
         raise changed_meanwhile(material.subject.name)
     if whole and again and not {*again.weights.entries} <= {*whole.weights.entries}:
         raise changed_meanwhile(material.weights.shown)
+    return before
+
+
+def _as_many(audit: TensorAudit, before: Outcome) -> bool:
+    """Whether no fewer blocks could be compared than before: of those that could not nothing differs."""
+    return audit.tally.blocks >= before[0].blocks
+
+
+def _restore(audit: TensorAudit, before: Outcome) -> None:
+    audit.tally, audit.unweighted, audit.reason = before
 
 
 def _by_importances(

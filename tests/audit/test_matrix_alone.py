@@ -1,0 +1,32 @@
+"""The audit of an importance matrix alone: who named the weights counts as it does of a quant."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from requant.audit.question import Question, audit
+from requant.audit.recipe.imatrix import ImatrixReport
+from support.gguf_files import write_imatrix, write_model
+from support.hub import LoopbackHub
+
+REPO = "Org/Weights"
+NAME = "blk.0.attn_q.weight"
+SUMS = np.arange(1, 65, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("named", "trusted", "namer", "code"),
+    [(True, False, "user", 0), (False, True, "subject, trusted", 0), (False, False, "subject", 3)],
+)
+def test_who_named_the_weights(
+    clients: LoopbackHub, tmp_path: Path, named: bool, trusted: bool, namer: str, code: int
+) -> None:
+    (tmp_path / "weights").mkdir()
+    write_model(tmp_path / "weights" / "model.gguf", {NAME: (np.ones((4, 64), np.float32), None)})
+    clients.add_model(REPO, tmp_path / "weights")
+    entries = {f"{NAME}.in_sum2": SUMS.reshape(1, -1), f"{NAME}.counts": np.array([[16]], np.float32)}
+    matrix = write_imatrix(tmp_path / "imatrix.gguf", entries, base_model=f"https://huggingface.co/{REPO}")
+    found = audit(Question(str(matrix), f"hf://{REPO}" if named else None, trust_subject=trusted))
+    assert isinstance(found, ImatrixReport)
+    assert (found.verdict, found.namer, found.exit_code) == ("plausible", namer, code)
