@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, Output, as_file
+from requant.cli.parameters import PATH, Output, as_file, keep_inputs
 from requant.ground.errors import PlaceError, RecipeError
 from requant.ground.logs import log_to
 from requant.ground.text import counted, in_units
@@ -107,6 +107,7 @@ def convert(checkpoint: Path, out: Path) -> None:
     """
     from requant.pipeline.write_gguf import convert_folder
 
+    keep_inputs((checkpoint,), (out,))
     log_to([logging.StreamHandler(sys.stderr)])
     digest = convert_folder(checkpoint, out)
     click.echo(f"wrote {out}, {in_units(digest.size)}, SHA-256 {digest.sha256}")

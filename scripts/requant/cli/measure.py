@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, Output
+from requant.cli.parameters import PATH, Output, keep_inputs
 from requant.evaluation.behaviour.endpoint import THINKING
 from requant.ground.text import printable
 
@@ -46,6 +46,7 @@ def evaluate(
     from requant.evaluation.behaviour.endpoint import Endpoint, Settings, key_from
     from requant.evaluation.behaviour.suite import drawn, read_suite
 
+    keep_inputs((suite,), (out,))
     questions = read_suite(suite)
     chosen = drawn(questions.items, items, seed)
     endpoint = Endpoint(url, key_from(api_key_env), timeout)
