@@ -17,6 +17,7 @@ from requant.formats.ggml import Arithmetic, GGMLType
 from requant.ground.cores import cores
 from requant.ground.disk import kept
 from requant.ground.errors import ToolError
+from requant.ground.locks import make_once
 from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_backend, build_library, missing_for, open_built
 from requant.toolchain.ggml_library import GGMLLibrary
@@ -66,7 +67,7 @@ def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None =
     if not record.exists():
         if why := missing_for(arithmetic.value):
             raise ToolError(why)
-        _build(arithmetic, pin, record.parent)
+        make_once(record, lambda: _build(arithmetic, pin, record.parent))
     open_built(record)
     library = GGMLLibrary(arithmetic, record.with_name(LIBRARY))
     _prove(library, record.with_name(LIBRARY), "install GCC 11 or newer, remove that folder")
@@ -85,12 +86,11 @@ def open_lanes(pin: ToolchainPin, work: int) -> LanesLibrary | None:
     if not (record.exists() and strict.exists()) and (work <= SMALL or missing_for(LANES)):
         return None
     own = open_quantizer(Arithmetic.STRICT, pin, work)
-    if not record.exists():
-        try:
-            build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES))
-        except ToolError as error:
-            logger.warning("going on without lanes, more slowly: %s", error)
-            return None
+    try:
+        make_once(record, lambda: build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES)))
+    except ToolError as error:
+        logger.warning("going on without lanes, more slowly: %s", error)
+        return None
     open_built(record)
     lanes = LanesLibrary(own, record.with_name(f"libggml-{LANES}.so"))
     _prove(lanes, record.parent, "remove that folder")
@@ -147,9 +147,12 @@ def kept_tree(pin: ToolchainPin) -> Path:
     """
     folder = toolchains() / pin.name
     source = folder / "source.json"
-    if not source.exists():
+
+    def fetch() -> None:
         logger.info("fetching llama.cpp %s, once", pin.commit[:12])
         fetch_toolchain(pin, folder / "source", source, folder / "logs" / "fetch_toolchain.log")
+
+    make_once(source, fetch)
     return proven_tree(source)
 
 
