@@ -128,6 +128,10 @@ def no_address(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://[x")
 
 
+def no_scheme(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.invalid")
+
+
 CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], Finding], State, str]] = {
     "compilers": (as_it_is, doctor.compiler, State.OK, r"gcc 12\.2\.0; .*g\+\+ 12\.2\.0; git"),
     "no C++": (without("g++"), doctor.compiler, State.MISSING, r"no C\+\+ compiler .*: install one \(Debian: apt install g\+\+\)"),
@@ -148,6 +152,8 @@ CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], 
     "no Hub": (as_it_is, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, f"^{NOBODY} cannot be reached .*HF_ENDPOINT"),
     "no ModelScope": (as_it_is, lambda: ask_hub("ms", MODELSCOPE, "/api"), State.LIMITED, "name a mirror in MODELSCOPE_ENDPOINT"),
     "a Hub that is no address": (no_address, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "^HF_ENDPOINT is no address"),
+    "a Hub without https://": (no_scheme, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "^HF_ENDPOINT lacks https:// .*: write https://hf-mirror.invalid$"),
+    "caches of a Hub without https://": (no_scheme, doctor.caches, State.LIMITED, "^HF_ENDPOINT lacks https://"),
     "caches of a Hub that is no address": (no_address, doctor.caches, State.LIMITED, "^HF_ENDPOINT is no address"),
     "an unusable proxy": (no_proxy, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "proxy or certificates are unusable"),
 }  # fmt: skip
