@@ -1,5 +1,7 @@
 """requant.evaluation.behaviour.asking against a scripted server: every answer becomes an outcome, and a stopped run goes on."""
 
+import errno
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +119,18 @@ def test_places_that_cannot_be_written(tmp_path: Path, endpoint: Endpoint) -> No
         read_results(tmp_path / "empty")
 
 
-def test_two_runs_cannot_share_a_file(tmp_path: Path, endpoint: Endpoint) -> None:
-    import fcntl
+def test_a_file_system_without_locks_is_no_other_run(
+    tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
 
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(DiskError, match=r"out\.jsonl has no locks \(No locks available\), .*: mount it with them"):
+        run(read_suite(numbers(tmp_path, 1)), endpoint, tmp_path / "out.jsonl")
+
+
+def test_two_runs_cannot_share_a_file(tmp_path: Path, endpoint: Endpoint) -> None:
     out = tmp_path / "out.jsonl"
     with out.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
