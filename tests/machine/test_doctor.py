@@ -120,6 +120,12 @@ def as_it_is(_: Path, __: pytest.MonkeyPatch) -> None:
     pass
 
 
+def only_another_snakemake(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program on the PATH, and nothing of it in this environment."""
+    (machine / "bin" / "snakemake").symlink_to("/bin/true")
+    monkeypatch.setattr(sys, "path", [str(machine)])
+
+
 GB10, RTX = GPU("NVIDIA GB10", "12.1", None), GPU("NVIDIA GeForce RTX 4090", "8.9", 24 << 30)
 
 
@@ -145,6 +151,7 @@ CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], 
     "caches": (kept, doctor.caches, State.OK, r"audits 1\.5 kB in "),
     "an installed package": (as_it_is, lambda: doctor.workflow(Path.cwd()), State.MISSING, "clone requant, run make setup"),
     "a checkout": (as_it_is, lambda: doctor.workflow(ROOT), State.OK, r"snakemake 9\."),
+    "another environment's snakemake": (only_another_snakemake, lambda: doctor.workflow(ROOT), State.MISSING, "^snakemake is missing from this environment: run make setup$"),
     "no namespaces": (no_isolation, doctor.sandbox, State.LIMITED, "suites with code are not run: no new namespaces"),
     "a profile without GPU": (as_it_is, lambda: doctor.profile([]), State.OK, "^default, loaded by itself: .venv/bin/snakemake"),
     "a profile without nvcc": (no_nvcc, lambda: doctor.profile([GB10]), State.OK, "^default, loaded by itself"),
