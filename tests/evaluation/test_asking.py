@@ -94,6 +94,10 @@ def test_results_of_another_run_stay(tmp_path: Path, endpoint: Endpoint, changed
         (b'{"results": 1, "suite": "x"}\n{"id": 1}\n', "line 2 holds no result: remove the line"),
         (b'{"results": 1, "suite": "x"}\n\n{"id": 1}\n', "line 2 is not valid JSON"),
         (b'{"results": 1, "suite": "x"}\n{"outcome": []}\n', "line 2 holds no result"),
+        (
+            b'{"results": 1, "suite": "x"}\n{"id": "\\ud800", "outcome": "failed"}\n',
+            r"line 2 has an id that is not Unicode \('.ud800'\): remove the line",
+        ),
     ],
 )
 def test_damaged_results(tmp_path: Path, endpoint: Endpoint, content: bytes, words: str) -> None:
