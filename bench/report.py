@@ -4,12 +4,11 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from requant.documents.records import THREADS
-from requant.ground.programs import capture
+from requant.ground.processors import read_processor
 
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "asimd", "bf16", "i8mm", "sve2")
 STAMP = re.compile(r"^(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) ")
@@ -30,10 +29,9 @@ MEANING = {
 
 def machine() -> dict[str, Any]:
     """What the times depend on."""
-    lines = (line.partition(":") for line in capture(["lscpu"], Path.cwd()).splitlines())
-    facts = {key.strip(): value.strip() for key, _, value in lines}
-    flags = [flag for flag in TELLING_FLAGS if flag in facts.get("Flags", "").split()]
-    known = {"processor": facts.get("Model name", "unknown"), "architecture": platform.machine(), "flags": flags}
+    processor = read_processor()
+    flags = [flag for flag in TELLING_FLAGS if flag in processor.flags]
+    known = {"processor": processor.name, "architecture": platform.machine(), "flags": flags}
     return {**known, "cores": len(os.sched_getaffinity(0)), "load_before": round(os.getloadavg()[0], 2)}
 
 

@@ -45,6 +45,15 @@ def test_options_are_handed_on(tmp_path: Path) -> None:
     assert "calibrat" not in out + err
 
 
+@pytest.mark.parametrize("options", [("--dry-run", "--cores", "1"), ("-n", "--cores=1"), ("--cores", "1", "--dry-run")])
+def test_without_a_recipe_the_first_option_is_an_option(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "config").mkdir()
+    shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "config" / "config.yaml")
+    code, out, err = run("make", *options, "fetch_toolchain", cwd=tmp_path)
+    assert code == 0, err
+    assert "fetching and proving llama.cpp" in out + err
+
+
 def test_a_profile_is_refused_by_the_workflow(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "recipe.yaml")
     code, out, err = run("make", "recipe.yaml", "--dry-run", "--workflow-profile", "profiles/gb11", cwd=tmp_path)

@@ -140,6 +140,7 @@ def test_exit_codes(tmp_path: Path, server: ScriptedEndpoint) -> None:
         (2, "NO_SUCH_KEY, which is not set", evaluate(suite, server.url, out, "--api-key-env", "NO_SUCH_KEY")),
         (2, "'--timeout': 'inf'", evaluate(suite, server.url, out, "--timeout", "inf")),
         (2, "'--timeout': 604801", evaluate(suite, server.url, out, "--timeout", "604801")),
+        (2, r"'m\udcff' is not UTF-8: write the name", evaluate(suite, server.url, out, "--model", "m\udcff")),
         (2, "holds no results", ("diff", suite, suite)),
         (3, "cannot be reached: start the server", evaluate(suite, "http://127.0.0.1:9", out)),
     ):

@@ -102,3 +102,30 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     for out in (Path("/dev/null"), Path("/dev/full"), tmp_path / "pipe", tmp_path / "link", tmp_path / "lost"):
         done = CliRunner().invoke(main, ["audit", str(tmp_path / "none.gguf"), "--source", "x/", "--json", str(out)])
         assert (done.exit_code, "is no file but a device or the like" in done.stderr) == (2, True), done.stderr
+
+
+ENDPOINT = ["--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--out"]
+WRITES = {
+    "diff": ["diff", "a.gguf", "b.gguf", "--json", "b.gguf"],
+    "diff, of the tool": ["diff", "a.gguf", "a.gguf", "--tool", "b.gguf", "--json", "b.gguf"],
+    "compare": ["compare", "b.gguf", "a.gguf", "--json", "./b.gguf"],
+    "verify": ["verify", "M", "--json", "M/model.safetensors"],
+    "verify, the key": ["verify", "M", "--key", "b.gguf", "--json", "b.gguf"],
+    "audit": ["audit", "a.gguf", "--source", "b.gguf", "--json", "b.gguf"],
+    "convert": ["convert", "M", "M/model.safetensors"],
+    "evaluate": ["evaluate", "b.gguf", *ENDPOINT, "b.gguf"],
+}
+
+
+@pytest.mark.parametrize("arguments", WRITES.values(), ids=list(WRITES))
+def test_no_verb_writes_over_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {Path(name): name.encode() for name in ("a.gguf", "b.gguf", "M/model.safetensors")}
+    Path("M").mkdir()
+    for path, data in files.items():
+        path.write_bytes(data)
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, "is read by this command: name another file to write" in done.stderr) == (2, True), done
+    assert {path: path.read_bytes() for path in files} == files

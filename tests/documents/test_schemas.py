@@ -1,14 +1,17 @@
 """requant.documents.schemas: every refusal is one sentence that names the key, what was found and what to write."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from requant.documents import schemas
 from requant.documents.evaluation import STREAMS
 from requant.documents.schemas import SCHEMAS, SUFFIX, fault, read_yaml
+from requant.ground.canonical import canonical
 from requant.ground.digests import GIT_ID, SHA256
 from requant.ground.errors import RecipeError
 from requant.places.repository import RECORDED_ID
@@ -39,6 +42,31 @@ def test_every_key_is_described_and_closed(schema: str) -> None:
         assert part.get("type") != "object" or "additionalProperties" in part, where
         # YAML reads off, on, yes and no as truth values where no quotes are around them.
         assert all(isinstance(name, str) for name in (*part.get("required", ()), *part.get("properties", {}))), where
+
+
+def required_keys() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every sub-schema that requires keys: its place, itself, and the definitions that it may refer to."""
+    for path in sorted(SCHEMAS.iterdir()):
+        root = read_yaml(path)
+        for where, part in parts(root, path.name.removesuffix(SUFFIX)):
+            if "required" in part:
+                yield where, part, root.get("$defs", {})
+
+
+def test_every_missing_key_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the schema lists it by its name or by a pattern."""
+    found = [*required_keys()]
+    for path in SCHEMAS.iterdir():
+        (tmp_path / path.name).symlink_to(path.resolve())
+    for number, (_, part, definitions) in enumerate(found):
+        (tmp_path / f"{number}{SUFFIX}").write_bytes(canonical({**part, "$defs": definitions}))
+    monkeypatch.setattr(schemas, "SCHEMAS", tmp_path)
+    for number, (where, part, _) in enumerate(found):
+        for missing in part["required"]:
+            document = {key: None for key in part["required"] if key != missing}
+            said = fault(document, str(number), "x.json")
+            assert said is not None, where
+            assert re.fullmatch(re.escape(f"x.json: {missing} is missing; write ") + r"\S[^\n]*", said), (where, said)
 
 
 HALF = RECORDED_ID.pattern.partition("/")[0]

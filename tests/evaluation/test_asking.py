@@ -1,5 +1,7 @@
 """requant.evaluation.behaviour.asking against a scripted server: every answer becomes an outcome, and a stopped run goes on."""
 
+import errno
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,10 @@ def test_results_of_another_run_stay(tmp_path: Path, endpoint: Endpoint, changed
         (b'{"results": 1, "suite": "x"}\n{"id": 1}\n', "line 2 holds no result: remove the line"),
         (b'{"results": 1, "suite": "x"}\n\n{"id": 1}\n', "line 2 is not valid JSON"),
         (b'{"results": 1, "suite": "x"}\n{"outcome": []}\n', "line 2 holds no result"),
+        (
+            b'{"results": 1, "suite": "x"}\n{"id": "\\ud800", "outcome": "failed"}\n',
+            r"line 2 has an id that is not Unicode \('.ud800'\): remove the line",
+        ),
     ],
 )
 def test_damaged_results(tmp_path: Path, endpoint: Endpoint, content: bytes, words: str) -> None:
@@ -117,9 +123,18 @@ def test_places_that_cannot_be_written(tmp_path: Path, endpoint: Endpoint) -> No
         read_results(tmp_path / "empty")
 
 
-def test_two_runs_cannot_share_a_file(tmp_path: Path, endpoint: Endpoint) -> None:
-    import fcntl
+def test_a_file_system_without_locks_is_no_other_run(
+    tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
 
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(DiskError, match=r"out\.jsonl has no locks \(No locks available\), .*: mount it with them"):
+        run(read_suite(numbers(tmp_path, 1)), endpoint, tmp_path / "out.jsonl")
+
+
+def test_two_runs_cannot_share_a_file(tmp_path: Path, endpoint: Endpoint) -> None:
     out = tmp_path / "out.jsonl"
     with out.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

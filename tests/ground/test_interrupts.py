@@ -24,6 +24,17 @@ def test_a_signal_waits() -> None:
     assert done == ["all of it"]
 
 
+def test_a_signal_is_not_lost_where_the_work_fails() -> None:
+    def work() -> None:
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("broken")
+
+    with pytest.raises(KeyboardInterrupt) as ended:
+        work()
+    assert isinstance(ended.value.__context__, ValueError)
+
+
 def test_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ValueError, match="broken"), held():

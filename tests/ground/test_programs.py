@@ -199,7 +199,7 @@ def test_a_rerun_waits_for_the_orphan_of_a_killed_run(tmp_path: Path, caplog: py
         waited = time.monotonic() - began
         assert list(work.path.iterdir()) == [], "what the orphan left is gone"
     assert waited > 0.5
-    assert f"waiting for another run that still works in {path}" in caplog.text
+    assert f"waiting for another run that still works at {path}" in caplog.text
     assert not path.exists()
     assert not is_locked(tmp_path / ".work.lock")
 

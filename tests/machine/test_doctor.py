@@ -120,12 +120,22 @@ def as_it_is(_: Path, __: pytest.MonkeyPatch) -> None:
     pass
 
 
+def only_another_snakemake(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program on the PATH, and nothing of it in this environment."""
+    (machine / "bin" / "snakemake").symlink_to("/bin/true")
+    monkeypatch.setattr(sys, "path", [str(machine)])
+
+
 GB10, RTX = GPU("NVIDIA GB10", "12.1", None), GPU("NVIDIA GeForce RTX 4090", "8.9", 24 << 30)
 
 
 def no_address(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a form that the Hub's client cannot even be imported with."""
     monkeypatch.setenv("HF_ENDPOINT", "http://[x")
+
+
+def no_scheme(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.invalid")
 
 
 CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], Finding], State, str]] = {
@@ -141,6 +151,7 @@ CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], 
     "caches": (kept, doctor.caches, State.OK, r"audits 1\.5 kB in "),
     "an installed package": (as_it_is, lambda: doctor.workflow(Path.cwd()), State.MISSING, "clone requant, run make setup"),
     "a checkout": (as_it_is, lambda: doctor.workflow(ROOT), State.OK, r"snakemake 9\."),
+    "another environment's snakemake": (only_another_snakemake, lambda: doctor.workflow(ROOT), State.MISSING, "^snakemake is missing from this environment: run make setup$"),
     "no namespaces": (no_isolation, doctor.sandbox, State.LIMITED, "suites with code are not run: no new namespaces"),
     "a profile without GPU": (as_it_is, lambda: doctor.profile([]), State.OK, "^default, loaded by itself: .venv/bin/snakemake"),
     "a profile without nvcc": (no_nvcc, lambda: doctor.profile([GB10]), State.OK, "^default, loaded by itself"),
@@ -148,6 +159,8 @@ CASES: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], Callable[[], 
     "no Hub": (as_it_is, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, f"^{NOBODY} cannot be reached .*HF_ENDPOINT"),
     "no ModelScope": (as_it_is, lambda: ask_hub("ms", MODELSCOPE, "/api"), State.LIMITED, "name a mirror in MODELSCOPE_ENDPOINT"),
     "a Hub that is no address": (no_address, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "^HF_ENDPOINT is no address"),
+    "a Hub without https://": (no_scheme, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "^HF_ENDPOINT lacks https:// .*: write https://hf-mirror.invalid$"),
+    "caches of a Hub without https://": (no_scheme, doctor.caches, State.LIMITED, "^HF_ENDPOINT lacks https://"),
     "caches of a Hub that is no address": (no_address, doctor.caches, State.LIMITED, "^HF_ENDPOINT is no address"),
     "an unusable proxy": (no_proxy, lambda: ask_hub("hub", HUGGING_FACE, "/api"), State.LIMITED, "proxy or certificates are unusable"),
 }  # fmt: skip

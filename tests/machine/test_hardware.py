@@ -107,9 +107,7 @@ def test_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # GPUs, with a program in nvidia-smi's place that says what drivers say.
 
-SMI = (
-    "#!/bin/sh\n[ \"$1\" = --query-gpu=name,compute_cap,memory.total ] || exit 2\nprintf '%s\\n' {lines}\nexit {code}\n"
-)
+SMI = "#!/bin/sh\n[ \"$1\" = --query-gpu=name,compute_cap,memory.total,uuid ] || exit 2\nprintf '%s\\n' {lines}\nexit {code}\n"
 
 
 @pytest.fixture
@@ -127,15 +125,25 @@ def driver(path: Path, *lines: str, code: int = 0) -> None:
 
 def test_gpus(path: Path) -> None:
     assert gpus() == []
-    driver(path, "NVIDIA GeForce RTX 4090, 8.9, 24564", "NVIDIA GB10, 12.1, [N/A]")
+    driver(path, "NVIDIA GeForce RTX 4090, 8.9, 24564, GPU-8932f937", "NVIDIA GB10, 12.1, [N/A], GPU-0aa2")
     assert gpus() == [GPU("NVIDIA GeForce RTX 4090", "8.9", 24564 << 20), GPU("NVIDIA GB10", "12.1", None)]
     assert [gpu.variant for gpu in gpus()] == ["cuda-sm89", "cuda-sm121"]
 
 
-def test_gpus_that_are_hidden(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver(path, "NVIDIA GB10, 12.1, [N/A]")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus() == []
+VISIBLE: dict[str, list[int]] = {
+    "": [], "-1": [], "0": [0], "2,0": [2, 0], " 1 , 0 ": [1, 0], "0,1,2": [0, 1, 2], "0,,1": [0], "0,-1,1": [0],
+    "0,3,1": [0], "7": [], "all": [], "GPU-89": [0], "GPU-0a,GPU-8932f937": [2, 0], "GPU-89,1": [0, 1],
+    "GPU-0": [], "1,GPU-": [1], "1,GPU-ff,0": [1], "1,1": [], "0,GPU-89": [], "MIG-c7384736": [0, 1, 2],
+}  # fmt: skip
+"""What CUDA shows of three GPUs, by the value of CUDA_VISIBLE_DEVICES."""
+
+
+@pytest.mark.parametrize(("value", "places"), VISIBLE.items(), ids=map(repr, VISIBLE))
+def test_gpus_that_are_hidden(path: Path, monkeypatch: pytest.MonkeyPatch, value: str, places: list[int]) -> None:
+    driver(path, "A, 8.9, 1, GPU-8932f937", "B, 9.0, 2, GPU-0bb2", "C, 12.1, 3, GPU-0aa2")
+    everything = gpus()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert gpus() == [everything[place] for place in places]
 
 
 @pytest.mark.parametrize(("line", "code"), [("Field is not a valid field", 0), ("Driver/library version mismatch", 18)])

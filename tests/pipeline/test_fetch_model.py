@@ -205,6 +205,17 @@ def test_offline_with_everything_cached_and_pinned(world: World) -> None:
     assert not world.hub.requests
 
 
+def test_an_unreachable_hub_with_everything_cached_and_pinned(world: World) -> None:
+    cache_all(world)
+    assert world.fetch(world.pin(pinned=NAMES), env={"HF_ENDPOINT": NOWHERE}) == ""
+    assert world.is_whole()
+
+
+def test_an_unreachable_hub_with_a_file_that_is_not_cached(world: World) -> None:
+    assert world.library("huggingface_hub.hf_hub_download", REPO, SHARD, revision=world.commit) == ""
+    assert "cannot be reached" in world.fetch(world.pin(pinned=NAMES), env={"HF_ENDPOINT": NOWHERE})
+
+
 def test_no_room(world: World) -> None:
     """Sparse weights of 15 TiB, and every later step, are more than the disk has."""
     with (world.folder / SHARD).open("r+b") as shard:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from requant.ground.errors import PlaceError
-from requant.places.pages import require_here, spelled
+from requant.places.pages import HUGGING_FACE, MODELSCOPE, require_here, spelled
 from requant.places.place import open_place
 from support.hub import LoopbackHub, Snapshot
 
@@ -133,7 +133,7 @@ def test_other_files_of_a_mirror_stay(monkeypatch: pytest.MonkeyPatch, text: str
     assert spelled(text) == text
 
 
-@pytest.mark.parametrize("endpoint", ["http://[x", "http://h:99999", "http://h:0", "https://", "[::1"])
+@pytest.mark.parametrize("endpoint", ["http://[x", "http://h:99999", "http://h:0", "https://", "[::1", "ftp://h"])
 def test_an_endpoint_that_is_no_address(
     library: Callable[..., str], monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
@@ -145,6 +145,20 @@ def test_an_endpoint_that_is_no_address(
     for page in (f"{HF}/{REPO}", f"{MS}/{REPO}"):
         with pytest.raises(PlaceError, match="is no address"):
             spelled(page)
+
+
+def test_an_endpoint_without_a_scheme(library: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub's client takes it as it is; ModelScope's completes it."""
+    for endpoint, right in (
+        ("hub.invalid", "https://hub.invalid"), ("me:secret@hub.invalid:1/x", "https://hub.invalid:1/x"), ("", HF),
+    ):  # fmt: skip
+        said = library("requant.places.place.open_place", f"hf://{REPO}", env={"HF_ENDPOINT": endpoint})
+        assert said == f"PlaceError: HF_ENDPOINT lacks https:// before its host: write {right}"
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "hub.invalid")
+    MODELSCOPE.require_endpoint()
+    for endpoint in ("http://hub.invalid", "HTTPS://hub.invalid"):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        HUGGING_FACE.require_endpoint()
 
 
 @pytest.mark.parametrize("endpoint", ["https://www.modelscope.ai", "modelscope.ai"])

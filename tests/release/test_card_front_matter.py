@@ -1,5 +1,6 @@
 """The front matter of the model card: what both hubs read of it."""
 
+import pytest
 from huggingface_hub import ModelCard
 
 from support.cards import render
@@ -34,6 +35,16 @@ def test_a_licence_unknown_to_the_hub_is_other() -> None:
     data = ModelCard(render(packaged_model()), ignore_metadata_errors=False).data.to_dict()
     assert (data["license"], data["license_name"]) == ("other", "licenseref-own")
     assert data["license_link"] == "https://huggingface.co/Org/Small"
+
+
+@pytest.mark.parametrize(
+    ("pinned", "hub"), [("LicenseRef-gemma", "gemma"), ("BSD-2-Clause", "bsd-2-clause"), ("GPL-3.0-only", "gpl-3.0")]
+)
+def test_a_licence_that_the_hub_knows_is_called_as_there(pinned: str, hub: str) -> None:
+    manifest = packaged_model()
+    manifest["inputs"]["model"]["licence"] = pinned
+    data = ModelCard(render(manifest), ignore_metadata_errors=False).data.to_dict()
+    assert (data["license"], "license_name" in data) == (hub, False)
 
 
 def test_the_hub_reads_what_was_measured() -> None:

@@ -16,7 +16,9 @@ from requant.documents.records import file_entry, write_record
 from requant.formats.weights_root import weights_root
 from requant.ground.canonical import canonical, parse
 from requant.ground.digests import digest_file
-from requant.ground.errors import DiskError, FormatError, MismatchError, RequantError, StaleError
+from requant.ground.errors import DiskError, FormatError, MismatchError, RequantError, StaleError, UnsupportedError
+from requant.release.bill_of_materials import write_bill
+from requant.release.card import write_card
 from requant.release.folder import build_manifest, list_release, place_file, write_manifest, write_sums
 from support.small_release import IMATRIX, QUANT, write_release
 
@@ -64,6 +66,33 @@ def test_a_product_is_not_placed_on_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match=r"^name needs 8\.8 TB on the disk of "):
         place_file(product, tmp_path / "release" / "name")
     assert not (tmp_path / "release").exists()
+
+
+WRITERS: dict[str, Callable[[Path, Path], object]] = {
+    "the sums": lambda manifest, out: write_sums([], manifest, out),
+    "the card": lambda manifest, out: write_card(manifest, None, out),
+    "the bill": write_bill,
+}
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "no JSON": (lambda data: data[:-9], "manifest.json is not valid JSON"),
+    "a list": (lambda _: b"[]\n", "manifest.json names no schema: get the file again"),
+    "other spaces": (lambda data: data.replace(b'":', b'": ', 1), "manifest.json is not canonical JSON: get the file again"),
+    "another version": (lambda data: data.replace(b"requant/manifest/v", b"requant/manifest/v9"), "install a requant that knows it"),
+    "a missing key": (lambda data: canonical({key: value for key, value in parse(data, "m").items() if key != "quants"}), "manifest.json: quants is missing; write "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=list(WRITERS))
+@pytest.mark.parametrize(("change", "words"), BROKEN.values(), ids=list(BROKEN))
+def test_a_broken_manifest_is_one_sentence(
+    release: Path, write: Callable[[Path, Path], object], change: Callable[[bytes], bytes], words: str
+) -> None:
+    manifest, out = release / "manifest.json", release / "new"
+    manifest.write_bytes(change(manifest.read_bytes()))
+    with pytest.raises((FormatError, UnsupportedError)) as error:
+        write(manifest, out)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert not out.exists()
 
 
 def test_sums_are_not_written_for_other_files(release: Path) -> None:

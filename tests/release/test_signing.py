@@ -1,5 +1,6 @@
 """requant.release.signing: a release is signed whole or not at all, and model_signing accepts it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE
 from requant.ground.errors import DiskError, MismatchError, RequantError, ToolError
 from requant.release.method import Method
-from requant.release.signing import sign_release
+from requant.release.signing import MAKE_EC, sign_release
+from support.checkout import ROOT
 from support.small_release import resum
 
 PKCS8 = (Encoding.PEM, PrivateFormat.PKCS8)
@@ -36,6 +38,13 @@ def test_a_release_that_contradicts_itself_is_not_signed(release: Path, key: Pat
     with pytest.raises(MismatchError, match=r"differs at README\.md: "):
         sign_release(release, key)
     assert not (release / ATTESTATION).exists()
+
+
+def test_the_page_says_which_key_each_method_takes() -> None:
+    page = (ROOT / "docs" / "attestation.md").read_text()
+    _, _, table = page.partition("| `--method` | `--key` |\n")
+    assert re.findall(r"^\| `([a-z-]+)`", table.partition("\n\n")[0], re.MULTILINE) == [*Method]
+    assert MAKE_EC.removeprefix("make one with ") in table
 
 
 def test_a_stale_attestation_is_replaced(release: Path, key: Path) -> None:

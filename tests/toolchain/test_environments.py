@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from requant.documents.records import file_entry, read_record, write_record
 from requant.ground.digests import digest_bytes, digest_file
 from requant.ground.errors import DiskError, SourceError, StaleError, ToolError
+from requant.ground.locks import in_turn
+from requant.toolchain.converter import converter_python
 from requant.toolchain.environments import (
     add_packages,
     build_converter,
@@ -20,7 +23,9 @@ from requant.toolchain.environments import (
     build_harness,
     environment_python,
 )
+from requant.toolchain.quantizers import toolchains
 from support.checkout import ROOT
+from support.clocks import until
 from support.linked import linked_environment
 
 CONVERTER = ("transformers", "sentencepiece", "gguf")
@@ -77,6 +82,25 @@ def test_a_cpu_build_is_preferred(locks: Path, tmp_path: Path, caplog: pytest.Lo
         build_converter(locks, record, tmp_path / "log")
     assert read_record(record)["torch"] == "2.0+cpu"
     assert not caplog.records
+
+
+def test_two_first_audits_install_one_converter(
+    locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While another installs, what lies there stays; and nobody installs again what it made meanwhile."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("requant.toolchain.converter.LOCKS", locks)
+    (locks / "torch-cpu.lock").write_text(wheel(tmp_path / "index", "torch", "2.0+cpu"))
+    left = toolchains() / "converter" / "environment" / "left"
+    left.mkdir(parents=True)
+    with caplog.at_level("INFO"), ThreadPoolExecutor(2) as pool:
+        with in_turn(toolchains() / "converter" / "install"):
+            both = [pool.submit(converter_python, build=True) for _ in range(2)]
+            until(lambda: caplog.text.count("waiting for another run") == 2)
+            assert left.exists()
+        assert {each.result() for each in both} == {left.with_name("bin") / "python"}
+    assert caplog.text.count("installing the environment") == 1
+    assert not left.exists()
 
 
 def test_the_harness(locks: Path, tmp_path: Path) -> None:

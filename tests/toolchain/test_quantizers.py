@@ -1,5 +1,7 @@
 """requant.toolchain.quantizers: each arithmetic has a fingerprint, and a variant or a module that computes so."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -8,10 +10,13 @@ import pytest
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
 from requant.formats.ggml import Arithmetic
 from requant.ground.errors import DiskError, FormatError, RequantError, SourceError, ToolError
+from requant.ground.locks import in_turn
 from requant.toolchain import quantizers
-from requant.toolchain.quantizers import FINGERPRINTS, SMALL, lacking, open_lanes, open_quantizer
+from requant.toolchain.quantizers import FINGERPRINTS, SMALL, kept_tree, lacking, open_lanes, open_quantizer, toolchains
 from requant.toolchain.variants import variant
 from requant.toolchain.wasm_library import WasmLibrary
+from support.clocks import until
+from support.upstream import Upstream, git
 
 FIRST, OLDER = read_pins(TABLE, "the pin table").toolchains.values()
 
@@ -129,3 +134,19 @@ def test_elsewhere_than_on_linux_nothing_is_built(bare: Path, monkeypatch: pytes
     programs(bare, "git", "gcc", "g++", "cc", "c++")
     monkeypatch.setattr("sys.platform", "darwin")
     assert (lacking(Arithmetic.FUSED, FIRST) or "").startswith("fused is built on Linux only")
+
+
+def test_two_first_audits_fetch_one_tree(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waited for the other finds the tree made, and takes it not away from who compiles it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pin = replace(upstream.pin, checkout=str(upstream.folder))
+    git(upstream.folder, "checkout", "--quiet", "--detach", pin.commit)
+    with caplog.at_level("INFO"), ThreadPoolExecutor(2) as pool:
+        with in_turn(toolchains() / pin.name / "unpack"):
+            both = [pool.submit(lambda: kept_tree(pin).stat().st_ino) for _ in range(2)]
+            until(lambda: caplog.text.count("waiting for another run") == 2)
+        one, other = (each.result() for each in both)
+    assert one == other == (toolchains() / pin.name / "source").stat().st_ino
+    assert caplog.text.count("fetching llama.cpp") == 1

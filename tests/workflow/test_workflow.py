@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,23 @@ def test_conda_repeats_the_direct_requirements() -> None:
     environment = yaml.safe_load((ROOT / "envs" / "workflow.yaml").read_text())
     [pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert pip == (ROOT / "envs" / "workflow.in").read_text().split()
+
+
+def included(name: str) -> set[str]:
+    """The templates that one is made of, itself among them."""
+    text = (ROOT / "workflow" / "templates" / name).read_text()
+    parts = re.findall(r'{% (?:include|from|extends) "([^"]+)"', text)
+    return {name}.union(*map(included, parts))
+
+
+@pytest.mark.parametrize(("rule", "template"), [("write_card", "card.md.j2"), ("write_report", "report.html.j2")])
+def test_a_changed_template_makes_its_page_again(rule: str, template: str) -> None:
+    """Whichever part of it was changed."""
+    rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    [inputs] = re.findall(rf"^rule {rule}:\n    input:\n(.*?)^    output:", rules, re.DOTALL | re.MULTILINE)
+    patterns = re.findall(r'"(?:workflow/templates/)?(\w+\.\*)"', inputs)
+    missing = {name for name in included(template) if not any(fnmatch(name, pattern) for pattern in patterns)}
+    assert patterns and not missing
 
 
 def test_every_rule_leaves_a_log_and_times() -> None:

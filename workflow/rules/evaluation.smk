@@ -220,7 +220,11 @@ rule write_report:
         manifest="<results>/release/manifest.json",
         evaluation="<results>/release/evaluation.json",
         times="<results>/run.tsv",
-        templates=sorted(ROOT.glob("workflow/templates/report.*")),
+        templates=[
+            path
+            for name in ("report.*", "page.*")
+            for path in sorted(ROOT.glob(f"workflow/templates/{name}"))
+        ],
     output:
         report=report(
             "<results>/report.html", caption="../report/page.rst", category="Release"

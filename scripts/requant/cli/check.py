@@ -168,10 +168,10 @@ def verify(release: Path, key: Path | None, statement: Path | None, source: str 
     """
     from requant.release.verify_verdict import as_document, as_text
 
+    keep_inputs((release, key, statement, source), (out,))
     if statement is not None:
         from requant.audit.attested import verify_statement
 
-        keep_inputs((release, key, statement, source), (out,))
         log_to([logging.StreamHandler(sys.stderr)])
         found = verify_statement(release, statement, key, source)
     elif source is not None or release.is_file():

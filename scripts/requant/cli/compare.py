@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, as_json, hand_out
+from requant.cli.parameters import PATH, as_json, hand_out, keep_inputs
 
 
 @click.command(
@@ -44,6 +44,7 @@ def diff(a: Path, b: Path, out: Path | None, model: Path | None, quant: str | No
     """
     from requant.difference import diff as difference
 
+    keep_inputs((a, b, model, tool), (out,))
     found = difference.diff(a, b, trial=difference.trial_of(model, quant, tool))
     hand_out(difference.as_text(found), difference.as_document(found), out)
     sys.exit(found.exit_code)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from requant.cli.parameters import PATH, Output
+from requant.cli.parameters import PATH, Output, keep_inputs
 from requant.documents.reports import write_document
 from requant.ground.text import in_units
 
@@ -40,6 +40,7 @@ def compare(a: Path, b: Path, out: Path | None, model: Path | None, quant: str |
     from requant.difference.diff import trial_of
 
     _say("compare", "diff")
+    keep_inputs((a, b, model, tool), (out,))
     found, trial = imatrices.compare(a, b), trial_of(model, quant, tool)
     document = imatrices.as_document(found)
     click.echo(imatrices.as_text(found))

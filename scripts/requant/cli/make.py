@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, Output, as_file
+from requant.cli.parameters import PATH, Output, as_file, keep_inputs
 from requant.ground.errors import PlaceError, RecipeError
 from requant.ground.logs import log_to
 from requant.ground.text import counted, in_units
 
+RECIPE = "config/config.yaml"
 PIN_TABLE = Path("config/pins.yaml")
 table = click.option(
     "--pins", metavar="FILE", type=PATH, default=PIN_TABLE, show_default=True, help="The pin table.",
@@ -25,9 +26,9 @@ table = click.option(
     examples=["requant make config/smollm2.yaml --dry-run"],
     context_settings={"ignore_unknown_options": True},
 )
-@click.argument("recipe", type=PATH, default=Path("config/config.yaml"))
+@click.argument("recipe", type=click.UNPROCESSED, default=RECIPE, shell_complete=as_file)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def make(recipe: Path, options: tuple[str, ...]) -> None:
+def make(recipe: str, options: tuple[str, ...]) -> None:
     """Check RECIPE and make its release: snakemake with this checkout's workflow, and OPTIONS handed on to it.
 
     RECIPE may also be a list of recipes, as config/README.md describes it; what they share is made once.
@@ -38,17 +39,20 @@ def make(recipe: Path, options: tuple[str, ...]) -> None:
     from requant.documents.schemas import fault, read_yaml
     from requant.pipeline.recipes import load_recipes
 
+    if recipe.startswith("-"):
+        recipe, options = RECIPE, (recipe, *options)
+    path = PATH.convert(recipe, None, None)
     root = Path(__file__).resolve().parents[3]
     if not (root / "Snakefile").exists():
         raise PlaceError("requant make needs the workflow: run it in a clone of requant, after make setup")
-    document = read_yaml(recipe)
+    document = read_yaml(path)
     if isinstance(document, dict) and "recipes" in document:
-        load_recipes(document, root, str(recipe))
-    elif wrong := fault(document, "recipe", str(recipe)):
+        load_recipes(document, root, str(path))
+    elif wrong := fault(document, "recipe", str(path)):
         raise RecipeError(wrong)
     cores = () if any(option.startswith(("--cores", "-c")) for option in options) else ("--cores", "all")
     # Snakemake's --configfile takes all that follows up to the next option.
-    command = [sys.executable, "-m", "snakemake", "--configfile", str(recipe), "--snakefile", str(root / "Snakefile")]
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(path), "--snakefile", str(root / "Snakefile")]
     os.execv(sys.executable, [*command, *cores, *options])  # noqa: S606 - a program of ours, without a shell
 
 
@@ -107,6 +111,7 @@ def convert(checkpoint: Path, out: Path) -> None:
     """
     from requant.pipeline.write_gguf import convert_folder
 
+    keep_inputs((checkpoint,), (out,))
     log_to([logging.StreamHandler(sys.stderr)])
     digest = convert_folder(checkpoint, out)
     click.echo(f"wrote {out}, {in_units(digest.size)}, SHA-256 {digest.sha256}")

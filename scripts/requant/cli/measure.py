@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from requant.cli.command import Verb
-from requant.cli.parameters import PATH, Output
+from requant.cli.parameters import PATH, Output, keep_inputs
 from requant.evaluation.behaviour.endpoint import THINKING
 from requant.ground.text import printable
 
@@ -17,6 +17,17 @@ WEEK = 7 * 24 * 3600
 """In seconds; no longer is waited for an answer."""
 
 
+def _sendable(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A name that can be sent, and written into the results."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter(
+            f"{value!r} is not UTF-8: write the name as the server knows it", ctx, param
+        ) from error
+    return value
+
+
 @click.command(
     cls=Verb,
     short_help="Ask a server the questions of a suite.",
@@ -24,7 +35,9 @@ WEEK = 7 * 24 * 3600
 )
 @click.argument("suite", type=PATH)
 @click.option("--endpoint", "url", metavar="URL", required=True, help="The server, such as http://127.0.0.1:8080/v1.")
-@click.option("--model", metavar="NAME", required=True, help="The model's name, as the server knows it.")
+@click.option(
+    "--model", metavar="NAME", required=True, callback=_sendable, help="The model's name, as the server knows it."
+)
 @click.option("--out", metavar="FILE", type=Output(), required=True, help="The results; a stopped run goes on.")
 @click.option("--thinking", type=click.Choice(THINKING), default="default", show_default=True, help="With reasoning?")
 @click.option("--parallel", type=click.IntRange(1, 256), default=1, show_default=True, help="Questions at a time.")
@@ -46,6 +59,7 @@ def evaluate(
     from requant.evaluation.behaviour.endpoint import Endpoint, Settings, key_from
     from requant.evaluation.behaviour.suite import drawn, read_suite
 
+    keep_inputs((suite,), (out,))
     questions = read_suite(suite)
     chosen = drawn(questions.items, items, seed)
     endpoint = Endpoint(url, key_from(api_key_env), timeout)

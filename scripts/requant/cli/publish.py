@@ -53,7 +53,9 @@ def publish(
     examples=["requant attest release --key release.key"],
 )
 @click.argument("release", type=PATH)
-@click.option("--key", metavar="FILE", type=PATH, help="The private key: Ed25519, or EC for model-signing.")
+@click.option(
+    "--key", metavar="FILE", type=PATH, help="The private key: Ed25519, EC for model-signing, none for sigstore."
+)
 @click.option(
     "--method", type=click.Choice([method.value for method in Method]), default=Method.DSSE.value, show_default=True
 )

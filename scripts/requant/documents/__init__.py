@@ -10,6 +10,7 @@ __all__ = [
     "evaluation",
     "file_names",
     "inputs",
+    "licences",
     "manifest",
     "pins",
     "records",

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.errors import DiskError, FormatError
+from requant.ground.text import printable
 
 VERSION = 1
 MAX_LINE = 1 << 27
@@ -71,7 +72,11 @@ def write_results(header: Mapping[str, Any], lines: Sequence[Mapping[str, Any]],
 
 
 def read_lines(file: BinaryIO, path: Path) -> tuple[Mapping[str, Any] | None, dict[str, str], int]:
-    """Header, outcomes by id, and where the last whole line ends. Only outcomes are kept, answers are long."""
+    """Header, outcomes by id, and where the last whole line ends. Only outcomes are kept, answers are long.
+
+    Raises:
+        FormatError: naming the file and the line, when it is none.
+    """
     header: Mapping[str, Any] | None = None
     outcomes: dict[str, str] = {}
     end = number = 0
@@ -88,7 +93,7 @@ def read_lines(file: BinaryIO, path: Path) -> tuple[Mapping[str, Any] | None, di
         else:
             if not isinstance(document, Mapping) or document.get("outcome") not in OUTCOMES:
                 raise FormatError(f"{path} line {number} holds no result: remove the line")
-            outcomes[str(document.get("id"))] = document["outcome"]
+            outcomes[_id(document, f"{path} line {number}")] = document["outcome"]
         end += len(line)
     return header, outcomes, end
 
@@ -97,6 +102,15 @@ def _header(document: Any, path: Path) -> Mapping[str, Any]:
     if not isinstance(document, Mapping) or document.get("results") != VERSION or "suite" not in document:
         raise FormatError(f"{path} holds no results: name a file that requant evaluate wrote")
     return document
+
+
+def _id(document: Mapping[str, Any], where: str) -> str:
+    found = str(document.get("id"))
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise FormatError(f"{where} has an id that is not Unicode ({printable(found)}): remove the line") from error
+    return found
 
 
 def encoded(line: Mapping[str, Any]) -> bytes:

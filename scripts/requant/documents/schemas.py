@@ -127,7 +127,8 @@ def _sentence(error: ValidationError) -> str:
         return _unknown_key(key, found, schema)
     if rule == "required":
         missing = next(name for name in value if name not in found)
-        hint = schema["properties"].get(missing, {}).get("description", "").rstrip(".")
+        # Of keys that only a pattern describes, what holds them tells more.
+        hint = schema.get("properties", {}).get(missing, schema).get("description", "").rstrip(".")
         return f"{_below(key, missing)} is missing; write {hint}"
     if rule == "type":
         kinds = [value] if isinstance(value, str) else value

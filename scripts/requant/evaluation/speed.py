@@ -17,7 +17,8 @@ import httpx2
 from requant.documents.evaluation import STREAMS
 from requant.documents.records import THREADS, Product, bits_per_weight, write_record
 from requant.ground.errors import ToolError
-from requant.ground.programs import capture, work_folder
+from requant.ground.processors import read_processor
+from requant.ground.programs import work_folder
 from requant.ground.progress import progress
 from requant.pipeline.settings import Speed
 from requant.toolchain.instrument import Instrument
@@ -60,7 +61,7 @@ def measure_speed(
     Raises:
         ToolError: when a tool fails, says nothing, or runs on another backend.
     """
-    processor = _processor()
+    processor = read_processor().name
     runs = [Runs(label, model.file, model.read()) for label, model in models.items()]
     features: list[str] = []
     with progress(settings.rounds * len(runs) + len(runs), "measuring speed", "runs") as bar:
@@ -195,8 +196,3 @@ def _ratio(values: Sequence[float], base: Sequence[float]) -> dict[str, str]:
 def _shown(value: float) -> str:
     """Four digits that say something."""
     return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
-
-
-def _processor() -> str:
-    lines = (line.partition(":") for line in capture(["lscpu"], Path.cwd()).splitlines())
-    return next((value.strip() for key, _, value in lines if key.strip() == "Model name"), "unknown")

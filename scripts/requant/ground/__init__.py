@@ -17,6 +17,7 @@ __all__ = [
     "locks",
     "logs",
     "markdown",
+    "processors",
     "programs",
     "progress",
     "text",

@@ -11,7 +11,10 @@ ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if has
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Do the body as a whole: a signal that comes meanwhile is handled after it; only the main thread gets any."""
+    """Do the body as a whole: a signal that comes meanwhile is handled after it, also where it fails.
+
+    Only the main thread gets any.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -26,5 +29,5 @@ def held() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, before[number])
-    for number in came:
-        signal.raise_signal(number)
+        for number in came:
+            signal.raise_signal(number)

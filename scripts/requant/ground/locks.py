@@ -1,10 +1,14 @@
 """Who may work where: locks that end with the process that holds them, on this machine's disk and on shared ones."""
 
 import errno
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from requant.ground.errors import DiskError
 
+logger = logging.getLogger(__name__)
 WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What Lustre says when it is mounted without locks, and NFS without its lock service."""
 
@@ -33,3 +37,32 @@ def hold(file: int, path: Path, *, wait: bool) -> bool:
             "with them (Lustre: -o flock; NFS: with lockd), or work on another one"
         ) from error
     return True
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[int]:
+    """Work at ``path`` while no other does: the others wait. Gives the descriptor of the lock, a file beside it.
+
+    Raises:
+        DiskError: when the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(f".{path.name}.lock")
+    with lock_path.open("w") as lock:
+        if not hold(lock.fileno(), lock_path, wait=False):
+            logger.info("waiting for another run that still works at %s", path)
+            hold(lock.fileno(), lock_path, wait=True)
+        yield lock.fileno()
+
+
+def make_once(record: Path, make: Callable[[], None]) -> None:
+    """Let ``make`` write ``record`` where it is missing. Of several at a time one makes it, the others find it made.
+
+    Raises:
+        DiskError: when the file system has no locks.
+    """
+    if record.exists():
+        return
+    with in_turn(record):
+        if not record.exists():
+            make()

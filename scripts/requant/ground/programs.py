@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from requant.ground.errors import ToolError
-from requant.ground.locks import hold
+from requant.ground.locks import in_turn
 from requant.ground.text import printable
 
 logger = logging.getLogger(__name__)
@@ -133,17 +133,12 @@ def work_folder(path: Path, *, keep: bool = False) -> Iterator[WorkFolder]:
 
     A lock beside it makes two jobs, or a rerun and the orphaned tool of a killed run, take turns.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = path.with_name(f".{path.name}.lock")
-    with lock_path.open("w") as lock:
-        if not hold(lock.fileno(), lock_path, wait=False):
-            logger.info("waiting for another run that still works in %s", path)
-            hold(lock.fileno(), lock_path, wait=True)
+    with in_turn(path) as lock:
         if not keep:
             shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True, exist_ok=True)
         try:
-            yield WorkFolder(path, lock.fileno())
+            yield WorkFolder(path, lock)
         finally:
             if not keep:
                 shutil.rmtree(path, ignore_errors=True)

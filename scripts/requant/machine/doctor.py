@@ -98,13 +98,14 @@ def workflow(root: Path) -> Finding:
             "workflow", State.MISSING, "not in this installation, which audits: clone requant, run make setup"
         )
     try:
-        programs = [own_program(name) for name in ("cmake", "ninja", "snakemake")]
+        programs = [Path(own_program(name)).name for name in ("cmake", "ninja")]
+        # One on the PATH is of another environment, which lacks the rest.
+        version = importlib.metadata.version("snakemake")
     except ToolError as error:
         return Finding("workflow", State.MISSING, str(error))
-    version = importlib.metadata.version("snakemake")
-    return Finding(
-        "workflow", State.OK, f"snakemake {version}, {' and '.join(Path(name).name for name in programs[:2])}"
-    )
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("workflow", State.MISSING, "snakemake is missing from this environment: run make setup")
+    return Finding("workflow", State.OK, f"snakemake {version}, {' and '.join(programs)}")
 
 
 def compiler() -> Finding:

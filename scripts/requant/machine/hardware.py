@@ -10,6 +10,7 @@ from requant.ground.cgroups import memory_limit
 from requant.ground.cores import cores
 from requant.ground.errors import ToolError
 from requant.ground.gpus import GPU, gpus
+from requant.ground.processors import CPUINFO, read_facts, read_processor
 from requant.ground.text import in_units
 from requant.machine.finding import Finding, State
 from requant.toolchain.build import missing_for
@@ -25,7 +26,6 @@ ARM64 = {"asimd": "NEON", "asimddp": "dot products", "i8mm": "I8MM", "bf16": "BF
 PROCESSORS = ("x86_64", "aarch64", "arm64")
 MEMORY_OF_A_COMPILER = 10**9
 """Bytes; the largest of llama.cpp's files take about so much."""
-CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -39,9 +39,7 @@ def system() -> Finding:
 
 def processor(cpuinfo: Path = CPUINFO) -> Finding:
     """How far its instructions go; all levels compute the same bytes, a lower one takes longer."""
-    facts = _facts(cpuinfo)
-    flags = {*facts.get("flags", facts.get("Features", "")).split()}
-    name = facts.get("model name", platform.processor() or "unknown")
+    name, flags = read_processor(cpuinfo)
     if platform.machine() != "x86_64":
         extensions = ", ".join(shown for flag, shown in ARM64.items() if flag in flags) or "extensions unknown"
         return Finding("processor", State.OK, f"{name}, {extensions}")
@@ -70,7 +68,7 @@ def usable_cores() -> Finding:
 
 def memory(meminfo: Path = MEMINFO) -> Finding:
     """What is free on the machine; of a container's limit nobody reads here how much of it is used."""
-    facts = {key: int(value.split()[0]) * 1024 for key, value in _facts(meminfo).items() if value.endswith("kB")}
+    facts = {key: int(value.split()[0]) * 1024 for key, value in read_facts(meminfo).items() if value.endswith("kB")}
     if "MemTotal" not in facts:
         return Finding("memory", State.OK, "unknown: this system does not tell")
     limit = memory_limit()
@@ -101,16 +99,3 @@ def graphics() -> tuple[Finding, list[GPU]]:
 
 def _memory(gpu: GPU) -> str:
     return "memory shared with the processor" if gpu.memory is None else in_units(gpu.memory)
-
-
-def _facts(path: Path) -> dict[str, str]:
-    """The first value of each key of a file in /proc; nothing where there is no such file."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
-    found: dict[str, str] = {}
-    for key, colon, value in (line.partition(":") for line in lines):
-        if colon:
-            found.setdefault(key.strip(), value.strip())
-    return found

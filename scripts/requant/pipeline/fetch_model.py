@@ -15,7 +15,7 @@ from requant.ground.disk import at_home
 from requant.ground.errors import SourceError
 from requant.ground.programs import work_folder
 from requant.pipeline.recipe import bytes_after_download
-from requant.places.downloads import fetch_files, fetch_packed, known_files, require_room
+from requant.places.downloads import all_here, fetch_files, fetch_packed, known_files, require_room
 from requant.places.pages import HUGGING_FACE, MODELSCOPE
 from requant.places.repository import FolderRepository, Repository
 
@@ -86,11 +86,17 @@ def _require_all(pin: ModelPin, repository: Repository) -> None:
     """Refuse a pin that leaves out what the converter would read, and would go without in silence.
 
     Raises:
-        SourceError: naming the files, and what to write.
+        SourceError: naming the files, and what to write; or when nobody can be asked and something is to be fetched.
     """
     if pin.is_gguf:
         return
-    listed = repository.names()
+    try:
+        listed = repository.names()
+    except SourceError as error:
+        if not all_here(pin.files, repository):
+            raise
+        logger.warning("%s", error)
+        listed = None
     if listed is None:
         logger.warning("nobody can be asked which files %s holds besides the pinned ones", repository.shown)
         return

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from requant.conversion.files import DESCRIPTION, checkpoint_files, shards_of
+from requant.documents.licences import pinned_licence
 from requant.documents.pins import read_pins
 from requant.documents.yaml_text import yaml_of
 from requant.formats.ranged import Ranged, read_whole
@@ -27,11 +28,6 @@ from requant.places.repository import NAME
 MODELS = re.compile(r"^models:[ \t]*(#[^\r\n]*)?(?=\r?$)", re.MULTILINE)
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 README_LIMIT = 4_000_000
-SPDX = {
-    name.lower(): name
-    for name in ("Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC0-1.0")
-} | {"gpl-3.0": "GPL-3.0-only", "agpl-3.0": "AGPL-3.0-only"}
-"""What hubs call licences, in SPDX's spelling; others become a LicenseRef."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ def _licence(place: Place) -> str:
         raise RecipeError(
             f"{place.shown} names no licence in a {DESCRIPTION}: give it with --licence, as SPDX writes it"
         )
-    return SPDX.get(found.lower(), f"LicenseRef-{re.sub('[^A-Za-z0-9.-]', '-', found)}")
+    return pinned_licence(found)
 
 
 def _known(place: Place, name: str, advance: Any) -> dict[str, Any]:

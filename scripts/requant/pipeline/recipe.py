@@ -89,8 +89,7 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
     calibration, evaluation = Calibration.of(config["calibration"]), Evaluation.of(config.get("evaluation", {}))
     _check_calibration(calibration, where)
     _check_evaluation(evaluation, where, pins, root)
-    if config["corpus"]["calibration"] == config["corpus"]["evaluation"]:
-        raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
+    to_calibrate, to_evaluate = _texts(corpus, config["corpus"], where, pins.path)
     mirror = config.get("source", "huggingface")
     if model is not None:
         _check_source(mirror, model, where, pins.path)
@@ -101,12 +100,8 @@ def load_recipe(config: Mapping[str, Any], root: Path, where: str = "recipe") ->
         model=model,
         generate=generate,
         corpus=corpus,
-        calibration_text=_look_up(
-            corpus.texts, config["corpus"]["calibration"], f"{where}: corpus.calibration", pins.path
-        ),
-        evaluation_text=_look_up(
-            corpus.texts, config["corpus"]["evaluation"], f"{where}: corpus.evaluation", pins.path
-        ),
+        calibration_text=to_calibrate,
+        evaluation_text=to_evaluate,
         toolchain=_look_up(pins.toolchains, config["toolchain"], f"{where}: toolchain", pins.path),
         conversion=config.get("conversion"),
         quantization=config.get("quantization"),
@@ -214,6 +209,16 @@ def _model(entry: Mapping[str, Any], pins: Pins, where: str) -> tuple[ModelPin |
             raise RecipeError(f"{where}: model.generate.{error}") from error
         return None, entry["generate"]
     return _look_up(pins.models, entry["pin"], f"{where}: model.pin", pins.path), None
+
+
+def _texts(corpus: CorpusPin, named: Mapping[str, str], where: str, table: str) -> tuple[TextPin, TextPin]:
+    """The text to calibrate on and the one to evaluate on, which is another."""
+    if named["calibration"] == named["evaluation"]:
+        raise RecipeError(f"{where}: corpus.evaluation is the calibration text; write another, or scores will flatter")
+    one, other = (
+        _look_up(corpus.texts, named[key], f"{where}: corpus.{key}", table) for key in ("calibration", "evaluation")
+    )
+    return one, other
 
 
 def _check_source(mirror: str, model: ModelPin, where: str, table: str) -> None:

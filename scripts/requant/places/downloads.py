@@ -56,6 +56,11 @@ def known_files(
     return joined
 
 
+def all_here(pinned: Mapping[str, Known], repository: Repository) -> bool:
+    """Whether every file is pinned by its digest, and lies on this machine already: nothing of it need be asked."""
+    return all(known.proves_content and repository.cached(name) for name, known in pinned.items())
+
+
 def require_room(folder: Path, files: Mapping[str, Known], purpose: str, later: int = 0) -> None:
     """Check that the disk of ``folder`` has room for the files, less what lies there already, and ``later`` bytes.
 
@@ -119,10 +124,8 @@ def fetch_set(pin: SuitePin, folder: Path) -> dict[str, Digest]:
 
 
 def _recorded(pinned: Mapping[str, Known], repository: Repository, witness: Repository | None) -> dict[str, Known]:
-    if not isinstance(repository, FolderRepository) and all(
-        known.proves_content and repository.cached(name) for name, known in pinned.items()
-    ):
-        return dict(pinned)  # nothing to ask: the hub need not even be reachable
+    if not isinstance(repository, FolderRepository) and all_here(pinned, repository):
+        return dict(pinned)  # the hub need not even be reachable
     found = repository.record(list(pinned))
     unproven = [name for name, known in pinned.items() if name in found and known.sha256 is None]
     if unproven and witness is not None:

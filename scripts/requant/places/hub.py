@@ -242,7 +242,9 @@ def resolved(asked: HubRepository) -> Snapshot:
 def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Known], split: str) -> Iterator[str]:
     """Yield the ``text`` column of one split, in order.
 
-    The data files are fetched into the Hugging Face cache and checked first, so ``datasets`` parses proven bytes only.
+    The pinned files are fetched into the Hugging Face cache and checked first. ``datasets`` also reads the repository's
+    README.md at that commit, and prepares every split of ``config``: where ``files`` names not all of its files, the
+    others are parsed unproven, and only the digest of the text that comes out proves what was made of them.
 
     Raises:
         SourceError: when the Hub refuses or keeps failing, or the data set lacks the split or the column.

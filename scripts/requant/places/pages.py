@@ -32,7 +32,8 @@ class Hub:
 
     ``hosts`` has the address of the site by host: what lies on one site need not lie on another. ``prefix`` comes
     before owner and name, ``files`` between them and a revision with its file, which may also stand in the query as
-    ``named``; ``tabs`` show the whole repository. ``download`` is the command, with ``{repo}`` and ``{where}``.
+    ``named``; ``tabs`` show the whole repository. ``download`` is the command, with ``{repo}`` and ``{where}``. To an
+    endpoint without a scheme the hub's client ``completes`` https://, or takes it as it is, and reaches nobody.
     """
 
     scheme: str
@@ -44,6 +45,7 @@ class Hub:
     named: str
     no_owners: Sequence[str]
     download: str
+    completes: bool
 
     @property
     def endpoint(self) -> str:
@@ -55,14 +57,17 @@ class Hub:
         """Refuse an endpoint that is no address, before a hub's client is imported, which would fail on it.
 
         Raises:
-            PlaceError: naming the variable of the environment.
+            PlaceError: naming the variable of the environment, and how it is written.
         """
         try:
-            usable = bool(urlsplit(self.endpoint).hostname) and urlsplit(self.endpoint).port != 0
+            url = urlsplit(self.endpoint)
+            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
         except ValueError:
             usable = False
         if not usable:
             raise PlaceError(f"{self.variable} is no address: write one such as https://hub.example, or unset it")
+        if not self.completes and not SCHEME.match(os.environ.get(self.variable, self.endpoint)):
+            raise PlaceError(f"{self.variable} lacks https:// before its host: write {Label(self.endpoint)}")
 
     def below(self, url: SplitResult) -> list[str] | None:
         """The parts of an address behind this hub's own; ``None`` where it is another's."""
@@ -100,6 +105,7 @@ HUGGING_FACE = Hub(
     named="show_file_info",
     no_owners=("api", "blog", "collections", "datasets", "docs", "learn", "models", "papers", "posts", "spaces"),
     download="hf download {repo} --local-dir {where}",
+    completes=False,
 )
 MODELSCOPE = Hub(
     scheme="ms",
@@ -112,6 +118,7 @@ MODELSCOPE = Hub(
     named="fileName",
     no_owners=(),
     download="modelscope download --model {repo} --local_dir {where}",
+    completes=True,
 )
 HUBS = {hub.scheme: hub for hub in (HUGGING_FACE, MODELSCOPE)}
 

@@ -16,9 +16,10 @@ import yaml
 from jinja2 import Environment
 
 from requant.documents.evaluation import STREAMS, read_evaluation
+from requant.documents.licences import hub_licence
+from requant.documents.manifest import read_manifest
 from requant.documents.records import THREADS, bits_per_weight, elements
 from requant.documents.templates import environment, read_words
-from requant.ground.canonical import parse
 from requant.ground.digests import write_bytes
 from requant.ground.markdown import code, escaped
 from requant.ground.text import digits, on_one_line
@@ -31,19 +32,16 @@ LANGUAGES = ("zh", "en")
 """Of the card, from top to bottom."""
 URL = re.compile(r"https://[A-Za-z0-9._~:/?#%=&+-]+")
 BLOCK_TENSOR = re.compile(r"blk\.([0-9]{1,9})\.(.+)")
-# SPDX ids that, in lower case, are ids of the Hub; it refuses any other id but "other".
-HUB_LICENCES = {
-    "afl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0",
-    "cc-by-3.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0",
-    "cc-by-sa-4.0", "cc0-1.0", "epl-2.0", "eupl-1.2", "gemma", "isc", "llama2", "llama3", "llama3.1", "llama3.2",
-    "llama3.3", "llama4", "mit", "mpl-2.0", "ms-pl", "ncsa", "unlicense", "zlib",
-}  # fmt: skip
 
 
 def write_card(manifest: Path, evaluation: Path | None, out: Path) -> None:
-    """Write the model card of the release that ``manifest`` describes and ``evaluation`` measures."""
+    """Write the model card of the release that ``manifest`` describes and ``evaluation`` measures.
+
+    Raises:
+        FormatError, UnsupportedError: when one of the two cannot be read.
+    """
     measured = None if evaluation is None else read_evaluation(evaluation)
-    write_bytes(out, render_card(parse(manifest.read_bytes(), str(manifest)), measured))
+    write_bytes(out, render_card(read_manifest(manifest).document, measured))
 
 
 def render_card(manifest: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> bytes:
@@ -201,10 +199,10 @@ def _result(dataset: str, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 
 def _licence(weights: Mapping[str, Any]) -> dict[str, Any]:
-    licence = weights["licence"].lower()
-    if licence in HUB_LICENCES:
-        return {"license": licence}
-    keys = {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence).strip("-")}
+    licence = weights["licence"]
+    if hub := hub_licence(licence):
+        return {"license": hub}
+    keys = {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")}
     return {**keys, "license_link": f"https://huggingface.co/{weights['repo']}"} if weights["repo"] else keys
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from requant.documents.entries import tensors
 from requant.documents.file_names import SIGNATURES, SUMS
-from requant.documents.manifest import SCHEMA, Manifest
+from requant.documents.manifest import SCHEMA, read_manifest
 from requant.documents.records import file_entry, read_record
 from requant.documents.sums import read_sums, sums_text
 from requant.formats.weights_root import weights_root
-from requant.ground.canonical import canonical, parse
+from requant.ground.canonical import canonical
 from requant.ground.digests import digest_file, named_when_whole, write_bytes
 from requant.ground.disk import require_space
 from requant.ground.errors import FormatError, MismatchError, StaleError
@@ -98,9 +98,9 @@ def write_sums(files: Sequence[Path], manifest: Path, out: Path) -> None:
 
     Raises:
         StaleError: when a file of the release is not the one that the manifest describes.
-        FormatError: when the folder holds what the recipe does not make.
+        FormatError: when the folder holds what the recipe does not make, or, as UnsupportedError, of the manifest.
     """
-    described = Manifest.of(parse(manifest.read_bytes(), str(manifest))).files
+    described = read_manifest(manifest).files
     known = {*SIGNATURES, *(path.name for path in (*files, manifest, out))}
     extra = sorted({path.name for path in out.parent.iterdir()} - known)
     if extra:

@@ -20,6 +20,7 @@ from requant import DATA
 from requant.formats.gguf import Header, read_header
 from requant.formats.safetensors import StoredTensor
 from requant.ground.errors import UnsupportedError
+from requant.ground.locks import make_once
 from requant.ground.programs import work_folder
 from requant.ground.text import printable
 from requant.toolchain.environments import build_converter, environment_python
@@ -55,13 +56,15 @@ def converter_python(build: bool) -> Path | None:
         SourceError, ToolError: when it cannot be built or does not work.
     """
     record = toolchains() / "converter" / "environment.json"
-    if record.exists():
-        return environment_python(record)
-    if not build:
+    if not (build or record.exists()):
         return None
+    make_once(record, lambda: _build(record))
+    return environment_python(record)
+
+
+def _build(record: Path) -> None:
     logger.info("installing the environment of upstream's converter, once: about 300 MB of packages, torch among them")
     build_converter(LOCKS, record, record.parent / "logs" / "build_converter.log")
-    return environment_python(record)
 
 
 def ask_converter(

@@ -129,8 +129,8 @@ def environment_python(record: Path) -> Path:
 
 @contextmanager
 def _empty_environment(folder: Path, log: Path) -> Iterator[WorkFolder]:
-    shutil.rmtree(folder, ignore_errors=True)
     with work_folder(folder.parent / "install") as work:
+        shutil.rmtree(folder, ignore_errors=True)
         work.run([sys.executable, "-m", "venv", str(folder.resolve())], log)
         yield work
 

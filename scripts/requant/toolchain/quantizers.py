@@ -18,6 +18,7 @@ from requant.formats.ggml import Arithmetic, GGMLType
 from requant.ground.cores import cores
 from requant.ground.disk import kept
 from requant.ground.errors import DiskError, FormatError, SourceError, ToolError
+from requant.ground.locks import make_once
 from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_backend, build_library, missing_for, open_built
 from requant.toolchain.ggml_library import GGMLLibrary
@@ -73,7 +74,7 @@ def open_quantizer(arithmetic: Arithmetic, pin: ToolchainPin, work: int | None =
         if why := missing_for(arithmetic.value):
             raise ToolError(why)
         try:
-            _build(arithmetic, pin, record.parent)
+            make_once(record, lambda: _build(arithmetic, pin, record.parent))
         except UNBUILT as error:
             if not _is_packaged(arithmetic, pin):
                 raise
@@ -105,12 +106,11 @@ def open_lanes(pin: ToolchainPin, work: int, opener: Callable[[Arithmetic], Own]
     own = opener(Arithmetic.STRICT)
     if isinstance(own, WasmLibrary):
         return None  # Nothing could be built a moment ago.
-    if not record.exists():
-        try:
-            build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES))
-        except UNBUILT as error:
-            logger.warning("going on without lanes, more slowly: %s", error)
-            return None
+    try:
+        make_once(record, lambda: build_backend(kept_tree(pin), LANES, record.parent, pin.commit, _run(pin, LANES)))
+    except UNBUILT as error:
+        logger.warning("going on without lanes, more slowly: %s", error)
+        return None
     open_built(record)
     lanes = LanesLibrary(own, record.with_name(f"libggml-{LANES}.so"))
     _prove(lanes, record.parent, "remove that folder")
@@ -167,9 +167,12 @@ def kept_tree(pin: ToolchainPin) -> Path:
     """
     folder = toolchains() / pin.name
     source = folder / "source.json"
-    if not source.exists():
+
+    def fetch() -> None:
         logger.info("fetching llama.cpp %s, once", pin.commit[:12])
         fetch_toolchain(pin, folder / "source", source, folder / "logs" / "fetch_toolchain.log")
+
+    make_once(source, fetch)
     return proven_tree(source)
 
 

@@ -8,7 +8,6 @@ Where several items in a row get no answer, the server is asked something simple
 fault, and the run goes on; a server that answers nothing ends it.
 """
 
-import fcntl
 import os
 import threading
 import time
@@ -27,6 +26,7 @@ from requant.evaluation.behaviour.endpoint import Endpoint, Settings, request_of
 from requant.evaluation.behaviour.suite import Item, Suite
 from requant.ground.canonical import parse
 from requant.ground.errors import DiskError, FormatError, RecipeError
+from requant.ground.locks import hold
 from requant.ground.progress import progress
 
 PATIENCE = 3
@@ -59,7 +59,7 @@ def run(
     Raises:
         RecipeError: when ``out`` holds results of something else, or another run writes to it.
         FormatError: when ``out`` is damaged before its last line.
-        DiskError: when ``out`` cannot be written.
+        DiskError: when ``out`` cannot be written, or lies on a file system without locks.
         SourceError: when the server cannot be reached to begin with, or answers nothing any more.
         UnsupportedError: when code is to be run and cannot be isolated here.
     """
@@ -167,10 +167,8 @@ def _opened(out: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise DiskError(f"{out} cannot be written ({error.strerror or error}): name another --out") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RecipeError(f"{out} is in use by another run: wait for it, or name another --out") from error
+        if not hold(file.fileno(), out, wait=False):
+            raise RecipeError(f"{out} is in use by another run: wait for it, or name another --out")
         yield file
 
 

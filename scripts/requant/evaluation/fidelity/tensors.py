@@ -1,7 +1,7 @@
 """What quantization does to each tensor, without running the model: which layer pays.
 
 The relative error is ``sqrt(sum v (q - w)**2 / sum v w**2)`` over a tensor's weights ``w`` and quantized weights ``q``,
-once plain (``v = 1``) and once weighted by the importance of each column.
+once plain (``v = 1``) and once weighted by the importance of each column. Experts have importances of their own each.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def measure_tensors(model: Path, quant: Product, imatrix: Path, tool: Path, reco
     ``tool`` is the build record of llama-quantize, whose library dequantizes.
 
     Raises:
-        FormatError: when a tensor is missing from the model or has another shape there.
+        FormatError: when a tensor is missing from the model or has another shape there, or in the importance matrix.
     """
     product, entries = quant.read(), read_imatrix(imatrix).entries
     quantizer = tool_quantizer(tool)
@@ -57,7 +57,10 @@ def measure_tensors(model: Path, quant: Product, imatrix: Path, tool: Path, reco
 def _compare(
     quantizer: Quantizer, weights: GGUFWeights, file: LocalFile, tensor: Tensor, entry: Entry | None
 ) -> dict[str, Any]:
-    by = np.ones((1, tensor.shape[0]), np.float32) if entry is None else importance(entry)[:1]
+    shape = (prod(tensor.shape[2:]), tensor.shape[0])
+    by = np.ones(shape, np.float32) if entry is None else importance(entry)
+    if by.shape != shape:
+        raise FormatError(f"{tensor.name} has other experts or columns in the importance matrix: use one of this model")
 
     def sums(indices: Indices) -> tuple[Floats, Floats]:
         original = weights.rows(tensor.name, indices).astype(np.float64)
@@ -66,14 +69,15 @@ def _compare(
 
     with ThreadPoolExecutor(cores()) as pool:
         parts = list(pool.map(sums, _batches(tensor)))
-    # Columns first, then everything in one order: the same digits with any number of threads.
-    lost, all_of_it = (np.sum(column, 0) for column in zip(*parts, strict=True))
+    # Columns first, then everything in one order: the same digits with any number of threads. All experts have as many
+    # batches.
+    lost, all_of_it = (np.reshape(side, (shape[0], -1, shape[1])).sum(1) for side in zip(*parts, strict=True))
     return {
         "name": tensor.name,
         "type": tensor.type.name,
         "weights": prod(tensor.shape),
         "plain": _relative(lost, all_of_it),
-        "weighted": None if entry is None else _relative(lost * by[0], all_of_it * by[0]),
+        "weighted": None if entry is None else _relative(lost * by, all_of_it * by),
         "importance": None if entry is None else f"{by.mean(dtype=np.float64):.6g}",
     }
 
@@ -84,6 +88,8 @@ def _relative(lost: Floats, all_of_it: Floats) -> str:
 
 
 def _batches(tensor: Tensor) -> Iterator[Indices]:
-    rows, height = prod(tensor.shape[1:]), max(1, BATCH // tensor.shape[0])
-    for start in range(0, rows, height):
-        yield np.arange(start, min(start + height, rows))
+    """Rows by number, one expert after the other; no batch has rows of two."""
+    rows, height = prod(tensor.shape[1:2]), max(1, BATCH // tensor.shape[0])
+    for expert in range(prod(tensor.shape[2:])):
+        for start in range(0, rows, height):
+            yield expert * rows + np.arange(start, min(start + height, rows))
