@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from requant.pipeline.terminal import FULL_DISK, Lines
+from requant.pipeline.terminal import FULL_DISK, Lines, say_failed
 from support.checkout import ROOT
 from support.plans import HERE, NOWHERE, SNAKEMAKE, snakemake, write_small_recipe
 
@@ -54,6 +55,22 @@ def test_what_snakemake_says_of_a_full_disk() -> None:
     said = "WorkflowError:\nError recording metadata for finished job ([Errno 28] No space left on device). Please ensure write"
     assert Lines("a run").format(logging.makeLogRecord({"msg": said})) == FULL_DISK
     assert Lines("a run").format(logging.makeLogRecord({"msg": "WorkflowError:\nanother"})) == "WorkflowError:\nanother"
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30], ids=["full", "not full"])
+@pytest.mark.parametrize("log", [None, "", "error: why\n"], ids=["no log", "an empty log", "a sentence"])
+def test_a_step_that_could_not_say_why_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: int, log: str | None
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    if log is not None:
+        (tmp_path / "log").write_text(log)
+    lines = Lines("a run")
+    lines.failed.append(("a step", [str(tmp_path / "log")]))
+    say_failed(lines)
+    *first, last = capsys.readouterr().err.splitlines()
+    assert first == ([FULL_DISK] if not free and not log else [])
+    assert last.startswith("failed: a step: ") and ("why (log: " in last) is bool(log)
 
 
 def test_on_a_terminal(tmp_path: Path) -> None:

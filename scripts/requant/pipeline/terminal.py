@@ -6,6 +6,7 @@ ever. Only the standard library is imported, since rules load this.
 """
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -21,8 +22,10 @@ SILENT = (
     "Removing temporary output", "MinJobAge", "Cleaning up SLURM log",
 )  # fmt: skip
 NO_SPACE = "[Errno 28]"
-FULL_DISK = "error: there is no room left on the disk for what Snakemake notes of this run: make room, and run again"
-"""In place of its own advice, which is to look at permissions."""
+FULL_DISK = "error: there is no room left on the disk for what is noted of this run: make room, and run again"
+"""In place of Snakemake's own advice, which is to look at permissions; and where a step could not say why it ended."""
+ROOM = 1 << 20
+"""Bytes of a disk that count as none left."""
 TARGET = "all"
 """What Snakemake counts as a step, though nothing is done in it."""
 
@@ -133,7 +136,10 @@ def say_done(lines: Lines | None, made: Sequence[tuple[str, str]]) -> None:
 def say_failed(lines: Lines | None) -> None:
     """Say what failed and why, last of all."""
     for step, logs in lines.failed if lines else ():
-        _say(f"failed: {step}: {_why(logs)}")
+        why = _why(logs)
+        if why is None and shutil.disk_usage(Path()).free < ROOM:
+            _say(FULL_DISK)
+        _say(f"failed: {step}: {why or _where(logs)}")
 
 
 def _say(text: str) -> None:
@@ -141,11 +147,16 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _why(logs: Iterable[str]) -> str:
-    """The sentence that a step ended with, from its log, or where to look."""
-    for log in map(Path, logs):
-        if log.is_file():
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            return f"{said[-1]} (log: {log})" if said else f"it ended without a sentence; its log is {log}"
-    return "it left no log: the system may have killed it"
+def _why(logs: Iterable[str]) -> str | None:
+    """The sentence that a step ended with, from its log."""
+    for log in filter(Path.is_file, map(Path, logs)):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return f"{said[-1]} (log: {log})" if said else None
+    return None
+
+
+def _where(logs: Iterable[str]) -> str:
+    """Where to look for what a step did not say."""
+    log = next(filter(Path.is_file, map(Path, logs)), None)
+    return f"it ended without a sentence; its log is {log}" if log else "it left no log: the system may have killed it"
