@@ -110,6 +110,27 @@ def test_damaged_results(tmp_path: Path, endpoint: Endpoint, content: bytes, wor
     assert out.read_bytes() == content
 
 
+NOT_OURS = {
+    "a suite of one line": b'{"id": "a", "messages": []}',
+    "a document": b'{"results": 1, "suite": "x"}',
+    "the header and more": b"HEADER and more",
+    "text": b"hello",
+    "zeros": bytes(10),
+}
+
+
+@pytest.mark.parametrize("content", NOT_OURS.values(), ids=NOT_OURS)
+def test_a_file_of_one_unfinished_line_is_not_overwritten(tmp_path: Path, endpoint: Endpoint, content: bytes) -> None:
+    suite, out = read_suite(numbers(tmp_path, 1)), tmp_path / "out.jsonl"
+    run(suite, endpoint, tmp_path / "ours.jsonl")
+    header = (tmp_path / "ours.jsonl").read_bytes().partition(b"\n")[0]
+    out.write_bytes(content.replace(b"HEADER", header))
+    before = out.read_bytes()
+    with pytest.raises(RecipeError, match=r"out\.jsonl holds something else than results: name another --out"):
+        run(suite, endpoint, out)
+    assert out.read_bytes() == before
+
+
 def test_places_that_cannot_be_written(tmp_path: Path, endpoint: Endpoint) -> None:
     suite = read_suite(numbers(tmp_path, 1))
     with pytest.raises(DiskError, match="cannot be written"):

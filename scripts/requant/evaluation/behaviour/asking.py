@@ -178,10 +178,19 @@ def _resumed(file: BinaryIO, header: Mapping[str, Any], out: Path) -> dict[str, 
     if found is not None and found != header:
         differs = ", ".join(key for key in header if found.get(key) != header[key]) or "more than this run has"
         raise RecipeError(f"{out} holds results of another run (it differs in {differs}): name another --out")
+    if found is None:
+        _require_beginning(file, encoded(header), out)
     file.truncate(end)
     if found is None:
         _append(file, header, out)
     return outcomes
+
+
+def _require_beginning(file: BinaryIO, header: bytes, out: Path) -> None:
+    """Half a line may be of a run that was killed in its first one, or all of a file that is somebody's."""
+    file.seek(0)
+    if not header.startswith(file.read(len(header))):
+        raise RecipeError(f"{out} holds something else than results: name another --out")
 
 
 def _append(file: BinaryIO, line: Mapping[str, Any], out: Path) -> None:
