@@ -41,6 +41,20 @@ def test_a_finished_run_asks_nothing(tmp_path: Path, server: ScriptedEndpoint, e
     assert out.read_bytes() == before and len(server.requests) == 3
 
 
+def test_whose_answers_are_taken_is_said(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite, out = read_suite(numbers(tmp_path, 3)), tmp_path / "out.jsonl"
+    server.say("q2", Reply(b"<html>"), message("2"))
+    run(suite, endpoint, out)
+    assert not caplog.messages
+    for count in (2, 3):
+        run(suite, endpoint, out)
+        said = f"{out} holds answers to {count} of 3 items, which are not asked again: they must be of this same server"
+        assert caplog.messages == [said]
+        caplog.clear()
+
+
 def test_errors_are_tried_again(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint) -> None:
     suite, out = read_suite(numbers(tmp_path, 3)), tmp_path / "out.jsonl"
     server.say("q0", message("5"))
