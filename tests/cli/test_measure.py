@@ -59,7 +59,8 @@ def test_commands(tmp_path: Path, server: ScriptedEndpoint) -> None:
     status, text, err = command("diff", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
     assert (status, err) == (1, "")
     assert "only B: q0, q2, q3, q4, q5, q6, q7\n" in text and "only A:" not in text
-    assert text.endswith("exact McNemar p value: 0.0156\nthey differ in 7 of 8 items\n")
+    assert text.endswith("exact McNemar p value: 0.0156\nthey differ in 7 of 8 items and in 1 setting\n")
+    assert "setting: thinking\n" in text
 
 
 def test_some_items(tmp_path: Path, server: ScriptedEndpoint) -> None:

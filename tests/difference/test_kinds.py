@@ -81,6 +81,10 @@ SUMMARIES: dict[str, tuple[Callable[[Path], tuple[Path, Path]], str]] = {
         lambda folder: (results_file(folder / "a", {"x": "passed", "y": "failed"}), results_file(folder / "b", {"x": "failed", "y": "failed"})),
         "they differ in 1 of 2 items",
     ),
+    "a setting": (
+        lambda folder: (results_file(folder / "a", {"x": "passed"}, seed=1), results_file(folder / "b", {"x": "passed"}, seed=2)),
+        "they differ in 1 setting",
+    ),
     "items": (
         lambda folder: (results_file(folder / "a", {"x": "passed"}), results_file(folder / "b", {"x": "passed", "y": "failed"})),
         "they differ in 1 item not judged in both",
@@ -104,7 +108,7 @@ def test_documents_of_matrices_and_results(tmp_path: Path) -> None:
     answers = as_document(
         diff(results_file(tmp_path / "x", {"q": "passed"}), results_file(tmp_path / "y", {"q": "failed"}))
     )
-    assert answers["results"] == {"both": 1, "only_a": ["q"], "only_b": [], "left_out": 0, "p": "1"}
+    assert answers["results"] == {"both": 1, "only_a": ["q"], "only_b": [], "left_out": 0, "p": "1", "settings": []}
 
 
 def test_only_matrices_are_tried_on_a_model(tmp_path: Path) -> None:

@@ -68,6 +68,33 @@ def test_people_are_shown_the_flips(tmp_path: Path) -> None:
     assert lines[7] == "exact McNemar p value: 8.05e-07"
 
 
+SETTINGS = {"model": "a", "thinking": "on", "temperature": 0, "seed": 0}
+ASKED: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "alike": ({}, {}, True),
+    "another model": ({}, {"model": "b"}, True),
+    "thinking": ({}, {"thinking": "off"}, False),
+    "temperature": ({}, {"temperature": 1}, False),
+    "seed": ({}, {"seed": 1}, False),
+    "a harness": ({}, {"harness": "evalscope 1"}, False),
+    "another harness": ({"harness": "evalscope 1"}, {"harness": "evalscope 2"}, False),
+    "model and seed": ({}, {"model": "b", "seed": 1}, False),
+}
+
+
+@pytest.mark.parametrize(("one", "other", "same"), ASKED.values(), ids=ASKED)
+def test_how_both_were_asked(tmp_path: Path, one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
+    a, b = {**SETTINGS, **one}, {**SETTINGS, **other}
+    found = compare_results(
+        *(results_file(tmp_path / name, {"q": "passed"}, **side) for name, side in (("a", a), ("b", b)))
+    )
+    differing = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
+    assert (found.same, [change.place for change in found.settings]) == (same, differing)
+    assert [entry["place"] for entry in as_document(found)["settings"]] == differing
+    text = as_text(found).splitlines()
+    assert [line.removeprefix("setting: ") for line in text if line.startswith("setting: ")] == differing
+    assert found.summary == ("same: 1 item judged alike" if same else "they differ in 1 setting")
+
+
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "no such file": ("none", {}, "B: .*none cannot be read"),
     "another suite": ("b", {"suite": "t"}, "A and B are results of different suites"),

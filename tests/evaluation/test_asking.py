@@ -41,6 +41,20 @@ def test_a_finished_run_asks_nothing(tmp_path: Path, server: ScriptedEndpoint, e
     assert out.read_bytes() == before and len(server.requests) == 3
 
 
+def test_whose_answers_are_taken_is_said(
+    tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite, out = read_suite(numbers(tmp_path, 3)), tmp_path / "out.jsonl"
+    server.say("q2", Reply(b"<html>"), message("2"))
+    run(suite, endpoint, out)
+    assert not caplog.messages
+    for count in (2, 3):
+        run(suite, endpoint, out)
+        said = f"{out} holds answers to {count} of 3 items, which are not asked again: they must be of this same server"
+        assert caplog.messages == [said]
+        caplog.clear()
+
+
 def test_errors_are_tried_again(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint) -> None:
     suite, out = read_suite(numbers(tmp_path, 3)), tmp_path / "out.jsonl"
     server.say("q0", message("5"))
@@ -108,6 +122,27 @@ def test_damaged_results(tmp_path: Path, endpoint: Endpoint, content: bytes, wor
     with pytest.raises(FormatError, match=words):
         read_results(out)
     assert out.read_bytes() == content
+
+
+NOT_OURS = {
+    "a suite of one line": b'{"id": "a", "messages": []}',
+    "a document": b'{"results": 1, "suite": "x"}',
+    "the header and more": b"HEADER and more",
+    "text": b"hello",
+    "zeros": bytes(10),
+}
+
+
+@pytest.mark.parametrize("content", NOT_OURS.values(), ids=NOT_OURS)
+def test_a_file_of_one_unfinished_line_is_not_overwritten(tmp_path: Path, endpoint: Endpoint, content: bytes) -> None:
+    suite, out = read_suite(numbers(tmp_path, 1)), tmp_path / "out.jsonl"
+    run(suite, endpoint, tmp_path / "ours.jsonl")
+    header = (tmp_path / "ours.jsonl").read_bytes().partition(b"\n")[0]
+    out.write_bytes(content.replace(b"HEADER", header))
+    before = out.read_bytes()
+    with pytest.raises(RecipeError, match=r"out\.jsonl holds something else than results: name another --out"):
+        run(suite, endpoint, out)
+    assert out.read_bytes() == before
 
 
 def test_places_that_cannot_be_written(tmp_path: Path, endpoint: Endpoint) -> None:

@@ -120,6 +120,52 @@ def test_a_refused_key(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpo
         run(read_suite(numbers(tmp_path, 1)), endpoint, tmp_path / "out.jsonl")
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_without_a_server_is_no_server(server: ScriptedEndpoint, endpoint: Endpoint, status: int) -> None:
+    server.models = Reply(status=status)
+    with pytest.raises(SourceError, match=f"/v1 cannot be reached yet .it answered {status}.: start the server"):
+        endpoint.require_reachable()
+
+
+LOOPBACK = {
+    "http://127.0.0.1:8080": True,
+    "http://127.9.9.9": True,
+    "https://localhost": True,
+    "http://LocalHost:1/v1": True,
+    "http://[::1]:8080/v1": True,
+    "http://192.0.2.1": False,
+    "http://[2001:db8::1]": False,
+    "http://localhost.example": False,
+    "http://127.example": False,
+}
+
+
+@pytest.mark.parametrize(("url", "loopback"), LOOPBACK.items())
+def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch, url: str, loopback: bool) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    endpoint = Endpoint(url)
+    assert endpoint.client.trust_env is not loopback
+    endpoint.close()
+
+
+def test_the_key_goes_past_a_proxy_to_this_machine(server: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    with ScriptedEndpoint() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        endpoint = Endpoint(server.url, "sk-secret")
+        endpoint.ask({"messages": [{"content": "x"}]})
+        endpoint.close()
+        assert (server.keys, proxy.keys) == (["Bearer sk-secret"], [])
+
+
+def test_a_busy_server_is_waited_for_as_long_as_it_asks(
+    server: ScriptedEndpoint, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.say("x", Reply(status=429, headers={"Retry-After": "240"}), message("0"))
+    assert endpoint.ask({"messages": [{"content": "x"}]}).answer
+    assert "trying again in 240 s" in caplog.text
+
+
 def test_a_server_without_a_list_of_models(tmp_path: Path, server: ScriptedEndpoint, endpoint: Endpoint) -> None:
     server.models, server.otherwise = Reply(status=404), message("0")
     assert run(read_suite(numbers(tmp_path, 1)), endpoint, tmp_path / "out.jsonl").outcomes == {"q0": "passed"}

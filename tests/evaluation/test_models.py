@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from requant.documents.records import Product, file_entry, read_record, write_record
-from requant.evaluation.behaviour.models import Asking, measure_behaviour
+from requant.evaluation.behaviour.models import Asking, collect_behaviour, measure_behaviour
 from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import SourceError, ToolError
 from requant.ground.exit_codes import ExitCode, exit_code
@@ -109,6 +109,22 @@ def test_a_server_that_died_is_called_that(world: World, tmp_path: Path) -> None
     with pytest.raises(ToolError, match="llama-server ended while it was asked; its log is "):
         world.measure(numbers(tmp_path, 60), answers=8, then=DIES)
     assert [*world.answers().values()].count("passed") == 8
+
+
+FLIPS = {0: "1.0000", 2: "0.5000", 14: "0.0001", 15: "6.104e-05", 40: "1.819e-12"}
+"""Questions that only BF16 answers rightly, and their exact McNemar p value, 2 ** (1 - flips)."""
+
+
+@pytest.mark.parametrize(("flips", "p"), FLIPS.items())
+def test_a_small_p_value_is_no_zero(tmp_path: Path, flips: int, p: str) -> None:
+    paths = []
+    for label, passed in (("BF16", 50), ("Q4_K_M", 50 - flips)):
+        outcomes = {f"q{index}": "passed" if index < passed else "failed" for index in range(50)}
+        suite = {"name": "s", "sha256": "0" * 64, "harness": None, "of": 50, "outcomes": outcomes}
+        paths.append(tmp_path / label)
+        write_record(paths[-1], {"label": label, "file": {}, "protocol": {}, "suites": [suite]})
+    [suite] = collect_behaviour(paths)["suites"]
+    assert suite["models"][1]["pair"] == {"both": 50, "lost": flips, "won": 0, "p": p}
 
 
 def test_a_harness_is_not_started_beside_a_server_that_fails(world: World, tmp_path: Path) -> None:

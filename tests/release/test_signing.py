@@ -1,6 +1,8 @@
 """requant.release.signing: a release is signed whole or not at all, and model_signing accepts it."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE
-from requant.ground.errors import DiskError, MismatchError, RequantError, ToolError
+from requant.documents.file_names import ATTESTATION, MODEL_SIGNATURE, SUMS
+from requant.documents.sums import read_sums, sums_text
+from requant.ground.canonical import canonical
+from requant.ground.errors import DiskError, MismatchError, RequantError, StaleError, ToolError
+from requant.release.attestation import read_envelope, subjects
 from requant.release.method import Method
 from requant.release.signing import MAKE_EC, sign_release
+from requant.release.verify import verify_release
+from requant.release.verify_verdict import Verification
 from support.checkout import ROOT
 from support.small_release import resum
 
@@ -38,6 +45,13 @@ def test_a_release_that_contradicts_itself_is_not_signed(release: Path, key: Pat
     with pytest.raises(MismatchError, match=r"differs at README\.md: "):
         sign_release(release, key)
     assert not (release / ATTESTATION).exists()
+
+
+@pytest.mark.parametrize("name", ["model.sigma-Q4_K_M.gguf", "attestation.intoto.jsonl"])
+def test_a_name_that_begins_as_a_signature_is_none(release: Path, key: Path, name: str) -> None:
+    (release / name).write_bytes(b"x")
+    with pytest.raises(MismatchError, match=f"differs at {name}"):
+        sign_release(release, key)
 
 
 def test_the_page_says_which_key_each_method_takes() -> None:
@@ -85,6 +99,66 @@ def test_model_signing_accepts_the_release(release: Path, key: Path, ec_key: Pat
     assert done.returncode == 0, done.stderr
     (moved / "README.md").write_text("# Another\n")
     assert model_signing(moved, ec_key.with_name("ec.pub")).returncode != 0
+
+
+def left_beside(folder: Path) -> None:
+    """What is not looked at by requant verify, and not brought to hubs."""
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    for name in (".DS_Store", ".cache/huggingface/x.lock", ".gitattributes", "configuration.json"):
+        (folder / name).write_text("x")
+
+
+def test_what_is_not_published_is_not_signed(release: Path, key: Path, ec_key: Path, tmp_path: Path) -> None:
+    names = [*read_sums(release), SUMS, ATTESTATION, MODEL_SIGNATURE]
+    left_beside(release)
+    sign_release(release, key)
+    sign_release(release, ec_key, Method.MODEL_SIGNING)
+    published = tmp_path / "published"
+    published.mkdir()
+    for name in names:
+        shutil.copy(release / name, published)
+    public = ec_key.with_name("ec.pub")
+    assert model_signing(release, public).returncode == model_signing(published, public).returncode == 0
+    (published / SUMS).unlink()
+    assert model_signing(published, public).returncode != 0
+
+
+def test_what_hubs_add_later_leaves_the_signature_as_it_is(release: Path, ec_key: Path) -> None:
+    sign_release(release, ec_key, Method.MODEL_SIGNING)
+    left_beside(release)
+    (release / ".DS_Store").unlink()
+    assert model_signing(release, ec_key.with_name("ec.pub")).returncode == 0
+
+
+@pytest.mark.parametrize(("method", "name"), [(Method.DSSE, "manifest.json"), *((Method.MODEL_SIGNING, name) for name in ("manifest.json", "README.md", SUMS))])  # fmt: skip
+def test_what_was_replaced_after_it_was_verified_is_not_signed(
+    release: Path, key: Path, ec_key: Path, monkeypatch: pytest.MonkeyPatch, method: Method, name: str
+) -> None:
+    def verified(folder: Path) -> Verification:
+        found = verify_release(folder)
+        document = json.loads((folder / "manifest.json").read_text())
+        document["recipe"]["document"]["name"] = "Another"
+        (folder / name).write_bytes(canonical(document))
+        return found
+
+    monkeypatch.setattr("requant.release.signing.verify_release", verified)
+    with pytest.raises(StaleError, match=f"{name} .*changed while .* is not signed"):
+        sign_release(release, key if method == Method.DSSE else ec_key, method)
+    assert not (release / ATTESTATION).exists() and not (release / MODEL_SIGNATURE).exists()
+
+
+def test_sums_that_were_replaced_after_they_were_verified_are_not_signed(
+    release: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verified(folder: Path) -> Verification:
+        found = verify_release(folder)
+        (folder / SUMS).write_text(sums_text(dict.fromkeys(read_sums(folder), "0" * 64)))
+        return found
+
+    wanted = read_sums(release)
+    monkeypatch.setattr("requant.release.signing.verify_release", verified)
+    _, statement = read_envelope(sign_release(release, key).read_bytes(), ATTESTATION)
+    assert subjects(statement) == wanted
 
 
 BAD_SIGNING: dict[str, tuple[bytes | None, str, str]] = {

@@ -39,8 +39,8 @@ def diff(a: Path, b: Path, out: Path | None, model: Path | None, quant: str | No
 
     The exit code is 0 if they are the same, and 1 if they differ, however little. Of two importance matrices the
     relative difference |a - b| / max(a, b) of each column's importance, in_sum2 / counts, is shown. Of two results, the
-    items that only one of them passed, and how likely flips so one-sided are if both are equally good (McNemar's exact
-    test).
+    items that only one of them passed, how likely flips so one-sided are if both are equally good (McNemar's exact
+    test), and the settings that differ; of these the model's name alone makes no difference.
     """
     from requant.difference import diff as difference
 

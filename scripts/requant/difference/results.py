@@ -1,10 +1,12 @@
 """What differs between two runs on the same suite: the questions that only one of them passed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from requant.difference.ggufs import Change
+from requant.difference.releases import changes
 from requant.difference.statistics import mcnemar
 from requant.difference.summary import summed_up
 from requant.documents.results import Outcome, Results, read_results
@@ -19,7 +21,8 @@ MOST_SHOWN = 20
 class Pair:
     """Two runs on the same suite: the ids that only one passed, and the exact McNemar p value of these flips.
 
-    ``both`` items were judged in both; ``left_out`` were not, for an error or because one run lacks them.
+    ``both`` items were judged in both; ``left_out`` were not, for an error or because one run lacks them. ``settings``
+    is what of the model and of how it was asked is not the same.
     """
 
     both: int
@@ -27,18 +30,29 @@ class Pair:
     only_b: tuple[str, ...]
     left_out: int
     p: float
+    settings: tuple[Change, ...]
+
+    @property
+    def asked_otherwise(self) -> int:
+        """How many settings differ beside the model's name, of which two are what is mostly compared."""
+        return sum(change.place != "model" for change in self.settings)
 
     @property
     def same(self) -> bool:
-        """Whether all questions were judged in both, and alike."""
-        return not (self.only_a or self.only_b or self.left_out)
+        """Whether all questions were judged in both, and alike, and asked in the same way."""
+        return not (self.only_a or self.only_b or self.left_out or self.asked_otherwise)
 
     @property
     def summary(self) -> str:
         """One sentence: the same, or in what they differ."""
         flips, items = len(self.only_a) + len(self.only_b), counted(self.both, "item")
         left_out = counted(self.left_out, "item")
-        parts = ((flips, f"{flips:,} of {items}"), (self.left_out, f"{left_out} not judged in both"))
+        asked = counted(self.asked_otherwise, "setting")
+        parts = (
+            (flips, f"{flips:,} of {items}"),
+            (self.left_out, f"{left_out} not judged in both"),
+            (self.asked_otherwise, asked),
+        )
         return summed_up(self.same, f"{items} judged alike", parts)
 
 
@@ -75,7 +89,8 @@ def paired(a: Results, b: Results) -> Pair:
     passed_a, passed_b = ({item for item in judged if run.outcomes[item] == Outcome.PASSED} for run in (a, b))
     only_a, only_b = tuple(sorted(passed_a - passed_b)), tuple(sorted(passed_b - passed_a))
     left_out = len({*a.outcomes, *b.outcomes}) - len(judged)
-    return Pair(len(judged), only_a, only_b, left_out, mcnemar(len(only_a), len(only_b)))
+    settings = tuple(changes(a.header, b.header))
+    return Pair(len(judged), only_a, only_b, left_out, mcnemar(len(only_a), len(only_b)), settings)
 
 
 def as_text(found: Pair) -> str:
@@ -86,7 +101,8 @@ def as_text(found: Pair) -> str:
         ("only B passed", len(found.only_b)),
         ("left out", found.left_out),
     )
-    lines = table(("", "items"), [(name, f"{count:,}") for name, count in counts])
+    lines = [line for each in found.settings for line in (f"setting: {each.place}", f"  A {each.a}", f"  B {each.b}")]
+    lines += table(("", "items"), [(name, f"{count:,}") for name, count in counts])
     lines += [*_flips("A", found.only_a), *_flips("B", found.only_b)]
     return "\n".join([*lines, f"exact McNemar p value: {found.p:.3g}"])
 
@@ -105,4 +121,5 @@ def as_document(found: Pair) -> dict[str, Any]:
         "only_b": list(found.only_b),
         "left_out": found.left_out,
         "p": f"{found.p:.9g}",
+        "settings": [asdict(change) for change in found.settings],
     }

@@ -20,5 +20,8 @@ EVALUATION = "evaluation.json"
 BILL_OF_MATERIALS = "bom.cdx.json"
 """As CycloneDX calls such files, and recipes that want one ask for it."""
 
+LEFT_BY_CLIENTS = (".cache", ".msc")
+"""What the hubs' clients leave in a folder that they download to."""
+
 LEFT_BY_HUBS = ("configuration.json",)
 """What a hub adds to every repository by itself, here ModelScope; the others' names begin with a dot."""

@@ -1,20 +1,30 @@
 """Signing a release: with an attestation of ours, or with a model signature of the OpenSSF.
 
-A release is verified first, so nobody signs what contradicts itself.
+A release is verified first, so nobody signs what contradicts itself; and what is signed is what was verified.
 """
 
-from collections.abc import Callable
+import base64
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from requant.documents.file_names import ATTESTATION, MANIFEST, MODEL_SIGNATURE, SIGNATURES
+from requant.documents.file_names import (
+    ATTESTATION,
+    LEFT_BY_CLIENTS,
+    LEFT_BY_HUBS,
+    MANIFEST,
+    MODEL_SIGNATURE,
+    SIGNATURES,
+    SUMS,
+)
 from requant.documents.manifest import read_manifest
-from requant.documents.sums import read_sums
-from requant.ground.digests import named_when_whole, read_small
-from requant.ground.errors import AttestationError, FormatError, MismatchError, ToolError
+from requant.ground.canonical import canonical
+from requant.ground.digests import digest_bytes, digest_file, named_when_whole, read_small
+from requant.ground.errors import AttestationError, FormatError, MismatchError, RequantError, StaleError, ToolError
 from requant.release.attestation import build_statement, sign
 from requant.release.keys import LONGEST
 from requant.release.method import Method
@@ -36,6 +46,7 @@ def sign_release(folder: Path, key: Path | None, method: Method = Method.DSSE) -
 
     Raises:
         MismatchError: when the release does not agree with itself.
+        StaleError: when it was changed after it was verified.
         FormatError: when the release or the key cannot be read.
         AttestationError: when the method cannot sign with this key.
         ToolError: when ``model-signing`` is not installed or fails, or Sigstore cannot be reached.
@@ -45,36 +56,46 @@ def sign_release(folder: Path, key: Path | None, method: Method = Method.DSSE) -
         raise AttestationError(f"{method} signs with a private key: give --key, or {make}")
     if key is not None and method == Method.SIGSTORE:
         raise AttestationError(f"{method} asks for an identity and takes no key: leave out --key")
-    _require_agreement(folder)
+    files = _verified(folder)
     if method != Method.DSSE:
-        return sign_model(folder, key, method)
+        return _sign_model(folder, key, method, files)
     assert key is not None
-    statement = build_statement(read_manifest(folder / MANIFEST), read_sums(folder))
+    manifest = read_manifest(folder / MANIFEST)
+    _require_same(folder, files, files | {MANIFEST: digest_bytes(canonical(manifest.document)).sha256})
+    statement = build_statement(manifest, {name: sha256 for name, sha256 in files.items() if name != SUMS})
     sign(statement, key, folder / ATTESTATION)
     return folder / ATTESTATION
 
 
-def _require_agreement(folder: Path) -> None:
-    # What an older signature said is about to be replaced.
+def _verified(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a release that agrees with itself, ``SHA256SUMS`` among them."""
+    sums = folder / SUMS
+    # Before they are read, so that others in their place do not go unseen.
+    beside = {SUMS: digest_file(sums).sha256} if sums.is_file() else {}
     found: Verification = verify_release(folder)
     if found.schema is None and not found.findings:
         raise FormatError(f"{folder} holds no {MANIFEST} and is not signed: name a release that requant made")
-    differing = [finding for finding in found.findings if not finding.where.startswith(SIGNATURES)]
+    # What an older signature said is about to be replaced.
+    differing = [finding for finding in found.findings if finding.where.partition(": ")[0] not in SIGNATURES]
     if differing:
         first = differing[0]
         raise MismatchError(
             f"{folder} differs at {first.where} (expected {first.expected}, found {first.actual}) and is not signed: "
             "see requant verify"
         )
+    return {entry["name"]: entry["sha256"] for entry in found.files} | beside
 
 
-def sign_model(folder: Path, key: Path | None, method: Method) -> Path:
-    """Sign every file of ``folder`` but the signatures with OpenSSF model-signing, into ``model.sig``.
+def _require_same(folder: Path, verified: Mapping[str, str], found: Mapping[str, str]) -> None:
+    changed = [name for name in sorted({*verified, *found}) if verified.get(name) != found.get(name)]
+    if changed:
+        raise StaleError(f"{folder / changed[0]} was changed while {folder} was verified and is not signed: try again")
+
+
+def _sign_model(folder: Path, key: Path | None, method: Method, files: Mapping[str, str]) -> Path:
+    """Sign ``files`` and nothing else of the folder with OpenSSF model-signing, into ``model.sig``.
 
     Such signatures are not reproducible: ECDSA draws a random number, and Sigstore a certificate.
-
-    Raises:
-        FormatError, AttestationError, ToolError: as ``sign_release``.
     """
     if key is not None:
         _require_ec_key(key)
@@ -83,9 +104,13 @@ def sign_model(folder: Path, key: Path | None, method: Method) -> Path:
     except ImportError as error:
         raise ToolError(f"{method} needs model-signing ({error}): pip install 'requant[signing]'") from error
     out = folder / MODEL_SIGNATURE
-    # Left out on both sides, so that the two signatures can be made in any order.
-    files = hashing.Config().set_ignored_paths(paths=SIGNATURES, ignore_git_paths=True)
-    config = signing.Config().set_hashing_config(files)
+    # Left out on both sides: the signatures, which can be made in any order, what lies here and is not published, and
+    # what hubs and their clients add later.
+    here = [path.name for path in folder.iterdir()]
+    left_out = {*here, *SIGNATURES, *LEFT_BY_HUBS, *LEFT_BY_CLIENTS} - files.keys()
+    config = signing.Config().set_hashing_config(
+        hashing.Config().set_ignored_paths(paths=left_out, ignore_git_paths=True)
+    )
 
     def run() -> None:
         if key is None:
@@ -94,14 +119,23 @@ def sign_model(folder: Path, key: Path | None, method: Method) -> Path:
             config.use_elliptic_key_signer(private_key=key)
         with named_when_whole(out) as temporary:
             config.sign(folder, temporary)
+            _require_same(folder, files, _signed_files(temporary))
 
     _in_one_sentence(run, method)
     return out
 
 
+def _signed_files(signature: Path) -> dict[str, str]:
+    """The SHA-256 of every file that a model signature speaks of."""
+    payload = json.loads(base64.b64decode(json.loads(signature.read_bytes())["dsseEnvelope"]["payload"]))
+    return {each["name"]: each["digest"] for each in payload["predicate"]["resources"]}
+
+
 def _in_one_sentence(run: Callable[[], None], method: Method) -> None:
     try:
         run()
+    except RequantError:
+        raise
     except Exception as error:
         # Network, identity, certificates: what the library raises has no common base.
         said = " ".join(str(error).split())[:300] or type(error).__name__

@@ -82,7 +82,8 @@ def serve(
             with held():
                 process = _start(command, work)
                 said = _Listener(process, log)
-                stopping.callback(said.join)
+                # Whatever else may hold the other end of its pipe is not waited for.
+                stopping.callback(said.join, STOP_SECONDS)
                 stopping.callback(_stop, process)
                 loading = progress(None, f"loading {model.name}", "s")
             with loading as bar:
@@ -210,9 +211,12 @@ def _ended(process: "subprocess.Popen[str]") -> bool:
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
     try:
+        process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
+        pass
+    finally:
+        # Also where a second signal ends the wait. Nothing is sent to one that has ended.
         process.kill()
         process.wait()

@@ -8,6 +8,7 @@ Where several items in a row get no answer, the server is asked something simple
 fault, and the run goes on; a server that answers nothing ends it.
 """
 
+import logging
 import os
 import threading
 import time
@@ -28,6 +29,9 @@ from requant.ground.canonical import parse
 from requant.ground.errors import DiskError, FormatError, RecipeError
 from requant.ground.locks import hold
 from requant.ground.progress import progress
+from requant.ground.text import counted
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 3
 """Items in a row without an answer, after which it is asked whether the server answers anything."""
@@ -71,6 +75,10 @@ def run(
         left = [item for item in items if done.get(item.id, Outcome.ERROR) == Outcome.ERROR]
         # Last what failed before: whatever it does to the server, every run comes further than the one before.
         left.sort(key=lambda item: item.id in done)
+        if len(left) < len(items):
+            # The header has the name that the user gave the model. Who answers to it, no server has to say.
+            known = f"{out} holds answers to {len(items) - len(left):,} of {counted(len(items), 'item')}"
+            logger.warning("%s, which are not asked again: they must be of this same server", known)
         if left:
             endpoint.require_reachable()
         unanswered, answered = 0, _answered(left, endpoint, settings, parallel)
@@ -178,10 +186,19 @@ def _resumed(file: BinaryIO, header: Mapping[str, Any], out: Path) -> dict[str, 
     if found is not None and found != header:
         differs = ", ".join(key for key in header if found.get(key) != header[key]) or "more than this run has"
         raise RecipeError(f"{out} holds results of another run (it differs in {differs}): name another --out")
+    if found is None:
+        _require_beginning(file, encoded(header), out)
     file.truncate(end)
     if found is None:
         _append(file, header, out)
     return outcomes
+
+
+def _require_beginning(file: BinaryIO, header: bytes, out: Path) -> None:
+    """Half a line may be of a run that was killed in its first one, or all of a file that is somebody's."""
+    file.seek(0)
+    if not header.startswith(file.read(len(header))):
+        raise RecipeError(f"{out} holds something else than results: name another --out")
 
 
 def _append(file: BinaryIO, line: Mapping[str, Any], out: Path) -> None:

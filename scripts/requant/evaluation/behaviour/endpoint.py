@@ -4,6 +4,7 @@
 back, or one sentence of why nothing did.
 """
 
+import ipaddress
 import os
 import threading
 import time
@@ -32,6 +33,8 @@ MAX_COMPLAINT = 1 << 16
 """Bytes of an error that are read."""
 REFUSALS = (400, 413, 422)
 """Statuses that say something of one request, and nothing of the next."""
+NOBODY_BEHIND = (502, 503, 504)
+"""What a proxy answers in place of a server, and a server that is still loading."""
 PROBE = "Say yes."
 SEED = 0
 THINKING = ("default", "on", "off")
@@ -62,7 +65,11 @@ class Exchange:
 
 
 class _PassingError(Exception):
-    """The server is busy, or broke off."""
+    """The server is busy; its ``response`` may say for how long."""
+
+    def __init__(self, why: str, response: "httpx2.Response") -> None:
+        super().__init__(why)
+        self.response = response
 
 
 class _FinalError(Exception):
@@ -137,6 +144,10 @@ class Endpoint:
                         # How many at a time is up to whoever asks.
                         limits=httpx2.Limits(max_connections=None),
                         follow_redirects=False,
+                        # A proxy would be told the key, and look for the server on its own machine. Certificates are
+                        # the environment's all the same.
+                        trust_env=not _is_loopback(httpx2.URL(self.url).host),
+                        verify=httpx2.create_ssl_context(),
                     )
                 except (OSError, ValueError, httpx2.InvalidURL) as error:
                     raise SourceError(
@@ -151,7 +162,7 @@ class Endpoint:
             self._client.close()
 
     def require_reachable(self) -> None:
-        """Ask for the list of models; whatever is answered, somebody is there.
+        """Ask for the list of models; whatever is answered, but by a proxy for lack of a server, somebody is there.
 
         Raises:
             SourceError: when nobody answers, or the key is refused.
@@ -160,10 +171,15 @@ class Endpoint:
 
         def ask() -> int:
             with self.client.stream("GET", f"{self.url}/models", timeout=CONNECT_SECONDS) as answer:
+                if answer.status_code in NOBODY_BEHIND:
+                    raise _PassingError(f"it answered {answer.status_code}", answer)
                 return answer.status_code
 
         try:
-            status = retried(ask, lambda error: isinstance(error, httpx2.TransportError))
+            status = retried(ask, lambda error: isinstance(error, (httpx2.TransportError, _PassingError)))
+        except _PassingError as error:
+            why = f"{self.url} cannot be reached yet ({error})"
+            raise SourceError(f"{why}: start the server, wait until it has loaded, or correct --endpoint") from error
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, OverflowError) as error:
             raise SourceError(f"{self.url} cannot be reached: start the server, or correct --endpoint") from error
         if status in (401, 403):
@@ -226,7 +242,7 @@ class Endpoint:
             return bytes(data)
         why = f"the server answered {status}{_complaint(data)}"
         if status in (408, 429) or status >= 500:
-            raise _PassingError(why)
+            raise _PassingError(why, answer)
         raise _RefusedError(why) if status in REFUSALS else _FinalError(why)
 
     def _clean(self, text: str) -> str:
@@ -278,6 +294,13 @@ def _complaint(data: bytes | bytearray) -> str:
     text = "".join(letter if letter.isprintable() else "?" for letter in said)
     short = text if len(text) <= 200 else f"{text[:98]} … {text[-98:]}"
     return f" ({short})" if text else ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _checked(url: str) -> str:

@@ -157,6 +157,11 @@ def _identity(suite: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(suite.get(key) for key in ("name", "sha256", "harness", "not_run"))
 
 
+def _p_value(p: float) -> str:
+    """Four decimals, or digits, of what these would call zero."""
+    return f"{p:.4f}" if p >= 0.0001 else f"{p:.4g}"
+
+
 def _model(record: Mapping[str, Any], found: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     counts = summary(found["outcomes"])
     entry: dict[str, Any] = {
@@ -174,6 +179,6 @@ def _model(record: Mapping[str, Any], found: Mapping[str, Any], base: Mapping[st
     if found is not base:
         pair = paired(*(Results({"suite": each["sha256"]}, each["outcomes"]) for each in (base, found)))
         lost, won = len(pair.only_a), len(pair.only_b)
-        compared = {"both": pair.both, "lost": lost, "won": won, "p": f"{pair.p:.4f}"}
+        compared = {"both": pair.both, "lost": lost, "won": won, "p": _p_value(pair.p)}
         entry["pair"] = compared if pair.both else None
     return entry
