@@ -58,6 +58,7 @@ UNKNOWN = {
     "huge temperature": (checkpoint(generation_config__json={"temperature": 1e300}), "general.sampling.temp"),
     "fractional top_k": (checkpoint(generation_config__json={"top_k": 2.5}), "general.sampling.top_k"),
     "a tokenizer of Llama's that transformers makes anew": (VOCABULARIES["tokenizer.json alone"] | written(tokenizer_config__json=LLAMA_SETTINGS | {"add_prefix_space": True}), "tokenizer.ggml.tokens"),
+    "ends of texts beside a broken generation config": (checkpoint(generation_config__json=b"{"), "tokenizer.ggml.eos_token_ids"),
     "a negative id": (checkpoint(config__json=CONFIG | {"pad_token_id": -1}, tokenizer_config__json=SETTINGS | {"pad_token": None}), "tokenizer.ggml.padding_token_id"),
 }  # fmt: skip
 

@@ -116,6 +116,7 @@ def expected_metadata(files: Mapping[str, bytes]) -> ExpectedMetadata:
     expected = _hyper_parameters(config, found)
     if found.architecture != "llama":
         _add_pooling(expected, files, f"{found.architecture}.pooling_type")
+    _add_ends(expected, config)
     _add_sampling(expected, files)
     expected.update(expected_tokenizer(files, config, found.architecture, found.vocab))
     return expected
@@ -242,7 +243,9 @@ def _add_sampling(expected: ExpectedMetadata, files: Mapping[str, bytes]) -> Non
     if not isinstance(settings, dict):
         # The converter goes on without it.
         expected.unknown[start] = f"{GENERATION} is not a JSON object"
+        expected.more_ends = True
         return
+    _add_ends(expected, settings)
     for key, (names, kind) in SAMPLING.items():
         name = next((name for name in names if name in settings), None)
         if name is None or settings[name] is None:
@@ -255,6 +258,13 @@ def _add_sampling(expected: ExpectedMetadata, files: Mapping[str, bytes]) -> Non
         else:
             expected.values[start + key] = value
             expected.optional.add(start + key)
+
+
+def _add_ends(expected: ExpectedMetadata, settings: Mapping[str, Any]) -> None:
+    """Ids of the tokens at which config.json or generation_config.json says that texts end: one, or a list."""
+    said = settings.get("eos_token_id")
+    numbers = said if isinstance(said, list) else [said]
+    expected.ends |= {number for number in numbers if type(number) is int}
 
 
 def _add_number(expected: ExpectedMetadata, source: Mapping[str, Any], name: str, key: str, kind: ValueType) -> None:
