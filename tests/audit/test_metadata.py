@@ -13,7 +13,7 @@ from requant.conversion.metadata import expected_metadata
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.formats.gguf_values import WIDTH, differing, shown
-from support.metadata_changes import HONEST, TAMPERED, Row
+from support.metadata_changes import HONEST, TAMPERED, TEMPLATES, Row, ids
 from support.relabelled import text
 from support.small_checkpoint import (
     ADDED,
@@ -144,6 +144,65 @@ def test_a_gguf_of_an_older_converter_as_the_source() -> None:
         assert [key for key, grade in grades.items() if grade is Grade.SERIOUS] == [
             f"{newer['general.architecture'].value}.vocab_size"
         ]
+
+
+def test_a_gguf_as_the_source_tells_neither_all_ends_nor_where_templates_stood() -> None:
+    ends = "tokenizer.ggml.eos_token_ids"
+    values = expected_metadata(TEMPLATES).values
+    named = {key for key in values if "chat_template" in key} - {"tokenizer.chat_template"}
+    source = expected_from_gguf(header(values))
+    default = {key: field for key, field in values.items() if key not in named}
+    for metadata, grades in (
+        (default, dict.fromkeys(named, Grade.UNCHECKED)),
+        ({key: field for key, field in default.items() if "chat_template" not in key},
+         dict.fromkeys({*named, "tokenizer.chat_template"}, Grade.HARMLESS)),
+        (values | {ends: ids(7)}, {ends: Grade.HARMLESS}),
+        (values | {ends: ids(7, 3)}, {ends: Grade.UNCHECKED}),
+        (values | {ends: text("7")}, {ends: Grade.UNCHECKED}),
+    ):  # fmt: skip
+        found = compare_metadata(header(metadata), source).findings
+        assert {each.key: each.grade for each in found} == grades
+    source = expected_from_gguf(header(values | {ends: ids(7, 6)}))
+    for listed, grade in ((ids(6), Grade.HARMLESS), (ids(3), Grade.SERIOUS)):
+        found = compare_metadata(header(values | {ends: listed}), source).findings
+        assert [(each.key, each.grade) for each in found] == [(ends, grade)]
+
+
+@pytest.mark.parametrize(("texts", "key", "number", "grade"), [
+    ({}, "eot", 7, Grade.HARMLESS), ({}, "eom", 6, Grade.SERIOUS), ({4: "<|eom_id|>"}, "eom", 4, Grade.HARMLESS),
+    ({4: "<PRE>"}, "fim_pre", 4, Grade.HARMLESS), ({4: "<PRE>"}, "prefix", 4, Grade.HARMLESS),
+    ({4: "<PRE>", 5: "<fim_prefix>"}, "fim_pre", 4, Grade.SERIOUS), ({}, "fim_pad", 7, Grade.SERIOUS),
+    ({4: "<PRE>"}, "bos", 4, Grade.SERIOUS),
+])  # fmt: skip
+def test_an_added_id_of_a_token(texts: dict[int, str], key: str, number: int, grade: Grade) -> None:
+    """llama.cpp finds some by their texts; of several that end no turn it takes any."""
+    expected, key = expected_metadata(checkpoint()), f"tokenizer.ggml.{key}_token_id"
+    for place, token in texts.items():
+        expected.values["tokenizer.ggml.tokens"] = item(expected.values["tokenizer.ggml.tokens"], place, token)
+    for kind, wanted in ((U32, grade), (ValueType.INT32, Grade.SERIOUS)):
+        found = compare_metadata(header(expected.values | {key: Field(kind, number)}), expected).findings
+        assert [(each.key, each.grade) for each in found] == [(key, wanted)]
+
+
+SCALED = {"qwen3.rope.scaling.type": text("linear"), "qwen3.rope.scaling.factor": Field(ValueType.FLOAT32, 4.0)}
+
+
+@pytest.mark.parametrize(("before", "after", "grades"), [
+    ({}, {"type": "none"}, [Grade.HARMLESS]), ({}, {"type": "linear"}, [Grade.HARMLESS]),
+    ({}, {"type": "yarn"}, [Grade.SERIOUS]), ({}, {"type": "none", "factor": 4.0}, [Grade.SERIOUS] * 2),
+    (SCALED, {"factor": 4.0}, [Grade.HARMLESS]), (SCALED, {}, [Grade.HARMLESS, Grade.SERIOUS]),
+    (SCALED, {"type": "none", "factor": 4.0}, [Grade.SERIOUS]),
+])  # fmt: skip
+def test_a_kind_of_rope_scaling(before: dict[str, Field], after: dict[str, str | float], grades: list[Grade]) -> None:
+    """Without a factor none is the same as linear, which llama.cpp assumes; with one it turns the factor off."""
+    expected = expected_metadata(checkpoint())
+    values = dict(expected.values)
+    expected.values |= before
+    for part, value in after.items():
+        made = text(value) if isinstance(value, str) else Field(ValueType.FLOAT32, value)
+        values[f"qwen3.rope.scaling.{part}"] = made
+    found = compare_metadata(header(values), expected).findings
+    assert [each.grade for each in found] == grades
 
 
 def test_code_llamas_ids_may_stand_there_and_no_others() -> None:

@@ -74,9 +74,14 @@ KEPT = {"ffn_up.weight": T.MXFP4}
 FALSE: dict[str, tuple[Made, str, str]] = {
     "Q2_K labelled Q6_K": (made("Q2_K", label="Q6_K"), FILE_TYPE, "says Q6_K, but the types are exactly those of Q2_K"),
     "Q4_K_S labelled Q4_K_M": (made("Q4_K_S", label="Q4_K_M"), FILE_TYPE, "exactly those of Q4_K_S"),
-    "Q6_K labelled Q2_K": (made("Q6_K", label="Q2_K"), FILE_TYPE, "no matrix has a type of that mix: they are Q6_K"),
-    "IQ4_NL labelled IQ4_XS": (made("IQ4_NL", label="IQ4_XS"), FILE_TYPE, "exactly those of IQ4_NL"),
-    "F16 labelled Q8_0": (made("F16", label="Q8_0"), FILE_TYPE, "no matrix has a type of that mix: they are F16"),
+    "IQ4_XS labelled IQ4_NL": (made("IQ4_XS", label="IQ4_NL"), FILE_TYPE, "exactly those of IQ4_XS"),
+    "Q5_K_S in Model-Q5_K_M.gguf": (made("Q5_K_S", name="Model-Q5_K_M.gguf"), "file name", "exactly those of Q5_K_S"),
+    "Q5_K_S without label in Model-Q5_K_M.gguf": (
+        made("Q5_K_S", label=None, name="Model-Q5_K_M.gguf"), "file name", "exactly those of Q5_K_S",
+    ),
+    "Q2_K in model-fp16-q4.gguf": (made("Q2_K", name="model-fp16-q4.gguf"), "file name", "says Q4, but inside the blocks the matrices have"),
+    "Q2_K in model-q4-f16.gguf": (made("Q2_K", name="model-q4-f16.gguf"), "file name", "the file name says Q4, but"),
+    "IQ2_XXS in iq3_model.gguf": (made("IQ2_XXS", name="iq3_model.gguf"), "file name", "the file name says IQ3, but"),
     "Q8_0 labelled BF16": (made("Q8_0", label="BF16"), FILE_TYPE, "no matrix has a type of that mix: they are Q8_0"),
     "Q2_K with one tensor as its name says": (
         made("Q2_K", {"blk.0.attn_q.weight": T.Q5_K, "output.weight": T.Q5_K}, label=None, name="Model-Q5_K_M.gguf"),
@@ -130,6 +135,9 @@ HONEST = {
     "what was changed": made("Q4_K_M", {"output.weight": T.Q8_0}, name="Model-Q4_K_M-output-Q8_0.gguf"),
     "IQ4_XS": made("IQ4_XS", name="Model-IQ4_XS.gguf"),
     "otherwise spelled": made("Q4_K_M", name="model-fp16.q4-k-m.gguf"),
+    "bits alone, and the weights' type": made("Q4_K_M", name="model-fp16-q4.gguf"),
+    "bits alone, of IQ4_XS": made("IQ4_XS", name="model_q4_imatrix.gguf"),
+    "bits alone, of fewer": made("IQ3_XXS", name="Model.IQ3.gguf"),
     "half a billion weights": made("Q2_K", name="Model-Q4-0.5B-Q2K.gguf"),
     "IQ4_XS with odd rows": made("IQ4_XS", source=source_of(288), name="Model-IQ4_XS.gguf"),
     "IQ4_NL": made("IQ4_NL", name="Model-IQ4_NL.gguf"),
@@ -151,6 +159,35 @@ def test_a_name_must_have_85_percent_of_the_bits_that_it_promises(name: str, kin
     bits = share * 8 * kind.type_size / kind.block_size
     found = [*hold(None, name, Matrices(frozenset({kind, T.Q2_K}), frozenset({512}), bits, (), {}))]
     assert [each.grade for each in found] == ([] if kept else [Grade.SERIOUS])
+
+
+MORE: dict[str, tuple[Made, str]] = {
+    "Q6_K labelled Q2_K": (made("Q6_K", label="Q2_K"), "no matrix has a type of that mix: they are Q6_K"),
+    "IQ4_NL labelled IQ4_XS": (made("IQ4_NL", label="IQ4_XS"), "exactly those of IQ4_NL"),
+    "Q8_0 labelled Q4_K_M": (made("Q8_0", label="Q4_K_M"), "no matrix has a type of that mix: they are Q8_0"),
+    "F16 labelled Q8_0": (made("F16", label="Q8_0"), "no matrix has a type of that mix: they are F16"),
+}
+
+
+@pytest.mark.parametrize(("subject", "words"), MORE.values(), ids=MORE)
+def test_more_than_the_label_promises_is_said_and_no_evidence(subject: Made, words: str) -> None:
+    found = answered(subject)
+    assert (found.status, [each.grade for each in found.findings]) == (Mix.STOCK, [Grade.HARMLESS]), found.sentence
+    assert f"; {FILE_TYPE} says " in found.sentence and words in found.sentence
+
+
+@pytest.mark.parametrize(("mix", "label", "grade"), [
+    ("Q5_K_S", "Q5_K_M", Grade.HARMLESS), ("Q3_K_S", "Q3_K_M", Grade.HARMLESS), ("Q3_K_S", "Q3_K_L", Grade.UNCHECKED),
+])  # fmt: skip
+@pytest.mark.parametrize("named", [False, True])
+def test_what_pure_makes_of_a_mix_is_no_evidence(mix: str, label: str, grade: Grade, named: bool) -> None:
+    """``llama-quantize --pure --output-tensor-type q6_k ... Q5_K_M`` writes that label beside the types of Q5_K_S."""
+    found = answered(made(mix, label=label, name=f"Model-{label}.gguf" if named else "Model.gguf"))
+    assert [(each.key, each.grade) for each in found.findings] == [
+        (key, grade) for key in (FILE_TYPE, "file name")[: 1 + named]
+    ]
+    assert found.findings[0].sentence == f"{FILE_TYPE} says {label}, but by options such as --pure it equals {mix}"
+    assert found.status is (Mix.STOCK if grade is Grade.HARMLESS else Mix.UNCHECKED)
 
 
 def test_a_label_may_have_few_tensors_of_its_type() -> None:

@@ -58,6 +58,7 @@ UNKNOWN = {
     "huge temperature": (checkpoint(generation_config__json={"temperature": 1e300}), "general.sampling.temp"),
     "fractional top_k": (checkpoint(generation_config__json={"top_k": 2.5}), "general.sampling.top_k"),
     "a tokenizer of Llama's that transformers makes anew": (VOCABULARIES["tokenizer.json alone"] | written(tokenizer_config__json=LLAMA_SETTINGS | {"add_prefix_space": True}), "tokenizer.ggml.tokens"),
+    "ends of texts beside a broken generation config": (checkpoint(generation_config__json=b"{"), "tokenizer.ggml.eos_token_ids"),
     "a negative id": (checkpoint(config__json=CONFIG | {"pad_token_id": -1}, tokenizer_config__json=SETTINGS | {"pad_token": None}), "tokenizer.ggml.padding_token_id"),
 }  # fmt: skip
 
@@ -104,12 +105,35 @@ def test_rope_scaling() -> None:
     assert {key[len("qwen3.rope.scaling.") :]: field.value for key, field in values.items() if ".scaling." in key} == {
         "type": "yarn", "factor": 4.0, "original_context_length": 1024, "yarn_beta_fast": 16.0, "yarn_attn_factor": 2.0,
     }  # fmt: skip
+    hidden = checkpoint(config__json=CONFIG | {"rope_scaling": yarn | {"attention_factor": None}})
+    assert "qwen3.rope.scaling.yarn_attn_factor" not in expected_metadata(hidden).values
     linear = expected_metadata(
         checkpoint(config__json=CONFIG | {"rope_scaling": {"type": "linear", "factor": 2}})
     ).values
     assert linear["qwen3.rope.scaling.factor"] == Field(ValueType.FLOAT32, 2.0)
     default = {key: value for key, value in CONFIG.items() if key != "rope_theta"}
     assert "qwen3.rope.freq_base" in expected_metadata(checkpoint(config__json=default)).optional
+
+
+BASE = "qwen3.rope.freq_base"
+NO_BASE = {key: value for key, value in CONFIG.items() if key != "rope_theta"}
+
+
+@pytest.mark.parametrize(("config", "grades"), [
+    (NO_BASE | {"rope_theta": None}, [None, None, Grade.SERIOUS]),
+    (NO_BASE | {"rope_parameters": {"rope_theta": None}}, [None, None, Grade.SERIOUS]),
+    (CONFIG | {"rope_parameters": {"rope_theta": None}}, [None, Grade.UNCHECKED, Grade.UNCHECKED]),
+    (CONFIG, [Grade.SERIOUS, Grade.SERIOUS, None]),
+], ids=["null", "null among the parameters", "null beside a number", "a number"])  # fmt: skip
+def test_a_rope_base_that_is_null(config: dict[str, object], grades: list[Grade | None]) -> None:
+    """The converter writes none; a file may have none, or the one that llama.cpp assumes, and no other passes."""
+    expected = expected_metadata(checkpoint(config__json=config))
+    assert (BASE in expected.unknown) == (config is not CONFIG), "which the writer refuses"
+    kept = {key: field for key, field in subject(expected).items() if key != BASE}
+    for value, grade in zip((None, 1e4, 1e6), grades, strict=True):
+        changed = kept | ({} if value is None else {BASE: Field(ValueType.FLOAT32, value)})
+        found = {each.key: each.grade for each in compare_metadata(header(changed), expected).findings}
+        assert found.get(BASE) in (grade, None if grade else Grade.HARMLESS)
 
 
 def test_a_tokenizer_as_llama_3_has_it() -> None:
@@ -202,8 +226,16 @@ def test_what_cannot_be_is_named(files: dict[str, bytes], said: str) -> None:
 
 
 def test_a_reranker_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="reranker"):
-        expected_metadata(checkpoint(README__md=b"---\n---\n# Qwen3-Reranker-0.6B\n"))
+    """By the same names as upstream's converter does, which looks at Qwen3 alone."""
+    readme = b"---\n---\n# Qwen3-Reranker-0.6B\n"
+    named = CONFIG | {"_name_or_path": "/data/Qwen3-VL-Reranker-2B/checkpoint"}
+    for files in (checkpoint(README__md=readme), checkpoint(config__json=named)):
+        with pytest.raises(UnsupportedError, match="reranker"):
+            expected_metadata(files)
+    assert expected_metadata(
+        checkpoint(README__md=b"See qwen3-reranker.", config__json=CONFIG | {"_name_or_path": "x"})
+    )
+    assert expected_metadata(VOCABULARIES["Llama 2"] | {"README.md": readme})
 
 
 VALUES = (

@@ -48,6 +48,12 @@ def test_another_class_is_upstreams() -> None:
         conversion(files, weights())
 
 
+def test_a_rope_base_that_is_null_is_upstreams() -> None:
+    config = CONFIG | {"rope_parameters": {"rope_theta": None, "rope_type": "default"}}
+    with pytest.raises(UnsupportedError, match="rope_theta that is null"):
+        conversion(checkpoint(**PLAIN, config__json=config), weights())
+
+
 def test_what_the_index_does_not_name_is_refused_as_upstream_refuses_it() -> None:
     odd = replace(weights(), unnamed=("x\x1b",))
     with pytest.raises(UnsupportedError, match=r"^the weights holds 'x\\x1b', which its index does not name"):

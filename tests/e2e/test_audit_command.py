@@ -92,7 +92,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], Field | None]]] = {
 }
 LABELS: dict[str, tuple[str, Callable[[Path], Field | None]]] = {
     "file type": ("general.file_type", lambda _: number(7)),
-    "file type of a mix of the same base": ("general.file_type", lambda _: number(14)),
+    "file type of a mix that shares a type": ("general.file_type", lambda _: number(17)),
     "imatrix chunks": ("quantize.imatrix.chunks_count", lambda _: Field(ValueType.INT32, 99)),
 }
 

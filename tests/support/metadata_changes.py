@@ -13,7 +13,7 @@ from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field
 from requant.formats.sentencepiece import Kind
 from support.relabelled import text
-from support.small_checkpoint import FLAGS, SETTINGS, TOKENIZER, U32, checkpoint, item
+from support.small_checkpoint import FLAGS, GENERATION, SETTINGS, TOKENIZER, U32, checkpoint, item
 from support.vocabularies import VOCABULARIES
 
 Keys = dict[str, Field]
@@ -28,8 +28,12 @@ BARE = {key: value for key, value in SETTINGS.items() if key != "chat_template"}
 TEMPLATES = checkpoint(tokenizer_config__json=BARE, chat_template__jinja=b"x", **{
     "additional_chat_templates/rag__jinja": b"y", "additional_chat_templates/tool_use__jinja": b"z",
 })  # fmt: skip
+LISTED = checkpoint(tokenizer_config__json=BARE | {"chat_template": [
+    {"name": name, "template": name} for name in ("default", "rag", "tool_use")
+]})  # fmt: skip
 PIECES = VOCABULARIES["Llama 2 with both"]
 BYTE_PAIRS = checkpoint()
+ENDINGS = checkpoint(generation_config__json=GENERATION | {"eos_token_id": [7, 6]})
 
 
 class Row(NamedTuple):
@@ -75,6 +79,11 @@ def numbers(values: Iterable[float]) -> Field:
     return Field(ValueType.ARRAY, np.array([*values], "<f4"), FLOAT)
 
 
+def ids(*values: int) -> Field:
+    """An array of int32."""
+    return Field(ValueType.ARRAY, np.array(values, "<i4"), ValueType.INT32)
+
+
 def swap(part: str, a: int, b: int) -> Callable[[Keys], object]:
     """Exchange two items of a vocabulary's list."""
 
@@ -97,7 +106,8 @@ HONEST = {
     "no `general.type`": Row(BYTE_PAIRS, drop("general.type"), OLD),
     "no `general.sampling.*`": Row(BYTE_PAIRS, drop("general.sampling.temp", "general.sampling.top_k"), OLD),
     "no chat template": Row(BYTE_PAIRS, drop(TEMPLATE), f"{OLD}, where it has a file of its own"),
-    "no templates but the default one": Row(TEMPLATES, drop(NAMES, f"{TEMPLATE}.rag", f"{TEMPLATE}.tool_use"), OLD),
+    "none of several templates": Row(LISTED, drop(TEMPLATE, NAMES, f"{TEMPLATE}.rag", f"{TEMPLATE}.tool_use"), OLD),
+    "no templates but the default one, where the others are files": Row(TEMPLATES, drop(NAMES, f"{TEMPLATE}.rag", f"{TEMPLATE}.tool_use"), OLD),
     "names of templates in another order": Row(TEMPLATES, put(NAMES, Field(ValueType.ARRAY, ["tool_use", "rag"], ValueType.STRING)), "every converter"),
     "`[PAD…]` typed user-defined instead of unused": Row(BYTE_PAIRS, items("token_type", PADDING), OLD),
     "padding of pieces by other names and scores": Row(
@@ -116,10 +126,16 @@ HONEST = {
     "no padding token": Row(BYTE_PAIRS, drop(f"{GGML}padding_token_id"), TRAINERS),
     "a padding token where no file names one": Row(PIECES, put(f"{GGML}padding_token_id", Field(U32, 0)), TRAINERS),
     "special tokens by keys that llama.cpp has none of (`eos_token_ids`, `add_padding_token`)": Row(
+        ENDINGS, all_of(put(f"{GGML}eos_token_ids", ids(6, 7)), put(f"{GGML}add_padding_token", Field(BOOL, False))), "Ollama",
+    ),
+    "an end of turns that is the end of texts, or that llama.cpp finds by its text": Row(
+        BYTE_PAIRS, all_of(put(f"{GGML}eot_token_id", Field(U32, 6)), put(f"{GGML}eom_token_id", Field(U32, 7))), f"{OLD}, {REWRITERS}",
+    ),
+    "no experts, and no rope scaling, said": Row(
         BYTE_PAIRS, all_of(
-            put(f"{GGML}eos_token_ids", Field(ValueType.ARRAY, np.array([6, 7], "<i4"), ValueType.INT32)),
-            put(f"{GGML}add_padding_token", Field(BOOL, False)),
-        ), "Ollama",
+            put("qwen3.expert_count", Field(U32, 0)), put("qwen3.expert_used_count", Field(U32, 0)),
+            put("qwen3.rope.scaling.type", text("none")),
+        ), REWRITERS,
     ),
     "a whole number of `general.sampling.*` in another type": Row(BYTE_PAIRS, put("general.sampling.top_k", Field(U32, 20)), "`--override-kv`"),
     "`cls_token_id`": Row(BYTE_PAIRS, put(f"{GGML}cls_token_id", Field(U32, 6)), OLD),
@@ -133,6 +149,8 @@ TAMPERED = {
     "the template's last line end": Row(BYTE_PAIRS, lambda kv: kv.update({TEMPLATE: text(str(kv[TEMPLATE].value).rstrip())})),
     "one more template": Row(BYTE_PAIRS, put(f"{TEMPLATE}.tool_use", text("x"))),
     "the default template gone, another one there": Row(TEMPLATES, drop(TEMPLATE)),
+    "one of several templates gone": Row(TEMPLATES, drop(f"{TEMPLATE}.rag")),
+    "all templates but the default one gone, which one file has": Row(LISTED, drop(NAMES, f"{TEMPLATE}.rag", f"{TEMPLATE}.tool_use")),
     "two tokens swapped": Row(BYTE_PAIRS, swap("tokens", 3, 4)),
     "two pieces swapped": Row(PIECES, swap("tokens", 260, 261)),
     "padding that becomes a token": Row(BYTE_PAIRS, items("tokens", {15: "<|x|>"})),
@@ -149,6 +167,8 @@ TAMPERED = {
     "the end of texts, of pieces": Row(PIECES, put(f"{GGML}eos_token_id", Field(U32, 1))),
     "the end of texts gone": Row(BYTE_PAIRS, drop(f"{GGML}eos_token_id")),
     "an end of turns": Row(BYTE_PAIRS, put(f"{GGML}eot_token_id", Field(U32, 8))),
+    "the ends of texts in Ollama (`eos_token_ids`)": Row(ENDINGS, put(f"{GGML}eos_token_ids", ids(7, 3))),
+    "a number of experts": Row(BYTE_PAIRS, put("qwen3.expert_count", Field(U32, 8))),
     "a token put before every text": Row(BYTE_PAIRS, put(f"{GGML}add_bos_token", Field(BOOL, True))),
     "no token before a text of pieces": Row(PIECES, put(f"{GGML}add_bos_token", Field(BOOL, False))),
     "a space before every text": Row(BYTE_PAIRS, put(f"{GGML}add_space_prefix", Field(BOOL, True))),

@@ -58,7 +58,6 @@ DEFAULT_ROPE_BASE = 10000.0
 YARN = {
     "extrapolation_factor": "yarn_ext_factor",
     "attention_factor": "yarn_attn_factor",
-    "attn_factor": "yarn_attn_factor",
     "beta_fast": "yarn_beta_fast",
     "beta_slow": "yarn_beta_slow",
 }
@@ -110,17 +109,29 @@ def expected_metadata(files: Mapping[str, bytes]) -> ExpectedMetadata:
     """
     if CONFIG not in files:
         raise FormatError(f"the checkpoint has no {CONFIG}: get all of its files")
-    # The converter goes by this heading, and makes a classifier of the model.
-    if re.search(rb"# qwen3-(vl-)?reranker", files.get("README.md", b""), re.IGNORECASE):
-        raise UnsupportedError("README.md says that the model is a reranker, which requant does not know how to check")
     config = read_config(files[CONFIG])
     found = plan(config)
+    if found.architecture == "qwen3":
+        _refuse_reranker(files, config)
     expected = _hyper_parameters(config, found)
     if found.architecture != "llama":
         _add_pooling(expected, files, f"{found.architecture}.pooling_type")
+    _add_ends(expected, config)
     _add_sampling(expected, files)
     expected.update(expected_tokenizer(files, config, found.architecture, found.vocab))
     return expected
+
+
+def _refuse_reranker(files: Mapping[str, bytes], config: Mapping[str, Any]) -> None:
+    """``Qwen3Model._is_qwen3_reranker``: the converter goes by names, and makes a classifier of the model."""
+    hints = {"README.md": files.get("README.md", b"").decode(errors="replace")}
+    hints |= {f"{CONFIG}'s {key}": str(config.get(key, "")) for key in ("_name_or_path", "model_type")}
+    for where, text in hints.items():
+        start = "# " if where == "README.md" else ""
+        if re.search(f"{start}qwen3-(vl-)?reranker", text, re.IGNORECASE):
+            raise UnsupportedError(
+                f"{where} says that the model is a reranker, which requant does not know how to check"
+            )
 
 
 def _hyper_parameters(config: Mapping[str, Any], found: Plan) -> ExpectedMetadata:
@@ -162,12 +173,7 @@ def _add_rope(expected: ExpectedMetadata, config: Mapping[str, Any], prefix: str
     if "full_attention" in parameters or "sliding_attention" in parameters or "mrope_section" in parameters:
         _forget(expected, f"{prefix}.rope.", f"this rope_scaling of {CONFIG} is not known to requant")
         return
-    base = f"{prefix}.rope.freq_base"
-    if parameters.get("rope_theta") is None:
-        parameters["rope_theta"] = DEFAULT_ROPE_BASE
-    _add_number(expected, parameters, "rope_theta", base, ValueType.FLOAT32)
-    if expected.values[base].value == DEFAULT_ROPE_BASE:
-        expected.optional.add(base)
+    _add_base(expected, config, parameters, f"{prefix}.rope.freq_base")
     kind, scaling = parameters.get("rope_type"), f"{prefix}.rope.scaling"
     if kind in PLAIN_ROPE:
         return
@@ -181,9 +187,24 @@ def _add_rope(expected: ExpectedMetadata, config: Mapping[str, Any], prefix: str
         original.setdefault("original_max_position_embeddings", config.get("original_max_position_embeddings"))
         key = "original_max_position_embeddings"
         _add_number(expected, original, key, f"{scaling}.original_context_length", ValueType.UINT32)
+        # Of two words for one number the first counts, even as null.
+        original.setdefault("attention_factor", parameters.get("attn_factor"))
         for name, part in YARN.items():
-            if parameters.get(name) is not None and f"{scaling}.{part}" not in expected.values:
-                _add_number(expected, parameters, name, f"{scaling}.{part}", ValueType.FLOAT32)
+            if original.get(name) is not None:
+                _add_number(expected, original, name, f"{scaling}.{part}", ValueType.FLOAT32)
+
+
+def _add_base(expected: ExpectedMetadata, config: Mapping[str, Any], parameters: Mapping[str, Any], key: str) -> None:
+    """The rope base. Where it is null the converter writes none, though others may write llama.cpp's or another one."""
+    found = parameters.get("rope_theta")
+    if found is None and ("rope_theta" in parameters or "rope_theta" in config):
+        expected.unknown[key] = f"{CONFIG} has a rope_theta that is null"
+        if config.get("rope_theta") is not None:
+            return
+    base = {"rope_theta": DEFAULT_ROPE_BASE if found is None else found}
+    _add_number(expected, base, "rope_theta", key, ValueType.FLOAT32)
+    if expected.values[key].value == DEFAULT_ROPE_BASE:
+        expected.optional.add(key)
 
 
 def _add_pooling(expected: ExpectedMetadata, files: Mapping[str, bytes], key: str) -> None:
@@ -222,7 +243,9 @@ def _add_sampling(expected: ExpectedMetadata, files: Mapping[str, bytes]) -> Non
     if not isinstance(settings, dict):
         # The converter goes on without it.
         expected.unknown[start] = f"{GENERATION} is not a JSON object"
+        expected.more_ends = True
         return
+    _add_ends(expected, settings)
     for key, (names, kind) in SAMPLING.items():
         name = next((name for name in names if name in settings), None)
         if name is None or settings[name] is None:
@@ -235,6 +258,13 @@ def _add_sampling(expected: ExpectedMetadata, files: Mapping[str, bytes]) -> Non
         else:
             expected.values[start + key] = value
             expected.optional.add(start + key)
+
+
+def _add_ends(expected: ExpectedMetadata, settings: Mapping[str, Any]) -> None:
+    """Ids of the tokens at which config.json or generation_config.json says that texts end: one, or a list."""
+    said = settings.get("eos_token_id")
+    numbers = said if isinstance(said, list) else [said]
+    expected.ends |= {number for number in numbers if type(number) is int}
 
 
 def _add_number(expected: ExpectedMetadata, source: Mapping[str, Any], name: str, key: str, kind: ValueType) -> None:

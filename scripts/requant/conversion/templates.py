@@ -40,11 +40,15 @@ def add_template(expected: ExpectedMetadata, files: Mapping[str, bytes], setting
         if more := sorted(filter(is_more, files)):
             named = [{"name": PurePosixPath(name).stem, "template": _text(files, name)} for name in more]
             found = [{"name": "default", "template": found}, *named]
+    alone = "chat_template" not in settings and PLAIN in files
     found = settings.get("chat_template", found)
     if isinstance(found, str):
         expected.values[TEMPLATE] = Field(ValueType.STRING, found)
     elif isinstance(found, Sequence):
         _add_templates(expected, found)
+        if alone:
+            # Converters of 2025 took the plain file, and did not look into the folder beside it.
+            expected.overlooked |= {NAMES, *(key for key in expected.values if key.startswith(f"{TEMPLATE}."))}
 
 
 def read_object(files: Mapping[str, bytes], name: str) -> dict[str, Any] | None:

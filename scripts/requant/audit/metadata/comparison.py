@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from requant.audit.metadata.variations import Sides, from_gguf, unread, why_absent, why_added, why_matters, why_other
+from requant.audit.metadata.end_tokens import ENDS, ids_of, known_ends, shown_ids
+from requant.audit.metadata.variations import (
+    Sides,
+    from_gguf,
+    unread,
+    why_absent,
+    why_added,
+    why_matters,
+    why_other,
+    why_untold,
+)
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header
@@ -117,7 +127,8 @@ def compare_metadata(subject: Header, expected: ExpectedMetadata) -> MetadataCom
     for key, actual in subject.metadata.items():
         if belongs(key, *SET_BY_QUANTIZE):
             continue
-        finding = _finding(key, actual, sides, architectures)
+        ends = key == ENDS and expected.values.get(key) != actual
+        finding = _ends(actual, expected) if ends else _finding(key, actual, sides, architectures)
         if finding is None:
             equal.append(key)
         else:
@@ -167,16 +178,27 @@ def _finding(key: str, actual: Field, sides: Sides, architectures: set[str]) -> 
     return _make(key, Grade.SERIOUS, before, after, f"is not what the named weights give: {_effect(key)}")
 
 
+def _ends(actual: Field, expected: ExpectedMetadata) -> MetadataFinding:
+    """llama.cpp passes over Ollama's list of ends, but Ollama does not."""
+    known, ids = known_ends(expected), ids_of(actual)
+    wanted, found = f"of {shown_ids(known)}", shown_ids(ids) if ids else shown(actual)
+    if ids and ids <= known:
+        why = "is not written by this converter, and holds ends that the checkpoint names"
+        return _make(ENDS, Grade.HARMLESS, wanted, found, why, passed_over=True)
+    if expected.more_ends and ENDS not in expected.values:
+        why = "cannot be checked: which ends there are only the checkpoint would tell"
+        return _make(ENDS, Grade.UNCHECKED, wanted, found, why)
+    why = "is not what the named weights give: in Ollama texts end elsewhere"
+    return _make(ENDS, Grade.SERIOUS, wanted, found, why)
+
+
 def _missing(sides: Sides) -> Iterator[MetadataFinding]:
     for key, wanted in sides.expected.values.items():
         if key in sides.subject or key in sides.expected.implied:
             continue
         if why := why_absent(key, wanted, sides):
             yield _make(key, Grade.HARMLESS, shown(wanted), ABSENT, why, passed_over=unread(key, sides))
-        elif why := why_matters(key, wanted, None, sides):
-            yield _make(key, Grade.UNCHECKED, shown(wanted), ABSENT, why)
-        elif sides.expected.by_version and reads(key):
-            why = "is absent: upstream's converter of this version writes it, others may not"
+        elif (why := why_matters(key, wanted, None, sides)) or (reads(key) and (why := why_untold(key, sides))):
             yield _make(key, Grade.UNCHECKED, shown(wanted), ABSENT, why)
         elif reads(key):
             yield _make(key, Grade.SERIOUS, shown(wanted), ABSENT, f"is absent: {_effect(key)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from requant.audit.metadata.end_tokens import found_anyway
 from requant.conversion.expected import ExpectedMetadata, belongs
 from requant.conversion.special_tokens import GGML
 from requant.conversion.templates import NAMES, TEMPLATE
@@ -47,6 +48,8 @@ ASSUMED_FLOATS = {
     "rope.freq_base": 10000.0, "rope.scaling.yarn_ext_factor": -1.0, "rope.scaling.yarn_attn_factor": 1.0,
     "rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.attn_factor": 1.0,
 }  # fmt: skip
+NO_EXPERTS = ("expert_count", "expert_used_count")
+SCALING, FACTORS, UNSCALED = "rope.scaling.type", ("rope.scaling.factor", "rope.scale_linear"), ("none", "linear")
 SIZES = (
     "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count", "vocab_size",
 )  # fmt: skip
@@ -88,6 +91,10 @@ def assumed(key: str, sides: Sides) -> Field | None:
         return Field(ValueType.BOOL, True)
     if start == architecture and rest in SIZES:
         return _assumed_size(rest, architecture, sides)
+    if start == architecture and rest in NO_EXPERTS:
+        return Field(ValueType.UINT32, 0)
+    if key == f"{architecture}.{SCALING}":
+        return _assumed_scaling(key, architecture, sides)
     part = key.removeprefix(GGML)
     if part in FLAGS and model in (BYTE_PAIRS, PIECES):
         pieces = model == PIECES
@@ -109,6 +116,13 @@ def _assumed_size(rest: str, architecture: str, sides: Sides) -> Field:
     elif rest == "rope.dimension_count":
         size = sides.number(f"{architecture}.attention.key_length") or size
     return Field(ValueType.UINT32, size)
+
+
+def _assumed_scaling(key: str, architecture: str, sides: Sides) -> Field:
+    """Without a factor it is the same whether rope is scaled by none, or in a line."""
+    said = sides.text(key)
+    scaled = any(f"{architecture}.{part}" in sides.subject for part in FACTORS)
+    return Field(ValueType.STRING, said if said in UNSCALED and not scaled else "linear")
 
 
 def unread(key: str, sides: Sides) -> bool:
@@ -152,6 +166,8 @@ def why_added(key: str, actual: Field, sides: Sides) -> str | None:
     """Why a key that was not expected changes nothing, if so."""
     if key == PADDING_ID and actual.type is ValueType.UINT32:
         return f"is not written by this converter: {PADS_NOTHING}"
+    if found_anyway(key, actual, sides.subject, sides.expected):
+        return "is not written by this converter, and of a token that llama.cpp takes for the same by itself"
     if unread(key, sides):
         return "is not written by this converter, and not read by llama.cpp"
     if actual == assumed(key, sides):
@@ -169,13 +185,35 @@ def why_absent(key: str, wanted: Field, sides: Sides) -> str | None:
         return "is absent, and not read by llama.cpp"
     if wanted == assumed(key, sides):
         return "is absent, and what llama.cpp assumes then"
-    others = any(name.startswith(f"{TEMPLATE}.") for name in sides.subject)
-    if key == TEMPLATE and not others:
-        return "is absent, as in files of converters that did not look where it is: llama.cpp then takes ChatML"
-    if key == NAMES or key.startswith(f"{TEMPLATE}."):
-        return (
-            "is absent, as in files of converters that did not look where it is: llama.cpp then takes the default one"
-        )
+    return _why_no_template(key, sides)
+
+
+def _why_no_template(key: str, sides: Sides) -> str | None:
+    """A converter that misses templates misses all of a place: those of a folder, or every one."""
+    if key == NAMES and _named_templates(sides.subject):
+        return "is absent, and not read by llama.cpp"
+    if not _is_template(key) or _named_templates(sides.subject):
+        return None
+    missed = "is absent, as in files of converters that did not look where it is"
+    if TEMPLATE not in sides.subject:
+        return f"{missed}: llama.cpp then takes ChatML"
+    return f"{missed}: llama.cpp then takes the default one" if key in sides.expected.overlooked else None
+
+
+def _is_template(key: str) -> bool:
+    return key in (TEMPLATE, NAMES) or key.startswith(f"{TEMPLATE}.")
+
+
+def _named_templates(metadata: Mapping[str, Field]) -> bool:
+    return any(key.startswith(f"{TEMPLATE}.") for key in metadata)
+
+
+def why_untold(key: str, sides: Sides) -> str | None:
+    """Why it cannot be told whether the absence of an expected key is honest, if so."""
+    if sides.expected.by_version:
+        return "is absent: upstream's converter of this version writes it, others may not"
+    if sides.expected.unplaced and _is_template(key) and key != TEMPLATE and not _named_templates(sides.subject):
+        return "is absent: whether a converter may have missed it only the checkpoint would tell"
     return None
 
 
@@ -235,4 +273,4 @@ def from_gguf(kept: Mapping[str, Field]) -> ExpectedMetadata:
     """
     sampling = {key for key in kept if belongs(key, SAMPLING)}
     unknown = {} if sampling else {SAMPLING: "the named GGUF says nothing of sampling, only the checkpoint would tell"}
-    return ExpectedMetadata(dict(kept), optional=sampling, unknown=unknown)
+    return ExpectedMetadata(dict(kept), optional=sampling, unknown=unknown, more_ends=True, unplaced=True)

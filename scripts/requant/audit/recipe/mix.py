@@ -225,6 +225,7 @@ def _promised(made: Made, found: Types, stock: Stock) -> Matrices:
         equal=stock.equal({tensor.name: tensor.type for tensor in own}),
         stock=given,
         kept=frozenset(tensor.type for tensor in made.tensors if _copied(made, tensor)),
+        inner=frozenset(tensor.type for tensor in inner if is_matrix(tensor.shape)),
     )
 
 

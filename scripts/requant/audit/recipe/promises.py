@@ -1,10 +1,10 @@
 """What a label or a file name promises of a mix, held against the types that are there.
 
 A label is what llama-quantize was asked for, and its options may leave few tensors of that type: it is false only
-where none has it, or where the types are exactly another mix's. A name is what a person chooses by, so it must keep its
-bits too, inside the blocks: embedding and output layer have options of their own. But of several words in it one may be
-true, words that llama-quantize does not know (Q4_K_XL) promise bits alone, and who gives more bits than he promises
-deceives nobody.
+where none has it, or where the types are exactly another mix's and no --pure makes them. A name is what a person
+chooses by, so it must keep its bits too, inside the blocks: embedding and output layer have options of their own. But
+of several words in it one may be true, words that llama-quantize does not know (Q4_K_XL, a bare q4) promise bits alone,
+and who gives more bits than he promises deceives nobody.
 """
 
 import re
@@ -29,7 +29,17 @@ APART = re.compile(r"_(?![0-9])")
 WORDS = "|".join(
     sorted({APART.sub("[-_]?", word) for word in (*NUMBERS, *BASES, "FP16", "FP32")}, key=len, reverse=True)
 )
-NAMED = re.compile(rf"(?<![A-Z0-9])({WORDS})(_X*[SML]|(?<=K)[-_]?X*[SML])?(?![A-Z0-9])", re.IGNORECASE | re.ASCII)
+BARE = {
+    "Q1": GGMLType.Q1_0, "Q2": GGMLType.IQ2_XXS, "Q3": GGMLType.IQ3_XXS, "Q4": GGMLType.IQ4_XS, "Q5": GGMLType.Q5_K,
+    "Q6": GGMLType.Q6_K, "Q8": GGMLType.Q8_0, "IQ1": GGMLType.IQ1_S, "IQ2": GGMLType.IQ2_XXS,
+    "IQ3": GGMLType.IQ3_XXS, "IQ4": GGMLType.IQ4_XS,
+}  # fmt: skip
+"""Words that promise bits alone: by the type of so many that has the fewest."""
+NAMED = re.compile(
+    rf"(?<![A-Z0-9])(?:({WORDS})(_X*[SML]|(?<=K)[-_]?X*[SML])?(?![A-Z0-9])"
+    rf"|(?P<bare>{'|'.join(BARE)})(?![A-Z0-9]|[._][0-9]|_[^0-9._-]{{1,3}}(?![A-Z])))",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,8 @@ class Matrices:
     """What is there: the types and row lengths of the matrices, and the bits of a weight inside the blocks.
 
     ``equal`` are the file types whose stock mix has exactly these types, ``stock`` what each known one would have given
-    this model. Of ``kept`` types are the matrices that the weights hold so, which are none of the others.
+    this model. Of ``kept`` types are the matrices that the weights hold so, which are none of the others; ``inner`` are
+    the types inside the blocks.
     """
 
     types: frozenset[GGMLType]
@@ -60,6 +71,7 @@ class Matrices:
     equal: Sequence[int]
     stock: Mapping[int, "StockMix"]
     kept: frozenset[GGMLType] = frozenset()
+    inner: frozenset[GGMLType] = frozenset()
 
     @property
     def shown(self) -> str:
@@ -101,9 +113,14 @@ def promised(name: str) -> list[Promise]:
     ['BF16', 'Q4_K_XL']
     >>> [promise.word for promise in promised("model-fp16-q6-k.Q4KM.gguf")]
     ['F16', 'Q6_K', 'Q4_K_M']
+    >>> [promise.word for promise in promised("model-fp16-q4.gguf")]
+    ['F16', 'Q4']
     """
     found = []
     for match in NAMED.finditer(name):
+        if match["bare"]:
+            found.append(Promise(match["bare"].upper(), None, BARE[match["bare"].upper()]))
+            continue
         base = SPELLED[re.sub("[-_]", "", match[1]).upper()]
         word = base + (f"_{match[2].upper().lstrip('-_')}" if match[2] else "")
         number = NUMBERS.get(word)
@@ -113,7 +130,7 @@ def promised(name: str) -> list[Promise]:
 
 
 def hold(label: int | None, name: str, matrices: Matrices) -> Iterator[MetadataFinding]:
-    """Say which promises are broken: serious, or harmless where a name promises less than there is.
+    """Say which promises are broken: serious, or harmless where one promises less than there is.
 
     Args:
         label: the number in general.file_type.
@@ -125,28 +142,47 @@ def hold(label: int | None, name: str, matrices: Matrices) -> Iterator[MetadataF
     if label in FILE_TYPES:
         promise = Promise(FILE_TYPES[label].name, label, FILE_TYPES[label].base)
         if why := _broken(promise, matrices):
-            yield _finding(FILE_TYPE, promise, matrices, f"{FILE_TYPE} says {promise.word}, but {why}")
+            yield _judged(FILE_TYPE, f"{FILE_TYPE} says {promise.word}", promise, why, label, matrices)
     promises = promised(name)
     reasons = [_broken(promise, matrices) or _too_few(promise, matrices) for promise in promises]
     if not promises or not all(reasons):
         return
-    promise = promises[-1]
-    sentence = f"the file name says {promise.word}, but {reasons[-1]}"
+    # Beside a quant's name that of an unquantized type is the source's.
+    last = max(range(len(promises)), key=lambda place: (promises[place].base not in PLAIN, place))
+    said = f"the file name says {promises[last].word}"
+    yield _judged(FILE_NAME, said, promises[last], reasons[last] or "", label, matrices)
+
+
+def _judged(key: str, said: str, promise: Promise, why: str, label: int | None, matrices: Matrices) -> MetadataFinding:
+    """How bad a broken promise is: evidence where there is less than was promised, unless options give just that."""
     known = matrices.stock.get(promise.number) if promise.number is not None else None
     wanted = known.bits if known else promise.bits
     grade = Grade.SERIOUS if matrices.bits < wanted else Grade.HARMLESS
-    yield _finding(FILE_NAME, promise, matrices, sentence, grade)
+    # What llama-quantize was asked for the label tells: a name alone could be anybody's.
+    if label == promise.number is not None and _by_options(promise, matrices):
+        why = f"by options such as --pure it equals {FILE_TYPES[matrices.equal[0]].name}"
+        grade = Grade.UNCHECKED if matrices.bits < LEAST_BITS * wanted else Grade.HARMLESS
+    return MetadataFinding(key, grade, promise.word, matrices.shown, f"{said}, but {why}")
+
+
+def _fits(promise: Promise, matrices: Matrices) -> set[GGMLType]:
+    """The type of a mix, and what takes its place where rows are odd."""
+    return {fitting(promise.base, width, version) for width in matrices.columns for version in VERSIONS}
+
+
+def _by_options(promise: Promise, matrices: Matrices) -> bool:
+    """Whether --pure gives these types inside the blocks: the file type's own, where another mix has just that too."""
+    return bool(matrices.equal) and matrices.inner <= _fits(promise, matrices)
 
 
 def _broken(promise: Promise, matrices: Matrices) -> str | None:
     """Why a promise is not kept; nothing where it is."""
     if promise.number in matrices.equal or promise.base in matrices.kept:
         return None
-    fits = {fitting(promise.base, width, version) for width in matrices.columns for version in VERSIONS}
     if promise.number is not None:
         unquantized = promise.base in PLAIN and matrices.types <= set(PLAIN)
         given = matrices.stock[promise.number].types if promise.number in matrices.stock else frozenset()
-        if not matrices.types & (given | fits) and not unquantized:
+        if not matrices.types & (given | _fits(promise, matrices)) and not unquantized:
             return f"no matrix has a type of that mix: they are {matrices.shown}"
         if matrices.equal:
             return f"the types are exactly those of {FILE_TYPES[matrices.equal[0]].name}"
@@ -159,9 +195,3 @@ def _too_few(promise: Promise, matrices: Matrices) -> str | None:
         return None
     base = f"{promise.base.name} has {promise.bits:.2f}"
     return f"inside the blocks the matrices have {matrices.bits:.2f} bits per weight, {base}"
-
-
-def _finding(
-    key: str, promise: Promise, matrices: Matrices, sentence: str, grade: Grade = Grade.SERIOUS
-) -> MetadataFinding:
-    return MetadataFinding(key, grade, promise.word, matrices.shown, sentence)
