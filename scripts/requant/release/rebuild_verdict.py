@@ -1,9 +1,10 @@
 """What a rebuilt release says of the audited one: a verdict, and a report for people and as JSON.
 
-A release is ``same`` if the rebuilt one has an equal manifest and equal files, and it agrees with itself. Portable calibration gives the same
-bytes everywhere, so anything else ``differs``. Native and CUDA calibration do not: there a release is ``close`` if only
-the importance matrix and the tensors quantized with it differ, and all of ``TOLERANCE`` holds. That the audited quant
-is exactly what the audited importance matrix gives is then for ``requant audit`` to prove.
+A release is ``same`` if the rebuilt one has an equal manifest and equal files, and it agrees with itself. Portable
+calibration gives the same bytes everywhere, so anything else ``differs``. Native and CUDA calibration do not: there a
+release is ``close`` if only the importance matrix and the tensors quantized with it differ, and all of ``TOLERANCE``
+holds. That the audited quant is exactly what the audited importance matrix gives is then for ``requant audit`` to
+prove.
 """
 
 import copy
