@@ -266,6 +266,39 @@ def test_the_card_is_not_what_makes_a_release(releases: tuple[Path, Path]) -> No
     assert {file.name: file.matters for file in outcome.files} == {"README.md": False, "SHA256SUMS": False}
 
 
+# Files that only one folder has, and whether the releases are the same all the same.
+UNDECLARED = {
+    "model-Q8_0.gguf": False,
+    "other/model-Q8_0.gguf": False,
+    "other/README.md": False,
+    "other/.hidden": False,
+    "LICENSE": False,
+    "configuration.json": True,
+    ".gitattributes": True,
+    ".cache/huggingface/README.md.metadata": True,
+    "attestation.intoto.json": True,
+    "model.sig": True,
+    "evaluation.json": True,
+    "bom.cdx.json": True,
+}
+
+
+@pytest.mark.parametrize(("name", "same"), UNDECLARED.items())
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_file_that_no_manifest_describes(releases: tuple[Path, Path], name: str, same: bool, side: int) -> None:
+    (releases[side] / name).parent.mkdir(parents=True, exist_ok=True)
+    (releases[side] / name).write_bytes(b"planted")
+    outcome = compared(*releases)
+    assert outcome.same == same
+    assert {(file.name, file.described, file.matters) for file in outcome.files} <= {(name, False, not same)}
+
+
+def test_a_link_to_a_folder_is_not_followed(releases: tuple[Path, Path]) -> None:
+    (releases[0] / "again").symlink_to(releases[0])
+    outcome = compared(*releases)
+    assert ([file.name for file in outcome.files], outcome.same) == (["again"], False)
+
+
 def test_the_manifest_key_by_key(releases: tuple[Path, Path]) -> None:
     path = releases[1] / "manifest.json"
     manifest = json.loads(path.read_text())

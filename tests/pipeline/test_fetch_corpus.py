@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from requant.documents.pins import CorpusPin, TextPin
 from requant.ground.digests import Known, digest_bytes
 from requant.ground.errors import StaleError
 from requant.pipeline.fetch_corpus import raw_text, text_digest
+from requant.places.hub import proven
 from support.files import files_below, known
 from support.hub import Fault, LoopbackHub
 
@@ -146,6 +148,29 @@ def test_a_damaged_data_file_is_fetched_again(corpus: Corpus) -> None:
     corpus.hub.faults.add(Fault("/cdn/*train*", "corrupt", times=1, after=50))
     assert "these are not the pinned bytes" in corpus.fetch(corpus.pin, {"calibration": text_pin("train")})
     assert corpus.fetch(corpus.pin, {"calibration": text_pin("train")}) == ""
+
+
+def blobs(folder: Path) -> set[Path]:
+    return {path for path in (folder / "hub").glob("datasets--*/blobs/*") if path.is_file()}
+
+
+def test_what_the_pin_does_not_know_stays_in_the_cache(corpus: Corpus, tmp_path: Path) -> None:
+    """It is the user's own, and what the Hub recorded."""
+    env = {"HF_HOME": str(tmp_path / "cache")}
+    assert corpus.fetch(corpus.pin, {"calibration": text_pin("train")}, env) == ""
+    there = blobs(tmp_path / "cache")
+    shutil.rmtree(corpus.out)
+    said = corpus.fetch(with_wrong_file(corpus.pin), {"calibration": text_pin("train")}, env)
+    assert blobs(tmp_path / "cache") == there and there
+    assert any(f"it stays in {blob}: correct the pin, or remove that file" in said for blob in there), said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that fails to be read is /proc/self/mem")
+def test_a_data_file_that_cannot_be_read_stays_in_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        proven(tmp_path / "file", Known(0), "x")
+    assert (tmp_path / "file").is_symlink()
 
 
 def test_a_data_set_without_network(corpus: Corpus) -> None:

@@ -82,6 +82,30 @@ def test_messages_hold_no_secrets(text: str) -> None:
     assert str(SourceError(f"{text}: gone")) == "https://host/a/b: gone"
 
 
+# What is written, and what is shown of it.
+IN_ADDRESSES = {
+    "https://proxy.example/https://user:secret@host/f.gguf?sig=secret": "https://proxy.example/...",
+    "https://proxy.example/https:/user:secret@host/f.gguf": "https://proxy.example/...",
+    "https://proxy.example/https://host/f.gguf": "https://proxy.example/...",
+    "https://a|https://user:secret@b/x": "https://...",
+    "https://a/x|https://user:secret@b/x": "https://a/...",
+    "https://secret:12/34@host/x": "https://...",
+    "https://secret:12?3/4@host/x": "https://...",
+    "hf://secret:12/34@host/x": "hf://...",
+    "https://host:8443/a/b?token=secret": "https://host:8443/a/b",
+    "hf://owner/name@main/x.gguf": "hf://owner/name@main/x.gguf",
+    "ms://owner/name@master": "ms://owner/name@master",
+    "https://host/a?mail=me@b": "https://host/a",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), IN_ADDRESSES.items())
+def test_secrets_of_an_address_in_an_address(text: str, shown: str) -> None:
+    assert Label(text) == shown
+    assert Label(f"see {text}") == f"see {shown}"
+    assert str(SourceError(f"{text} is gone")) == f"{shown} is gone"
+
+
 @pytest.mark.parametrize("user", ["user:sec/ret@", "user:sec?ret@", "user:12#secret@", "sec ret:x@", "a:b@secret@"])
 def test_secrets_that_look_like_something_else(user: str) -> None:
     """What cannot be told from a password is left out, at the price of the host."""

@@ -120,10 +120,10 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "another range": (lie(Content_Range="bytes 0-99/262144"), "comes with other bytes than were asked for"),
     "no range": (lie(Content_Range=""), "comes with other bytes than were asked for"),
-    "an unknown size": (lie(Content_Range="bytes 100-199/*"), "comes with other bytes than were asked for"),
     "a huge size": (lie(Content_Range=f"bytes 100-199/{'9' * 5000}"), "comes with other bytes than were asked for"),
     "another size": (lie(Content_Range="bytes 100-199/262145"), "changed on the server: start again"),
     "another ETag": (lie(ETag='"other"'), "changed on the server: start again"),
+    "another weak ETag": (lie(ETag='W/"other"'), "changed on the server: start again"),
     "compressed": (lie(Content_Encoding="gzip"), "comes compressed ('gzip'), unasked"),
     "endless": (Fault("/cdn/*", "endless"), "comes with more bytes than were asked for"),
     "too long": (lie(Content_Length="101"), "comes with other bytes than were asked for"),
@@ -168,6 +168,28 @@ def test_faults(
     assert str(found.value).startswith("x.bin ") and words in str(found.value)
     assert "\n" not in str(found.value) and "127.0.0.1" not in str(found.value)
     assert connections.traffic.fetched < MIB, "an endless body is not read to the end"
+
+
+HONEST: dict[str, dict[str, str]] = {
+    "a size that is known already": {"Content-Range": "bytes 100-199/*"},
+    "a unit in another case": {"Content-Range": f"Bytes 100-199/{len(DATA)}"},
+    "not compressed, in another case": {"Content-Encoding": "Identity"},
+    "a weak ETag": {"ETag": 'W/"x"'},
+}
+
+
+@pytest.mark.parametrize("headers", HONEST.values(), ids=list(HONEST))
+def test_what_servers_may_say_too(file: RemoteFile, hub: LoopbackHub, headers: dict[str, str]) -> None:
+    hub.faults.add(Fault("/cdn/*", "lie", headers={"ETag": '"x"'}, times=1))
+    assert file.read(0, 1) == DATA[:1]
+    hub.faults.add(Fault("/cdn/*", "lie", headers={"ETag": '"x"'} | headers, times=1))
+    assert file.read(100, 100) == DATA[100:200]
+
+
+def test_a_size_that_nobody_tells(url: str, hub: LoopbackHub, connections: Connections) -> None:
+    hub.faults.add(lie(Content_Range="bytes 0-0/*"))
+    with pytest.raises(SourceError, match=r"^x\.bin comes without its size: download the file and audit it locally$"):
+        RemoteFile("x.bin", lambda: Address(url), connections)
 
 
 def test_less_than_asked_without_a_length(file: RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:

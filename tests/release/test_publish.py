@@ -335,6 +335,27 @@ def test_a_release_that_changes_while_it_is_brought(
     assert not place["complete"] and words in place["error"]
 
 
+@pytest.mark.parametrize("name", HUBS)
+@pytest.mark.parametrize("file", [QUANT, "README.md", "SHA256SUMS", "manifest.json"])
+def test_what_changes_after_the_release_was_verified_is_not_published(
+    writing: LoopbackHub, release: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str
+) -> None:
+    before, carry_out = wanted(release), publishing.carry_out
+
+    def late(*arguments: Any, **options: Any) -> Publication:
+        data = (release / file).read_bytes()
+        (release / file).write_bytes(data[:-4] + b"xyz\n")
+        return carry_out(*arguments, **options)
+
+    monkeypatch.setattr(publishing, "carry_out", late)
+    code, out, err = publish(release, *to(name, "--upload"))
+    assert code == ExitCode.UNCHECKED, out + err
+    assert f"{file} changed on this machine since the release was verified: run again" in out
+    # ModelScope makes a card of its own with the repository.
+    found, after = there(writing, name), wanted(release)
+    assert found.get(file) != after[file] and found.get("README.md") not in (before["README.md"], after["README.md"])
+
+
 def test_a_review_that_failed_once_is_not_on_record_for_ever(writing: LoopbackHub, release: Path) -> None:
     writing.storage.make("somebody/Tiny-GGUF", {"README.md": b"old"}, private=False, token=None)
     writing.faults.add(Fault("*/commit/*", status=403, times=1))

@@ -9,7 +9,7 @@ import pytest
 
 from requant.ground.digests import digest_file
 from requant.ground.errors import AccessError, SourceError
-from requant.places.destinations.destination import Fate, destination
+from requant.places.destinations.destination import Contents, Fate, destination
 from requant.release import publish
 from requant.release.verify import verify_release
 from support.forked import Call, Forks
@@ -22,11 +22,11 @@ PAPERS = ("SHA256SUMS", "manifest.json", "README.md")
 
 
 @pytest.fixture
-def found(writing: LoopbackHub, finished: Path) -> publish.Contents:
+def found(writing: LoopbackHub, finished: Path) -> Contents:
     return publish.contents(verify_release(finished))
 
 
-def run(found: publish.Contents, name: str) -> publish.Publication:
+def run(found: Contents, name: str) -> publish.Publication:
     wished = publish.wishes(found, review=False, private=False)
     planned = publish.plan(found, destination(NAMES[name]), wished, delete=False)
     return publish.carry_out(found, planned, wished, delete=False)
@@ -40,7 +40,7 @@ def forget(hub: LoopbackHub) -> None:
         path.unlink()
 
 
-def steps(hub: LoopbackHub, found: publish.Contents, name: str) -> list[int]:
+def steps(hub: LoopbackHub, found: Contents, name: str) -> list[int]:
     """The requests of an upload that nothing disturbs, by number: of each kind the first and the last one."""
     run(found, name)
     seen = [entry for entry in hub.requests if entry.path != ONCE_A_PROCESS]
@@ -51,7 +51,7 @@ def steps(hub: LoopbackHub, found: publish.Contents, name: str) -> list[int]:
     ]
 
 
-def require_no_half_truth(hub: LoopbackHub, found: publish.Contents) -> None:
+def require_no_half_truth(hub: LoopbackHub, found: Contents) -> None:
     """Papers of the release stand only where all is that was to come before them."""
     repo = hub.repos.get(("models", "somebody/Tiny"))
     now = repo.at("main") if repo else None
@@ -64,7 +64,7 @@ def require_no_half_truth(hub: LoopbackHub, found: publish.Contents) -> None:
     assert not any(order) or all(there for name, there in right.items() if name not in PAPERS), right
 
 
-def require_end(hub: LoopbackHub, found: publish.Contents, name: str) -> None:
+def require_end(hub: LoopbackHub, found: Contents, name: str) -> None:
     """Run again without faults: complete, and exactly the release."""
     hub.faults.clear()
     assert run(found, name).error is None
@@ -86,7 +86,7 @@ ONCE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("fault", ONCE.values(), ids=ONCE)
-def test_a_request_fails_once(writing: LoopbackHub, found: publish.Contents, name: str, fault: dict[str, Any]) -> None:
+def test_a_request_fails_once(writing: LoopbackHub, found: Contents, name: str, fault: dict[str, Any]) -> None:
     for number in steps(writing, found, name):
         struck = writing.faults.add(Fault(times=1, skip=number, **fault))
         published = tried(lambda: run(found, name))
@@ -125,7 +125,7 @@ WHERE = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", FOREVER)
-def test_a_request_always_fails(writing: LoopbackHub, found: publish.Contents, name: str, status: int) -> None:
+def test_a_request_always_fails(writing: LoopbackHub, found: Contents, name: str, status: int) -> None:
     for path in WHERE[name]:
         writing.faults.add(Fault(path, status=status))
         published = run(found, name)
@@ -136,7 +136,7 @@ def test_a_request_always_fails(writing: LoopbackHub, found: publish.Contents, n
         forget(writing)
 
 
-def test_modelscope_stops_between_two_files(writing: LoopbackHub, found: publish.Contents) -> None:
+def test_modelscope_stops_between_two_files(writing: LoopbackHub, found: Contents) -> None:
     """Of all states in between none looks finished, and what is there is counted."""
     for number in range(len(found.files)):
         writing.faults.add(Fault("*/commit/*", status=500, skip=number))
@@ -149,12 +149,12 @@ def test_modelscope_stops_between_two_files(writing: LoopbackHub, found: publish
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_slow_hub(writing: LoopbackHub, found: publish.Contents, name: str) -> None:
+def test_a_slow_hub(writing: LoopbackHub, found: Contents, name: str) -> None:
     writing.faults.add(Fault(kind="slow", rate=20_000))
     assert run(found, name).error is None
 
 
-def test_a_hub_that_cannot_be_read_back(writing: LoopbackHub, found: publish.Contents) -> None:
+def test_a_hub_that_cannot_be_read_back(writing: LoopbackHub, found: Contents) -> None:
     """What was brought is not known then, and not said."""
     writing.faults.add(Fault("/api/models/somebody/Tiny/revision/*", status=500, skip=1))
     published = run(found, "huggingface")
@@ -172,7 +172,7 @@ CASES = [(name, path) for name, paths in KILLED.items() for path in paths]
 @pytest.mark.parametrize(("name", "path"), CASES, ids=[f"{name} {path.strip('*/')}" for name, path in CASES])
 def test_killed_after_a_request(
     writing: LoopbackHub,
-    found: publish.Contents,
+    found: Contents,
     forks: Forks,
     asked: Callable[..., Call],
     tmp_path: Path,

@@ -231,6 +231,19 @@ def test_the_same_release(pair: Diff) -> None:
     assert judge("x", "portable", replace(pair, found=ReleaseDiff((), (), 5))).verdict == SAME
 
 
+@pytest.mark.parametrize("arithmetic", ["portable", "native"])
+def test_a_release_is_verified_before_it_is_called_the_same(tmp_path: Path, arithmetic: str) -> None:
+    a, b = (write_release(tmp_path / name) for name in "ab")
+    same = Diff(a, b, ReleaseDiff((), (), 5))
+    assert (judge("x", arithmetic, same).verdict, judge("x", arithmetic, same).others) == (SAME, ())
+    (a / "model-Q8_0.gguf").write_bytes(b"planted")
+    found = judge("x", arithmetic, same)
+    assert (found.verdict, found.others) == (DIFFERS, ("model-Q8_0.gguf",))
+    (a / "SHA256SUMS").unlink()
+    found = judge("x", arithmetic, same)
+    assert found.verdict == DIFFERS and "SHA256SUMS" in found.others[0]
+
+
 def test_portable_calibration_leaves_no_room(pair: Diff) -> None:
     assert judge("x", "portable", pair).verdict == DIFFERS
 

@@ -16,15 +16,16 @@ from requant.documents.consistency import disagreements
 from requant.documents.file_names import ATTESTATION, EVALUATION
 from requant.documents.manifest import read_manifest
 from requant.ground.canonical import canonical, parse
+from requant.ground.digests import Digest, digest_file
 from requant.ground.errors import FormatError
 from requant.ground.text import in_units
 from requant.release.card import write_card
 from requant.release.keys import new_key
 from requant.release.signing import sign_release
-from requant.release.verify import verify_release
+from requant.release.verify import _off_card, verify_release
 from support.checkout import ROOT
 from support.measured import evaluation
-from support.small_release import IMATRIX, QUANT, finish, resum
+from support.small_release import IMATRIX, QUANT, finish, resum, write_release
 
 GOLDEN = ROOT / "tests" / "golden" / "v1"
 
@@ -137,7 +138,7 @@ def test_a_manifest_that_lies(release: Path, path: str, value: object) -> None:
 def test_a_card_that_was_retouched(release: Path) -> None:
     card = release / "README.md"
     honest = card.read_text()
-    card.write_text(honest.replace("Q4_K_M", "Q8_0"))
+    card.write_text(honest.replace("the model as Q4_K_M", "the model as Q8_0"))
     assert card.read_text() != honest
     resum(release)
     assert verify_release(release).verdict == "unchecked"
@@ -145,6 +146,50 @@ def test_a_card_that_was_retouched(release: Path) -> None:
     card.write_text(honest.replace("Q4_K_M", "0" * 64))
     resum(release)
     assert verify_release(release).verdict == "differs"
+
+
+def exchanged(text: str, one: str, other: str) -> str:
+    return text.replace(one, "@").replace(other, one).replace("@", other)
+
+
+# What is made of a card, by the digests and sizes of its two files, and what the findings are about.
+RETOUCHED: dict[str, tuple[Callable[[str, Digest, Digest], str], set[str]]] = {
+    "more words": (lambda text, a, b: f"{text}More words.\n", set()),
+    "other line ends": (lambda text, a, b: text.replace("\n", "\r\n"), set()),
+    "digests exchanged": (lambda text, a, b: exchanged(text, a.sha256, b.sha256), {IMATRIX, QUANT}),
+    "digests exchanged once": (
+        lambda text, a, b: exchanged(text[:9000], a.sha256, b.sha256) + text[9000:], {IMATRIX, QUANT}
+    ),
+    "a larger size": (lambda text, a, b: text.replace(f"{a.size:,} B", f"5{a.size:,} B"), {IMATRIX}),
+    "sizes exchanged": (lambda text, a, b: exchanged(text, f"{a.size:,} B", f"{b.size:,} B"), {IMATRIX, QUANT}),
+    "a digest in upper case": (lambda text, a, b: f"{text}{'AB' * 32}\n", {""}),
+    "a digest behind a word": (lambda text, a, b: f"{text}sha256_{'ab' * 32}\n", {""}),
+    "its own digest in upper case": (lambda text, a, b: f"{text}{a.sha256.upper()}\n", set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "names"), RETOUCHED.values(), ids=RETOUCHED)
+def test_digests_and_sizes_of_a_card(
+    release: Path, change: Callable[[str, Digest, Digest], str], names: set[str]
+) -> None:
+    card, files = release / "README.md", (digest_file(release / name) for name in (IMATRIX, QUANT))
+    card.write_bytes(change(card.read_text(), *files).encode())
+    resum(release)
+    assert places(release) == {f"README.md: {name}" if name else "README.md" for name in names}
+
+
+@pytest.mark.parametrize("kind", ["golden", "measured", "in shards"])
+def test_every_card_of_ours_says_them(measured: Path, tmp_path: Path, kind: str) -> None:
+    """Whichever version wrote it: none is accused because this one writes another."""
+    cards = {
+        "golden": lambda: GOLDEN,
+        "measured": lambda: measured,
+        "in shards": lambda: write_release(tmp_path / "s", 2),
+    }
+    folder = cards[kind]()
+    text = (folder / "README.md").read_text()
+    for name, digest in read_manifest(folder / "manifest.json").files.items():
+        assert [*_off_card(text, name, digest)] == []
 
 
 def test_with_a_key(release: Path, key: Path, tmp_path: Path) -> None:

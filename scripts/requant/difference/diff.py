@@ -153,7 +153,7 @@ def _release_lines(found: ReleaseDiff) -> Iterator[str]:
     for file in found.files:
         yield ""
         sides = (f"{digest.size:,} B {digest.sha256}" if digest else "no such file" for digest in file.digests)
-        yield f"{printable(file.name)}{'' if file.matters else ' (not described by the manifest)'}"
+        yield f"{printable(file.name)}{'' if file.described else ' (not described by the manifest)'}"
         yield from (f"  {label} {side}" for label, side in zip("AB", sides, strict=True))
         if file.problem:
             yield f"  {file.problem}"
@@ -247,7 +247,7 @@ def _tensor(tensor: TensorDiff) -> dict[str, Any]:
 
 def _file(file: FileDiff) -> dict[str, Any]:
     a, b = (_digest(digest) for digest in file.digests)
-    entry: dict[str, Any] = {"name": printable(file.name), "a": a, "b": b, "described": file.matters}
+    entry: dict[str, Any] = {"name": printable(file.name), "a": a, "b": b, "described": file.described}
     if isinstance(file.detail, GGUFDiff):
         entry["gguf"] = _gguf(file.detail)
     elif file.detail:

@@ -1,19 +1,30 @@
 """What differs between two release folders: file by file, and inside each file that both have.
 
-Two releases are the same when their manifests are equal, and every file that the manifests describe. The card and
-``SHA256SUMS`` follow from these and from the version of requant that wrote them; a difference in them is only told.
+Two releases are the same when their manifests are equal, and every file that the manifests describe, and neither holds
+anything else. Papers follow from these and from the version of requant that wrote them, or are made later, and hubs add
+files of their own: a difference in those is only told.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from requant.difference.ggufs import Change, GGUFDiff, Open, diff_gguf
 from requant.difference.imatrices import Comparison, compare
 from requant.difference.summary import summed_up
-from requant.documents.file_names import IMATRIX, MANIFEST
+from requant.documents.file_names import (
+    BILL_OF_MATERIALS,
+    CARD,
+    EVALUATION,
+    IMATRIX,
+    LEFT_BY_HUBS,
+    MANIFEST,
+    SIGNATURES,
+    SUMS,
+)
 from requant.documents.manifest import alike, read_manifest
 from requant.formats.gguf_values import ABSENT
 from requant.ground.digests import Digest, digest_file
@@ -22,6 +33,8 @@ from requant.ground.text import counted, printable
 
 LONGEST = 120
 """Characters of a manifest's value that are shown at most."""
+ONLY_TOLD = frozenset((CARD, MANIFEST, SUMS, *SIGNATURES, EVALUATION, BILL_OF_MATERIALS, *LEFT_BY_HUBS))
+"""Files of the folder itself that may differ between equal releases; what manifests say is compared key by key."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +42,20 @@ class FileDiff:
     """One file that is not the same in both folders.
 
     ``digests`` are those in A and B, ``None`` where the folder has no such file. ``detail`` is what differs inside it,
-    where requant can tell; ``problem`` is one sentence on what cannot be told. ``matters`` is whether the manifests
-    describe the file.
+    where requant can tell; ``problem`` is one sentence on what cannot be told. ``described`` is whether a manifest
+    describes the file.
     """
 
     name: str
     digests: tuple[Digest | None, Digest | None]
     detail: GGUFDiff | Comparison | None
     problem: str | None
-    matters: bool
+    described: bool
+
+    @property
+    def matters(self) -> bool:
+        """Whether releases that differ in the file are not the same."""
+        return self.described or self.name not in ONLY_TOLD
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,7 @@ class ReleaseDiff:
 
     @property
     def same(self) -> bool:
-        """Whether the manifests are equal, and all that they describe."""
+        """Whether the manifests are equal, and all that they describe, and there is nothing else."""
         return not self.manifest and not any(file.matters for file in self.files)
 
     @property
@@ -82,7 +100,8 @@ def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
     found, equal = [], 0
     for name in sorted({*_names("A", a), *_names("B", b), *described}):
         digests = (_digest("A", a / name), _digest("B", b / name))
-        if digests[0] != digests[1] or (digests[0] is None and name in described):
+        # What is no file in either was listed, or is described, and cannot be compared.
+        if digests[0] != digests[1] or digests[0] is None:
             detail, problem = _look_inside(a / name, b / name, quantizer) if all(digests) else (None, None)
             found.append(FileDiff(name, digests, detail, problem, name in described))
         else:
@@ -91,9 +110,22 @@ def diff_releases(a: Path, b: Path, quantizer: Open) -> ReleaseDiff:
 
 
 def _names(label: str, folder: Path) -> list[str]:
-    """Files of the folder itself; hubs and their clients leave hidden ones, which are no part of a release."""
+    """Whatever lies in the folder and below it but folders; hubs and their clients leave hidden ones at its top."""
     with naming(label, folder):
-        return [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        names = (path.relative_to(folder) for path in _everything(folder))
+        return [name.as_posix() for name in names if not name.parts[0].startswith(".")]
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    """Links to folders are not followed, as they may lead back."""
+    for inner, folders, files in os.walk(folder, onerror=_fail):
+        here = Path(inner)
+        yield from (here / name for name in files)
+        yield from (here / name for name in folders if (here / name).is_symlink())
+
+
+def _fail(error: OSError) -> NoReturn:
+    raise error
 
 
 def _digest(label: str, path: Path) -> Digest | None:

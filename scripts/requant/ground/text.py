@@ -11,6 +11,9 @@ ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://\S*?)([)>'\"`,.;:]*)(?!\S)")
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(:\d*)?")
 """A host with its port, as RFC 3986 writes it behind the user."""
 
+REVISED = ("hf", "ms")
+"""Schemes of ours, whose addresses may name a revision behind an ``@``."""
+
 _HIDDEN: set[str] = set()
 """Tokens that this process has in use."""
 
@@ -66,10 +69,15 @@ def bare(address: str) -> str:
     authority, slash, path = rest.partition("/")
     plain = re.split("[?#]", authority, maxsplit=1)[0]
     host = plain.rpartition("@")[2]
-    # A password with a slash, a question mark or a hash in it looks like a path or a query.
-    if not AUTHORITY.fullmatch(host) or "@" in authority[len(plain) :]:
+    found = AUTHORITY.fullmatch(host)
+    # A password with a slash, a question mark or a hash in it looks like a path or a query, and a user like a host.
+    if not found or "@" in authority[len(plain) :] or (found[2] and "@" in path):
         return f"{scheme}://..."
-    return f"{scheme}://{host}{re.split('[?#]', slash + path, maxsplit=1)[0] if plain == authority else ''}"
+    shown_path = re.split("[?#]", slash + path, maxsplit=1)[0] if plain == authority else ""
+    # An address in an address has secrets of its own.
+    if "://" in shown_path or ("@" in shown_path and scheme not in REVISED):
+        return f"{scheme}://{host}/..."
+    return f"{scheme}://{host}{shown_path}"
 
 
 def plain(value: Any) -> Any:

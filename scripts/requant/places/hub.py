@@ -35,8 +35,8 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoSibling
 from huggingface_hub.utils._headers import build_hf_headers
 
-from requant.ground.digests import GIT_ID, Known, check_file, open_partial
-from requant.ground.errors import AccessError, SourceError
+from requant.ground.digests import GIT_ID, SHA256, Known, check_file, digest_file, open_partial
+from requant.ground.errors import AccessError, PinnedBytesError, SourceError
 from requant.ground.logs import tell_here
 from requant.ground.text import first_line
 from requant.places import retry
@@ -256,14 +256,7 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Know
     with hub.explaining(), _unhidden():
         for name, expected in files.items():
             download = partial(hf_hub_download, repo, name, repo_type="dataset", revision=revision)
-            path = Path(retried(download))
-            try:
-                check_file(path, expected, f"{repo}/{name}")
-            except Exception:
-                # A damaged file must not stay in the cache, where the next run would trust it.
-                path.resolve().unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
-                raise
+            proven(Path(retried(download)), expected, f"{repo}/{name}")
         datasets.disable_progress_bars()
         try:
             rows = retried(lambda: datasets.load_dataset(repo, config, revision=revision, split=split))
@@ -274,6 +267,24 @@ def dataset_rows(repo: str, config: str, revision: str, files: Mapping[str, Know
         raise SourceError(f"{hub.shown} has no column text, only {', '.join(rows.column_names)}: pin another data set")
     for row in rows:
         yield row["text"]
+
+
+def proven(path: Path, expected: Known, name: str) -> None:
+    """Hold a file of the user's own cache against its pin; only one that is damaged there is removed.
+
+    Raises:
+        PinnedBytesError: when it is not the pinned one; where it stays, that is said.
+    """
+    try:
+        check_file(path, expected, name)
+    except PinnedBytesError as error:
+        blob = path.resolve()
+        # The client calls a large file by its SHA-256. A damaged one would be trusted by the next run.
+        if not SHA256.fullmatch(blob.name) or digest_file(blob).sha256 == blob.name:
+            raise PinnedBytesError(f"{error}; it stays in {blob}: correct the pin, or remove that file") from error
+        blob.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
 
 
 def retried(call: Callable[[], T]) -> T:

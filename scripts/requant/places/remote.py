@@ -20,7 +20,7 @@ from requant import __version__
 from requant.formats.ranged import check_range
 from requant.ground.errors import PlaceError, SourceError
 from requant.places.addresses import Address, checked, redirected
-from requant.places.byteranges import CONTENT_RANGE, MOST_HEAD, boundary, parts
+from requant.places.byteranges import CONTENT_RANGE, MOST_HEAD, boundary, parts, total
 from requant.places.pace import GRANTS, Rate
 from requant.places.retry import retried
 from requant.places.spans import MAX_SPANS, Span, cut, merged, packed
@@ -248,22 +248,23 @@ class RemoteFile:
         """Check an answer, and read no more of its body than was asked for."""
         _require_success(answer, self.name)
         if answer.status_code == 416:
-            if self._size is not None or answer.headers.get("Content-Range") != "bytes */0":
+            if self._size is not None or answer.headers.get("Content-Range", "").lower() != "bytes */0":
                 raise SourceError(f"{self.name} changed on the server: start again, or name a fixed revision")
             self._size = 0
             return b""
         self._require_plain(answer)
-        total, length = stop, str(stop - start)
+        whole: int | None = stop
+        length = str(stop - start)
         if answer.status_code == 206:
             found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             given = answer.headers.get("Content-Length", length)
             if not found or (int(found[1]), int(found[2])) != (start, stop - 1) or given != length:
                 raise SourceError(f"{self.name} comes with other bytes than were asked for: use another source")
-            total = int(found[3])
+            whole = total(found)
         elif (answer.status_code, start, stop) != (200, 0, self._size):
             # 200 is right for all of a file; ModelScope answers so for small ones.
             raise SourceError(f"{self.name} lies on a server that does not serve ranges: {BY_HAND}")
-        self._require_same(answer, total)
+        self._require_same(answer, whole)
         body = self._received(answer, stop - start)
         if len(body) > stop - start:
             raise SourceError(f"{self.name} comes with more bytes than were asked for: {BY_HAND}")
@@ -286,13 +287,13 @@ class RemoteFile:
         self._require_plain(answer)
         most = sum(stop - start + MOST_HEAD for start, stop in pack) + MOST_HEAD
         try:
-            found = {span: (total, body) for span, total, body in parts(self._received(answer, most), between)}
+            found = {span: (whole, body) for span, whole, body in parts(self._received(answer, most), between)}
         except ValueError as error:
             raise _OneOnlyError from error
         if found.keys() != set(pack):
             raise _OneOnlyError
-        for total, _ in found.values():
-            self._require_same(answer, total)
+        for whole, _ in found.values():
+            self._require_same(answer, whole)
         return [found[span][1] for span in pack]
 
     def _received(self, answer: "httpx2.Response", most: int) -> bytes:
@@ -314,16 +315,19 @@ class RemoteFile:
         if self._size is None and answer.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise PlaceError(f"{self.name} is a web page: name the file itself, as hubs do with /resolve/")
         encoding = answer.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
+        if encoding.lower() != "identity":
             raise SourceError(f"{self.name} comes compressed ({encoding[:20]!r}), unasked: {BY_HAND}")
 
-    def _require_same(self, answer: "httpx2.Response", total: int) -> None:
-        """Hold the size of the file and its ETag against what was answered before."""
-        etag = answer.headers.get("ETag")
+    def _require_same(self, answer: "httpx2.Response", whole: int | None) -> None:
+        """Hold the size of the file, where it is said, and its ETag against what was answered before."""
+        # Caches of one server may differ in whether they call the same tag weak.
+        etag = answer.headers.get("ETag", "").removeprefix("W/") or None
         with self._lock:
-            self._size = total if self._size is None else self._size
+            self._size = whole if self._size is None else self._size
+            if self._size is None:
+                raise SourceError(f"{self.name} comes without its size: {BY_HAND}")
             self._etag = self._etag or etag
-            if total != self._size or etag not in (None, self._etag):
+            if whole not in (None, self._size) or etag not in (None, self._etag):
                 raise SourceError(f"{self.name} changed on the server: start again, or name a fixed revision")
 
 

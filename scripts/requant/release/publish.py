@@ -4,16 +4,14 @@ Large files go first and sums, manifest and card last, so that whoever looks mea
 Nothing is remembered from run to run: what is there is asked of the hub, so a run that was stopped is repeated safely.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from requant.documents.file_names import CARD, LEFT_BY_HUBS, MANIFEST, SIGNATURES, SUMS
 from requant.documents.manifest import read_manifest
 from requant.ground.digests import Digest, Known, check_file, digest_file, git_blob
 from requant.ground.errors import MismatchError, PinnedBytesError, RequantError, SourceError, StaleError, sentence
 from requant.ground.text import listed
-from requant.places.destinations.destination import Change, Destination, Fate, Held, Wishes
+from requant.places.destinations.destination import Change, Contents, Destination, Fate, Held, Wishes, changed
 from requant.places.place import checked_names
 from requant.release.verify_verdict import Verification
 
@@ -21,14 +19,6 @@ PENDING = (Fate.NEW, Fate.REPLACED, Fate.DELETED)
 """What there is to do."""
 PAPERS = (SUMS, MANIFEST, CARD)
 """What makes a release look finished, in the order in which it is brought."""
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The files of a verified release, by name, in the order in which they are brought."""
-
-    folder: Path
-    files: Mapping[str, Digest]
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ def carry_out(release: Contents, planned: Plan, wished: Wishes, *, delete: bool)
     error: RequantError | None = None
     try:
         if planned.pending:
-            planned.destination.change(release.folder, planned.changes, planned.held, wished)
+            planned.destination.change(release, planned.changes, planned.held, wished)
     except RequantError as raised:
         error = raised
     except OSError as raised:
@@ -119,17 +109,13 @@ def _disagreement(release: Contents, found: Plan) -> RequantError:
     where = f"{found.destination.repo} on {found.destination.endpoint}"
     left = [name for name, _ in found.pending]
     known = {name: found.held.files[name] for name, fate in found.changes if fate is Fate.REPLACED}
-    if changed := [name for name in known if digest_file(release.folder / name) != release.files[name]]:
-        return _changed(changed)
+    if other := [name for name in known if digest_file(release.folder / name) != release.files[name]]:
+        return changed(other)
     if other := [name for name in known if known[name].proves_content]:
         return MismatchError(f"{where} records other bytes of {listed(other)} than were brought: run again")
     if known:
         return SourceError(f"{where} took everything and records no digest of {listed([*known])}: not checked")
     return SourceError(f"{where} took everything and does not show {listed(left)} as it should: run again")
-
-
-def _changed(names: list[str]) -> StaleError:
-    return StaleError(f"{listed(names)} changed on this machine since the release was verified: run again")
 
 
 def _unread(error: OSError) -> StaleError:
@@ -151,7 +137,7 @@ def _fate(release: Contents, name: str, known: Known | None) -> Fate:
     try:
         check_file(path, Known(digest.size, digest.sha256, blob))
     except PinnedBytesError as error:
-        raise _changed([name]) from error
+        raise changed([name]) from error
     return Fate.SAME if known.git_blob == blob else Fate.REPLACED
 
 

@@ -13,8 +13,8 @@ from requant.ground.errors import FormatError
 from requant.ground.exit_codes import ExitCode, exit_code
 from requant.ground.text import counted, in_units, listed, printable, without_secrets
 from requant.pipeline import layout
-from requant.places.destinations.destination import Fate
-from requant.release.publish import Contents, Plan, Publication
+from requant.places.destinations.destination import Contents, Fate
+from requant.release.publish import Plan, Publication
 
 LONGEST = 1 << 24
 """Bytes of a record: room for a hundred places of a release of a thousand files."""

@@ -1,15 +1,17 @@
 """What a rebuilt release says of the audited one: a verdict, and a report for people and as JSON.
 
-A release is ``same`` if the rebuilt one has an equal manifest and equal files. Portable calibration gives the same
-bytes everywhere, so anything else ``differs``. Native and CUDA calibration do not: there a release is ``close`` if only
-the importance matrix and the tensors quantized with it differ, and all of ``TOLERANCE`` holds. That the audited quant
-is exactly what the audited importance matrix gives is then for ``requant audit`` to prove.
+A release is ``same`` if the rebuilt one has an equal manifest and equal files, and it agrees with itself. Portable
+calibration gives the same bytes everywhere, so anything else ``differs``. Native and CUDA calibration do not: there a
+release is ``close`` if only the importance matrix and the tensors quantized with it differ, and all of ``TOLERANCE``
+holds. That the audited quant is exactly what the audited importance matrix gives is then for ``requant audit`` to
+prove.
 """
 
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any
 
 from requant.difference import diff as difference
@@ -21,8 +23,9 @@ from requant.documents.file_names import MANIFEST
 from requant.documents.manifest import Manifest, alike, read_manifest
 from requant.documents.reports import REBUILD
 from requant.formats.ggml import PLAIN
+from requant.ground.errors import FormatError
 from requant.ground.exit_codes import ExitCode
-from requant.ground.text import table
+from requant.ground.text import printable, table
 from requant.release.verify import verify_release
 from requant.toolchain.variants import PORTABLE
 
@@ -48,7 +51,8 @@ class Check:
 class Rebuilt:
     """An audited release beside the rebuilt one (A and B), and what that means.
 
-    ``checks`` are the bounds where calibration may vary, ``others`` differences that no calibration explains.
+    ``checks`` are the bounds where calibration may vary, ``others`` differences that no calibration explains, and
+    where the audited release does not agree with itself.
     """
 
     name: str
@@ -74,7 +78,7 @@ class Rebuilt:
 
 
 def judge(name: str, arithmetic: str, found: Diff) -> Rebuilt:
-    """Give a verdict on two release folders.
+    """Give a verdict on two release folders; the audited one is verified before it is called the same.
 
     Args:
         name: the recipe's.
@@ -83,7 +87,8 @@ def judge(name: str, arithmetic: str, found: Diff) -> Rebuilt:
     """
     assert isinstance(found.found, ReleaseDiff)
     if found.same:
-        return Rebuilt(name, found, SAME)
+        contradictions = tuple(_contradictions(found.a))
+        return Rebuilt(name, found, DIFFERS if contradictions else SAME, others=contradictions)
     if arithmetic == PORTABLE:
         return Rebuilt(name, found, DIFFERS)
     others, checks = tuple(_unexplained(found, found.found)), tuple(_checks(found.found))
@@ -91,10 +96,18 @@ def judge(name: str, arithmetic: str, found: Diff) -> Rebuilt:
     return Rebuilt(name, found, CLOSE if passed else DIFFERS, checks, others)
 
 
+def _contradictions(folder: Path) -> Iterator[str]:
+    """Where a release does not agree with itself, or why that cannot be told: then nobody can call it the same."""
+    try:
+        yield from (finding.where for finding in verify_release(folder).findings)
+    except FormatError as error:
+        yield printable(str(error))
+
+
 def _unexplained(found: Diff, releases: ReleaseDiff) -> Iterator[str]:
     """Differences that another processor's calibration does not explain."""
     # Digests are left out below, so it must have been shown that they are those of the files.
-    yield from (finding.where for finding in verify_release(found.a).findings)
+    yield from _contradictions(found.a)
     manifests = [read_manifest(side / MANIFEST) for side in (found.a, found.b)]
     pairs = zip(alike(*manifests), manifests, strict=True)
     a, b = (_without_measurements(document, manifest) for document, manifest in pairs)

@@ -5,7 +5,7 @@ come from the named weights, for which there is the audit.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,6 +36,7 @@ from requant.formats.weights_root import TensorEntry
 from requant.ground.canonical import canonical
 from requant.ground.digests import SHA256, Digest, digest_file, read_small
 from requant.ground.errors import AttestationError, FormatError
+from requant.ground.markdown import code
 from requant.ground.text import printable, shown
 from requant.pipeline.describe import describe_with_progress, tensor_entries
 from requant.places.place import LocalPlace
@@ -48,12 +49,15 @@ from requant.release.verify_verdict import Share, Verification
 LONGEST_PAPER = 1 << 22
 PAPERS = {CARD: ("the card", "digests and sizes"), BILL_OF_MATERIALS: ("the bill", "digests")}
 """What is rendered from the manifest, how it is called, and what of it must hold whichever version wrote it."""
-NAMED_SHA256 = re.compile(rf"\b{SHA256.pattern}\b")
+NAMED_SHA256 = re.compile(rf"(?i)(?<![0-9a-f]){SHA256.pattern}(?![0-9a-f])")
+NAMED_SIZE = re.compile(r"(?<![\d.,])\d[\d,]* B\b")
 WITHOUT_MANIFEST = f"recipe, inputs, tensors and card: the folder holds no {MANIFEST}"
 WITHOUT_STATEMENT = f"{ATTESTATION}: it speaks of the {MANIFEST}"
 
 Tensors: TypeAlias = dict[str, TensorEntry]
 """By name."""
+Off: TypeAlias = Callable[[str, str, Digest], Iterator[str]]
+"""What of a file, by name and digest, a paper's text does not say."""
 
 
 @dataclass(frozen=True)
@@ -218,8 +222,7 @@ def _check(release: _Release) -> Iterator[Disagreement]:
             return
     if CARD in looks:
         card = render_card(manifest.document, evaluation)
-        values = {name: [digest.sha256, f"{digest.size:,} B"] for name, digest in manifest.files.items()}
-        yield from _check_paper(release, CARD, card, values, evaluation)
+        yield from _check_paper(release, CARD, card, _off_card, evaluation)
 
 
 def _check_tensors(file: str, wanted: Sequence[TensorEntry], look: Look) -> Iterator[Disagreement]:
@@ -269,26 +272,38 @@ def _check_imatrix(folder: Path, wanted: ImatrixEntry) -> Iterator[Disagreement]
 
 def _check_bill(release: _Release) -> Iterator[Disagreement]:
     if BILL_OF_MATERIALS in release.looks:
-        digests = {name: [digest.sha256] for name, digest in release.manifest.files.items()}
-        yield from _check_paper(release, BILL_OF_MATERIALS, bill_of_materials(release.manifest), digests, None)
+        yield from _check_paper(release, BILL_OF_MATERIALS, bill_of_materials(release.manifest), _off_bill, None)
 
 
 def _check_paper(
-    release: _Release, paper: str, rendered: bytes, values: Mapping[str, Sequence[str]],
-    evaluation: Mapping[str, Any] | None,
-) -> Iterator[Disagreement]:  # fmt: skip
-    """A paper is the one that this version writes, or at least has each file's ``values`` and no other digests."""
+    release: _Release, paper: str, rendered: bytes, off: Off, evaluation: Mapping[str, Any] | None
+) -> Iterator[Disagreement]:
+    """A paper is the one that this version writes, or at least has each file's values (see ``off``) and no others."""
     found = read_small(release.folder / paper, LONGEST_PAPER)
     if found == rendered:
         return
     text, (called, firm) = found.decode(errors="replace"), PAPERS[paper]
-    for name, value in ((name, value) for name, each in values.items() for value in each):
-        if value not in text:
-            yield Disagreement(f"{paper}: {name}", value, f"not in {called}")
+    for name, digest in release.manifest.files.items():
+        yield from (Disagreement(f"{paper}: {name}", value, f"not in {called}") for value in off(text, name, digest))
     known = set(NAMED_SHA256.findall(canonical([release.manifest.document, evaluation]).decode()))
-    for other in sorted(set(NAMED_SHA256.findall(text)) - known):
+    for other in sorted(set(NAMED_SHA256.findall(text.lower())) - known):
         yield Disagreement(paper, "only digests that the manifest has", other)
     release.unchecked.append(f"{paper} beyond its {firm}: this version of requant writes another one")
+
+
+def _off_card(text: str, name: str, digest: Digest) -> Iterator[str]:
+    """What a card does not say of a file where it says such: in lines as of ``SHA256SUMS``, and in rows of tables."""
+    own = re.findall(rf"(?m)^(?:{SHA256.pattern}  {re.escape(name)}|\| {re.escape(code(name))} \|.*?)\r?$", text)
+    for kind, value in ((NAMED_SHA256, digest.sha256), (NAMED_SIZE, f"{digest.size:,} B")):
+        said = [values for line in own if (values := kind.findall(line))]
+        if not said or not all(value in values for values in said):
+            yield value
+
+
+def _off_bill(text: str, _: str, digest: Digest) -> Iterator[str]:
+    """What a bill does not say at all; of which file it says it is not compared."""
+    if digest.sha256 not in text:
+        yield digest.sha256
 
 
 def _check_attestation(release: _Release, key: SSlibKey | None, findings: list[Disagreement]) -> str | None:

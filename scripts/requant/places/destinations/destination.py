@@ -6,9 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
-from requant.ground.digests import Known
-from requant.ground.errors import PlaceError
-from requant.ground.text import did_you_mean, printable
+from requant.ground.digests import Digest, Known
+from requant.ground.errors import PlaceError, StaleError
+from requant.ground.text import did_you_mean, listed, printable
 from requant.places.addresses import Label
 from requant.places.pages import HUGGING_FACE, MODELSCOPE
 from requant.places.repository import ID, Advice
@@ -63,6 +63,19 @@ class Wishes:
     private: bool = False
 
 
+@dataclass(frozen=True)
+class Contents:
+    """The files of a verified release, by name, in the order in which they are brought."""
+
+    folder: Path
+    files: Mapping[str, Digest]
+
+
+def changed(names: Sequence[str]) -> StaleError:
+    """What to say of files that are not the verified ones any more."""
+    return StaleError(f"{listed(names)} changed on this machine since the release was verified: run again")
+
+
 class Destination(Protocol):
     """A repository on a hub, which may not exist yet."""
 
@@ -86,12 +99,13 @@ class Destination(Protocol):
         """
         ...
 
-    def change(self, folder: Path, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
-        """Bring there what is new or replaced in ``folder``, and delete what is to be deleted, in this order.
+    def change(self, release: Contents, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
+        """Bring there what is new or replaced of ``release``, and delete what is to be deleted, in this order.
 
-        Bytes that an earlier call brought are not sent again.
+        Bytes that an earlier call brought are not sent again, and none are published that are not the verified ones.
 
         Raises:
+            StaleError: when a file is not the verified one any more.
             SourceError: when the hub refuses or keeps failing; what came through until then stays.
         """
         ...

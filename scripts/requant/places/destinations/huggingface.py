@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
@@ -19,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 from requant.ground.errors import AccessError
 from requant.ground.text import hide
 from requant.places.addresses import Label
-from requant.places.destinations.destination import NAMED, Change, Fate, Held, Wishes
+from requant.places.destinations.destination import NAMED, Change, Contents, Fate, Held, Wishes, changed
 from requant.places.hub import FOREIGN, SENTENCES, HubRepository, resolved, retried
 from requant.places.repository import Sentence, explaining
 
@@ -70,13 +69,13 @@ class HubDestination:
             found = resolved(HubRepository(self.repo, request, advice=NAMED))
         return Held(True, request or nothing, found.commit, found.files)
 
-    def change(self, folder: Path, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
+    def change(self, release: Contents, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
         """Make one commit of it all; raises as the protocol says."""
         brought = [name for name, fate in changes if fate in (Fate.NEW, Fate.REPLACED)]
         for name in brought:
             # The client calls a file that is gone a wrong value.
-            (folder / name).stat()
-        additions = [CommitOperationAdd(name, folder / name) for name in brought]
+            (release.folder / name).stat()
+        additions = [CommitOperationAdd(name, release.folder / name) for name in brought]
         deletions = [CommitOperationDelete(name, is_folder=False) for name, fate in changes if fate is Fate.DELETED]
         with self._explaining():
             if not held.exists:
@@ -84,6 +83,11 @@ class HubDestination:
             # By itself, as the client tries again here, and where it makes the commit it does not.
             target = {"create_pr": True} if held.revision is None else {"revision": held.revision}
             HfApi().preupload_lfs_files(self.repo, additions, **target, free_memory=False)
+        # Of what is in storage now the client knows the digest; of small files it is taken here.
+        found = {each.path_in_repo: each.upload_info.sha256.hex() for each in additions}
+        if other := [name for name in brought if found[name] != release.files[name].sha256]:
+            raise changed(other)
+        with self._explaining():
             commit = partial(
                 HfApi().create_commit, self.repo, [*additions, *deletions], commit_message=wishes.title,
                 parent_commit=held.commit, **target,

@@ -24,11 +24,12 @@ from modelscope_hub.errors import (
 )
 from requests import RequestException, TooManyRedirects
 
+from requant.ground.digests import digest_file
 from requant.ground.errors import AccessError, SourceError, UnsupportedError
 from requant.ground.text import hide
 from requant.places import retry
 from requant.places.addresses import Label
-from requant.places.destinations.destination import NAMED, Change, Fate, Held, Wishes
+from requant.places.destinations.destination import NAMED, Change, Contents, Fate, Held, Wishes, changed
 from requant.places.modelscope import SENTENCES, ModelScopeRepository, RefusedError, client
 from requant.places.repository import Sentence, explaining
 
@@ -82,14 +83,16 @@ class ModelScopeDestination:
             return Held(False, MASTER, None, {})
         return Held(True, MASTER, None, listing)
 
-    def change(self, folder: Path, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
+    def change(self, release: Contents, changes: Sequence[Change], held: Held, wishes: Wishes) -> None:
         """Make one commit of each file, in this order; raises as the protocol says."""
         with self._explaining(), redirect_stdout(sys.stderr):  # the client tells on standard output what it does
             if not held.exists:
                 self._make(wishes)
             for name, fate in changes:
                 if fate in (Fate.NEW, Fate.REPLACED):
-                    self._bring(folder / name, wishes)
+                    if digest_file(release.folder / name) != release.files[name]:
+                        raise changed([name])
+                    self._bring(release.folder / name, wishes)
                 elif fate is Fate.DELETED:
                     self._delete(name, wishes)
 
