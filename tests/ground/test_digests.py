@@ -118,25 +118,8 @@ def test_the_rest_of_a_killed_run_is_not_used(tmp_path: Path) -> None:
     with named_when_whole(final) as temporary:
         assert not temporary.exists()
         temporary.write_bytes(b"second")
-    assert names(tmp_path) == sorted(["file", pass_name.parent.name])
+    assert names(tmp_path) == ["file"]
     assert final.read_bytes() == b"second"
-
-
-def test_two_writers_of_one_file(tmp_path: Path) -> None:
-    """Each has all its bytes until it is done; the last one names the file."""
-    final = tmp_path / "file"
-    with named_when_whole(final) as slow:
-        slow.write_bytes(b"slow")
-        with named_when_whole(final) as fast:
-            fast.write_bytes(b"fast")
-        assert (slow.read_bytes(), final.read_bytes()) == (b"slow", b"fast")
-    assert (names(tmp_path), final.read_bytes()) == (["file"], b"slow")
-
-
-def test_every_name_that_the_disk_takes(tmp_path: Path) -> None:
-    final = tmp_path / ("x" * 255)
-    write_bytes(final, b"x")
-    assert names(tmp_path) == [final.name]
 
 
 def test_nothing_written_is_no_file(tmp_path: Path) -> None:
@@ -164,26 +147,24 @@ def test_nothing_is_written_through_a_link_to_a_temporary_name(tmp_path: Path) -
     for there in (lambda part: part.symlink_to(victim), lambda part: part.symlink_to(tmp_path), Path.touch):
         there(tmp_path / ".out.part")
         write_bytes(tmp_path / "out", b"ours")
-        (tmp_path / ".out.part").unlink()
+    write_bytes(tmp_path / "out", b"ours")
     assert (victim.read_bytes(), (tmp_path / "out").read_bytes()) == (b"precious", b"ours")
     assert not (tmp_path / "out").is_symlink()
 
 
 def test_a_link_that_comes_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody guesses the name just before it is made; then it is made by another."""
+    """Somebody waits for the moment between removing and making; then nothing is made."""
     (tmp_path / "elsewhere").mkdir()
-    mkdir = os.mkdir
-    laid: list[str] = []
+    mkdir = Path.mkdir
 
-    def lay(path: str | Path, mode: int = 0o777) -> None:
-        if not laid and Path(path).suffix == ".part":
-            laid.append(Path(path).name)
-            Path(path).symlink_to(tmp_path / "elsewhere")
-        mkdir(path, mode)
+    def laid(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if path.name == ".out.part":
+            path.symlink_to(tmp_path / "elsewhere")
+        mkdir(path, mode, parents, exist_ok)
 
-    monkeypatch.setattr("os.mkdir", lay)
-    write_bytes(tmp_path / "out", b"ours")
-    assert names(tmp_path) == sorted([*laid, "elsewhere", "out"])
+    monkeypatch.setattr(Path, "mkdir", laid)
+    with pytest.raises(FileExistsError):
+        write_bytes(tmp_path / "out", b"ours")
     assert names(tmp_path / "elsewhere") == []
 
 

@@ -16,7 +16,6 @@ import pytest
 
 from requant.documents.pins import TABLE, read_pins
 from requant.documents.records import write_record
-from requant.ground.digests import named_when_whole
 from requant.ground.exit_codes import ExitCode
 from requant.machine.leftovers import free, leftovers
 from support.command import CODE, PYTHONPATH
@@ -127,13 +126,6 @@ def test_what_goes(here: Path, make: Callable[[Path], Path], why: str) -> None:
     assert free() == [found]
     assert not path.exists() and leftovers() == []
     assert everything(here.parent) == {name for name in with_it if not Path(name).is_relative_to(path)}
-
-
-def test_what_a_killed_writer_leaves_has_a_name_that_is_known(here: Path) -> None:
-    with named_when_whole(here / "results" / "Tiny" / "model.gguf") as temporary:
-        temporary.write_bytes(b"half")
-        aged(temporary.parent)
-        assert [here / found.path for found in leftovers()] == [temporary.parent]
 
 
 def everything(folder: Path) -> set[str]:

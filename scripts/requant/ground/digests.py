@@ -8,7 +8,7 @@ blob id: SHA-1 of ``blob <size>\\0`` followed by the content.
 import hashlib
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,12 +165,23 @@ def publish(temporary: Path, final: Path) -> None:
 def named_when_whole(final: Path) -> Iterator[Path]:
     """Give a temporary path near ``final`` to write to; it takes the name ``final`` only on success."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    # A folder of our own: nobody else can lay a link where we are about to write, or write there too.
-    # Its name is short, as the file's own may be as long as the disk takes.
-    with tempfile.TemporaryDirectory(".part", ".", final.parent) as folder:
-        temporary = Path(folder) / final.name
-        yield temporary
-        publish(temporary, final)
+    folder = final.with_name(f".{final.name}.part")
+    _remove(folder)
+    # A folder of our own, made by this call or not at all: nobody else can lay a link where we are about to write.
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder / final.name
+        publish(folder / final.name, final)
+    finally:
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    """Remove what a killed run left, or somebody else put there: a folder, a file or a link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def open_partial(path: Path, *, anew: bool = False) -> BinaryIO:
