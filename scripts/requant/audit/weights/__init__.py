@@ -1,10 +1,12 @@
 """The first question: rows derived again, compared, and judged; which rows, and what they read."""
 
 __all__ = [
+    "fused",
     "hashed_weights",
     "journal",
     "material",
     "passage",
+    "preparation",
     "recovered",
     "sample",
     "sweep",
