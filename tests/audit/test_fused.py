@@ -146,5 +146,7 @@ def test_it_is_said(tmp_path: Path) -> None:
         found = as_fused_by(fused(), GGUFWeights(named, their))
         assert isinstance(found, FusedWeights) and of_gguf(found)
         assert isinstance(found.over(HashedWeights(found.weights)), FusedWeights)
-    note = f"compared with several tensors of the named weights, which the quant stores as one: {QKV}, {QKV_BIAS}, {EXPS}"
+    note = (
+        f"compared with several tensors of the named weights, which the quant stores as one: {QKV}, {QKV_BIAS}, {EXPS}"
+    )
     assert found.note == note and spoken(note).zh.startswith("与指定权重里的几个张量比较")

@@ -17,5 +17,6 @@ __all__ = [
     "ranged",
     "safetensors",
     "sentencepiece",
+    "shards",
     "weights_root",
 ]

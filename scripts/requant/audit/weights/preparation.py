@@ -12,6 +12,10 @@ from requant.formats.ggml import COPIED, DERIVED, GGMLType, Indices
 from requant.formats.gguf import Tensor
 from requant.quantization.verdict import Verdict
 
+DENSE = ("dense_2.weight", "dense_3.weight")
+"""Modules that work on the output of these models, from folders of their own: they are converted if asked for."""
+WITH_DENSE = ("gemma-embedding", "lfm2")
+
 
 def missing(material: Material) -> tuple[str, ...]:
     """The weights that the quant lacks; an output layer that is the embedding once more is none of them."""
@@ -65,6 +69,9 @@ def _not_there(material: Material, name: str) -> tuple[str, Verdict]:
         return why, Verdict.UNCHECKED
     if fused := holder(name, material.weights.shapes):
         return f"the named weights store it within {fused}: name weights that store it apart", Verdict.UNCHECKED
+    architecture = material.header.metadata.get("general.architecture")
+    if name in DENSE and architecture is not None and architecture.value in WITH_DENSE:
+        return "is of a module beside the model, which --sentence-transformers-dense-modules adds", Verdict.UNCHECKED
     return "the named weights have no such tensor", Verdict.MISMATCH
 
 
