@@ -295,23 +295,6 @@ def test_many_files() -> None:
     assert list(read_checkpoint(below, f"sub/{INDEX}").tensors) == list(MAP)
 
 
-def series(**changes: bytes) -> dict[str, bytes]:
-    shards = zip((1, 2), SHARDS.values(), strict=True)
-    return {f"model-0000{number}-of-00002.safetensors": data for number, data in shards} | changes
-
-
-def test_shards_without_an_index() -> None:
-    """Which upstream's converter reads; what does not begin with model is nothing to it."""
-    found = read_checkpoint(Folder({**series(), "adapter.safetensors": b"", "sub/model-x.safetensors": b""}))
-    assert {name: each.file.name for name, each in found.tensors.items()} == {
-        "a": "model-00001-of-00002.safetensors", "b": "model-00001-of-00002.safetensors",
-        "c": "model-00002-of-00002.safetensors",
-    }  # fmt: skip
-    assert (found.files, found.notes, found.unnamed) == (tuple(series()), (), ())
-    one = "model-00001-of-00001.safetensors"
-    assert read_checkpoint(Folder({one: save({"a": SINGLES})})).files == (one,)
-
-
 def test_what_an_index_says_beyond_its_map_is_noted() -> None:
     """The converter goes by names alone, and transformers by the map."""
     odd = {"metadata": {"total_size": TOTAL + 1}, "weight_map": {key: MAP[key] for key in list(MAP)[1:]}}
@@ -335,12 +318,6 @@ FOLDERS: dict[str, tuple[Folder, str]] = {
     "pickles": (Folder({"pytorch_model.bin": b"", "config.json": b""}), "org/weights holds its weights as pickles only"),
     "pickles by other names": (Folder({"weights.PICKLE": b""}), "org/weights holds its weights as pickles only"),
     "too many": (Folder(dict(SHARDS)), f"holds 2 safetensors files and no {INDEX}: name the one that is meant"),
-    "shards of two": (Folder({**series(), "model-b-00001-of-00001.safetensors": b""}), f"holds 3 safetensors files and no {INDEX}"),
-    "a shard and another": (Folder({**series(), "model-b.safetensors": b""}), f"holds 3 safetensors files and no {INDEX}"),
-    "a shard missing": (Folder({"model-00001-of-00003.safetensors": b""}), "org/weights lacks model-00002-of-00003.safetensors, model-00003-of-00003.safetensors of 3 files"),
-    "shard 0": (Folder({"model-00000-of-00001.safetensors": b"", "model-00001-of-00001.safetensors": b""}), "holds 2 safetensors files"),
-    "far too many shards": (Folder({"model-00001-of-99999.safetensors": b""}), "one of more than 1,024 files"),
-    "twice without an index": (Folder(series(**{"model-00002-of-00002.safetensors": save({"a": SINGLES})})), "model-00002-of-00002.safetensors holds 'a', which model-00001-of-00002.safetensors has too"),
     "no JSON": (sharded(b"{"), f"{INDEX} is not valid JSON"),
     "a list": (sharded([]), f"{INDEX} holds JSON that is no object"),
     "no map": (sharded({}), f"{INDEX} has no weight_map"),

@@ -5,7 +5,6 @@ Everybody from ``quantization`` upwards may enter. Only the standard library and
 
 __all__ = [
     "asked",
-    "byte_level",
     "expected",
     "files",
     "layout",

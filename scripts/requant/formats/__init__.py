@@ -17,6 +17,5 @@ __all__ = [
     "ranged",
     "safetensors",
     "sentencepiece",
-    "shards",
     "weights_root",
 ]

@@ -6,7 +6,6 @@ __all__ = [
     "journal",
     "material",
     "passage",
-    "preparation",
     "recovered",
     "sample",
     "sweep",
