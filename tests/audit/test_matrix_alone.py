@@ -30,3 +30,16 @@ def test_who_named_the_weights(
     found = audit(Question(str(matrix), f"hf://{REPO}" if named else None, trust_subject=trusted))
     assert isinstance(found, ImatrixReport)
     assert (found.verdict, found.namer, found.exit_code) == ("plausible", namer, code)
+
+
+@pytest.mark.parametrize(("part", "verdict"), [("attn_qkv", "plausible"), ("attn_x", "mismatch")])
+def test_a_matrix_of_fused_weights(tmp_path: Path, part: str, verdict: str) -> None:
+    """It was measured on a conversion with ``--fuse-qkv``; biases, which are fused too, have no entries."""
+    weights = {f"blk.0.attn_{each}.weight": (np.ones((4, 64), np.float32), None) for each in "qkv"}
+    biases = {f"blk.0.attn_{each}.bias": (np.ones(4, np.float32), None) for each in "qkv"}
+    named = write_model(tmp_path / "model.gguf", {**weights, **biases})
+    name = f"blk.0.{part}.weight"
+    entries = {f"{name}.in_sum2": SUMS.reshape(1, -1), f"{name}.counts": np.array([[16]], np.float32)}
+    found = audit(Question(str(write_imatrix(tmp_path / "imatrix.gguf", entries)), str(named)))
+    assert isinstance(found, ImatrixReport)
+    assert found.verdict == verdict

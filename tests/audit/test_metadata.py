@@ -42,6 +42,16 @@ def test_a_release_has_no_serious_finding() -> None:
     assert len(found.equal) == len(subject(expected)) - len(SUBJECT)
 
 
+def test_sizes_of_modules_beside_a_model_are_unchecked() -> None:
+    expected = expected_from_gguf(header({"general.architecture": text("gemma-embedding")}))
+    keys = {
+        f"gemma-embedding.{key}": Field(U32, 768) for key in ("dense_2_feat_in", "dense_3_feat_out", "dense_4_feat_in")
+    }
+    found = compare_metadata(header({"general.architecture": text("gemma-embedding"), **keys}), expected)
+    grades = [finding.grade for finding in found.findings]
+    assert grades == [Grade.UNCHECKED, Grade.UNCHECKED, Grade.SERIOUS]
+
+
 def test_what_is_expected_of_a_checkpoint() -> None:
     values = expected_metadata(checkpoint()).values
     plain = {key: field.value for key, field in values.items() if field.item is None}

@@ -19,8 +19,8 @@ from support.checkout import ROOT
 AUDIT = ROOT / "scripts" / "requant" / "audit"
 ROOMS = (
     "answers.py", "report.py", "status.py", "metadata/history.py", "recipe/mix.py", "recipe/promises.py", "recipe/sanity.py",
-    "subject/claims.py", "subject/identity.py", "subject/manifest.py", "weights/judgement.py", "weights/sweep.py",
-    "weights/tied.py", "weights/unknown_importances.py",
+    "subject/claims.py", "subject/identity.py", "subject/manifest.py", "weights/fused.py", "weights/judgement.py",
+    "weights/preparation.py", "weights/sweep.py", "weights/tied.py", "weights/unknown_importances.py",
 )  # fmt: skip
 """Where an audit says what stands in the answers, in a tensor's reason, or in the notes."""
 UNSAID = {

@@ -25,6 +25,7 @@ from requant.quantization.verdict import Verdict
 from support.checkpoints import MODELS, write_checkpoint
 from support.pure_quantizer import PureQuantizer
 from support.quants import Tensors, opened, written
+from support.relabelled import text
 
 ROWS, COLUMNS = 600, 256
 WEIGHTS = {
@@ -237,6 +238,24 @@ def test_scaling_of_positions_that_the_weights_do_not_have_is_unchecked(tmp_path
     found, _ = swept(tmp_path, quantized() | {"rope_freqs.weight": (T.F32, (COLUMNS,), factors.tobytes())})
     said = {audit.tensor.name: audit.verdict for audit in found.tensors}
     assert said == dict.fromkeys(quantized(), Verdict.EXACT) | {"rope_freqs.weight": Verdict.UNCHECKED}
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "verdict"),
+    [
+        ("dense_2.weight", "gemma-embedding", Verdict.UNCHECKED), ("dense_3.weight", "gemma-embedding", Verdict.UNCHECKED),
+        ("dense_4.weight", "gemma-embedding", Verdict.MISMATCH), ("dense_2.weight", "llama", Verdict.MISMATCH),
+    ],
+)  # fmt: skip
+def test_modules_beside_a_model_are_unchecked(tmp_path: Path, name: str, architecture: str, verdict: Verdict) -> None:
+    """``--sentence-transformers-dense-modules`` converts them, or not."""
+    quant, header = opened(written(tmp_path / "q.gguf", quantized() | {name: (T.F32, (4, 4), bytes(64))}))
+    named, their = opened(unquantized(tmp_path / "weights.gguf"))
+    header = replace(header, metadata={"general.architecture": text(architecture)})
+    with quant, named:
+        material = Material(quant, header, GGUFWeights(named, their), {}, PureQuantizer)
+        found = audit_tensors(material, cover(header, 9, 7).selected, 2, lambda _: None)
+    assert {audit.tensor.name: audit.verdict for audit in found.tensors}[name] is verdict
 
 
 def test_a_checkpoint_tells_whether_positions_are_scaled(tmp_path: Path) -> None:

@@ -60,6 +60,17 @@ def test_nan_stays_nan() -> None:
         assert np.isnan(rounded(nan, via)).all()
 
 
+def test_nan_and_infinity_become_the_converters() -> None:
+    """Byte for byte, also as the upper halves that a GGUF holds."""
+    tops = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    values = np.concatenate([tops | np.uint32(low) for low in (0, 1, 0x7FFF, 0x8000, 0xFFFF)]).view(np.float32)
+    values = values[~np.isfinite(values)].reshape(1, -1)
+    found = rounded(values, T.BF16).view(np.uint32)
+    assert not (found & np.uint32(0xFFFF)).any()
+    expected = quantize(values, gguf.GGMLQuantizationType.BF16).view("<u2")
+    assert np.array_equal((found >> np.uint32(16)).astype("<u2"), expected)
+
+
 def test_full_precision_is_left_alone() -> None:
     values = patterns()
     assert rounded(values, T.F32) is values

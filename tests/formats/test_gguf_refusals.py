@@ -11,15 +11,25 @@ from hypothesis import strategies as st
 
 from requant.formats import gguf
 from requant.formats.gguf import read_header
+from requant.formats.gguf_regions import gaps, regions, spare
 from requant.ground.errors import FormatError
 from support.gguf_files import array, gguf_bytes, pair, parse, string, tensor
 
 
 def test_truncation_at_every_byte(small_gguf: bytes) -> None:
-    parse(small_gguf)
-    for length in range(len(small_gguf)):
+    last = max(parse(small_gguf).tensors, key=lambda each: each.offset)
+    for length in range(last.offset + last.nbytes):
         with pytest.raises(FormatError, match=r"^x\.gguf [^\n]+: [^\n]+$"):
             parse(small_gguf[:length])
+
+
+@pytest.mark.parametrize("size", range(36, 65))
+def test_the_last_padding_may_be_missing(size: int) -> None:
+    """llama.cpp asks that the last tensor is there, and nothing of what is behind it."""
+    header = parse(gguf_bytes([], [tensor("a", [9])], bytes(size)))
+    end = header.data_offset + 36
+    assert [*regions(header)][-1] == (end, header.data_offset + size, None)
+    assert gaps(header) == ([(end, header.size)] if size > 36 else []) and spare(header) == 0
 
 
 GOOD = tensor("a", [8])
@@ -79,7 +89,6 @@ HOSTILE = {
         "inside the tensor",
     ),
     "unknown type, misaligned": (gguf_bytes([], [tensor("a", [8], 99, 16)], bytes(64)), "not a multiple of its"),
-    "unknown type, cut": (gguf_bytes([], [tensor("a", [8], 99)], bytes(63)), "its last tensor with padding ends"),
     "unknown type, no columns": (gguf_bytes([], [tensor("a", [0], 2**32 - 1)], bytes(32)), "impossible shape"),
     "part of a block": (gguf_bytes([], [tensor("a", [128, 2], 12)], bytes(144)), "rows of 128, not a multiple of Q4_K"),
     "misaligned": (gguf_bytes([], [tensor("a", [8], 0, 16)], bytes(64)), "not a multiple of its alignment"),
@@ -87,7 +96,8 @@ HOSTILE = {
     "offset 2**64-32": (gguf_bytes([], [tensor("a", [8], 0, 2**64 - 32)], bytes(32)), "'a' ends at byte"),
     "overlap": (gguf_bytes([], [tensor("a", [16]), tensor("b", [8], 0, 32)], bytes(64)), "inside the tensor before it"),
     "same place": (gguf_bytes([], [GOOD, tensor("b", [8])], bytes(32)), "inside the tensor before it"),
-    "padding cut": (gguf_bytes([], [tensor("a", [9])], bytes(63)), "its last tensor with padding ends"),
+    "tensor cut": (gguf_bytes([], [tensor("a", [9])], bytes(35)), "'a' ends at byte"),
+    "padding and a byte": (gguf_bytes([], [tensor("a", [9])], bytes(65)), "its last tensor with padding ends"),
     "trailing byte": (gguf_bytes([], [GOOD], bytes(33)), "its last tensor with padding ends"),
     "trailing bytes, no tensors": (gguf_bytes([], [], bytes(33)), "although it holds no tensors"),
     "hidden before the data": (gguf_bytes([], [GOOD + b"x"], bytes(32)), "other than zero in its padding"),

@@ -1,11 +1,12 @@
 """The named weights of an audit, opened: where their rows come from, and what metadata and types they would give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from requant.audit.metadata.comparison import expected_from_gguf, expected_from_upstream
 from requant.audit.subject.model_file import model_file, require_model
 from requant.audit.upstream import Upstream, ask
+from requant.audit.weights.fused import FusedWeights, as_fused_by
 from requant.audit.weights.tied import EMBEDDING, OUTPUT, as_stored_by
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.layout import CONFIG, plan, read_config
@@ -141,11 +142,19 @@ def _types(layout: Layout) -> dict[str, GGMLType]:
 
 
 def as_in(subject: Header, weights: NamedWeights) -> NamedWeights:
-    """The weights as ``subject`` stores them, if it stores the embedding and the output layer in another number."""
-    tensors = as_stored_by(subject, weights.tensors)
-    if tensors is weights.tensors:
+    """The weights as ``subject`` stores them: the embedding and the output layer once or twice, and some as one."""
+    tied = as_stored_by(subject, weights.tensors)
+    types = weights.types if tied is weights.tensors else {OUTPUT: weights.types[EMBEDDING], **weights.types}
+    return as_fused({tensor.name for tensor in subject.tensors}, replace(weights, tensors=tied, types=types))
+
+
+def as_fused(names: Collection[str], weights: NamedWeights) -> NamedWeights:
+    """The weights as something of a model has them that calls its tensors by these names."""
+    tensors = as_fused_by(names, weights.tensors)
+    if not isinstance(tensors, FusedWeights):
         return weights
-    return replace(weights, tensors=tensors, types={OUTPUT: weights.types[EMBEDDING], **weights.types})
+    types = {name: weights.types[parts[0]] for name, parts in tensors.parts.items()}
+    return replace(weights, tensors=tensors, types={**types, **weights.types})
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

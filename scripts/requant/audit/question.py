@@ -21,6 +21,7 @@ from requant.audit.subject.identity import FileIdentity, Identity
 from requant.audit.subject.manifest import compare_claims
 from requant.audit.subject.subject import Subject, open_subject
 from requant.audit.upstream import Upstream
+from requant.audit.weights.fused import FusedWeights, unfused
 from requant.audit.weights.journal import Journal, question_digest
 from requant.audit.weights.tied import TiedWeights
 from requant.documents.pins import TABLE, ToolchainPin, read_pins
@@ -164,8 +165,9 @@ def _weights_named(question: Question, subject: Subject) -> str:
 
 def _inferred(question: Question, subject: Subject, weights: NamedWeights) -> tuple[str, ...]:
     """What nobody named, where no manifest says it all; and what is odd about the weights' files."""
-    tied = weights.tensors.note if isinstance(weights.tensors, TiedWeights) else None
-    notes = (*weights.notes, *([tied] if tied else []))
+    tied = unfused(weights.tensors)
+    odd = [each.note for each in (tied, weights.tensors) if isinstance(each, TiedWeights | FusedWeights)]
+    notes = (*weights.notes, *dict.fromkeys(note for note in odd if note))
     if subject.manifest:
         return notes
     taken = f"the weights are taken from {weights.place.shown}, as the file names them"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from requant.conversion.byte_level import comes_back
 from requant.conversion.expected import ExpectedMetadata
 from requant.conversion.pieces import (
     CODE_LLAMA,
@@ -69,12 +70,16 @@ class Added(NamedTuple):
 
 @dataclass
 class Vocabulary:
-    """Byte-pair tokens by id, merges by rank, added tokens by id, and the ids of which it is not sure what they get."""
+    """Byte-pair tokens by id, merges by rank, added tokens by id, and the ids of which it is not sure what they get.
+
+    ``texts`` are added tokens as the converter writes them.
+    """
 
     base: dict[int, str]
     merges: list[str]
     added: dict[int, Added] = field(default_factory=dict)
     unsure: set[int] = field(default_factory=set)
+    texts: dict[int, str] = field(default_factory=dict)
 
 
 def expected_tokenizer(
@@ -198,7 +203,17 @@ def _read_vocabulary(
         # An older form, which transformers reads where the other files say nothing.
         if number not in vocabulary.added or vocabulary.added[number].content != content:
             vocabulary.unsure.add(number)
+    _come_back(vocabulary, tokenizer)
     return vocabulary
+
+
+def _come_back(vocabulary: Vocabulary, tokenizer: Mapping[str, Any] | None) -> None:
+    """Tokens that are not normalized come back from a round through the tokenizer, which may clean up spaces."""
+    for number, added in vocabulary.added.items():
+        text = added.content if added.normalized else comes_back(added.content, tokenizer)
+        vocabulary.texts[number] = added.content if text is None else text
+        if text is None or " " in text:
+            vocabulary.unsure.add(number)
 
 
 def _by_id(ids: Mapping[str, Any], name: str, rows: int) -> dict[int, str]:
@@ -242,8 +257,7 @@ def _add(vocabulary: Vocabulary, number: object, token: Mapping[str, Any], name:
         raise FormatError(f"{name} has an added token without content and an id below {rows:,}: it is damaged")
     added = Added(content, special is True, normalized is True)
     before = vocabulary.added.setdefault(number, added)
-    # Tokens that are not normalized come back from a round through the tokenizer, which may clean up spaces.
-    if before != added or " " in content or vocabulary.base.get(number, content) != content:
+    if before != added or vocabulary.base.get(number, content) != content:
         vocabulary.unsure.add(number)
 
 
@@ -258,9 +272,10 @@ def _add_tokens(expected: ExpectedMetadata, vocabulary: Vocabulary, named: set[s
     for number, token in vocabulary.base.items():
         tokens[number], types[number] = token, NORMAL
     for number, added in vocabulary.added.items():
-        control = added.special or looks_special(added.content)
+        text = vocabulary.texts[number]
+        control = added.special or looks_special(text)
         # llama.cpp takes user-defined tokens as they are, so the stand-in for a space is replaced.
-        tokens[number] = added.content if control else added.content.replace("\u2581", " ")
+        tokens[number] = text if control else text.replace("\u2581", " ")
         types[number] = CONTROL if control else USER_DEFINED
         if control and not added.special:
             expected.looking.add(number)

@@ -232,7 +232,9 @@ def rounded(weights: Floats, via: GGMLType) -> Floats:
     if via is GGMLType.BF16:
         bits = np.ascontiguousarray(weights).view(np.uint32)
         even = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
-        return np.where(np.isfinite(weights), even.view(np.float32), weights)
+        # A NaN with bits in the lower half alone would become infinity, so all get one in the upper half.
+        quiet = (bits & np.uint32(0xFFFF0000)) | np.uint32(0x400000)
+        return np.where(np.isnan(weights), quiet, even).view(np.float32)
     return weights
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from requant.formats.mistaken import mistaken
 from requant.formats.pickles import is_pickle
 from requant.formats.ranged import Files, Ranged, read_whole
+from requant.formats.shards import series
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError
 from requant.ground.text import listed
@@ -103,13 +104,15 @@ def read_checkpoint(files: Files, file: str | None = None) -> Checkpoint:
     Args:
         files: where it lies, such as a ``Place``.
         file: the one file (or index) that is meant; by default ``model.safetensors.index.json``,
-            ``model.safetensors``, or the only safetensors file there is.
+            ``model.safetensors``, all shards of one series, or the only safetensors file there is.
 
     Raises:
         FormatError: one sentence naming the file and the place in it, for anything that breaks the format, and where
             there are only pickles.
         SourceError: when bytes cannot be had.
     """
+    if file is None and not {INDEX, SINGLE} & {*files.names} and (names := series(files.names, files.shown)):
+        return _read_series(files, names)
     name = file or _main_file(files)
     if name.endswith(".index.json"):
         return _read_sharded(files, name)
@@ -290,10 +293,7 @@ def _read_sharded(files: Files, name: str) -> Checkpoint:
     for shard, path in shards.items():
         if "/" in shard or not shard.endswith(SUFFIX) or path not in known:
             _fail(index, f"names the file {shard[:MAX_NAME_LENGTH]!r}, which is no safetensors file beside it")
-    with ThreadPoolExecutor(JOBS) as threads:
-        # Most of the time goes into waiting for the first bytes of each.
-        opened = dict(zip(shards, threads.map(files.open, shards.values()), strict=True))
-        headers = dict(zip(shards, threads.map(read_safetensors, opened.values()), strict=True))
+    opened, headers = _headers(files, shards)
     promised: dict[str, set[str]] = {shard: set() for shard in shards}
     for tensor, shard in places.items():
         promised[shard].add(tensor)
@@ -310,6 +310,27 @@ def _read_sharded(files: Files, name: str) -> Checkpoint:
     if unnamed:
         notes.append(f"{index.name} does not name {listed(unnamed)}, which its files hold")
     return Checkpoint(files.shown, tensors, tuple(shards.values()), unnamed, tuple(notes))
+
+
+def _headers(files: Files, shards: dict[str, str]) -> tuple[dict[str, Ranged], dict[str, dict[str, StoredTensor]]]:
+    """The files at these paths, opened, and their tensors, by the same names."""
+    with ThreadPoolExecutor(JOBS) as threads:
+        # Most of the time goes into waiting for the first bytes of each.
+        opened = dict(zip(shards, threads.map(files.open, shards.values()), strict=True))
+        return opened, dict(zip(shards, threads.map(read_safetensors, opened.values()), strict=True))
+
+
+def _read_series(files: Files, names: list[str]) -> Checkpoint:
+    """Read all shards of a checkpoint without an index; no tensor may be in two of them."""
+    opened, headers = _headers(files, {name: name for name in names})
+    tensors: dict[str, StoredTensor] = {}
+    for name, found in headers.items():
+        if twice := found.keys() & tensors.keys():
+            _fail(opened[name], f"holds {min(twice)!r}, which {tensors[min(twice)].file.name} has too: get both again")
+        tensors |= found
+    if len(tensors) > MAX_TENSORS:
+        _fail(opened[names[0]], f"and the shards behind it hold more than {MAX_TENSORS:,} tensors: they are hostile")
+    return Checkpoint(files.shown, tensors, tuple(names))
 
 
 def _about_total(index: Ranged, document: dict[str, Any], tensors: dict[str, StoredTensor]) -> list[str]:

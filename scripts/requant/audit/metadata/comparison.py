@@ -5,6 +5,7 @@ names, authors and the like are harmless; what cannot be derived is said to be u
 Keys and their meaning: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp's ``llama-arch.cpp``.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +35,9 @@ QUANTIZATION = 2
 IMATRIX = "quantize.imatrix."
 # What llama-quantize sets or drops itself, whatever its source says.
 SET_BY_QUANTIZE = (FILE_TYPE, QUANTIZATION_VERSION, IMATRIX, "split.")
+
+DENSE = re.compile(r"(gemma-embedding|lfm2)\.dense_[23]_feat_(in|out)")
+"""Sizes of modules beside a model, which are written with their tensors if asked for."""
 
 EFFECTS = {
     "general.architecture": "another model would be run",
@@ -156,7 +160,7 @@ def _finding(key: str, actual: Field, sides: Sides, architectures: set[str]) -> 
     if why := why_matters(key, wanted, actual, sides):
         return _make(key, Grade.UNCHECKED, ABSENT if wanted is None else shown(wanted), shown(actual), why)
     if wanted is None:
-        if why := expected.why_unknown(key):
+        if why := expected.why_unknown(key) or _why_of_modules(key):
             return _make(key, Grade.UNCHECKED, "(unknown)", shown(actual), f"cannot be checked: {why}")
         if why := why_added(key, actual, sides):
             return _make(key, Grade.HARMLESS, ABSENT, shown(actual), why, passed_over=over)
@@ -190,6 +194,11 @@ def _ends(actual: Field, expected: ExpectedMetadata) -> MetadataFinding:
         return _make(ENDS, Grade.UNCHECKED, wanted, found, why)
     why = "is not what the named weights give: in Ollama texts end elsewhere"
     return _make(ENDS, Grade.SERIOUS, wanted, found, why)
+
+
+def _why_of_modules(key: str) -> str | None:
+    """Why nobody knows what stands under a key, if it is of such a module."""
+    return "it is of a module beside the model" if DENSE.fullmatch(key) else None
 
 
 def _missing(sides: Sides) -> Iterator[MetadataFinding]:

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any, Self
 
 from requant.audit.metadata.comparison import Grade, MetadataFinding
-from requant.audit.named_weights import NamedWeights
+from requant.audit.named_weights import NamedWeights, as_fused
 from requant.audit.recipe.plausibility import RUN, check_plausible
 from requant.audit.recipe.sanity import MATRIX, Sanity, sanity_of
 from requant.audit.status import Namer, worst
@@ -113,6 +113,9 @@ class ImatrixReport:
 
 def audit_imatrix(imatrix: HashedImatrix, weights: NamedWeights, namer: Namer) -> ImatrixReport:
     """Compare an importance matrix with the model of ``weights``."""
+    # What is stored as one was measured as one; of biases, which are fused with their weights, a matrix has no entries.
+    names = {*imatrix.content.entries}
+    weights = as_fused(names | {name.removesuffix(".weight") + ".bias" for name in names}, weights)
     findings = _plausibility(imatrix, weights.tensors.shapes)
     entries = imatrix.content.entries
     numbers = Sanity(len(entries), sanity_of({name: importance(each) for name, each in entries.items()}, {}))

@@ -1,6 +1,7 @@
 """The first question: rows derived again, compared, and judged; which rows, and what they read."""
 
 __all__ = [
+    "fused",
     "hashed_weights",
     "journal",
     "material",

@@ -10,28 +10,27 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import prod
 
 import numpy as np
 
 from requant.audit.recipe.sanity import Unweighted, look
+from requant.audit.weights.fused import FusedWeights
 from requant.audit.weights.hashed_weights import HashedWeights
 from requant.audit.weights.journal import Entry, Journal
 from requant.audit.weights.judgement import differs_throughout, judge
 from requant.audit.weights.making import derives, probe
 from requant.audit.weights.material import Material, by_expert
 from requant.audit.weights.passage import Padding, Passage, changed_meanwhile, look_between
+from requant.audit.weights.preparation import missing, prepared
 from requant.audit.weights.tensor import TensorAudit
-from requant.audit.weights.tied import OUTPUT, TiedWeights, of_gguf
 from requant.audit.weights.unknown_importances import dense
-from requant.conversion.layout import ROPE_FREQS
-from requant.formats.ggml import COPIED, DERIVED, NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
+from requant.conversion.weights import Weights
+from requant.formats.ggml import NEEDS_IMPORTANCE, Arithmetic, Bytes, GGMLType, Indices, row_bytes
 from requant.formats.gguf import Tensor
 from requant.formats.weights_root import TensorEntry
 from requant.ground.cores import cores
 from requant.ground.digests import CHUNK
 from requant.quantization.derivation import Making, Rows, Tally, compare_copied, compare_evenly, compare_rows, derivable
-from requant.quantization.verdict import Verdict
 
 BATCH = 1 << 20
 """Weights that are derived at a time; a row may be longer."""
@@ -105,7 +104,7 @@ def audit_tensors(
         FormatError, SourceError: when a file cannot be read, or changed meanwhile.
         ToolError: when an arithmetic cannot be had.
     """
-    audits = [_prepared(material, tensor, selected) for tensor in material.header.tensors]
+    audits = [prepared(material, tensor, selected) for tensor in material.header.tensors]
     checked = [audit for audit in audits if audit.reason is None]
     jobs = jobs or cores()
     if selected is not None:
@@ -122,7 +121,7 @@ def audit_tensors(
         tensors=tuple(audits),
         arithmetic=making.arithmetic,
         via=making.via,
-        missing=_missing(material),
+        missing=missing(material),
         blocks=sum(audit.tally.blocks for audit in checked if audit.searched),
         differing=_differing(checked),
         weighed=None if differs_throughout(audits) else making.weighed or any(audit.turned for audit in checked),
@@ -139,69 +138,31 @@ def audit_tensors(
 
 @dataclass(frozen=True)
 class _Whole:
-    """What is read as a whole, and hashed: the quant and the weights; and what is known of it already."""
+    """What is read as a whole, and hashed: the quant and the weights; and what is known of it already.
+
+    ``fused`` says how the weights are put together to what the quant has.
+    """
 
     passage: Passage
     weights: HashedWeights
     journal: Journal | None
+    fused: FusedWeights | None
 
     @classmethod
     def of(cls, material: Material, journal: Journal | None) -> "_Whole":
-        return cls(Passage(material.subject, material.header), HashedWeights(material.weights), journal)
+        fused = material.weights if isinstance(material.weights, FusedWeights) else None
+        weights = HashedWeights(material.weights if fused is None else fused.weights)
+        return cls(Passage(material.subject, material.header), weights, journal, fused)
 
+    @property
+    def read(self) -> Weights:
+        """The weights as the quant has them; what is read of them is hashed as they store it."""
+        return self.weights if self.fused is None else self.fused.over(self.weights)
 
-def _missing(material: Material) -> tuple[str, ...]:
-    """The weights that the quant lacks; an output layer that is the embedding once more is none of them."""
-    lost = material.weights.shapes.keys() - {tensor.name for tensor in material.header.tensors}
-    other = {OUTPUT} if isinstance(material.weights, TiedWeights) and material.weights.differs else set()
-    return tuple(sorted(lost | other))
-
-
-def bare(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without ones at its end, which llama-quantize does not write.
-
-    >>> bare((64, 1)), bare((1,))
-    ((64,), (1,))
-    """
-    return shape if len(shape) == 1 or shape[-1] != 1 else bare(shape[:-1])
-
-
-def _prepared(material: Material, tensor: Tensor, selected: Mapping[str, Indices] | None) -> TensorAudit:
-    """Decide whether and which rows of a tensor can be checked; ``reason`` says why not."""
-    audit, name = TensorAudit(tensor), tensor.name
-    shape = material.weights.shapes.get(name)
-    importance = material.importances.get(name)
-    if shape is None and name == ROPE_FREQS and of_gguf(material.weights):
-        audit.reason = (
-            "the named weights do not have it, as older converters did not compute it: a checkpoint would tell"
-        )
-    elif shape is None:
-        audit.reason, audit.verdict = "the named weights have no such tensor", Verdict.MISMATCH
-    elif not tensor.type.is_known:
-        audit.reason = f"is of type {int(tensor.type)}, which llama.cpp does not read: nobody knows where it ends"
-    elif bare(shape) != bare(tensor.shape):
-        audit.reason = f"has the shape {list(tensor.shape)}, the weights have {list(shape)}"
-        audit.verdict = Verdict.MISMATCH
-    elif (why := material.weights.unchecked(name)) or (why := _underivable(tensor.type, material.weights.plain(name))):
-        audit.reason = why
-    elif importance is not None and importance.size != (wanted := tensor.shape[0] * prod(tensor.shape[2:])):
-        columns = f"{importance.size:,} columns, the tensor has {wanted:,}"
-        audit.reason = f"its importances are of {columns}, so it was made with another importance matrix"
-    elif selected is not None and len(tensor.shape) > 1:
-        audit.selected = selected[name]
-    if audit.reason is None:
-        # A checkpoint in F16 is what others are made of.
-        audit.coarse = material.weights.plain(name) is GGMLType.F16 and of_gguf(material.weights)
-    return audit
-
-
-def _underivable(kind: GGMLType, plain: GGMLType) -> str | None:
-    """Why nothing of this type can be made of weights in another; what is copied need not be."""
-    if kind is plain:
-        return None
-    if plain in COPIED and plain is not GGMLType.MXFP4:
-        return f"the weights hold it as {plain.name}, and only a copy of that is checked"
-    return None if kind in DERIVED else f"{kind.name} is not derived by this version"
+    def passed(self, name: str) -> str:
+        """The digest of the weights that a tensor was compared with so far; of several, all of theirs."""
+        parts = (name,) if self.fused is None else self.fused.parts.get(name, (name,))
+        return " ".join(map(self.weights.passed, parts))
 
 
 def _pass(
@@ -212,7 +173,7 @@ def _pass(
     for audit in audits:
         audit.tally, audit.unweighted, audit.reason = Tally(), Unweighted(), None
     batches = _batches(audits) if whole is None else _passing(audits, whole.passage, jobs)
-    read = material if whole is None else replace(material, weights=whole.weights)
+    read = material if whole is None else replace(material, weights=whole.read)
     known = whole.journal.entries(making) if whole and whole.journal else {}
     left = {audit.tensor.name: audit.rows for audit in audits}
     with ThreadPoolExecutor(jobs) as pool:
@@ -235,7 +196,7 @@ def _pass(
 def _note(whole: _Whole, journal: Journal, making: Making, audit: TensorAudit, entry: Entry | None) -> None:
     """All of a tensor has come: write down what was found, or take what is known of the very bytes that came."""
     name = audit.tensor.name
-    digest, source = whole.passage.passed(name), whole.weights.passed(name)
+    digest, source = whole.passage.passed(name), whole.passed(name)
     if entry is None:
         journal.add(name, making, Entry(digest, source, audit.tally, audit.unweighted, audit.reason))
         return

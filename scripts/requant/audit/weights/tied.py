@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from requant.audit.weights.fused import unfused
 from requant.conversion.weights import GGUFWeights, Weights
 from requant.formats.ggml import COPIED, Bytes, Floats, GGMLType, Indices
 from requant.formats.gguf import Header
@@ -93,6 +94,7 @@ def as_stored_by(subject: Header, weights: Weights) -> Weights:
 
 def of_gguf(weights: Weights) -> bool:
     """Whether a GGUF holds them, which somebody converted, and not the checkpoint itself."""
+    weights = unfused(weights)
     return weights.of_gguf if isinstance(weights, TiedWeights) else isinstance(weights, GGUFWeights)
 
 
