@@ -47,7 +47,10 @@ setup-test: $(VENV)/test.done
 
 $(VENV)/test.done: $(VENV)/workflow.done envs/test.lock
 	@echo "adding the test tools (hash-locked, envs/test.lock)"
-	@$(PIP) install --require-hashes --no-deps -r envs/test.lock
+	@sed -n '/^uv==/,/[^\\]$$/p' envs/test.lock > $(VENV)/uv.lock
+	@$(PIP) install --require-hashes --no-deps -r $(VENV)/uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r envs/test.lock || \
+	  $(PIP) install --require-hashes --no-deps -r envs/test.lock
 	@touch $@
 
 demo: setup

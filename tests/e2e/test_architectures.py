@@ -42,7 +42,7 @@ DESCRIPTIVE = ("general.base_model.", "general.license", "general.tags", "genera
 """Keys that a README.md gives."""
 UNCHECKED = {"Llama-3.2-1B-Instruct": ["tokenizer.ggml.pre"]}
 """Keys that no audit without a tokenizer can tell."""
-PLAIN = ("Llama, biased", "Mistral", "Qwen2")
+PLAIN = ("Llama, biased", "Mistral", "Qwen2", "Qwen3, tied")
 """Models that have nothing which others here lack."""
 TREE = TOOLCHAINS / TOOLCHAIN / "source"
 

@@ -119,7 +119,8 @@ def audited_anew(
 
 
 @pytest.mark.parametrize(
-    ("compiler", "arithmetic"), [("x86-64 GCC", Arithmetic.STRICT), ("ARM64 GCC", Arithmetic.FUSED)]
+    ("compiler", "arithmetic"),
+    [pytest.param("x86-64 GCC", Arithmetic.STRICT, marks=pytest.mark.long), ("ARM64 GCC", Arithmetic.FUSED)],
 )
 def test_quants_of_default_builds_are_exact(
     compiler: str, arithmetic: Arithmetic, shorter: tuple[Path, Path], importances: Mapping[str, Floats], tmp_path: Path

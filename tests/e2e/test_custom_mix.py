@@ -33,6 +33,9 @@ CUSTOM: dict[str, tuple[list[str], str]] = {
     ),
 }
 
+FAIR = ("pure", "_L")
+"""What the gate makes whole; the others' types it compares without weights, as those of many more."""
+
 
 def quantize(command: list[str], work: Path) -> None:
     done = subprocess.run([str(TOOL), *command, "2"], cwd=work, capture_output=True, text=True)
@@ -47,7 +50,10 @@ def work(demo: Workplace, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("options", "base"), CUSTOM.values(), ids=CUSTOM)
+@pytest.mark.parametrize(
+    ("options", "base"),
+    [pytest.param(*case, marks=() if name in FAIR else pytest.mark.long, id=name) for name, case in CUSTOM.items()],
+)
 def test_the_printed_command_makes_it_again(
     audit: Audit, generated: Path, work: Path, options: list[str], base: str
 ) -> None:

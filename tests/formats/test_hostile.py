@@ -141,7 +141,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     **{f"{target}: half a character": (target, lambda: b'{"\\ud800": "\\udfff"}') for target in JSON_TARGETS},
     **{f"{target}: UTF-16": (target, lambda: '{"a": 1}'.encode("utf-16")) for target in JSON_TARGETS},
     **{f"{target}: big-endian": (target, lambda: b"GGUF" + struct.pack(">IQQ", 3, 1, 1) + bytes(64)) for target in BINARY},
-    **{f"{target}: 4 MiB of zeros": (target, lambda: bytes(4 * MIB)) for target in TARGETS},
+    **{f"{target}: a mebibyte of zeros": (target, lambda: bytes(MIB)) for target in TARGETS},
     "gguf: 2**20 empty strings": ("gguf", lambda: model(pair("k", 9, array(8, 1 << 20, bytes(8 << 20))))),
     "gguf: 2**20 short strings": ("gguf", lambda: model(pair("k", 9, array(8, 1 << 20, string(FACE * 11) * (1 << 20))))),
     "gguf: one string of 63 MiB": ("gguf", lambda: model(pair("k", 8, string(FACE + b"a" * (63 * MIB))))),
