@@ -36,6 +36,7 @@ def smaller(recipe: Path) -> None:
 def write_other_card(recipe: Path) -> None:
     document = yaml.safe_load(recipe.read_text())
     document["card"]["summary"]["en"] = "Another text."
+    document["source"] = "my-model"
     recipe.write_text(yaml.safe_dump(document))
 
 
@@ -66,13 +67,17 @@ def test_from_a_folder_to_a_release(demo: Workplace, workplace: Workplace) -> No
     assert "`my-model`, not public" in card
     assert "`my-model`，未公开" in card
     assert "base_model" not in card.split("---")[1]
-    requant = [str(Path(BIN) / "requant"), "verify", str(release)]
-    assert subprocess.run(requant, capture_output=True).returncode == 0
+    requant = Path(BIN) / "requant"
+    say(f"{requant} verify results/my-model/release", workplace.folder)
+    say(f"{requant} audit results/my-model/release --source ./my-model --full", workplace.folder)
     results = release.parent
     large = [path for kind in ("*.safetensors", "*.gguf") for path in results.rglob(kind) if path.parent != release]
     assert large == [results / "calibration" / "imatrix.gguf"]
     assert "Nothing to be done" in say(f"{run} --dry-run", workplace.folder)
     write_other_card(workplace.folder / "my-model.yaml")
-    plan = say(f"{run} --dry-run", workplace.folder)
+    # With the folder in the recipe, no command names it.
+    plain = run.replace(" --config source=my-model", "")
+    assert plain != run
+    plan = say(f"{plain} --dry-run", workplace.folder)
     assert "write_card" in plan
     assert not re.search("fetch_model|convert_checkpoint|calibrate|quantize", plan)
