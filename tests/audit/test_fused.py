@@ -131,6 +131,12 @@ def test_fused_weights_say_nothing_of_their_parts(tmp_path: Path) -> None:
     assert spoken(audit.reason).zh.startswith("指定的权重把它存放在")
 
 
+def test_a_part_that_is_gone_is_missing(tmp_path: Path) -> None:
+    """Not excused by the parts that are there."""
+    left = {name: each for name, each in plain().items() if name != "blk.0.attn_v.weight"}
+    assert swept(tmp_path, fused(kind=T.F32), left)[0].missing == (QKV,)
+
+
 def test_a_journal_of_fused_tensors_is_gone_on_with(tmp_path: Path) -> None:
     times = iter(range(0, 10_000, 1_000))
     first = Journal(tmp_path / "journal", clock=lambda: next(times))
@@ -145,7 +151,8 @@ def test_it_is_said(tmp_path: Path) -> None:
     with named:
         found = as_fused_by(fused(), GGUFWeights(named, their))
         assert isinstance(found, FusedWeights) and of_gguf(found)
-        assert isinstance(found.over(HashedWeights(found.weights)), FusedWeights)
+        over = found.over(HashedWeights(found.weights))
+        assert (over.shapes, over.parts) == (found.shapes, found.parts)
     note = (
         f"compared with several tensors of the named weights, which the quant stores as one: {QKV}, {QKV_BIAS}, {EXPS}"
     )

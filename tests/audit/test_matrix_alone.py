@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from requant.audit.question import Question, audit
-from requant.audit.recipe.imatrix import ImatrixReport
+from requant.audit.recipe.imatrix import ImatrixReport, look_at_matrix, read_hashed
+from requant.audit.subject.subject import open_subject
+from requant.audit.weights.fused import as_fused_by
+from requant.conversion.weights import GGUFWeights, Weights
 from support.gguf_files import write_imatrix, write_model
 from support.hub import LoopbackHub
+from support.quants import opened
 
 REPO = "Org/Weights"
 NAME = "blk.0.attn_q.weight"
@@ -43,3 +47,20 @@ def test_a_matrix_of_fused_weights(tmp_path: Path, part: str, verdict: str) -> N
     found = audit(Question(str(write_imatrix(tmp_path / "imatrix.gguf", entries)), str(named)))
     assert isinstance(found, ImatrixReport)
     assert found.verdict == verdict
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["as measured", "fused since"])
+def test_a_matrix_of_the_parts_of_a_fused_quant(tmp_path: Path, fused: bool) -> None:
+    """It was measured before ``--fuse-qkv``; that is no sign of another model."""
+    rows = (np.ones((4, 64), np.float32), None)
+    named = write_model(tmp_path / "model.gguf", {f"blk.0.attn_{each}.weight": rows for each in "qkv"})
+    entries = {}
+    for each in "qkv":
+        entries |= {f"blk.0.attn_{each}.weight.in_sum2": SUMS.reshape(1, -1)}
+        entries |= {f"blk.0.attn_{each}.weight.counts": np.array([[16]], np.float32)}
+    matrix = read_hashed(open_subject(str(write_imatrix(tmp_path / "imatrix.gguf", entries))).file)
+    file, header = opened(named)
+    with file:
+        weights: Weights = GGUFWeights(file, header)
+        weights = as_fused_by({"blk.0.attn_qkv.weight"}, weights) if fused else weights
+        assert [each.sentence for each in look_at_matrix(matrix, weights) if "of the model" in each.sentence] == []

@@ -157,13 +157,14 @@ def test_honest_names_accuse_nobody(subject: Made) -> None:
 @pytest.mark.parametrize(("name", "kind"), [("Model-Q6_K_L.gguf", T.Q6_K), ("Model-Q4_K_M.gguf", T.Q4_K)])
 def test_a_name_must_have_85_percent_of_the_bits_that_it_promises(name: str, kind: T, share: float, kept: bool) -> None:
     bits = share * 8 * kind.type_size / kind.block_size
-    found = [*hold(None, name, Matrices(frozenset({kind, T.Q2_K}), frozenset({512}), bits, (), {}))]
+    found = [
+        *hold(None, name, Matrices(frozenset({kind, T.Q2_K}), frozenset({512}), bits, (), {}, frozenset(), frozenset()))
+    ]
     assert [each.grade for each in found] == ([] if kept else [Grade.SERIOUS])
 
 
 MORE: dict[str, tuple[Made, str]] = {
     "Q6_K labelled Q2_K": (made("Q6_K", label="Q2_K"), "no matrix has a type of that mix: they are Q6_K"),
-    "IQ4_NL labelled IQ4_XS": (made("IQ4_NL", label="IQ4_XS"), "exactly those of IQ4_NL"),
     "Q8_0 labelled Q4_K_M": (made("Q8_0", label="Q4_K_M"), "no matrix has a type of that mix: they are Q8_0"),
     "F16 labelled Q8_0": (made("F16", label="Q8_0"), "no matrix has a type of that mix: they are F16"),
 }
@@ -174,6 +175,15 @@ def test_more_than_the_label_promises_is_said_and_no_evidence(subject: Made, wor
     found = answered(subject)
     assert (found.status, [each.grade for each in found.findings]) == (Mix.STOCK, [Grade.HARMLESS]), found.sentence
     assert f"; {FILE_TYPE} says " in found.sentence and words in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("mix", "label"), [("IQ4_NL", "IQ4_XS"), ("Q4_1", "Q4_K_M"), ("IQ4_NL", "Q4_K_S"), ("Q5_0", "Q5_K_S")]
+)
+def test_hardly_more_bits_of_other_types_keep_0_away(mix: str, label: str) -> None:
+    """Options give such files, and so does whoever sells the worse for the better."""
+    found = answered(made(mix, label=label, name=f"Model-{label}.gguf"))
+    assert (found.status, found.findings[0].grade) == (Mix.UNCHECKED, Grade.UNCHECKED), found.sentence
 
 
 @pytest.mark.parametrize(("mix", "label", "grade"), [

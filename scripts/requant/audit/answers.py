@@ -263,7 +263,7 @@ def answer_recipe(
     if used is not None:
         sanity = _sanity(used, sweep)
         mix = replace(mix, sanity=sanity)
-        findings += look_at_matrix(used, weights.tensors.shapes)
+        findings += look_at_matrix(used, weights.tensors)
         findings += sanity.findings()
     return with_findings(mix, used, [*findings, *claims], allowed)
 

@@ -1,6 +1,6 @@
 """The named weights of an audit, opened: where their rows come from, and what metadata and types they would give."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from requant.audit.metadata.comparison import expected_from_gguf, expected_from_upstream
@@ -145,16 +145,10 @@ def as_in(subject: Header, weights: NamedWeights) -> NamedWeights:
     """The weights as ``subject`` stores them: the embedding and the output layer once or twice, and some as one."""
     tied = as_stored_by(subject, weights.tensors)
     types = weights.types if tied is weights.tensors else {OUTPUT: weights.types[EMBEDDING], **weights.types}
-    return as_fused({tensor.name for tensor in subject.tensors}, replace(weights, tensors=tied, types=types))
-
-
-def as_fused(names: Collection[str], weights: NamedWeights) -> NamedWeights:
-    """The weights as something of a model has them that calls its tensors by these names."""
-    tensors = as_fused_by(names, weights.tensors)
-    if not isinstance(tensors, FusedWeights):
-        return weights
-    types = {name: weights.types[parts[0]] for name, parts in tensors.parts.items()}
-    return replace(weights, tensors=tensors, types={**types, **weights.types})
+    tensors = as_fused_by({tensor.name for tensor in subject.tensors}, tied)
+    parts = tensors.parts if isinstance(tensors, FusedWeights) else {}
+    fused = {name: types[first] for name, (first, *_) in parts.items()}
+    return replace(weights, tensors=tensors, types={**fused, **types})
 
 
 def with_pre_tokenizer(weights: NamedWeights, recognise: Callable[[bytes], str | None]) -> NamedWeights:

@@ -18,6 +18,8 @@ from requant.ground.errors import FormatError, UnsupportedError
 
 CONFIG = "config.json"
 ROPE_FREQS = "rope_freqs.weight"
+WITH_DENSE = ("gemma-embedding", "lfm2")
+"""Architectures with dense modules beside the model, such as of sentence-transformers."""
 
 LIMITS = {
     "num_hidden_layers": 1 << 10,

@@ -124,11 +124,12 @@ def expected_metadata(files: Mapping[str, bytes]) -> ExpectedMetadata:
 
 def _refuse_reranker(files: Mapping[str, bytes], config: Mapping[str, Any]) -> None:
     """``Qwen3Model._is_qwen3_reranker``: the converter goes by names, and makes a classifier of the model."""
-    hints = {"README.md": files.get("README.md", b"").decode(errors="replace")}
-    hints |= {f"{CONFIG}'s {key}": str(config.get(key, "")) for key in ("_name_or_path", "model_type")}
-    for where, text in hints.items():
-        start = "# " if where == "README.md" else ""
-        if re.search(f"{start}qwen3-(vl-)?reranker", text, re.IGNORECASE):
+    readme = files.get("README.md", b"").decode(errors="replace")
+    for where, start, text in (
+        ("README.md", "# ", readme),
+        (f"{CONFIG}'s _name_or_path", "", config.get("_name_or_path", "")),
+    ):
+        if re.search(f"{start}qwen3-(vl-)?reranker", str(text), re.IGNORECASE):
             raise UnsupportedError(
                 f"{where} says that the model is a reranker, which requant does not know how to check"
             )

@@ -22,6 +22,7 @@ from requant.audit.metadata.variations import (
     why_untold,
 )
 from requant.conversion.expected import ExpectedMetadata, belongs
+from requant.conversion.layout import WITH_DENSE
 from requant.formats.ggml import ValueType
 from requant.formats.gguf import Field, Header
 from requant.formats.gguf_values import ABSENT, cut, differing, shown
@@ -36,7 +37,7 @@ IMATRIX = "quantize.imatrix."
 # What llama-quantize sets or drops itself, whatever its source says.
 SET_BY_QUANTIZE = (FILE_TYPE, QUANTIZATION_VERSION, IMATRIX, "split.")
 
-DENSE = re.compile(r"(gemma-embedding|lfm2)\.dense_[23]_feat_(in|out)")
+DENSE = re.compile(rf"({'|'.join(WITH_DENSE)})\.dense_[23]_feat_(in|out)")
 """Sizes of modules beside a model, which are written with their tensors if asked for."""
 
 EFFECTS = {
@@ -186,7 +187,7 @@ def _ends(actual: Field, expected: ExpectedMetadata) -> MetadataFinding:
     """llama.cpp passes over Ollama's list of ends, but Ollama does not."""
     known, ids = known_ends(expected), ids_of(actual)
     wanted, found = f"of {shown_ids(known)}", shown_ids(ids) if ids else shown(actual)
-    if ids and ids <= known:
+    if ids and ids <= known and ENDS not in expected.values:
         why = "is not written by this converter, and holds ends that the checkpoint names"
         return _make(ENDS, Grade.HARMLESS, wanted, found, why, passed_over=True)
     if expected.more_ends and ENDS not in expected.values:

@@ -11,10 +11,12 @@ from math import prod
 from typing import Any, Self
 
 from requant.audit.metadata.comparison import Grade, MetadataFinding
-from requant.audit.named_weights import NamedWeights, as_fused
+from requant.audit.named_weights import NamedWeights
 from requant.audit.recipe.plausibility import RUN, check_plausible
 from requant.audit.recipe.sanity import MATRIX, Sanity, sanity_of
 from requant.audit.status import Namer, worst
+from requant.audit.weights.fused import as_fused_by, unfused
+from requant.conversion.weights import Weights
 from requant.documents.reports import IMATRIX_AUDIT
 from requant.formats.ggml import Floats
 from requant.formats.gguf import Header
@@ -113,28 +115,29 @@ class ImatrixReport:
 
 def audit_imatrix(imatrix: HashedImatrix, weights: NamedWeights, namer: Namer) -> ImatrixReport:
     """Compare an importance matrix with the model of ``weights``."""
-    # What is stored as one was measured as one; of biases, which are fused with their weights, a matrix has no entries.
-    names = {*imatrix.content.entries}
-    weights = as_fused(names | {name.removesuffix(".weight") + ".bias" for name in names}, weights)
-    findings = _plausibility(imatrix, weights.tensors.shapes)
-    entries = imatrix.content.entries
+    findings, entries = _plausibility(imatrix, weights.tensors), imatrix.content.entries
     numbers = Sanity(len(entries), sanity_of({name: importance(each) for name, each in entries.items()}, {}))
     found = (*findings, *numbers.findings())
     return ImatrixReport(imatrix.name, imatrix.sha256, weights.place.shown, namer, found, numbers)
 
 
-def look_at_matrix(imatrix: HashedImatrix, shapes: Shapes) -> Iterator[MetadataFinding]:
+def look_at_matrix(imatrix: HashedImatrix, weights: Weights) -> Iterator[MetadataFinding]:
     """What is odd about the importance matrix that a quant was made with: no evidence against its weights.
 
     That a tensor has no entry is told elsewhere: it derives as without a matrix, or not.
     """
-    for each in _plausibility(imatrix, shapes):
+    for each in _plausibility(imatrix, weights):
         if each.grade is Grade.SERIOUS and each.key in {*imatrix.content.entries, *RUN}:
             sentence = f"the importance matrix is not like measured ones: {each.sentence}"
             yield replace(each, key=MATRIX, grade=Grade.UNCHECKED, sentence=sentence)
 
 
-def _plausibility(imatrix: HashedImatrix, shapes: Shapes) -> list[MetadataFinding]:
+def _plausibility(imatrix: HashedImatrix, weights: Weights) -> list[MetadataFinding]:
+    # What the model that was measured stores as one was measured as one, however a quant of it has it. Of biases, which
+    # are fused with their weights, a matrix has no entries.
+    names = {*imatrix.content.entries}
+    biases = {name.removesuffix(".weight") + ".bias" for name in names}
+    shapes = as_fused_by(names | biases, unfused(weights)).shapes
     matrices = [name for name, shape in shapes.items() if len(shape) > 1 and name.endswith(".weight")]
     return check_plausible(imatrix.content, shapes, matrices)
 

@@ -70,8 +70,8 @@ class Matrices:
     bits: float
     equal: Sequence[int]
     stock: Mapping[int, "StockMix"]
-    kept: frozenset[GGMLType] = frozenset()
-    inner: frozenset[GGMLType] = frozenset()
+    kept: frozenset[GGMLType]
+    inner: frozenset[GGMLType]
 
     @property
     def shown(self) -> str:
@@ -158,6 +158,9 @@ def _judged(key: str, said: str, promise: Promise, why: str, label: int | None, 
     known = matrices.stock.get(promise.number) if promise.number is not None else None
     wanted = known.bits if known else promise.bits
     grade = Grade.SERIOUS if matrices.bits < wanted else Grade.HARMLESS
+    if key == FILE_TYPE and grade is Grade.HARMLESS and LEAST_BITS * matrices.bits < wanted:
+        # Hardly more bits may serve worse: a Q4_1 is no Q4_K_M.
+        grade = Grade.UNCHECKED
     # What llama-quantize was asked for the label tells: a name alone could be anybody's.
     if label == promise.number is not None and _by_options(promise, matrices):
         why = f"by options such as --pure it equals {FILE_TYPES[matrices.equal[0]].name}"
@@ -172,7 +175,7 @@ def _fits(promise: Promise, matrices: Matrices) -> set[GGMLType]:
 
 def _by_options(promise: Promise, matrices: Matrices) -> bool:
     """Whether --pure gives these types inside the blocks: the file type's own, where another mix has just that too."""
-    return bool(matrices.equal) and matrices.inner <= _fits(promise, matrices)
+    return bool(matrices.equal and matrices.inner) and matrices.inner <= _fits(promise, matrices)
 
 
 def _broken(promise: Promise, matrices: Matrices) -> str | None:

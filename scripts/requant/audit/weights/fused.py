@@ -21,7 +21,7 @@ BIASED = "attn_qkv"
 """What upstream fuses with its biases; of others it leaves them."""
 WEIGHT, BIAS = ".weight", ".bias"
 FUSED = re.compile(rf"(blk\.\d{{1,7}}\.)({'|'.join(PARTS)})\{WEIGHT}")
-
+WHOLE = re.compile(rf"(blk\.\d{{1,7}}\.)({'|'.join(PARTS)})(\{WEIGHT}|\{BIAS})")
 PART = re.compile(rf"(blk\.\d{{1,7}}\.)({'|'.join(sum(PARTS.values(), ()))})(\{WEIGHT}|\{BIAS})")
 
 
@@ -127,6 +127,12 @@ def holder(name: str, shapes: Collection[str]) -> str | None:
         return None
     whole = next(f"{found[1]}{whole}{found[3]}" for whole, parts in PARTS.items() if found[2] in parts)
     return whole if whole in shapes else None
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """What a fused tensor is made of; nothing of another one."""
+    found = WHOLE.fullmatch(name)
+    return tuple(f"{found[1]}{part}{found[3]}" for part in PARTS[found[2]]) if found else ()
 
 
 def _fused(layer: str, what: str, names: Collection[str], weights: Weights) -> dict[str, tuple[str, ...]]:

@@ -3,26 +3,25 @@
 from collections.abc import Mapping
 from math import prod
 
-from requant.audit.weights.fused import holder, unfused
+from requant.audit.weights.fused import holder, parts_of, unfused
 from requant.audit.weights.material import Material
 from requant.audit.weights.tensor import TensorAudit
 from requant.audit.weights.tied import OUTPUT, TiedWeights, of_gguf
-from requant.conversion.layout import ROPE_FREQS
+from requant.conversion.layout import ROPE_FREQS, WITH_DENSE
 from requant.formats.ggml import COPIED, DERIVED, GGMLType, Indices
 from requant.formats.gguf import Tensor
 from requant.quantization.verdict import Verdict
 
 DENSE = ("dense_2.weight", "dense_3.weight")
-"""Modules that work on the output of these models, from folders of their own: they are converted if asked for."""
-WITH_DENSE = ("gemma-embedding", "lfm2")
+"""Modules that work on the output of ``WITH_DENSE``, from folders of their own: they are converted if asked for."""
 
 
 def missing(material: Material) -> tuple[str, ...]:
     """The weights that the quant lacks; an output layer that is the embedding once more is none of them."""
     names = {tensor.name for tensor in material.header.tensors}
     lost = material.weights.shapes.keys() - names
-    # Of what the quant stores in parts nothing was compared, and each of them says so.
-    lost -= {fused for name in names if (fused := holder(name, material.weights.shapes))}
+    # Of what the quant stores in parts, all of them, nothing was compared, and each says so.
+    lost = {name for name in lost if not (parts := parts_of(name)) or not names.issuperset(parts)}
     tied = unfused(material.weights)
     other = {OUTPUT} if isinstance(tied, TiedWeights) and tied.differs else set()
     return tuple(sorted(lost | other))
