@@ -54,6 +54,13 @@ def test_without_a_recipe_the_first_option_is_an_option(tmp_path: Path, options:
     assert "fetching and proving llama.cpp" in out + err
 
 
+def test_a_recipe_behind_an_option(tmp_path: Path) -> None:
+    """Snakemake would make another one, and look for a rule of this name."""
+    shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "recipe.yaml")
+    code, _, err = run("make", "--dry-run", "recipe.yaml", cwd=tmp_path)
+    assert (code, "write recipe.yaml first, and options of snakemake behind it" in err) == (2, True)
+
+
 def test_a_profile_is_refused_by_the_workflow(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "config" / "tiny.yaml", tmp_path / "recipe.yaml")
     code, out, err = run("make", "recipe.yaml", "--dry-run", "--workflow-profile", "profiles/gb11", cwd=tmp_path)

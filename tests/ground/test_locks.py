@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from requant.ground.errors import DiskError
-from requant.ground.locks import WITHOUT, hold, make_once
+from requant.ground.locks import WITHOUT, hold, in_turn, make_once
 from support.command import PYTHONPATH
 
 HOLDER = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
@@ -82,3 +82,12 @@ def test_what_else_the_system_refuses_is_said_as_it_is(tmp_path: Path) -> None:
         number = file.fileno()
     with pytest.raises(OSError, match="Bad file descriptor"):
         hold(number, tmp_path / "lock", wait=True)
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DiskError, match=r"/file/\.record\.lock cannot be written \(.*\): check that folder"),
+        in_turn(tmp_path / "file" / "record"),
+    ):
+        pass

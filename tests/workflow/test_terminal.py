@@ -70,6 +70,7 @@ def test_a_step_that_could_not_say_why_it_failed(
     say_failed(lines)
     *first, last = capsys.readouterr().err.splitlines()
     assert first == ([FULL_DISK] if not free and not log else [])
+    assert not (first and "killed" in last)
     assert last.startswith("failed: a step: ") and ("why (log: " in last) is bool(log)
 
 
@@ -135,6 +136,16 @@ def test_a_setting_beside_a_profile(tmp_path: Path, *, again: bool) -> None:
         f"--config replaces all that {profile[1]} sets of the recipe: write {setting!r} behind it too, or both into"
     )
     assert (refused in done.stdout) is not again
+
+
+def test_what_a_profile_of_one_s_own_sets(tmp_path: Path) -> None:
+    """As a mapping, which Snakemake takes too."""
+    write_small_recipe(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "profile.yaml").write_text("nolock: true\nconfig:\n  source: weights\n")
+    profile = ("--workflow-profile", str(tmp_path / "mine"))
+    done = snakemake("--dry-run", *HERE, "--configfile", "recipe.yaml", *profile, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_profile_of_any_gpu_has_to_be_told_which(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def require_profile(arguments):
 def require_settings(profile, settings):
     """Refuse to go on without the keys of a recipe that a profile sets, which a --config beside it replaces all."""
     wanted = settings.get("config") or []
+    if isinstance(wanted, dict):
+        wanted = [f"{key}={value}" for key, value in wanted.items()]
     for setting in wanted if isinstance(wanted, list) else [wanted]:
         if str(setting).partition("=")[0] not in workflow.config_settings.config:
             raise WorkflowError(

@@ -40,6 +40,8 @@ def make(recipe: str, options: tuple[str, ...]) -> None:
     from requant.pipeline.recipes import load_recipes
 
     if recipe.startswith("-"):
+        if later := [each for each in options if each.endswith((".yaml", ".yml")) and Path(each).is_file()]:
+            raise click.UsageError(f"write {later[0]} first, and options of snakemake behind it")
         recipe, options = RECIPE, (recipe, *options)
     path = PATH.convert(recipe, None, None)
     root = Path(__file__).resolve().parents[3]
@@ -109,9 +111,11 @@ def convert(checkpoint: Path, out: Path) -> None:
     The GGUF bears the folder's name. Models of other layouts than Qwen3, Qwen2, Llama and Mistral are refused; the
     workflow converts those with llama.cpp's own converter.
     """
+    from requant.conversion.files import DESCRIPTION, checkpoint_files
     from requant.pipeline.write_gguf import convert_folder
 
-    keep_inputs((checkpoint,), (out,))
+    listed = [path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*")]
+    keep_inputs([checkpoint / name for name in (*checkpoint_files(listed), DESCRIPTION)], (out,))
     log_to([logging.StreamHandler(sys.stderr)])
     digest = convert_folder(checkpoint, out)
     click.echo(f"wrote {out}, {in_units(digest.size)}, SHA-256 {digest.sha256}")

@@ -120,6 +120,8 @@ def _everything(folder: Path) -> Iterator[Path]:
     """Links to folders are not followed, as they may lead back."""
     for inner, folders, files in os.walk(folder, onerror=_fail):
         here = Path(inner)
+        if here == folder:
+            folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (here / name for name in files)
         yield from (here / name for name in folders if (here / name).is_symlink())
 

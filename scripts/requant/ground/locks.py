@@ -44,11 +44,17 @@ def in_turn(path: Path) -> Iterator[int]:
     """Work at ``path`` while no other does: the others wait. Gives the descriptor of the lock, a file beside it.
 
     Raises:
-        DiskError: when the file system has no locks.
+        DiskError: when nothing can be written there, or the file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock_path = path.with_name(f".{path.name}.lock")
-    with lock_path.open("w") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock_path.open("w")
+    except OSError as error:
+        raise DiskError(
+            f"{lock_path} cannot be written ({error.strerror}): check that folder and your rights"
+        ) from error
+    with file as lock:
         if not hold(lock.fileno(), lock_path, wait=False):
             logger.info("waiting for another run that still works at %s", path)
             hold(lock.fileno(), lock_path, wait=True)

@@ -137,10 +137,10 @@ def suite_file(suite: str, root: Path) -> str:
 def bytes_after_download(weights: int, quants: Sequence[str], keep: Sequence[str] = KEEP_ALL) -> int:
     """Bytes that the steps after the download need on the disk at most, beside ``weights`` bytes of BF16 weights.
 
-    What is not among ``keep`` goes meanwhile: weights once they are converted, a quant once the release has its copy.
+    Weights that are not among ``keep`` go once they are converted. Each quant is there twice, as what is measured may
+    hold back the last that goes.
     """
-    sizes = [quant_bytes(weights, quant) for quant in quants]
-    made = sum(sizes) + (sum(sizes) if "quants" in keep else max(sizes, default=0))
+    made = 2 * sum(quant_bytes(weights, quant) for quant in quants)
     return weights + made if "weights" in keep else max(weights, made)
 
 
@@ -150,17 +150,18 @@ def require_room(recipes: Sequence[Recipe]) -> None:
     Raises:
         DiskError: naming what is needed and what is there.
     """
-    needed, models = 0, set()
+    models: dict[str, list[Recipe]] = {}
     for recipe in recipes:
-        sizes = [known.size for known in recipe.model.files.values()] if recipe.model else []
-        fetched = Path(layout.source(recipe.model_name), "source.json").exists()
-        if not sizes or fetched or None in sizes:
+        # Recipes of one model share its weights and what they are converted to.
+        models.setdefault(recipe.model_name, []).append(recipe)
+    needed = 0
+    for name, sharing in models.items():
+        model, quants = sharing[0].model, [quant for recipe in sharing for quant in recipe.quants]
+        sizes = [known.size for known in model.files.values()] if model else []
+        if not sizes or None in sizes or Path(layout.source(name), "source.json").exists():
             continue
         weights = sum(size for size in sizes if size is not None)
-        needed += weights + bytes_after_download(weights, recipe.quants, recipe.keep)
-        # Recipes of one model share its weights and what they are converted to.
-        needed -= 2 * weights if recipe.model_name in models else 0
-        models.add(recipe.model_name)
+        needed += weights + bytes_after_download(weights, quants, sharing[0].keep)
     if needed:
         what = "this recipe" if len(recipes) == 1 else "these recipes"
         require_space(Path(), needed, f"{what} (weights, BF16 GGUF and quants)")

@@ -24,6 +24,7 @@ SILENT = (
 NO_SPACE = "[Errno 28]"
 FULL_DISK = "error: there is no room left on the disk for what is noted of this run: make room, and run again"
 """In place of Snakemake's own advice, which is to look at permissions; and where a step could not say why it ended."""
+SILENCE = ("it ended without a sentence", "it left no log")
 ROOM = 1 << 20
 """Bytes of a disk that count as none left."""
 TARGET = "all"
@@ -135,11 +136,13 @@ def say_done(lines: Lines | None, made: Sequence[tuple[str, str]]) -> None:
 
 def say_failed(lines: Lines | None) -> None:
     """Say what failed and why, last of all."""
+    full = shutil.disk_usage(Path()).free < ROOM
     for step, logs in lines.failed if lines else ():
         why = _why(logs)
-        if why is None and shutil.disk_usage(Path()).free < ROOM:
+        if why.startswith(SILENCE) and full:
             _say(FULL_DISK)
-        _say(f"failed: {step}: {why or _where(logs)}")
+            why = "it could not say why"
+        _say(f"failed: {step}: {why}")
 
 
 def _say(text: str) -> None:
@@ -147,16 +150,10 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _why(logs: Iterable[str]) -> str | None:
-    """The sentence that a step ended with, from its log."""
+def _why(logs: Iterable[str]) -> str:
+    """The sentence that a step ended with, from its log, or where to look."""
     for log in filter(Path.is_file, map(Path, logs)):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return f"{said[-1]} (log: {log})" if said else None
-    return None
-
-
-def _where(logs: Iterable[str]) -> str:
-    """Where to look for what a step did not say."""
-    log = next(filter(Path.is_file, map(Path, logs)), None)
-    return f"it ended without a sentence; its log is {log}" if log else "it left no log: the system may have killed it"
+        return f"{said[-1]} (log: {log})" if said else f"{SILENCE[0]}; its log is {log}"
+    return f"{SILENCE[1]}: the system may have killed it"

@@ -52,7 +52,7 @@ def checked(address: Address, name: str) -> Address:
         raise SourceError(f"{name} has no usable address: it must begin with https:// and name a host") from error
     if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 1 << 16:
         raise SourceError(f"{name} has no usable address: it must begin with https:// and name a host")
-    if url.scheme == "http" and not address.plain and not _is_loopback(url.host):
+    if url.scheme == "http" and not address.plain and not is_loopback(url.host):
         raise SourceError(f"{name} would come over plain http, where anybody can change it: use https")
     return address
 
@@ -93,7 +93,8 @@ def withheld(endpoint: str, url: "httpx2.URL", status: int, variable: str) -> Ac
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by name or number."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -19,6 +19,7 @@ from requant.ground.cores import cores
 from requant.ground.disk import kept
 from requant.ground.errors import DiskError, FormatError, SourceError, ToolError
 from requant.ground.locks import make_once
+from requant.ground.processors import CPUINFO, read_facts
 from requant.ground.programs import Run
 from requant.toolchain.build import LIBRARY, build_backend, build_library, missing_for, open_built
 from requant.toolchain.ggml_library import GGMLLibrary
@@ -150,10 +151,9 @@ def require_processor(arithmetic: Arithmetic) -> None:
     Raises:
         ToolError: saying so; running it would end the process.
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    if arithmetic is not Arithmetic.FUSED or ON_ARM64 or not cpuinfo.exists():
+    if arithmetic is not Arithmetic.FUSED or ON_ARM64:
         return
-    flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
+    flags = read_facts(CPUINFO).get("flags", "").split()
     if flags and not {"avx2", "fma"} <= set(flags):
         raise ToolError("this processor lacks AVX2 or FMA, so the fused arithmetic cannot run: use another machine")
 

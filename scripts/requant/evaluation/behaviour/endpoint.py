@@ -4,7 +4,6 @@
 back, or one sentence of why nothing did.
 """
 
-import ipaddress
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from requant.evaluation.behaviour.answer import Answer
 from requant.ground.canonical import parse
 from requant.ground.errors import FormatError, PlaceError, RecipeError, SourceError
 from requant.ground.text import first_line
+from requant.places.addresses import is_loopback
 from requant.places.retry import retried
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Endpoint:
                         follow_redirects=False,
                         # A proxy would be told the key, and look for the server on its own machine. Certificates are
                         # the environment's all the same.
-                        trust_env=not _is_loopback(httpx2.URL(self.url).host),
+                        trust_env=not is_loopback(httpx2.URL(self.url).host),
                         verify=httpx2.create_ssl_context(),
                     )
                 except (OSError, ValueError, httpx2.InvalidURL) as error:
@@ -294,13 +294,6 @@ def _complaint(data: bytes | bytearray) -> str:
     text = "".join(letter if letter.isprintable() else "?" for letter in said)
     short = text if len(text) <= 200 else f"{text[:98]} … {text[-98:]}"
     return f" ({short})" if text else ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _checked(url: str) -> str:
